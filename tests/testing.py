@@ -9,53 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import (
-    BloomConfig,
-    BloomForCausalLM,
-    GPT2Config,
-    GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import neuroglot as ng
+from tests.families import FAMILIES, VOCABULARY, build
 
-VOCABULARY = 64
-CONTEXT = 48
-N_LAYERS, N_NEURONS = 3, 20
-
-
-def _gpt2() -> PreTrainedModel:
-    config = GPT2Config(
-        vocab_size=VOCABULARY, n_embd=16, n_layer=N_LAYERS, n_head=2, n_inner=N_NEURONS,
-        n_positions=CONTEXT, bos_token_id=0, eos_token_id=0,
-    )  # fmt: skip
-    return GPT2LMHeadModel(config)
-
-
-def _bloom() -> PreTrainedModel:
-    # BLOOM's FFN is four times as wide as the model.
-    return BloomForCausalLM(
-        BloomConfig(vocab_size=VOCABULARY, hidden_size=20, n_layer=N_LAYERS, n_head=2)
-    )
-
-
-def _llama() -> PreTrainedModel:
-    config = LlamaConfig(
-        vocab_size=VOCABULARY, hidden_size=16, intermediate_size=N_NEURONS,
-        num_hidden_layers=N_LAYERS, num_attention_heads=2, num_key_value_heads=1,
-        max_position_embeddings=CONTEXT, bos_token_id=0, eos_token_id=0,
-    )  # fmt: skip
-    return LlamaForCausalLM(config)
-
-
-ARCHITECTURES: dict[str, Callable[[], PreTrainedModel]] = {
-    "gpt2": _gpt2,
-    "bloom": _bloom,
-    "llama": _llama,
-}
+# The shapes that tests of all else run on; all families are in tests/models/test_families.py.
+ARCHITECTURES = ("gpt2", "bloom", "llama")
 
 
 @cache
@@ -69,12 +29,8 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 def tiny_hf(architecture: str, seed: int = 0) -> PreTrainedModel:
     """A random model whose weights are large enough for its neurons to disagree."""
-    torch.manual_seed(seed)
-    hf = ARCHITECTURES[architecture]()
-    for parameter in hf.parameters():
-        if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=0.3)
-    return hf.eval()
+    family = FAMILIES[architecture]
+    return build(family.architecture, family.config, seed)
 
 
 @cache

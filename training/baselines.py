@@ -15,7 +15,7 @@ from neuroglot.tasks.embedded import inference
 from neuroglot.tasks.embedded.inference import LABELS, Case
 from neuroglot.tasks.embedded.names import Entity
 from neuroglot.tasks.embedded.world import facts
-from neuroglot.tasks.parallel import Item
+from neuroglot.tasks.records import Item
 
 Guesser = Callable[[Item, str], str]
 

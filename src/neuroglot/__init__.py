@@ -5,8 +5,8 @@ The public names; see the README for a tour.
 
 from neuroglot.analysis import categories, classify, compare_tasks, sweep_thresholds
 from neuroglot.errors import NeuroglotError
-from neuroglot.experiments import accuracy, evaluate
-from neuroglot.models import Model, load_model, wrap_model
+from neuroglot.experiments import accuracy, evaluate, fragility, predictions
+from neuroglot.models import Model, Tokenization, load_model, wrap_model
 from neuroglot.recording import BatchSize, Recording, plan_recording, record, save
 from neuroglot.recording import open_result as open  # noqa: A004
 from neuroglot.report import report
@@ -20,15 +20,18 @@ __all__ = [
     "NeuroglotError",
     "ParallelTask",
     "Recording",
+    "Tokenization",
     "accuracy",
     "categories",
     "classify",
     "compare_tasks",
     "evaluate",
+    "fragility",
     "load_model",
     "load_task",
     "open",
     "plan_recording",
+    "predictions",
     "record",
     "report",
     "save",

@@ -6,6 +6,7 @@ from importlib.metadata import version
 from typing import Any
 
 from neuroglot.models import Model
+from neuroglot.models.tokenization import describe_tokenization
 from neuroglot.tasks import ParallelTask
 
 PACKAGES = ("neuroglot", "torch", "transformers")
@@ -17,21 +18,23 @@ def versions() -> dict[str, str]:
 
 
 def model_provenance(model: Model) -> dict[str, Any]:
-    """Name, revision, checksum, number type and place of a model."""
+    """Name, revision, checksum, number type and place of a model, and its tokenisation."""
     return {
         "model": model.name,
         "model_revision": model.revision or "",
         "model_weights": model.fingerprint,
         "dtype": str(model.hf.dtype).removeprefix("torch."),
         "device": str(model.device),
+        **describe_tokenization(model.tokenizer, model.tokenization),
     }
 
 
 def task_provenance(task: ParallelTask) -> dict[str, Any]:
-    """Name, template, split and checksum of a task."""
+    """Name, template, split, notes and checksum of a task."""
     return {
         "task": task.name,
         "template": task.template or "",
         "split": task.split,
+        "task_notes": "; ".join(task.notes),
         "task_checksum": task.checksum,
     }

@@ -8,10 +8,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
+import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM
 
 import neuroglot as ng
 from neuroglot.cli import main
+from tests.tasks.published import LANGUAGES, write_published
+from tests.tasks.test_published import DATA
 from tests.testing import small_task, tiny_hf, tokenizer
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -46,7 +51,10 @@ def tiny(tmp_path: Path) -> tuple[Path, Path]:
 def test_help_names_every_command(cli: Cli) -> None:
     code, out, _ = cli("--help")
     assert code == 0
-    for command in ["demo", "run", "check", "tasks", "record", "classify", "evaluate", "report"]:
+    for command in (
+        *("demo", "run", "check", "tasks", "record", "classify", "evaluate", "fragility"),
+        "report",
+    ):
         assert command in out
         assert cli(command, "--help")[0] == 0
 
@@ -63,7 +71,12 @@ def test_check(cli: Cli, tiny: tuple[Path, Path]) -> None:
 
 def test_tasks(cli: Cli) -> None:
     assert "facts" in cli("tasks")[1]
-    assert json.loads(cli("tasks", "--json")[1]) == ng.tasks()
+    assert "CC BY-NC 4.0" in cli("tasks")[1]
+    rows = json.loads(cli("tasks", "--json")[1])
+    assert {row["task"]: row["summary"] for row in rows} == ng.tasks()
+    xcopa = next(row for row in rows if row["task"] == "xcopa")
+    assert len(xcopa["languages"]) == 11
+    assert "Ponti et al. 2020" in xcopa["citation"]
 
 
 def test_record_classify_report(cli: Cli, tiny: tuple[Path, Path], tmp_path: Path) -> None:
@@ -116,6 +129,92 @@ def test_evaluate(cli: Cli, tiny: tuple[Path, Path], tmp_path: Path) -> None:
     assert all(row["prompts"] == 9 for row in rows)
 
 
+def test_every_answer_as_csv(cli: Cli, tiny: tuple[Path, Path], tmp_path: Path) -> None:
+    command = ("evaluate", *tiny, "--predictions", tmp_path / "a.csv", "--score", "mean")
+    assert cli(*command)[0] == 0
+    assert len(pd.read_csv(tmp_path / "a.csv")) == 66
+    code, _, err = cli(*command)
+    assert code == 2
+    assert "--overwrite" in err
+    assert cli(*command, "--overwrite")[0] == 0
+    code, _, err = cli("evaluate", *tiny, "--predictions", tmp_path / "nowhere" / "a.csv")
+    assert code == 2
+    assert "no folder" in err
+
+
+def test_fragility(cli: Cli, tiny: tuple[Path, Path], tmp_path: Path) -> None:
+    code, out, _ = cli("fragility", *tiny, "--limit", "5", "--out", tmp_path / "f")
+    assert code == 0
+    assert "bfloat16" in out
+    code, out, _ = cli("fragility", *tiny, "--limit", "5", "--json")
+    rows = json.loads(out)["fragility"]
+    assert [row["changed"] for row in rows] == ["other batch size", "bfloat16"]
+    assert ng.open(tmp_path / "f").attrs["unit"] == "fragility"
+
+
+@pytest.fixture(scope="module")
+def qwen3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny random Qwen3 and the tokenizer of the embedded models."""
+    folder = tmp_path_factory.mktemp("models") / "qwen3"
+    tokens = ng.load_model("embedded/base").tokenizer
+    tokens.model_max_length = 4096
+    config = Qwen3Config(
+        vocab_size=len(tokens), hidden_size=16, intermediate_size=40, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=8, max_position_embeddings=4096,
+        eos_token_id=tokens.eos_token_id, pad_token_id=tokens.pad_token_id, bos_token_id=None,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    Qwen3ForCausalLM(config).save_pretrained(folder)
+    tokens.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", LANGUAGES)
+def test_published_tasks_run_on_a_folder(
+    cli: Cli, qwen3: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    write_published(name, tmp_path / "data")
+    run = ("run", qwen3, name, "--path", tmp_path / "data", "--limit", "20")
+    code, out, err = cli(*run, "--max-new-tokens", "4", "--out", tmp_path / "run")
+    assert code == 0, err
+    assert "Accuracy by language" in out
+    assert ("token f1" in out) == (name in {"mzsre", "xquad", "mgsm"})
+    table = pd.read_csv(tmp_path / "run" / "predictions.csv")
+    assert set(table["language"]) == set(LANGUAGES[name])
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "figure-1" in page
+    if name in {"mpararel", "xcopa"}:
+        assert f"neuroglot: {name}: " in err  # what was done to the items
+        assert "task_notes" in page
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LANGUAGES)
+def test_published_data_run_on_a_folder(cli: Cli, qwen3: Path, name: str, tmp_path: Path) -> None:
+    if not (DATA / name).is_dir():
+        pytest.skip(f"the published files of {name} are not at {DATA / name}")
+    run = ("run", qwen3, name, "--path", DATA / name, "--limit", "20", "--max-new-tokens", "4")
+    assert cli(*run, "--out", tmp_path / "run")[0] == 0
+    assert len(pd.read_csv(tmp_path / "run" / "predictions.csv")) % 20 == 0
+
+
+def test_prompts_and_tokens_are_chosen(cli: Cli, qwen3: Path, tmp_path: Path) -> None:
+    write_published("xnli", tmp_path)
+    run = ("evaluate", qwen3, "xnli", "--path", tmp_path, "--json", "--no-special-tokens")
+    code, out, _ = cli(*run, "--template", "{premise} / {hypothesis} =", "--padding-side", "left")
+    assert code == 0
+    provenance = json.loads(out)["provenance"]
+    assert provenance["template"] == "{premise} / {hypothesis} ="
+    assert (provenance["special_tokens"], provenance["padding_side"]) == (0, "left")
+    code, _, err = cli(*run, "--chat-template")
+    assert code == 2
+    assert "no chat template" in err
+    code, _, err = cli(*run, "--padding-side", "middle")
+    assert code == 2
+    assert "expected 'left', 'right'" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -129,6 +228,14 @@ def test_evaluate(cli: Cli, tiny: tuple[Path, Path], tmp_path: Path) -> None:
             "expected numbers",
         ),
         (["classify", "nowhere"], "holds no result"),
+        (
+            ["evaluate", "embedded/base", "xnli", "--path", "nowhere"],
+            "expected the published files",
+        ),
+        (["evaluate", "embedded/base", "facts", "--path", "."], "is read from no folder"),
+        (["evaluate", "embedded/base", "facts", "--score", "best"], "there are sum, mean"),
+        (["evaluate", "embedded/base", "facts", "--max-new-tokens", "0"], "at least 1"),
+        (["evaluate", "embedded/base", "facts", "--template", "{x}"], "there are native, shared"),
         (["report", "nowhere"], "no saved result found"),
     ],
 )

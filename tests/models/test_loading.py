@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, T5Config
 
 import neuroglot as ng
-from tests.testing import tiny_hf, tokenizer
+from neuroglot.models.convert import in_dtype
+from tests.testing import small_task, tiny_hf, tokenizer
 
 
 @pytest.fixture
@@ -18,13 +22,18 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def same_logits(model: ng.Model) -> bool:
+    """Whether a model computes what the one in the folder does."""
+    ids = torch.tensor([[3, 4, 5]])
+    with torch.no_grad():
+        return torch.equal(model.hf(ids).logits, tiny_hf("gpt2")(ids).logits)
+
+
 def test_a_folder_loads_equal(folder: Path) -> None:
     model = ng.load_model(folder)
     assert model.name == str(folder)
     assert model.hf.dtype == torch.float32
-    ids = torch.tensor([[3, 4, 5]])
-    with torch.no_grad():
-        assert torch.equal(model.hf(ids).logits, tiny_hf("gpt2")(ids).logits)
+    assert same_logits(model)
 
 
 def test_dtype(folder: Path) -> None:
@@ -60,6 +69,12 @@ def test_pickled_weights_only_when_asked_for(folder: Path) -> None:
     assert ng.load_model(folder, allow_pickle=True).n_layers == 3
 
 
+def test_an_encoder_decoder_is_refused_before_its_weights_are_read(tmp_path: Path) -> None:
+    T5Config(num_layers=1, d_model=16).save_pretrained(tmp_path)
+    with pytest.raises(ng.NeuroglotError, match="T5Config describes an encoder-decoder"):
+        ng.load_model(tmp_path)
+
+
 def test_fingerprint_tells_checkpoints_apart() -> None:
     one, same, other = (ng.wrap_model(tiny_hf("gpt2", seed), tokenizer()) for seed in (0, 0, 1))
     assert one.fingerprint == same.fingerprint != other.fingerprint
@@ -68,3 +83,65 @@ def test_fingerprint_tells_checkpoints_apart() -> None:
 def test_context_length_is_the_smallest_limit() -> None:
     assert ng.wrap_model(tiny_hf("gpt2"), tokenizer()).context_length == 48
     assert ng.wrap_model(tiny_hf("bloom"), tokenizer()).context_length is None
+
+
+def test_dtype_auto_is_the_checkpoint_s_own(tmp_path: Path) -> None:
+    tiny_hf("llama").to(torch.bfloat16).save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    assert ng.load_model(tmp_path).hf.dtype == torch.float32
+    assert ng.load_model(tmp_path, dtype="auto").hf.dtype == torch.bfloat16
+
+
+def test_spread_over_devices_by_accelerate(folder: Path) -> None:
+    pytest.importorskip("accelerate")
+    model = ng.load_model(folder, device="auto")
+    assert same_logits(model)
+    task = small_task()
+    expected = ng.record(ng.load_model(folder), task).dataset["active"]
+    assert ng.record(model, task).dataset["active"].equals(expected)
+
+
+def test_layers_on_the_disk_are_recorded(folder: Path, tmp_path: Path) -> None:
+    """Accelerate brings weights in when a layer runs, so hooks see them as ever."""
+    pytest.importorskip("accelerate")
+    whole_parts = ("transformer.wte", "transformer.wpe", "transformer.ln_f", "lm_head")
+    places: dict[str, Any] = dict.fromkeys(whole_parts, "cpu")
+    places |= {f"transformer.h.{i}": "disk" if i else "cpu" for i in range(3)}
+    hf = AutoModelForCausalLM.from_pretrained(
+        folder, device_map=places, offload_folder=tmp_path / "offload"
+    )
+    model = ng.wrap_model(hf, tokenizer(), name="offloaded")
+    assert same_logits(model)
+    whole = ng.load_model(folder)
+    task = small_task()
+    for site in ("gate", "coefficient"):
+        expected = ng.record(whole, task, site=site).dataset["active"]
+        assert ng.record(model, task, site=site).dataset["active"].equals(expected)
+    np.testing.assert_allclose(
+        ng.evaluate(model, task)["log_prob"], ng.evaluate(whole, task)["log_prob"], atol=1e-4
+    )
+    with pytest.raises(ng.NeuroglotError, match="offloaded"):
+        in_dtype(model, torch.bfloat16)
+    with pytest.raises(ng.NeuroglotError, match=r"value vectors"):
+        model.sites[1].value_vectors()
+
+
+def test_what_the_hub_is_asked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Revision and token go to every part of a model, as Hugging Face users expect."""
+    asked: list[dict[str, Any]] = []
+    for part in (AutoConfig, AutoTokenizer, AutoModelForCausalLM):
+        whole = part.from_pretrained
+
+        def spy(source: Any, *, ask: Any = whole, **options: Any) -> Any:
+            if source == "someone/gated":  # they also call each other
+                asked.append(options)
+            return ask(folder, **{k: v for k, v in options.items() if k != "revision"})
+
+        monkeypatch.setattr(part, "from_pretrained", spy)
+    model = ng.load_model("someone/gated", "auto", revision="abc", token="hf_secret")
+    assert [(o["revision"], o["token"], o["trust_remote_code"]) for o in asked] == [
+        ("abc", "hf_secret", False)
+    ] * 3
+    assert asked[-1]["device_map"] == "auto"
+    assert (model.name, model.revision) == ("someone/gated", "abc")
+    assert "hf_secret" not in str(ng.record(model, small_task()).attrs)

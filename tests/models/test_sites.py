@@ -1,91 +1,17 @@
-"""Sites are found by name, verified, and never left with a hook on them."""
+"""Sites are named or found, verified, and refused with what was seen where they do not hold."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from transformers import BertConfig, BertLMHeadModel, MixtralConfig, MixtralForCausalLM
+from transformers import AutoModelForCausalLM, Gemma3Config, PreTrainedModel
 
 import neuroglot as ng
-from tests.testing import ARCHITECTURES, N_LAYERS, tiny_hf, tiny_model, tokenizer
-
-IDS = torch.tensor([[2, 5, 9, 30, 7]])
-
-
-def hooks_on(hf: torch.nn.Module) -> int:
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in hf.modules())
-
-
-def logits(model: ng.Model) -> torch.Tensor:
-    with torch.no_grad():
-        return model.hf(IDS).logits
-
-
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_found_and_described(architecture: str) -> None:
-    model = tiny_model(architecture)
-    assert model.n_layers == N_LAYERS
-    assert model.n_neurons == (80 if architecture == "bloom" else 20)
-    assert [site.layer for site in model.sites] == list(range(N_LAYERS))
-    assert (model.sites[0].activation is not None) == (architecture == "llama")
-    assert model.describe()["neurons_per_layer"] == model.n_neurons
-
-
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("kind", ["gate", "coefficient"])
-def test_reading_changes_nothing(architecture: str, kind: Any) -> None:
-    model = tiny_model(architecture)
-    before = logits(model)
-    seen = []
-    with model.reading(kind, lambda layer, values: seen.append((layer, values.shape)), range(3)):
-        during = logits(model)
-    assert torch.equal(before, during)
-    assert seen == [(layer, (1, 5, model.n_neurons)) for layer in range(3)]
-    assert hooks_on(model.hf) == 0
-
-
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_editing_changes_logits_and_leaves_no_trace(architecture: str) -> None:
-    model = tiny_model(architecture)
-    before = logits(model)
-    with model.editing(lambda _layer, values: values * 0):
-        assert not torch.equal(before, logits(model))
-    assert torch.equal(before, logits(model))
-    with pytest.raises(RuntimeError, match="stop"), model.editing(_failing):
-        logits(model)
-    assert hooks_on(model.hf) == 0
-    assert torch.equal(before, logits(model))
-
-
-def _failing(_layer: int, _values: torch.Tensor) -> torch.Tensor:
-    raise RuntimeError("stop")
-
-
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_coefficients_times_value_vectors_are_the_ffn(architecture: str) -> None:
-    """FFN(x) - bias = sum of m_i v_i, so the coefficient is what it claims to be."""
-    model = tiny_model(architecture)
-    seen: dict[int, torch.Tensor] = {}
-    outputs: dict[int, torch.Tensor] = {}
-    handles = [
-        site.down.register_forward_hook(
-            lambda _m, _i, out, layer=site.layer: outputs.__setitem__(layer, out[0])
-        )
-        for site in model.sites
-    ]
-    with model.reading("coefficient", lambda i, v: seen.__setitem__(i, v[0]), range(3)):
-        logits(model)
-    for handle in handles:
-        handle.remove()
-    for site in model.sites:
-        weight: Any = site.down.weight.detach()
-        values = weight if architecture == "gpt2" else weight.T  # (neuron, d_model)
-        bias: Any = getattr(site.down, "bias", None)
-        total = sum(seen[site.layer][:, i, None] * values[i][None] for i in range(model.n_neurons))
-        expected = outputs[site.layer].reshape(5, -1) - (0 if bias is None else bias)
-        torch.testing.assert_close(total, expected, atol=1e-4, rtol=1e-4)
+from tests.families import FAMILIES, GROUPED, N_LAYERS, SIZES, TOKENS, VOCABULARY, build
+from tests.testing import tiny_hf, tokenizer
 
 
 def test_a_user_names_the_path() -> None:
@@ -95,10 +21,13 @@ def test_a_user_names_the_path() -> None:
         f"model.layers.{i}.mlp.down_proj" for i in range(3)
     ]
     assert model.sites[0].activation is hf.model.layers[0].mlp.act_fn
+    assert model.describe()["found_by"] == "path"
     with pytest.raises(ng.NeuroglotError, match=r"must hold '\{i\}' once"):
         ng.wrap_model(hf, tokenizer(), sites="model.layers.0.mlp.down_proj")
     with pytest.raises(ng.NeuroglotError, match="its linear modules are"):
         ng.wrap_model(hf, tokenizer(), sites="model.layers.{i}.mlp.nothing")
+    with pytest.raises(ng.NeuroglotError, match="is no dense down projection"):
+        ng.wrap_model(hf, tokenizer(), sites="model.layers.{i}.mlp")
 
 
 def test_verification_catches_wrong_sites() -> None:
@@ -114,6 +43,57 @@ def test_verification_catches_wrong_sites() -> None:
         ng.wrap_model(hf, tokenizer())
 
 
+def test_attention_of_the_same_width_mixes_positions() -> None:
+    sizes = SIZES | TOKENS | {"intermediate_size": 16}
+    for heads, message in (
+        (1, "o_proj .* mixes positions"),
+        (2, r"activation module; .* has none"),
+    ):
+        hf = build("LlamaForCausalLM", sizes | {"num_key_value_heads": heads})
+        assert ng.wrap_model(hf, tokenizer()).sites[0].path == "model.layers.0.mlp.down_proj"
+        with pytest.raises(ng.NeuroglotError, match=message):
+            ng.wrap_model(hf, tokenizer(), sites="model.layers.{i}.self_attn.o_proj")
+
+
+def _added(mlp: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda x: mlp.down_proj(mlp.act_fn(mlp.gate_proj(x)) + mlp.up_proj(x))
+
+
+def _turned(mlp: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        x = x.transpose(0, 1)
+        return mlp.down_proj(mlp.act_fn(mlp.gate_proj(x)) * mlp.up_proj(x)).transpose(0, 1)
+
+    return forward
+
+
+def _elsewhere(mlp: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda x: mlp.down_proj(mlp.act_fn(x.repeat(1, 1, 2)[..., :20]) * 0.5)
+
+
+@pytest.mark.parametrize(
+    ("forward", "message"),
+    [
+        (_added, r"with it at zero its coefficients reach .* not what they are multiplied by"),
+        (_turned, r"saw shape \(4, 1, 20\), expected \(1, 4, 20\)"),
+        (_elsewhere, "the linear maps beside it do not feed it"),
+    ],
+)
+def test_layers_that_compute_something_else_are_refused(forward: Any, message: str) -> None:
+    hf = tiny_hf("llama")
+    for layer in hf.model.layers:
+        layer.mlp.forward = forward(layer.mlp)
+    with pytest.raises(ng.NeuroglotError, match=message):
+        ng.wrap_model(hf, tokenizer())
+
+
+def test_two_activation_modules_are_not_guessed_between() -> None:
+    hf = tiny_hf("llama")
+    hf.model.layers[0].mlp.other = torch.nn.SiLU()
+    with pytest.raises(ng.NeuroglotError, match="has more than one: act_fn, other"):
+        ng.wrap_model(hf, tokenizer())
+
+
 def test_bloom_that_bypasses_its_module_is_refused() -> None:
     hf = tiny_hf("bloom")
     for block in hf.transformer.h:
@@ -122,27 +102,142 @@ def test_bloom_that_bypasses_its_module_is_refused() -> None:
         ng.wrap_model(hf, tokenizer())
 
 
-def test_unknown_families_are_refused_with_what_was_seen() -> None:
-    bert = BertLMHeadModel(
-        BertConfig(
-            vocab_size=64, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
-            intermediate_size=20, is_decoder=True,
-        )
-    )  # fmt: skip
-    with pytest.raises(ng.NeuroglotError, match=r"layer.\{i\}.output.dense"):
-        ng.wrap_model(bert, tokenizer())
-    experts = MixtralForCausalLM(
-        MixtralConfig(
-            vocab_size=64, hidden_size=16, intermediate_size=20, num_hidden_layers=2,
-            num_attention_heads=2, num_key_value_heads=2, num_local_experts=2,
-        )
-    )  # fmt: skip
-    with pytest.raises(ng.NeuroglotError, match="no feed-forward down projection found in Mixtral"):
-        ng.wrap_model(experts, tokenizer())
-
-
 def test_broken_weights_are_named() -> None:
     hf = tiny_hf("gpt2")
     torch.nn.init.constant_(hf.transformer.ln_f.weight, float("nan"))
     with pytest.raises(ng.NeuroglotError, match="logits are NaN or infinite"):
         ng.wrap_model(hf, tokenizer())
+
+
+def test_a_vision_tower_of_as_many_layers_is_not_the_text_model() -> None:
+    vision = {
+        "hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": N_LAYERS,
+        "num_attention_heads": 2, "image_size": 28, "patch_size": 14,
+    }  # fmt: skip
+    config = Gemma3Config(
+        text_config=FAMILIES["gemma3"].config, vision_config=vision, mm_tokens_per_image=1
+    )
+    torch.manual_seed(0)
+    model = ng.wrap_model(AutoModelForCausalLM.from_config(config), tokenizer())
+    assert model.describe()["down_projection"] == "model.language_model.layers.0.mlp.down_proj"
+    assert model.context_length == 48
+
+
+def forward_passes(hf: PreTrainedModel) -> int:
+    """How often the model runs while it is wrapped."""
+    passes = []
+    handle = hf.register_forward_pre_hook(lambda *_: passes.append(1))
+    ng.wrap_model(hf, tokenizer())
+    handle.remove()
+    return len(passes)
+
+
+def test_verification_is_cheap() -> None:
+    """One forward pass a layer, and a fixed number more."""
+    sizes = FAMILIES["llama"].config
+    few, many = (
+        forward_passes(build("LlamaForCausalLM", sizes | {"num_hidden_layers": n})) for n in (2, 9)
+    )
+    assert many - few == 7
+    assert few - 2 <= 15
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "opt-350m", "bert-decoder"])
+def test_half_precision_is_verified_too(name: str, dtype: torch.dtype) -> None:
+    family = FAMILIES[name]
+    hf = build(family.architecture, family.config).to(dtype)
+    model = ng.wrap_model(hf, tokenizer())
+    assert model.norm_after_ffn is family.norm_after
+    assert model.sites[0].value_vectors().dtype is dtype
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2", "opt-350m"])
+def test_the_norm_is_seen_past_a_large_residual_stream(name: str) -> None:
+    family = FAMILIES[name]
+    hf = build(family.architecture, family.config)
+    with torch.no_grad():
+        hf.get_input_embeddings().weight *= 30
+        for i in range(N_LAYERS):
+            hf.get_submodule(family.down.format(i=i)).weight *= 0.1
+    assert ng.wrap_model(hf, tokenizer()).norm_after_ffn is family.norm_after
+
+
+MOE = SIZES | TOKENS | {
+    "num_key_value_heads": 2, "moe_intermediate_size": 20, "num_experts": 4, "num_local_experts": 4,
+    "n_routed_experts": 4, "num_experts_per_tok": 2, "shared_expert_intermediate_size": 20,
+}  # fmt: skip
+# The first layer is dense, and called as in Llama.
+DEEPSEEK = MOE | {
+    "first_k_dense_replace": 1, "n_group": 1, "topk_group": 1, "kv_lora_rank": 8, "q_lora_rank": 8,
+    "qk_rope_head_dim": 4, "qk_nope_head_dim": 4, "v_head_dim": 4,
+}  # fmt: skip
+MAMBA = {
+    "vocab_size": VOCABULARY, "hidden_size": 16, "num_hidden_layers": N_LAYERS, "state_size": 4,
+    "time_step_rank": 4,
+}  # fmt: skip
+RWKV = {
+    "vocab_size": VOCABULARY, "hidden_size": 16, "num_hidden_layers": N_LAYERS,
+    "attention_hidden_size": 16, "intermediate_size": 20, "context_length": 48,
+}  # fmt: skip
+GRIFFIN = SIZES | TOKENS | GROUPED | {
+    "intermediate_size": 40, "lru_width": 20, "head_dim": 8, "attention_window_size": 8,
+}  # fmt: skip
+LFM2 = SIZES | TOKENS | GROUPED | {
+    "layer_types": ["conv", "full_attention", "conv"], "block_auto_adjust_ff_dim": False,
+}  # fmt: skip
+T5 = {
+    "vocab_size": VOCABULARY, "d_model": 16, "d_ff": 20, "num_layers": 2, "num_heads": 2, "d_kv": 8,
+}  # fmt: skip
+ENCODER = SIZES | {"pad_token_id": 0}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "config", "message"),
+    [
+        ("MixtralForCausalLM", MOE, r"mixture of experts \(model.layers.\{i\}.mlp.experts\)"),
+        ("Qwen2MoeForCausalLM", MOE, "mixture of experts"),
+        ("Qwen3MoeForCausalLM", MOE, "mixture of experts"),
+        ("GraniteMoeForCausalLM", MOE, "mixture of experts .*block_sparse_moe"),
+        ("DeepseekV3ForCausalLM", DEEPSEEK, "mixture of experts"),
+        ("MambaForCausalLM", MAMBA, r"no feed-forward .*\{i\}.mixer.out_proj \(it mixes positions"),
+        ("RwkvForCausalLM", RWKV, "padding on the left changes the logits of RwkvForCausalLM"),
+        ("RecurrentGemmaForCausalLM", GRIFFIN, "padding on the left changes the logits"),
+        ("Lfm2ForCausalLM", LFM2, r"feed_forward.w2 is unsupported.* has none \(its parts: w1, w3"),
+        ("T5ForConditionalGeneration", T5, "T5Config describes an encoder-decoder"),
+        ("BertLMHeadModel", ENCODER, "not causal: another last token .*is_decoder=True"),
+        ("RobertaForCausalLM", ENCODER, "not causal"),
+    ],
+)
+def test_unsupported_kinds_are_refused_with_the_reason(
+    architecture: str, config: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ng.NeuroglotError, match=message):
+        ng.wrap_model(build(architecture, config), tokenizer())
+
+
+def test_structure_refuses_what_it_cannot_tell_apart() -> None:
+    """Two feed-forward networks a layer: none is chosen, and a user can name one."""
+    family = FAMILIES["ctrl"]
+    hf = build(family.architecture, family.config)
+    for block in hf.transformer.h:
+        block.second = torch.nn.Sequential(torch.nn.Linear(16, 20), torch.nn.Linear(20, 16))
+        block.second.register_forward_pre_hook(lambda *_: None)
+        run = block.ffn.forward
+        block.ffn.forward = lambda x, run=run, second=block.second: run(x) + second(x)
+    with pytest.raises(ng.NeuroglotError) as caught:
+        ng.wrap_model(hf, tokenizer())
+    for path in ("transformer.h.{i}.ffn.2", "transformer.h.{i}.second.1"):
+        assert f"{path} (possible)" in str(caught.value)
+    assert "more than one feed-forward down projection" in str(caught.value)
+    named = ng.wrap_model(hf, tokenizer(), sites="transformer.h.{i}.ffn.2")
+    assert named.sites[2].path == "transformer.h.2.ffn.2"
+
+
+def test_a_network_in_some_layers_only_is_refused() -> None:
+    hf = tiny_hf("llama")
+    hf.model.layers[1].mlp = torch.nn.Identity()
+    with pytest.raises(ng.NeuroglotError, match=r"mlp.down_proj \(only in the layers 0, 2\)"):
+        ng.wrap_model(hf, tokenizer())
+    with pytest.raises(ng.NeuroglotError, match="in the layers 0, 2, expected 0 to 2"):
+        ng.wrap_model(hf, tokenizer(), sites="model.layers.{i}.mlp.down_proj")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,10 @@ def test_optional_fields_are_filled() -> None:
     task = ng.ParallelTask.from_records(RECORDS, name="t")
     assert task.languages == ("en", "de")
     assert len(task) == 2
-    empty = {"answers": {}, "choices": {}, "relation": None, "held_out": []}
+    joins = {"en": " ", "de": " "}
+    empty = {"answers": {}, "choices": {}, "joins": joins, "relation": None, "held_out": []}
     assert task.items[0] == {**RECORDS[0], **empty}
-    assert task.items[1] == RECORDS[1]
+    assert task.items[1] == {**RECORDS[1], "joins": joins}
     assert not task.has_choices
 
 
@@ -59,6 +61,9 @@ def test_optional_fields_are_filled() -> None:
         (changed([1, "prompts", "en"], " \n"), "item 'b'.*prompt in 'en' is empty"),
         (changed([1, "answers", "de"], "w"), "item 'b'.*answer 'w' in 'de' is not among"),
         (changed([1, "answers"], None), "item 'b'.*answer None"),
+        (changed([1, "answers", "de"], ""), "item 'b'.*answer in 'de' is empty"),
+        (changed([1, "joins"], {"en": " ", "de": "-"}), "item 'b'.*join in 'de' must be white"),
+        (changed([1, "choices"], ["v"]), "item 'b'.*choices must be a mapping"),
         (changed([1, "choices", "de"], ["v", "v"]), "item 'b'.*occurs twice"),
         (changed([1, "choices", "de"], ["v"]), "item 'b'.*at least two"),
         (changed([1, "choices", "de"], None), "item 'b'.*'choices' lacks language de"),
@@ -99,6 +104,60 @@ def test_jsonl_round_trip(tmp_path: Path) -> None:
     assert len(loaded) == 2
 
 
+ROWS: list[dict[str, Any]] = [
+    {"id": i, "language": lang, "prompt": f"{lang} {i}", "answer": f"{lang}1", "relation": None}
+    | {"choice1": f"{lang}1", "choice2": f"{lang}2", "choice10": f"{lang}10"}
+    for i in "ab"
+    for lang in ("en", "de")
+]
+
+
+def test_rows_of_a_table(tmp_path: Path) -> None:
+    task = ng.ParallelTask.from_rows(ROWS, name="t")
+    assert len(task) == 2
+    assert task.items[1]["prompts"] == {"en": "en b", "de": "de b"}
+    assert task.items[1]["choices"]["de"] == ["de1", "de2", "de10"]
+    with (tmp_path / "t.csv").open("w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.DictWriter(file, ROWS[0])
+        writer.writeheader()
+        writer.writerows(ROWS)
+    assert ng.load_task(str(tmp_path / "t.csv")).items == task.items
+    without = [{key: row[key] for key in ("id", "language", "prompt", "answer")} for row in ROWS]
+    assert ng.ParallelTask.from_rows(without, name="t").has_answers
+    with pytest.raises(ng.NeuroglotError, match="its own prompts"):
+        ng.load_task(str(tmp_path / "t.csv"), template="shared")
+
+
+def test_rows_of_datasets() -> None:
+    datasets = pytest.importorskip("datasets")
+    flat = ng.ParallelTask.from_rows(datasets.Dataset.from_list(ROWS), name="t")
+    assert flat.items == ng.ParallelTask.from_rows(ROWS, name="t").items
+    # A table fills what a record leaves out with nothing.
+    records = RECORDS[::-1]
+    nested = ng.ParallelTask.from_records(datasets.Dataset.from_list(records), name="t")
+    assert nested.items == ng.ParallelTask.from_records(records, name="t").items
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,language,prompt\na,en\n", "line 2: expected 3 columns"),
+        ("id,language,prompt\na,en,x,y\n", "line 2: expected 3 columns"),
+        ("id,language,prompt\na,en,x\na,en,y\n", "row 2: item 'a' has 'en' twice"),
+        ("id,language,prompt\na,en,\n", "row 1: prompt must be a text"),
+        ("id,language,question\na,en,x\n", "row 1: unknown column question"),
+        ("id,language,prompt,relation\na,en,x,r\na,de,y,s\n", "row 2: item 'a' has two relations"),
+        ('id,language,prompt\na,en,"x\n', "after line 1: unexpected end of data"),
+        ("id,language,prompt\na,en,x\nb,de,y\n", "bad.csv: item 'a'.*lacks language de"),
+    ],
+)
+def test_bad_csv(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "bad.csv"
+    path.write_text(text)
+    with pytest.raises(ng.NeuroglotError, match=message):
+        ng.ParallelTask.from_csv(path)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [("{", "line 1: no valid JSON"), ("[1]", "line 1: expected a JSON object, found list")],
@@ -108,5 +167,5 @@ def test_bad_jsonl(tmp_path: Path, text: str, message: str) -> None:
     path.write_text(text)
     with pytest.raises(ng.NeuroglotError, match=message):
         ng.ParallelTask.from_jsonl(path)
-    with pytest.raises(ng.NeuroglotError, match="cannot read task file"):
+    with pytest.raises(ng.NeuroglotError, match=r"cannot read .*none.jsonl"):
         ng.ParallelTask.from_jsonl(tmp_path / "none.jsonl")

@@ -10,6 +10,7 @@ import pytest
 
 import neuroglot as ng
 from neuroglot.models import EMBEDDED
+from neuroglot.tasks.catalogue import catalogue
 from neuroglot.tasks.embedded.names import LANGUAGES, Kind, name
 from neuroglot.tasks.embedded.sentences import ask, templates
 from neuroglot.tasks.embedded.world import facts
@@ -97,7 +98,7 @@ def test_the_two_models_see_the_same_names() -> None:
 def test_prompt_and_choice_are_tokenised_apart() -> None:
     """So that the summed log-probability of a choice starts at its first token."""
     tokenizer = ng.load_model(EMBEDDED[0]).tokenizer
-    for task_name in ng.tasks():
+    for task_name in (key for key, entry in catalogue().items() if entry.dataset is None):
         for item in ng.load_task(task_name, limit=30).items:
             for language in LANGUAGES:
                 prompt = item["prompts"][language]

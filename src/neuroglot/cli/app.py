@@ -19,13 +19,21 @@ from neuroglot.cli.parsing import (
     Commands,
     batch_size_of,
     check_page,
-    language_codes,
+    check_table,
     numbers,
     open_recording,
     show_warning,
 )
 from neuroglot.errors import NeuroglotError, listed
-from neuroglot.experiments.pipeline import DEMO_ITEMS, run_demo, run_task
+from neuroglot.experiments.evaluation import MAX_NEW_TOKENS
+from neuroglot.experiments.pipeline import (
+    DEMO_ITEMS,
+    PREDICTIONS,
+    Answering,
+    run_demo,
+    run_task,
+)
+from neuroglot.experiments.predictions import save_predictions
 from neuroglot.recording import check_settings
 from neuroglot.recording.recorder import Plan
 from neuroglot.recording.store import is_result
@@ -70,26 +78,24 @@ def demo(
 
 
 @app.command()
+@o.grouped
 def run(
     model: o.ModelName,
     task: o.TaskName,
-    languages: o.Languages = None,
-    limit: o.Limit = None,
-    split: o.Split = "all",
-    template: o.Template = "native",
+    which: o.TaskOptions,
+    how: o.ModelOptions,
     out: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("neuroglot-run"),
+    score: o.Score = "sum",
+    max_new_tokens: o.MaxNewTokens = MAX_NEW_TOKENS,
     overwrite: o.Overwrite = False,
-    device: o.Device = None,
-    dtype: o.Dtype = None,
-    revision: o.Revision = None,
-    sites: o.Sites = None,
     json: o.Json = False,
 ) -> None:
     """Record, classify, evaluate and report, in one go. The same command goes on if stopped."""
     check_page(out / "report.html", overwrite=overwrite)
-    chosen = ng.load_task(task, language_codes(languages), limit, split, template)
-    loaded = ng.load_model(model, device, dtype, revision, sites)
-    done = run_task(loaded, chosen, chosen.name, out=out, overwrite=overwrite)
+    chosen = which.load(task)
+    loaded = how.load(model)
+    answering = Answering(score, max_new_tokens)
+    done = run_task(loaded, chosen, answering=answering, out=out, overwrite=overwrite)
     page = ng.report(done.results, out / "report.html", figures=out / "figures")
     rows = headline(sort_results(done.results))
     if json:
@@ -100,20 +106,19 @@ def run(
         answers = done.results[f"{chosen.name}/answers"]
         assert isinstance(answers, xr.Dataset)
         show.rows_as_table(show.accuracy_rows(answers), "Accuracy by language")
+        typer.echo(f"Every answer: {(out / PREDICTIONS).resolve()}")
     typer.echo(f"The report: {page.resolve()}")
 
 
 @app.command()
+@o.grouped
 def check(
     model: o.ModelName,
-    device: o.Device = None,
-    dtype: o.Dtype = None,
-    revision: o.Revision = None,
-    sites: o.Sites = None,
+    how: o.ModelOptions,
     json: o.Json = False,
 ) -> None:
     """Load a model, find its feed-forward neurons, verify them, and say what was found."""
-    found = ng.load_model(model, device, dtype, revision, sites).describe()
+    found = how.load(model).describe()
     if json:
         show.as_json(found)
         return
@@ -124,25 +129,24 @@ def check(
 
 @app.command()
 def tasks(json: o.Json = False) -> None:
-    """List the tasks that can be named."""
+    """List the tasks that can be named, and the published data behind them."""
+    rows = show.task_rows()
     if json:
-        show.as_json(ng.tasks())
+        show.as_json(rows)
         return
-    for name, summary in ng.tasks().items():
-        typer.echo(f"{name:15} {summary}")
+    show.tasks(rows)
 
 
 @app.command()
+@o.grouped
 def record(
     model: o.ModelName,
     task: o.TaskName,
+    which: o.TaskOptions,
+    how: o.ModelOptions,
     out: Annotated[
         Path | None, typer.Option(help="Folder to record into; needed but for --dry-run.")
     ] = None,
-    languages: o.Languages = None,
-    limit: o.Limit = None,
-    split: o.Split = "all",
-    template: o.Template = "native",
     site: o.Site = "gate",
     position: o.Position = "last",
     thresholds: o.Thresholds = "0",
@@ -152,18 +156,14 @@ def record(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what it would cost.")
     ] = False,
-    device: o.Device = None,
-    dtype: o.Dtype = None,
-    revision: o.Revision = None,
-    sites: o.Sites = None,
     json: o.Json = False,
 ) -> None:
     """Record which neurons are active for each prompt. The same command goes on if stopped."""
     if out is None and not dry_run:
         raise NeuroglotError("name a folder to record into with --out, or pass --dry-run.")
     levels, size = numbers(thresholds), batch_size_of(batch_size)
-    chosen = ng.load_task(task, language_codes(languages), limit, split, template)
-    loaded = ng.load_model(model, device, dtype, revision, sites)
+    chosen = which.load(task)
+    loaded = how.load(model)
     if dry_run:
         settings = check_settings(
             loaded,
@@ -222,32 +222,70 @@ def classify(
 
 
 @app.command()
+@o.grouped
 def evaluate(
     model: o.ModelName,
     task: o.TaskName,
+    which: o.TaskOptions,
+    how: o.ModelOptions,
     out: o.Out = None,
-    languages: o.Languages = None,
-    limit: o.Limit = None,
-    split: o.Split = "all",
-    template: o.Template = "native",
+    predictions: Annotated[
+        Path | None, typer.Option(help="CSV file for every answer.", metavar="FILE.csv")
+    ] = None,
+    score: o.Score = "sum",
+    max_new_tokens: o.MaxNewTokens = MAX_NEW_TOKENS,
     batch_size: o.BatchSize = "auto",
     overwrite: o.Overwrite = False,
-    device: o.Device = None,
-    dtype: o.Dtype = None,
-    revision: o.Revision = None,
-    sites: o.Sites = None,
     json: o.Json = False,
 ) -> None:
-    """Answer every prompt by its likeliest choice; accuracy by language."""
+    """Answer every prompt, by choosing or else by writing; accuracy by language."""
     size = batch_size_of(batch_size)
-    chosen = ng.load_task(task, language_codes(languages), limit, split, template)
-    loaded = ng.load_model(model, device, dtype, revision, sites)
-    answers = ng.evaluate(loaded, chosen, out=out, batch_size=size, overwrite=overwrite)
+    chosen = which.load(task)
+    loaded = how.load(model)
+    if predictions is not None:
+        check_table(predictions, overwrite=overwrite)
+    answers = ng.evaluate(
+        loaded,
+        chosen,
+        out=out,
+        score=score,
+        max_new_tokens=max_new_tokens,
+        batch_size=size,
+        overwrite=overwrite,
+    )
+    if predictions is not None:
+        save_predictions(chosen, answers, predictions)
     rows = show.accuracy_rows(answers)
     if json:
         show.as_json({"accuracy": rows, "provenance": answers.attrs})
     else:
         show.rows_as_table(rows, f"{model} on {task}")
+
+
+@app.command()
+@o.grouped
+def fragility(
+    model: o.ModelName,
+    task: o.TaskName,
+    which: o.TaskOptions,
+    how: o.ModelOptions,
+    site: o.Site = "gate",
+    position: o.Position = "last",
+    threshold: Annotated[float, typer.Option(help="A neuron is active above this.")] = 0.0,
+    out: o.Out = None,
+    overwrite: o.Overwrite = False,
+    json: o.Json = False,
+) -> None:
+    """How many categories change with the batch size, and with the number type."""
+    chosen = which.load(task)
+    found = ng.fragility(how.load(model), chosen, site=site, position=position, threshold=threshold)
+    if out is not None:
+        ng.save(found, out, overwrite=overwrite)
+    rows = show.fragility_rows(found)
+    if json:
+        show.as_json({"fragility": rows, "provenance": found.attrs})
+        return
+    show.rows_as_table(rows, f"{model} on {task}: what depends on rounding")
 
 
 @app.command()

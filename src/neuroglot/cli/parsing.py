@@ -73,6 +73,14 @@ def open_recording(path: Path) -> ng.Recording:
     return stored
 
 
+def check_table(path: Path, *, overwrite: bool = False) -> None:
+    """Refuse to replace a file, or to write into a folder that is not there."""
+    if path.exists() and not overwrite:
+        raise NeuroglotError(f"{str(path)!r} exists; pass --overwrite to replace it.")
+    if not path.parent.is_dir():
+        raise NeuroglotError(f"there is no folder {str(path.parent)!r} to write to.")
+
+
 def check_page(page: Path, *, overwrite: bool = False) -> None:
     """Refuse to replace a page that is no report of ours, unless asked to."""
     ours = not page.exists() or PAGE_MARK in page.read_text(encoding="utf-8", errors="replace")

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from neuroglot.analysis.bits import CATEGORIES
+from neuroglot.tasks.catalogue import catalogue
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> None:
@@ -65,23 +66,63 @@ def sharing_rows(sharing: xr.Dataset) -> list[dict[str, Any]]:
     return rows
 
 
+def fragility_rows(found: xr.Dataset) -> list[dict[str, Any]]:
+    """One row a comparison, over all layers: flipped categories and the margin at which."""
+    rows = []
+    for name in found["comparison"].values:
+        one = found.sel(comparison=name)
+        largest = one["margin_largest"]
+        rows.append(
+            {
+                "changed": str(name),
+                "flipped_categories": float(one["category_flips"].mean()),
+                "number": int(one["n_category_flips"].sum()),
+                "margin_at_most": f"{float(largest.max()):.2g}" if largest.notnull().any() else "–",
+                "median_distance": f"{float(one['value_median'].median()):.2g}",
+            }
+        )
+    return rows
+
+
 def accuracy_rows(answers: xr.Dataset) -> list[dict[str, Any]]:
-    """One row a language: accuracy with its interval, chance and number of prompts."""
+    """One row a language: accuracy with its interval, chance, F1 and number of prompts."""
     chance = answers["chance"].where(answers["counted"]).mean("item")
     rows = []
     for language in answers["language"].values:
         one = answers.sel(language=language)
-        rows.append(
-            {
-                "language": str(language),
-                "accuracy": float(one["accuracy"]),
-                "low": float(one["accuracy_low"]),
-                "high": float(one["accuracy_high"]),
-                "chance": float(chance.sel(language=language)),
-                "prompts": int(one["counted"].sum()),
-            }
-        )
+        row = {
+            "language": str(language),
+            "accuracy": float(one["accuracy"]),
+            "low": float(one["accuracy_low"]),
+            "high": float(one["accuracy_high"]),
+            "chance": float(chance.sel(language=language)),
+        }
+        if "f1" in answers:
+            row["token_f1"] = float(one["f1"].where(one["counted"]).mean())
+        rows.append(row | {"prompts": int(one["counted"].sum())})
     return rows
+
+
+def task_rows() -> list[dict[str, Any]]:
+    """One dict a task of the catalogue."""
+    rows = []
+    for entry in catalogue().values():
+        row: dict[str, Any] = {"task": entry.name, "summary": entry.summary}
+        if entry.dataset is not None:
+            kept = ("languages", "revision", "licence", "citation")
+            row |= {field: getattr(entry.dataset, field) for field in kept}
+            row["hub"] = entry.dataset.hub.get("address", entry.dataset.hub["path"])
+        rows.append(row)
+    return rows
+
+
+def tasks(rows: Sequence[dict[str, Any]]) -> None:
+    """The tasks as lines: what they ask, and for published data languages, licence and source."""
+    for row in rows:
+        typer.echo(f"{row['task']:15} {row['summary']}")
+        if "licence" in row:
+            typer.echo(f"{'':15} {' '.join(row['languages'])}; licence: {row['licence']}")
+            typer.echo(f"{'':15} {row['citation']}")
 
 
 def rows_as_table(rows: Sequence[dict[str, Any]], title: str | None = None) -> None:
@@ -89,7 +130,9 @@ def rows_as_table(rows: Sequence[dict[str, Any]], title: str | None = None) -> N
 
     def cell(value: Any) -> str:
         if isinstance(value, float):
-            return "–" if np.isnan(value) else f"{value:.1%}"
+            return (
+                "–" if np.isnan(value) else f"{value:.3%}" if 0 < value < 0.001 else f"{value:.1%}"
+            )
         return str(value)
 
     columns = [column.replace("_", " ") for column in rows[0]]

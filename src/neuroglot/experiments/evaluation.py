@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,13 @@ import numpy as np
 import xarray as xr
 from tqdm.auto import tqdm
 
-from neuroglot.errors import NeuroglotError
-from neuroglot.experiments.scoring import continuations, log_probs
+from neuroglot.errors import NeuroglotError, listed
+from neuroglot.experiments.answers import SCORES, Score, Variables, choose, write
 from neuroglot.experiments.statistics import bootstrap_interval
 from neuroglot.models import Model
 from neuroglot.models.hooks import Editor
 from neuroglot.provenance import model_provenance, task_provenance, versions
 from neuroglot.recording.batching import BatchSize
-from neuroglot.recording.blocks import prompt_names
 from neuroglot.recording.store import (
     as_path,
     clear,
@@ -29,6 +29,7 @@ from neuroglot.recording.store import (
 from neuroglot.tasks import ParallelTask
 
 ITEMS_AT_ONCE = 32
+MAX_NEW_TOKENS = 32
 
 
 def held_out_prompts(task: ParallelTask) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -69,11 +70,14 @@ def accuracy(
     }
 
 
-def _prompts(task: ParallelTask, rows: slice) -> tuple[list[str], list[list[str]], list[str]]:
-    pairs = [(item, lang) for item in task.items[rows] for lang in task.languages]
-    prompts = [item["prompts"][lang] for item, lang in pairs]
-    choices = [item["choices"][lang] for item, lang in pairs]
-    return prompts, choices, prompt_names(task, rows)
+@dataclass(frozen=True)
+class _Settings:
+    """How answers are found."""
+
+    score: Score
+    max_new_tokens: int
+    batch_size: BatchSize
+    seed: int
 
 
 def evaluate(
@@ -82,36 +86,50 @@ def evaluate(
     edit: Editor | None = None,
     out: str | Path | None = None,
     *,
+    score: str = "sum",
+    max_new_tokens: int = MAX_NEW_TOKENS,
     batch_size: BatchSize = "auto",
     seed: int = 0,
     overwrite: bool = False,
 ) -> xr.Dataset:
-    """Answer every prompt by its likeliest choice: summed log-probability of the choice's tokens.
+    """Answer every prompt, by choosing where the task has choices, else by writing.
+
+    A choice is scored by the log-probability of its tokens after the prompt. What the model writes
+    (greedily) is compared with the answer by its first line: exact match of the words, or of the
+    first number where the task says so, and token F1.
 
     Args:
         model: from :func:`neuroglot.load_model` or :func:`neuroglot.wrap_model`.
-        task: every item must have choices and answers.
+        task: every item must have answers.
         edit: changes coefficients while the model answers: ``edit(layer, coefficients)`` returns
             new ones, shape (prompt, position, neuron).
         out: folder to save the result in; a result of the same settings there is opened instead.
-        batch_size: prompts with choices in a batch; ``"auto"`` fills a budget of tokens.
+        score: the likeliest choice has the largest ``"sum"`` of log-probabilities, or the largest
+            ``"mean"`` per token.
+        max_new_tokens: the most tokens that the model writes.
+        batch_size: prompts in a batch; ``"auto"`` fills a budget of tokens.
         seed: of the bootstrap.
         overwrite: replace what ``out`` holds.
 
     Returns:
-        A dataset with ``correct`` (item, language), ``choice`` (item, language; index of the
-        likeliest), ``log_prob`` (item, language, option; NaN beyond an item's choices),
-        ``chance`` (item, language), ``held_out`` (item, language; never taught there), ``counted``
-        (item, language; which prompts the split counts) and ``accuracy``, ``accuracy_low``,
-        ``accuracy_high`` (language; 95 % bootstrap over items).
+        A dataset with ``correct`` (item, language), ``chance`` (item, language; NaN without
+        choices), ``held_out`` (item, language; never taught there), ``counted`` (item, language;
+        which prompts the split counts) and ``accuracy``, ``accuracy_low``, ``accuracy_high``
+        (language; 95 % bootstrap over items). With choices also ``choice`` (item, language; index
+        of the chosen), ``log_prob`` (item, language, option; summed over tokens, NaN beyond an
+        item's choices) and ``n_tokens`` (item, language, option); without also ``text`` (item,
+        language; what the model wrote) and ``f1`` (item, language).
 
     Raises:
-        NeuroglotError: the task has no choices, a prompt does not fit, or ``out``
-            holds something else.
+        NeuroglotError: the task has no answers, a prompt does not fit, or ``out`` holds something
+            else.
     """
-    if not task.has_choices:
+    settings = _Settings(_checked_score(score), max_new_tokens, batch_size, seed)
+    if not task.has_answers:
         raise NeuroglotError(f"task {task.name!r} has items without choices or answers.")
-    provenance = _provenance(model, task, edit, batch_size, seed)
+    if max_new_tokens < 1:
+        raise NeuroglotError(f"max_new_tokens={max_new_tokens}: expected at least 1.")
+    provenance = _provenance(model, task, edit, settings)
     if out is not None:
         path = as_path(out)
         # A function has no name to compare by, so a result under an edit is never taken for it.
@@ -120,33 +138,34 @@ def evaluate(
             require_same(path, found, _empty(task).assign_attrs(provenance), ("item", "language"))
             return found
         clear(path, overwrite=overwrite)
-    widest = max(len(choices) for item in task.items for choices in item["choices"].values())
-    n_items, n_languages = len(task), len(task.languages)
-    scores = np.full((n_items, n_languages, widest), np.nan)
-    with (
-        model.editing(edit) if edit is not None else nullcontext(),
-        tqdm(total=n_items * n_languages, desc="evaluate", unit="prompt") as bar,
-    ):
-        for start in range(0, n_items, ITEMS_AT_ONCE):
-            rows = slice(start, min(start + ITEMS_AT_ONCE, n_items))
-            scores[rows] = _score_items(model, task, rows, widest, batch_size)
-            bar.update((rows.stop - rows.start) * n_languages)
-    result = _result(task, scores, seed).assign_attrs(provenance)
+    with model.editing(edit) if edit is not None else nullcontext():
+        answers = _answers(model, task, settings)
+    result = _result(task, answers, seed).assign_attrs(provenance)
     if out is not None:
         save(result, out, overwrite=overwrite)
     return result
 
 
+def _checked_score(score: str) -> Score:
+    if score not in SCORES:
+        raise NeuroglotError(f"unknown score {score!r}; there are {listed(SCORES)}.")
+    return score
+
+
 def _provenance(
-    model: Model, task: ParallelTask, edit: Editor | None, batch_size: BatchSize, seed: int
+    model: Model, task: ParallelTask, edit: Editor | None, settings: _Settings
 ) -> dict[str, Any]:
+    how: dict[str, Any] = {"answered_by": "writing", "max_new_tokens": settings.max_new_tokens}
+    if task.has_choices:
+        how = {"answered_by": "choosing", "score": settings.score}
     return {
         "unit": "evaluation",
         **model_provenance(model),
         **task_provenance(task),
+        **how,
         "edited": int(edit is not None),
-        "batch_size": batch_size,
-        "seed": seed,
+        "batch_size": settings.batch_size,
+        "seed": settings.seed,
         **versions(),
     }
 
@@ -156,44 +175,35 @@ def _empty(task: ParallelTask) -> xr.Dataset:
     return xr.Dataset(coords={"item": ids, "language": list(task.languages)})
 
 
-def _score_items(
-    model: Model, task: ParallelTask, rows: slice, widest: int, batch_size: BatchSize
-) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Log-probabilities (item, language, option) of a few items."""
-    prompts, choices, names = _prompts(task, rows)
-    options = [(i, j) for i, given in enumerate(choices) for j in range(len(given))]
-    flat = np.full((len(prompts), widest), np.nan)
-    found = continuations(model, prompts, choices, names)
-    for batch, values in log_probs(model, found, batch_size):
-        for row, value in zip(batch, values.tolist(), strict=True):
-            flat[options[row]] = value
-    unscored = [names[i] for i, j in options if not np.isfinite(flat[i, j])]
-    if unscored:
-        raise NeuroglotError(
-            f"{unscored[0]}: the log-probability of a choice is NaN or infinite. "
-            "Load the model with dtype='float32'."
-        )
-    return flat.reshape(-1, len(task.languages), widest)
+def _answers(model: Model, task: ParallelTask, settings: _Settings) -> Variables:
+    """Variables of the result that say what the model answered, some items at a time."""
+    blocks = []
+    with tqdm(total=len(task) * len(task.languages), desc="evaluate", unit="prompt") as bar:
+        for start in range(0, len(task), ITEMS_AT_ONCE):
+            some = replace(task, items=task.items[start : start + ITEMS_AT_ONCE])
+            if task.has_choices:
+                blocks.append(
+                    choose(model, some, settings.score, settings.batch_size, _widest(task))
+                )
+            else:
+                blocks.append(write(model, some, settings.max_new_tokens, settings.batch_size))
+            bar.update(len(some) * len(task.languages))
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
-def _result(task: ParallelTask, scores: np.ndarray, seed: int) -> xr.Dataset:
-    choice = np.nanargmax(scores, axis=-1)
-    right = np.array(
-        [
-            [item["choices"][lang].index(item["answers"][lang]) for lang in task.languages]
-            for item in task.items
-        ]
-    )
-    chance = [[1 / len(i["choices"][lang]) for lang in task.languages] for i in task.items]
-    dims = ("item", "language")
+def _widest(task: ParallelTask) -> int:
+    """The most choices that a prompt has."""
+    return max(len(choices) for item in task.items for choices in item["choices"].values())
+
+
+def _result(task: ParallelTask, answers: Variables, seed: int) -> xr.Dataset:
+    dims = ("item", "language", "option")
+    variables = {name: (dims[: values.ndim], values) for name, values in answers.items()}
     result = xr.Dataset(
-        {
-            "correct": (dims, choice == right),
-            "choice": (dims, choice),
-            "log_prob": ((*dims, "option"), scores),
-            "chance": (dims, chance),
-            "held_out": (dims, held_out_prompts(task)),
-            "counted": (dims, counted_prompts(task)),
+        variables
+        | {
+            "held_out": (dims[:2], held_out_prompts(task)),
+            "counted": (dims[:2], counted_prompts(task)),
         },
         coords={
             "item": [item["id"] for item in task.items],

@@ -10,7 +10,8 @@ import xarray as xr
 
 from neuroglot.analysis import classify, compare_tasks, sweep_thresholds
 from neuroglot.errors import NeuroglotError
-from neuroglot.experiments.evaluation import evaluate
+from neuroglot.experiments.evaluation import MAX_NEW_TOKENS, evaluate
+from neuroglot.experiments.predictions import save_predictions
 from neuroglot.models import EMBEDDED, Model, load_model
 from neuroglot.recording import Recording, record, save
 from neuroglot.recording.store import is_result
@@ -18,6 +19,7 @@ from neuroglot.tasks import ParallelTask, load_task
 
 THRESHOLDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 DEMO_ITEMS = 80
+PREDICTIONS = "predictions.csv"  # beside the results of a run
 DEMO_TEMPLATES = ("native", "shared")
 DEMO_TASKS = ("facts", "inference", "editing_en_xx")
 
@@ -32,12 +34,21 @@ class Run:
     results: Results
 
 
+@dataclass(frozen=True)
+class Answering:
+    """How the answers of a run are found; see :func:`neuroglot.evaluate`."""
+
+    score: str = "sum"
+    max_new_tokens: int = MAX_NEW_TOKENS
+
+
 def run_task(
     model: Model,
     task: ParallelTask,
-    name: str,
+    name: str | None = None,
     *,
     thresholds: Sequence[float] = THRESHOLDS,
+    answering: Answering | None = None,
     out: Path | None = None,
     overwrite: bool = False,
 ) -> Run:
@@ -45,15 +56,17 @@ def run_task(
 
     Args:
         model: from :func:`neuroglot.load_model` or :func:`neuroglot.wrap_model`.
-        task: answered by choosing where it has choices.
-        name: what the results call this run.
+        task: answered where it has answers.
+        name: what the results call this run; by default the task's name.
         thresholds: for the sweep; the categories are those at 0.
+        answering: how.
         out: folder to keep everything in; a run that was stopped goes on there.
         overwrite: replace what ``out`` holds of other settings.
 
     Raises:
         NeuroglotError: ``out`` holds results of other settings.
     """
+    name, how = name or task.name, answering or Answering()
 
     def place(part: str) -> Path | None:
         return out / part if out is not None else None
@@ -69,9 +82,18 @@ def run_task(
             # They follow from the recording, which has been checked to be of these settings.
             if overwrite or not is_result(folder):
                 save(result, folder, overwrite=overwrite)
-    if task.has_choices:
-        answers = evaluate(model, task, out=place("answers"), overwrite=overwrite)
+    if task.has_answers:
+        answers = evaluate(
+            model,
+            task,
+            out=place("answers"),
+            score=how.score,
+            max_new_tokens=how.max_new_tokens,
+            overwrite=overwrite,
+        )
         results[f"{name}/answers"] = answers
+        if out is not None:
+            save_predictions(task, answers, out / PREDICTIONS)
     return Run(recording, results)
 
 

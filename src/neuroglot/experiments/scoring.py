@@ -10,84 +10,157 @@ from torch import Tensor
 
 from neuroglot.errors import NeuroglotError
 from neuroglot.models import Model
-from neuroglot.models.forward import run_logits
-from neuroglot.recording.batching import (
-    Batch,
-    BatchSize,
-    RowsAndValues,
-    in_halves,
-    pad,
-    sized,
-    tokenize,
-)
+from neuroglot.models.forward import run_continuations, run_prefixes
+from neuroglot.models.tokenization import Tokens, encode, fitted, shown_prompts
+from neuroglot.recording.batching import BatchSize, RowsAndValues, in_halves, pad, sized
 
 
 @dataclass(frozen=True)
-class Continuation:
-    """Token ids of a prompt with one choice, and where the choice begins."""
+class Question:
+    """A prompt and its choices as tokens.
 
-    ids: list[int]
-    start: int
+    Attributes:
+        prefix: tokens before the choices, the same for all of them.
+        choices: tokens of each choice; all begin at the same character.
+    """
+
+    prefix: list[int]
+    choices: list[list[int]]
+
+    @property
+    def cost(self) -> int:
+        """Tokens that are held in memory while the choices are scored."""
+        return len(self.choices) * (len(self.prefix) + max(map(len, self.choices)))
 
 
-def _common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a model: prompts with choices, and what joins the two.
+
+    Attributes:
+        prompts: one text each.
+        choices: texts of each prompt.
+        joins: text between each prompt and its choices; left out in a chat template.
+        names: what errors call each prompt.
+    """
+
+    prompts: Sequence[str]
+    choices: Sequence[Sequence[str]]
+    joins: Sequence[str]
+    names: Sequence[str]
+
+
+def questions(model: Model, asked: Asked) -> list[Question]:
+    """Tokens of each prompt and its choices.
+
+    Prompt and choice are tokenised together, as the model would meet them. A choice begins with
+    the first token that ends after the prompt does; where a tokenizer joins the end of the prompt
+    with the beginning of some choice, all choices of the prompt are scored from there.
+
+    Raises:
+        NeuroglotError: a text does not fit into the context, or a choice adds no token.
+    """
+    chosen = model.tokenization
+    shown = shown_prompts(model.tokenizer, chosen, asked.prompts)
+    joins = ["" if chosen.chat_template else join for join in asked.joins]
+    texts = [
+        f"{prompt}{join}{choice}"
+        for prompt, join, choices in zip(shown, joins, asked.choices, strict=True)
+        for choice in choices
+    ]
+    encoded = iter(encode(model.tokenizer, chosen, texts, offsets=True))
+    found = []
+    for prompt, choices, name in zip(shown, asked.choices, asked.names, strict=True):
+        options = [next(encoded) for _ in choices]
+        found.append(_question(model, options, len(prompt), list(choices), name))
+    return found
+
+
+def _question(
+    model: Model, options: Sequence[Tokens], length: int, choices: list[str], name: str
+) -> Question:
+    """Split the tokens of one prompt with each of its choices, after ``length`` characters."""
+    firsts = []
+    for tokens, choice in zip(options, choices, strict=True):
+        first = next((i for i, end in enumerate(tokens.ends) if end > length), None)
+        if first is None:
+            raise NeuroglotError(f"{name}: the choice {choice!r} adds no token to the prompt.")
+        firsts.append(first)
+    start = min(*firsts, _common_prefix([tokens.ids for tokens in options]))
+    if start < 1:
+        raise NeuroglotError(f"{name}: there is no token before the choices to predict them from.")
+    before = Tokens(options[0].ids[:start], [], min(options[0].n_special, start))
+    after = [tokens.ids[start:] for tokens in options]
+    room = max(map(len, after))
+    if before.n_special == start:  # only a beginning-of-text token stands before
+        return Question(before.ids, after)
+    truncate = model.tokenization.truncate
+    return Question(fitted(before, model.context_length, name, room=room, truncate=truncate), after)
+
+
+def _common_prefix(sequences: Sequence[Sequence[int]]) -> int:
+    """How many first tokens all sequences share."""
     n = 0
-    for a, b in zip(one, other, strict=False):
-        if a != b:
+    for tokens in zip(*sequences, strict=False):
+        if len(set(tokens)) > 1:
             break
         n += 1
     return n
 
 
-def continuations(
-    model: Model, prompts: Sequence[str], choices: Sequence[Sequence[str]], names: Sequence[str]
-) -> list[Continuation]:
-    """Each prompt with each of its choices, joined by one space.
-
-    Prompt and choice are tokenised together, as the model would meet them. The choice begins
-    where the tokens leave those of the prompt alone.
-
-    Raises:
-        NeuroglotError: a text does not fit into the context, or a choice adds no token.
-    """
-    alone = tokenize(model, prompts, names)
-    texts = [f"{p} {choice}" for p, given in zip(prompts, choices, strict=True) for choice in given]
-    owners = [i for i, given in enumerate(choices) for _ in given]
-    full = tokenize(model, texts, [f"{names[i]} with a choice" for i in owners])
-    # Choices of one prompt are scored over the same span, also where a tokenizer joins the end of
-    # the prompt with the beginning of some choices.
-    starts = [len(ids) for ids in alone]
-    for ids, owner in zip(full, owners, strict=True):
-        starts[owner] = min(starts[owner], _common_prefix(ids, alone[owner]))
-    for ids, owner in zip(full, owners, strict=True):
-        if not 0 < starts[owner] < len(ids):
-            raise NeuroglotError(f"{names[owner]}: a choice cannot be told from its prompt.")
-    return [Continuation(ids, starts[owner]) for ids, owner in zip(full, owners, strict=True)]
-
-
-def _row_log_probs(model: Model, batch: Batch, starts: Tensor) -> Tensor:
-    """Summed log-probability (row,) of the tokens from ``starts`` on."""
-    # Place of each token among the real ones, whichever side the padding is on.
-    place = batch.mask.long().cumsum(dim=1) - 1
-    scored = batch.mask & (place >= starts.to(place.device)[:, None])
-    row, column = torch.nonzero(scored, as_tuple=True)
-    first = int(column.min()) - 1
-    logits = run_logits(model.hf, batch.ids, batch.mask, first)
-    picked = logits[row, column - 1 - first].float().log_softmax(dim=-1)
-    picked = picked.gather(1, batch.ids[row, column][:, None])[:, 0]
-    return torch.zeros(len(starts), device=picked.device).index_add_(0, row, picked)
-
-
 @torch.inference_mode()
+def _score(model: Model, found: Sequence[Question], rows: list[int], widest: int) -> Tensor:
+    """Summed log-probabilities (prompt, option) of some questions; NaN beyond their choices."""
+    prefixes = pad(model, [question.prefix for question in found], rows, side="left")
+    last, cache = run_prefixes(model.hf, prefixes.ids, prefixes.mask)
+    owner, option, choices = [], [], []
+    for i, row in enumerate(rows):
+        for j, choice in enumerate(found[row].choices):
+            owner.append(i)
+            option.append(j)
+            choices.append(choice)
+    begun = last.float().log_softmax(dim=-1)
+    firsts = torch.tensor([choice[0] for choice in choices], device=begun.device)
+    totals = begun[torch.tensor(owner, device=begun.device), firsts]
+    # The last token of a choice predicts nothing that is scored; a single one needs no more.
+    longer = [i for i, choice in enumerate(choices) if len(choice) > 1]
+    if longer:
+        heads = [choice[:-1] for choice in choices]
+        batch = pad(model, heads, longer, side="right")
+        owners = torch.tensor([owner[i] for i in longer], device=batch.ids.device)
+        mask = torch.cat([prefixes.mask[owners], batch.mask], dim=1)
+        logits = run_continuations(model.hf, batch.ids, mask, cache, owners)
+        tails = pad(model, [choice[1:] for choice in choices], longer, side="right")
+        picked = _picked(logits, tails.ids, tails.mask)
+        totals = totals.index_add(0, torch.tensor(longer, device=totals.device), picked)
+    scores = torch.full((len(rows), widest), torch.nan)
+    scores[torch.tensor(owner), torch.tensor(option)] = totals.cpu()
+    return scores
+
+
+def _picked(logits: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+    """Sum of the log-probabilities (row,) of the tokens ``ids`` (row, position) under ``mask``."""
+    ids, mask = ids.to(logits.device), mask.to(logits.device)
+    found = logits.float().log_softmax(dim=-1).gather(2, ids[..., None])[..., 0]
+    return found.masked_fill(~mask, 0.0).sum(dim=1)
+
+
 def log_probs(
-    model: Model, found: Sequence[Continuation], batch_size: BatchSize
+    model: Model, found: Sequence[Question], batch_size: BatchSize, widest: int
 ) -> Iterator[RowsAndValues]:
-    """Rows of ``found`` and the log-probability of their choices, batch by batch."""
-    sequences = [continuation.ids for continuation in found]
+    """Rows of ``found`` and the log-probabilities of their choices, batch by batch.
+
+    Each prompt runs once; its keys and values are shared by its choices.
+
+    Args:
+        model: which answers.
+        found: from :func:`questions`.
+        batch_size: prompts in a batch; ``"auto"`` fills a budget of tokens.
+        widest: the most choices that a prompt has.
+    """
 
     def run(rows: list[int]) -> Tensor:
-        starts = torch.tensor([found[row].start for row in rows])
-        return _row_log_probs(model, pad(model, sequences, rows), starts).cpu()
+        return _score(model, found, rows, widest)
 
-    for wanted in sized([len(ids) for ids in sequences], batch_size):
+    for wanted in sized([question.cost for question in found], batch_size):
         yield from in_halves(run, wanted)

@@ -2,5 +2,6 @@
 
 from neuroglot.models.loading import EMBEDDED, load_model
 from neuroglot.models.model import Model, wrap_model
+from neuroglot.models.tokenization import Tokenization
 
-__all__ = ["EMBEDDED", "Model", "load_model", "wrap_model"]
+__all__ = ["EMBEDDED", "Model", "Tokenization", "load_model", "wrap_model"]

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, cast
 
-from torch import Tensor, nn
-from transformers import PreTrainedModel
+from torch import LongTensor, Tensor, nn
+from transformers import Cache, PreTrainedModel
 
 
 def _inputs(module: nn.Module, ids: Tensor, mask: Tensor) -> dict[str, Tensor]:
     inputs = {"input_ids": ids, "attention_mask": mask.long()}
     if "position_ids" in inspect.signature(module.forward).parameters:
         # Counted over real tokens, so that left padding does not shift learned positions.
-        inputs["position_ids"] = (mask.long().cumsum(dim=1) - 1).clamp(min=0)
+        places = (mask.long().cumsum(dim=1) - 1).clamp(min=0)
+        # The mask also covers what is cached before these tokens.
+        inputs["position_ids"] = places[:, -ids.shape[1] :]
     return inputs
 
 
@@ -35,3 +37,33 @@ def run_logits(hf: PreTrainedModel, ids: Tensor, mask: Tensor, first: int = 0) -
         inputs["logits_to_keep"] = keep
     logits: Tensor = hf(**inputs, use_cache=False).logits
     return logits[:, -keep:]
+
+
+def run_prefixes(hf: PreTrainedModel, ids: Tensor, mask: Tensor) -> tuple[Tensor, Cache]:
+    """Logits (prompt, token) after the last position, and the cached keys and values.
+
+    The prompts must be padded on the left, so that the last position is each one's last token.
+    """
+    inputs: dict[str, Any] = _inputs(hf, ids, mask)
+    if "logits_to_keep" in inspect.signature(hf.forward).parameters:
+        inputs["logits_to_keep"] = 1
+    output = hf(**inputs, use_cache=True)
+    return output.logits[:, -1], output.past_key_values
+
+
+def run_continuations(
+    hf: PreTrainedModel, ids: Tensor, mask: Tensor, cache: Cache, rows: Tensor
+) -> Tensor:
+    """Logits (continuation, position, token) of texts that go on from cached prompts.
+
+    Args:
+        hf: the model.
+        ids: of the continuations (continuation, position), padded on the right.
+        mask: true at real tokens of prompt and continuation (continuation, prompt and position).
+        cache: of the prompts; used up by this.
+        rows: prompt that each continuation follows (continuation,).
+    """
+    # As beam search does: a row may be taken several times, or never.
+    cache.reorder_cache(cast("LongTensor", rows))
+    logits: Tensor = hf(**_inputs(hf, ids, mask), past_key_values=cache, use_cache=True).logits
+    return logits

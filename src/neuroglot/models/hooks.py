@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from neuroglot.models.sites import FFNSite, SiteKind
@@ -16,6 +17,67 @@ Reader = Callable[[int, Tensor], None]
 Editor = Callable[[int, Tensor], Tensor]
 """Called with the layer and its coefficients (prompt, position, neuron); returns new ones."""
 
+Change = Callable[[Tensor], Tensor | None]
+"""Called with a tensor; returns what takes its place, or ``None`` to leave it as it is."""
+
+
+@contextmanager
+def on_input(module: nn.Module, change: Change) -> Iterator[None]:
+    """Pass every input of ``module`` to ``change``, until the block ends."""
+
+    def hook(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        new = change(inputs[0])
+        return None if new is None else (new, *inputs[1:])
+
+    handle = module.register_forward_pre_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def on_output(module: nn.Module, change: Change) -> Iterator[None]:
+    """Pass every output of ``module`` to ``change``, the first of a tuple, until the block ends."""
+
+    def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+        if isinstance(output, Tensor):
+            return change(output)
+        new = change(output[0])
+        return None if new is None else (new, *output[1:])
+
+    handle = module.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+class _Positions:
+    """Gives (prompt, position) back to values that a layer has flattened, as OPT does."""
+
+    def __init__(self) -> None:
+        self.shape = torch.Size()
+
+    def __call__(self, _block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Note the shape of the hidden states that go into the layer."""
+        tensors = (value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
+        self.shape = next(tensors).shape[:-1]
+
+    def of(self, values: Tensor) -> Tensor:
+        flattened = values.ndim == 2 and len(values) == self.shape.numel()
+        return values.reshape(*self.shape, -1) if flattened else values
+
+
+@contextmanager
+def _positions(block: nn.Module) -> Iterator[_Positions]:
+    positions = _Positions()
+    handle = block.register_forward_pre_hook(positions, with_kwargs=True)
+    try:
+        yield positions
+    finally:
+        handle.remove()
+
 
 @contextmanager
 def reading(sites: Sequence[FFNSite], kind: SiteKind, read: Reader) -> Iterator[None]:
@@ -24,25 +86,19 @@ def reading(sites: Sequence[FFNSite], kind: SiteKind, read: Reader) -> Iterator[
     The hooks are gone when the block ends, also after an exception.
     """
 
-    def before_down(layer: int) -> Callable[..., None]:
-        def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            read(layer, inputs[0])
+    def reader(layer: int, positions: _Positions) -> Change:
+        def see(values: Tensor) -> None:
+            read(layer, positions.of(values))
 
-        return hook
-
-    def after_activation(layer: int) -> Callable[..., None]:
-        def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            read(layer, output)
-
-        return hook
+        return see
 
     with ExitStack() as stack:
         for site in sites:
+            see = reader(site.layer, stack.enter_context(_positions(site.block)))
             if kind == "gate" and site.activation is not None:
-                handle = site.activation.register_forward_hook(after_activation(site.layer))
+                stack.enter_context(on_output(site.activation, see))
             else:
-                handle = site.down.register_forward_pre_hook(before_down(site.layer))
-            stack.callback(handle.remove)
+                stack.enter_context(on_input(site.down, see))
         yield
 
 
@@ -53,14 +109,11 @@ def editing(sites: Sequence[FFNSite], edit: Editor) -> Iterator[None]:
     Weights are never touched, and the hooks are gone when the block ends, also after an exception.
     """
 
-    def before_down(layer: int) -> Callable[..., tuple[Tensor, ...]]:
-        def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            return (edit(layer, inputs[0]), *inputs[1:])
-
-        return hook
+    def editor(layer: int, positions: _Positions) -> Change:
+        return lambda values: edit(layer, positions.of(values)).reshape(values.shape)
 
     with ExitStack() as stack:
         for site in sites:
-            handle = site.down.register_forward_pre_hook(before_down(site.layer))
-            stack.callback(handle.remove)
+            positions = stack.enter_context(_positions(site.block))
+            stack.enter_context(on_input(site.down, editor(site.layer, positions)))
         yield

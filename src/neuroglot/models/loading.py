@@ -17,7 +17,9 @@ from transformers import (
 )
 
 from neuroglot.errors import NeuroglotError, listed
+from neuroglot.models.finding import refuse_encoder_decoder
 from neuroglot.models.model import Model, wrap_model
+from neuroglot.models.tokenization import Tokenization
 
 # What transformers and torch raise for wrong names, files, devices, and missing packages.
 UNREADABLE = (OSError, ValueError, RuntimeError, AssertionError, ImportError)
@@ -54,16 +56,23 @@ def load_model(
     revision: str | None = None,
     sites: str | None = None,
     *,
+    tokenization: Tokenization | None = None,
+    token: str | None = None,
     allow_pickle: bool = False,
 ) -> Model:
     """Load a dense decoder with its tokenizer and find its feed-forward neurons.
 
     Args:
         name: ``"embedded/base"``, ``"embedded/aligned"``, a Hub id, or a folder.
-        device: by default a GPU where there is one, else the CPU.
-        dtype: by default float32 on the CPU and the checkpoint's own type elsewhere.
+        device: by default a GPU where there is one, else the CPU. ``"auto"`` spreads the layers
+            over all devices (``device_map="auto"`` of Hugging Face; needs Accelerate).
+        dtype: ``"float32"``, ``"bfloat16"``, …, or ``"auto"`` for the checkpoint's own type; by
+            default float32 on the CPU and the checkpoint's own type elsewhere.
         revision: branch, tag or commit of the Hub.
         sites: path of the down projections with ``{i}`` for the layer, where it is not known.
+        tokenization: special tokens, chat template, padding side and truncation; by default as
+            the tokenizer does.
+        token: for gated models; by default the one of ``hf auth login`` or ``HF_TOKEN``.
         allow_pickle: also read weights that are no safetensors. Pickled weights can run code.
 
     Raises:
@@ -71,7 +80,8 @@ def load_model(
     """
     source = _embedded_folder(str(name)) if str(name).startswith("embedded/") else name
     try:
-        hf, tokenizer = _read(source, device, dtype, revision, allow_pickle=allow_pickle)
+        options = {"revision": revision, "token": token, "trust_remote_code": False}
+        hf, tokenizer = _read(source, device, dtype, options, allow_pickle=allow_pickle)
     except NeuroglotError:
         raise
     except (*UNREADABLE, SafetensorError) as error:
@@ -79,31 +89,39 @@ def load_model(
         raise NeuroglotError(
             f"cannot load model {str(name)!r}: {reason} "
             f"(expected {listed(EMBEDDED)}, a Hub id or a folder with safetensors weights; "
-            "allow_pickle=True also reads pickled ones)"
+            "allow_pickle=True also reads pickled ones; gated models need a token)"
         ) from error
     commit = getattr(hf.config, "_commit_hash", None) or revision
-    return wrap_model(hf, tokenizer, name=str(name), revision=commit, sites=sites)
+    return wrap_model(
+        hf, tokenizer, name=str(name), revision=commit, sites=sites, tokenization=tokenization
+    )
 
 
 def _read(
     source: str | Path,
     device: str | torch.device | None,
     dtype: str | torch.dtype | None,
-    revision: str | None,
+    options: dict[str, Any],
     *,
     allow_pickle: bool,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Weights, on their device, and tokenizer."""
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    options: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
+    """Weights, on their devices, and tokenizer."""
+    best = "cuda" if torch.cuda.is_available() else "cpu"
+    spread = device == "auto"
+    where = torch.device(best if spread or device is None else device)
     config = AutoConfig.from_pretrained(source, **options)
+    refuse_encoder_decoder(config)
     tokenizer = AutoTokenizer.from_pretrained(source, **options)
     hf = AutoModelForCausalLM.from_pretrained(
         source,
         config=config,
         dtype=_dtype(dtype, where),
         use_safetensors=None if allow_pickle else True,
+        device_map="auto" if spread else None,
         **options,
     )
+    # Quantised weights are where they belong, and refuse to be moved.
+    if spread or getattr(hf, "is_quantized", False):
+        return hf, tokenizer
     torch.nn.Module.to(hf, device=where)  # transformers' own wrapper hides the types
     return hf, tokenizer

@@ -5,22 +5,30 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from neuroglot.errors import NeuroglotError
 from neuroglot.models import hooks
+from neuroglot.models.finding import find_sites, refuse_encoder_decoder
 from neuroglot.models.hooks import Editor, Reader
-from neuroglot.models.sites import FFNSite, SiteKind, find_sites
+from neuroglot.models.probing import norm_follows
+from neuroglot.models.sites import FFNSite, SiteKind
+from neuroglot.models.tokenization import (
+    PaddingSide,
+    Tokenization,
+    check_tokenization,
+    describe_tokenization,
+)
 from neuroglot.models.verify import verify_sites
 
 # Tokenizers without a limit report a number of this order.
 NO_LIMIT = 10**9
 FINGERPRINT_SAMPLE = 256  # values of each parameter
-CONTEXT_FIELDS = ("max_position_embeddings", "n_positions", "seq_length")
+CONTEXT_FIELDS = ("max_position_embeddings", "n_positions", "seq_length", "max_seq_len")
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,8 @@ class Model:
         sites: one FFN a layer, from the input side.
         name: Hub id, folder or name of an embedded model.
         revision: commit of the Hub, where there is one.
+        tokenization: how prompts become tokens.
+        norm_after_ffn: whether a norm stands between the FFN and the output of its layer.
     """
 
     hf: PreTrainedModel
@@ -40,6 +50,13 @@ class Model:
     sites: tuple[FFNSite, ...]
     name: str
     revision: str | None = None
+    tokenization: Tokenization = field(default_factory=Tokenization)
+    norm_after_ffn: bool = False
+
+    @property
+    def padding_side(self) -> PaddingSide:
+        """Where batches are padded."""
+        return self.tokenization.padding_side or cast("PaddingSide", self.tokenizer.padding_side)
 
     @property
     def n_layers(self) -> int:
@@ -59,7 +76,8 @@ class Model:
     @property
     def context_length(self) -> int | None:
         """The most tokens that a prompt may have, or ``None`` without a limit."""
-        limits = [getattr(self.hf.config, field, None) for field in CONTEXT_FIELDS]
+        config = self.hf.config.get_text_config()
+        limits = [getattr(config, field, None) for field in CONTEXT_FIELDS]
         limits.append(self.tokenizer.model_max_length)
         known = [int(limit) for limit in limits if limit is not None and limit < NO_LIMIT]
         return min(known, default=None)
@@ -69,6 +87,8 @@ class Model:
         """Checksum over a sample of every weight: tells two checkpoints of one name apart."""
         digest = hashlib.sha256()
         for parameter in self.hf.parameters():
+            if parameter.is_meta:  # offloaded to the disk
+                continue
             flat = parameter.detach().flatten()
             sample = flat[:: max(1, len(flat) // FINGERPRINT_SAMPLE)]
             digest.update(sample.float().cpu().numpy().tobytes())
@@ -99,8 +119,11 @@ class Model:
             "layers": self.n_layers,
             "neurons_per_layer": self.n_neurons,
             "down_projection": first.path,
+            "found_by": first.found_by,
             "gate": "activation module" if first.activation is not None else "as coefficient",
+            "norm_after_ffn": self.norm_after_ffn,
             "context_length": self.context_length,
+            **describe_tokenization(self.tokenizer, self.tokenization),
         }
 
 
@@ -111,6 +134,7 @@ def wrap_model(
     name: str | None = None,
     revision: str | None = None,
     sites: str | None = None,
+    tokenization: Tokenization | None = None,
 ) -> Model:
     """Make a loaded Hugging Face model ready: find its sites and verify them.
 
@@ -120,10 +144,14 @@ def wrap_model(
         name: what to call it in results; by default the name it was loaded by.
         revision: what to record as its revision.
         sites: path of the down projections with ``{i}`` for the layer, where it is not known.
+        tokenization: how prompts become tokens; by default as the tokenizer does.
 
     Raises:
         NeuroglotError: no sites were found, or they are not what they seem.
     """
+    chosen = tokenization or Tokenization()
+    check_tokenization(tokenizer, chosen)
+    refuse_encoder_decoder(hf.config)
     hf.train(mode=False)
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
@@ -136,6 +164,6 @@ def wrap_model(
     if len(widths) > 1:
         raise NeuroglotError(f"layers of different widths are not supported: {sorted(widths)}.")
     verify_sites(hf, found)
-    return Model(
-        hf, tokenizer, found, name or hf.config.name_or_path or type(hf).__name__, revision
-    )
+    known_as = name or hf.config.name_or_path or type(hf).__name__
+    after = norm_follows(hf, found[0])
+    return Model(hf, tokenizer, found, known_as, revision, chosen, norm_after_ffn=after)

@@ -1,83 +1,169 @@
-"""Check that the sites found by name are the model's feed-forward neurons."""
+"""Check that what was found are the model's feed-forward neurons, and that it runs as expected.
+
+All checks together cost one forward pass a layer and about a dozen more, of a few tokens each.
+"""
 
 from __future__ import annotations
+
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from neuroglot.errors import NeuroglotError
-from neuroglot.models.hooks import editing, reading
+from neuroglot.models.forward import run_logits
+from neuroglot.models.hooks import editing, on_output, reading
+from neuroglot.models.probing import (
+    N_PROBE_TOKENS,
+    not_feed_forward,
+    probe_ids,
+    probe_logits,
+    relative_change,
+    rounding,
+)
 from neuroglot.models.sites import SITE_KINDS, FFNSite, SiteKind
 
-N_PROBE_TOKENS = 4
 # Names under which configurations say how wide a feed-forward network is.
-WIDTH_FIELDS = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size")
+WIDTH_FIELDS = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "dff")
 
 
-def _probe(hf: PreTrainedModel) -> Tensor:
-    """A few different token ids, enough for one forward pass."""
-    vocabulary = int(hf.config.get_text_config().vocab_size)
-    return torch.arange(N_PROBE_TOKENS, device=hf.device)[None] % vocabulary
+def expected_widths(hf: PreTrainedModel) -> tuple[int, ...]:
+    """How wide the FFN is by the configuration; some configurations count gate and up together."""
+    config = hf.config.get_text_config()
+    known = (getattr(config, field, None) for field in WIDTH_FIELDS)
+    named = next((width for width in known if isinstance(width, int)), None)
+    return (named, named // 2) if named else ()
 
 
 def _check_widths(hf: PreTrainedModel, sites: tuple[FFNSite, ...]) -> None:
     """The hidden width must be the one of the configuration, where it names one."""
-    config = hf.config.get_text_config()
-    known = (getattr(config, field, None) for field in WIDTH_FIELDS)
-    expected = next((int(width) for width in known if width), None)
+    expected = expected_widths(hf)
     for site in sites:
-        if expected is not None and site.n_neurons != expected:
+        if expected and site.n_neurons not in expected:
             raise NeuroglotError(
                 f"{site.path} is {site.n_neurons} wide, but the model's configuration says that "
-                f"its feed-forward networks are {expected} wide: it is no down projection."
+                f"its feed-forward networks are {expected[0]} wide: it is no down projection."
             )
 
 
-def _check_firing(
-    hf: PreTrainedModel, sites: tuple[FFNSite, ...], kind: SiteKind, probe: Tensor
-) -> None:
+def _check_causal(hf: PreTrainedModel, before: Tensor, tolerance: float) -> None:
+    """A token must not change the logits of those before it."""
+    ids = probe_ids(hf)
+    ids[0, -1] = probe_ids(hf, shift=1)[0, -1]
+    change = relative_change(before[:, :-1], probe_logits(hf, ids)[:, :-1])
+    if not change <= tolerance:
+        raise NeuroglotError(
+            f"{type(hf).__name__} is not causal: another last token changes the logits before it "
+            f"(by {change:.1%}), as in an encoder. Encoder-only models are unsupported; if this "
+            "one can be a decoder, load it with is_decoder=True in its configuration."
+        )
+
+
+def _check_padding(hf: PreTrainedModel, before: Tensor, tolerance: float) -> None:
+    """Padding on either side must not show in the logits of the real tokens."""
+    ids = probe_ids(hf)
+    padding, real = torch.zeros_like(ids), torch.ones_like(ids, dtype=torch.bool)
+    for side, at in (("left", slice(N_PROBE_TOKENS, None)), ("right", slice(N_PROBE_TOKENS))):
+        order = -1 if side == "left" else 1
+        tokens = torch.cat([ids, padding][::order], dim=1)
+        mask = torch.cat([real, ~real][::order], dim=1)
+        change = relative_change(before, run_logits(hf, tokens, mask)[:, at])
+        if not change <= tolerance:
+            raise NeuroglotError(
+                f"padding on the {side} changes the logits of {type(hf).__name__} (by "
+                f"{change:.1%}): it does not leave out what is masked, so that results would "
+                "depend on what shares a batch. Such models are unsupported."
+            )
+
+
+def _check_firing(hf: PreTrainedModel, sites: tuple[FFNSite, ...]) -> None:
     """Each site fires once, with one value for each prompt, position and neuron."""
-    shapes: dict[int, list[tuple[int, ...]]] = {site.layer: [] for site in sites}
-    with reading(sites, kind, lambda layer, values: shapes[layer].append(tuple(values.shape))):
-        hf(probe)
+    shapes: dict[tuple[SiteKind, int], list[tuple[int, ...]]] = {
+        (kind, site.layer): [] for kind in SITE_KINDS for site in sites
+    }
+    with ExitStack() as stack:
+        for kind in SITE_KINDS:
+
+            def read(layer: int, values: Tensor, kind: SiteKind = kind) -> None:
+                shapes[kind, layer].append(tuple(values.shape))
+
+            stack.enter_context(reading(sites, kind, read))
+        probe_logits(hf)
     for site in sites:
-        found, expected = shapes[site.layer], (1, N_PROBE_TOKENS, site.n_neurons)
-        if len(found) != 1:
+        for kind in SITE_KINDS:
+            found, expected = shapes[kind, site.layer], (1, N_PROBE_TOKENS, site.n_neurons)
+            if len(found) != 1:
+                raise NeuroglotError(
+                    f"{site.path} ({kind}) fired {len(found)} times in one forward pass, expected "
+                    "once: the model's code goes round this module (BLOOM does with "
+                    "slow_but_exact=True). Name the right one with sites=…"
+                )
+            if found[0] != expected:
+                raise NeuroglotError(
+                    f"{site.path} ({kind}) saw shape {found[0]}, expected {expected} (prompt, "
+                    "position, neuron)."
+                )
+
+
+def _check_gates(hf: PreTrainedModel, sites: tuple[FFNSite, ...]) -> None:
+    """Where the gates are zero, so are the coefficients."""
+    left: dict[int, float] = {}
+
+    def read(layer: int, values: Tensor) -> None:
+        left[layer] = float(values.abs().max())
+
+    with ExitStack() as stack:
+        for site in sites:
+            if site.activation is not None:
+                stack.enter_context(on_output(site.activation, torch.zeros_like))
+        stack.enter_context(reading(sites, "coefficient", read))
+        probe_logits(hf)
+    for site in sites:
+        if site.activation is not None and left[site.layer] != 0:
             raise NeuroglotError(
-                f"{site.path} fired {len(found)} times in one forward pass, expected once: the "
-                "model's code goes round this module (BLOOM does with slow_but_exact=True). "
-                "Name the right one with sites=…"
-            )
-        if found[0] != expected:
-            raise NeuroglotError(
-                f"{site.path} saw shape {found[0]}, expected {expected} (prompt, position, neuron)."
+                f"the gate of {site.path} was read from a {type(site.activation).__name__}, but "
+                f"with it at zero its coefficients reach {left[site.layer]:g}: it is not what "
+                "they are multiplied by."
             )
 
 
 @torch.inference_mode()
 def verify_sites(hf: PreTrainedModel, sites: tuple[FFNSite, ...]) -> None:
-    """One firing a layer, the right width, zeroing changes the logits, removal restores them.
+    """Check the model and all that was found in it.
+
+    The model is causal and does not see padding; a site fires once a layer and is as wide as
+    the configuration says, works on each position by itself, and has the gate as a factor; zeroing
+    it changes the logits, and removal of the hooks restores them bit for bit.
+
+    Args:
+        hf: a Hugging Face decoder.
+        sites: one FFN a layer.
 
     Raises:
         NeuroglotError: naming the first of these that does not hold.
     """
     _check_widths(hf, sites)
-    probe = _probe(hf)
-    before = hf(probe).logits
+    before = probe_logits(hf)
     if not bool(torch.isfinite(before).all()):
         raise NeuroglotError(
             "the model's logits are NaN or infinite; load it with dtype='float32', or check its "
             "weights."
         )
-    for kind in SITE_KINDS:
-        _check_firing(hf, sites, kind, probe)
+    tolerance = rounding(hf)
+    _check_causal(hf, before, tolerance)
+    _check_firing(hf, sites)
+    _check_gates(hf, sites)
+    objection = not_feed_forward(hf, sites[0], tolerance)
+    if objection:
+        raise NeuroglotError(f"{sites[0].path} is no feed-forward network: {objection}.")
+    _check_padding(hf, before, tolerance)
     for site in sites:
         with editing([site], lambda _layer, values: torch.zeros_like(values)):
-            if torch.equal(hf(probe).logits, before):
+            if torch.equal(probe_logits(hf), before):
                 raise NeuroglotError(
                     f"zeroing {site.path} leaves the logits as they are: it is not a "
                     "feed-forward network on the way to the output."
                 )
-    if not torch.equal(hf(probe).logits, before):
+    if not torch.equal(probe_logits(hf), before):
         raise NeuroglotError("the logits differ after all hooks were removed.")

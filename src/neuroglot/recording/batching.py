@@ -11,6 +11,7 @@ from torch import Tensor
 
 from neuroglot.errors import NeuroglotError
 from neuroglot.models import Model
+from neuroglot.models.tokenization import PaddingSide, encode, fitted, shown_prompts
 
 BatchSize = int | Literal["auto"]
 RowsAndValues = tuple[list[int], Tensor]
@@ -39,7 +40,7 @@ class Batch:
 
 
 def tokenize(model: Model, texts: Sequence[str], names: Sequence[str]) -> list[list[int]]:
-    """Token ids of each text, with the special tokens that the tokenizer adds by itself.
+    """Token ids of each prompt, as the model's tokenisation says.
 
     Args:
         model: whose tokenizer and context length count.
@@ -49,18 +50,12 @@ def tokenize(model: Model, texts: Sequence[str], names: Sequence[str]) -> list[l
     Raises:
         NeuroglotError: a text has no tokens, or more than the model's context holds.
     """
-    # Lengths are checked below, where the message can name the prompt.
-    encoded = model.tokenizer(list(texts), verbose=False)["input_ids"]
-    limit = model.context_length
-    for ids, name in zip(encoded, names, strict=True):
-        if not ids:
-            raise NeuroglotError(f"{name} has no tokens.")
-        if limit is not None and len(ids) > limit:
-            raise NeuroglotError(
-                f"{name} has {len(ids)} tokens, but the model's context holds {limit}. "
-                "Shorten or leave out this item."
-            )
-    return list(encoded)
+    chosen = model.tokenization
+    shown = shown_prompts(model.tokenizer, chosen, texts)
+    return [
+        fitted(tokens, model.context_length, name, truncate=chosen.truncate)
+        for tokens, name in zip(encode(model.tokenizer, chosen, shown), names, strict=True)
+    ]
 
 
 def sized(lengths: Sequence[int], batch_size: BatchSize) -> Iterator[list[int]]:
@@ -86,14 +81,20 @@ def sized(lengths: Sequence[int], batch_size: BatchSize) -> Iterator[list[int]]:
         yield batch
 
 
-def pad(model: Model, sequences: Sequence[Sequence[int]], rows: list[int]) -> Batch:
-    """The given rows as one batch on the model's device, padded on the tokenizer's side."""
+def pad(
+    model: Model,
+    sequences: Sequence[Sequence[int]],
+    rows: list[int],
+    side: PaddingSide | None = None,
+) -> Batch:
+    """The given rows as one batch on the model's device, by default padded on the model's side."""
+    side = side or model.padding_side
     width = max(len(sequences[row]) for row in rows)
     ids = torch.full((len(rows), width), int(model.tokenizer.pad_token_id or 0))
     mask = torch.zeros(len(rows), width, dtype=torch.bool)
     for i, row in enumerate(rows):
         n = len(sequences[row])
-        start = width - n if model.tokenizer.padding_side == "left" else 0
+        start = width - n if side == "left" else 0
         ids[i, start : start + n] = torch.tensor(sequences[row])
         mask[i, start : start + n] = True
     return Batch(rows, ids.to(model.device), mask.to(model.device))

@@ -92,7 +92,6 @@ def header(
             "site": settings.site,
             "position": settings.position,
             "keep_values": int(settings.keep_values),
-            "padding_side": str(model.tokenizer.padding_side),
             "batch_size": batch_size,
             **versions(),
         },

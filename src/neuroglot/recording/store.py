@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -106,7 +107,7 @@ def fresh_folder(out: Path) -> Iterator[Path]:
 def text_as_objects(data: xr.Dataset) -> xr.Dataset:
     """Text of any length: Zarr v3 has no specified type for text of a fixed length."""
     fixed = {n: v.astype(object) for n, v in data.variables.items() if v.dtype.kind == "U"}
-    return data.assign_coords(fixed)
+    return _replaced(data, fixed)
 
 
 def _text_as_strings(data: xr.Dataset) -> xr.Dataset:
@@ -114,7 +115,14 @@ def _text_as_strings(data: xr.Dataset) -> xr.Dataset:
     found = {
         n: v.astype(object).astype(str) for n, v in data.variables.items() if v.dtype.kind in "OT"
     }
-    return data.assign_coords(found)
+    return _replaced(data, found)
+
+
+def _replaced(data: xr.Dataset, variables: dict[Any, xr.Variable]) -> xr.Dataset:
+    """The dataset with other values; coordinates stay coordinates, and variables variables."""
+    coordinates = {name: values for name, values in variables.items() if name in data.coords}
+    others = {name: values for name, values in variables.items() if name not in data.coords}
+    return data.assign_coords(coordinates).assign(others)
 
 
 def _as_dataset(result: Stored) -> xr.Dataset:

@@ -126,7 +126,7 @@ def accuracy_by_language(runs: Runs) -> alt.TopLevelMixin:
         y=alt.Y("chance:Q", title="accuracy")
     )
     width = max(3 * WIDTH, 22 * len(languages) * len(runs_in_order))
-    note = "bars: 95 % bootstrap over items; grey tick: chance"
+    note = "bars: 95 % bootstrap over items; grey tick: chance, where there are choices"
     return styled(
         (bars + dots + ticks)
         .add_params(picked)

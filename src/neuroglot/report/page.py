@@ -14,6 +14,7 @@ import vl_convert as vlc
 
 from neuroglot.errors import NeuroglotError
 from neuroglot.report import by_layer, overall
+from neuroglot.report.fragility import fragility_by_layer
 from neuroglot.report.results import Results, Sorted, provenance_rows, sort_results
 from neuroglot.report.tables import (
     HEADLINE_COLUMNS,
@@ -43,6 +44,8 @@ def charts(found: Sorted) -> dict[str, alt.TopLevelMixin]:
     made = {name: make() for name, (wanted, make) in makers.items() if wanted}
     for name, compared in found.comparisons.items():
         made[f"tasks-{name}"] = by_layer.task_comparison(compared)
+    for name, rounded in found.fragilities.items():
+        made[f"fragility-{name}"] = fragility_by_layer(rounded)
     return made
 
 

@@ -22,12 +22,14 @@ class Sorted:
         evaluations: from :func:`neuroglot.evaluate`.
         thresholds: from :func:`neuroglot.sweep_thresholds`.
         comparisons: from :func:`neuroglot.compare_tasks`.
+        fragilities: from :func:`neuroglot.fragility`.
     """
 
     sharing: dict[str, xr.Dataset] = field(default_factory=dict)
     evaluations: dict[str, xr.Dataset] = field(default_factory=dict)
     thresholds: dict[str, xr.DataArray] = field(default_factory=dict)
     comparisons: dict[str, xr.Dataset] = field(default_factory=dict)
+    fragilities: dict[str, xr.Dataset] = field(default_factory=dict)
 
 
 def sort_results(results: Results) -> Sorted:
@@ -59,6 +61,7 @@ def _group(found: Sorted, name: str, result: xr.Dataset | xr.DataArray) -> dict[
         "evaluation": (xr.Dataset, found.evaluations),
         "thresholds": (xr.DataArray, found.thresholds),
         "task comparison": (xr.Dataset, found.comparisons),
+        "fragility": (xr.Dataset, found.fragilities),
     }
     if kind not in groups or not isinstance(result, groups[kind][0]):
         raise NeuroglotError(

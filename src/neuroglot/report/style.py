@@ -21,10 +21,11 @@ CATEGORY_COLOURS = {
 LINE_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 CATEGORY_LABELS = {name: name.replace("_", "-") for name in CATEGORIES}
 
-# Paul Tol's "muted" palette, black in place of its pale grey: ten that stay apart.
+# Paul Tol's "muted" palette, black in place of its pale grey, then five of his "vibrant" one.
 LANGUAGE_COLOURS = [
     "#332288", "#CC6677", "#DDCC77", "#117733", "#88CCEE",
     "#882255", "#44AA99", "#999933", "#AA4499", "#000000",
+    "#EE7733", "#0077BB", "#CC3311", "#33BBEE", "#BBBBBB",
 ]  # fmt: skip
 
 WIDTH, HEIGHT = 200, 170

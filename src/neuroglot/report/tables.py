@@ -20,8 +20,9 @@ def item_table(found: Sorted) -> pd.DataFrame:
             sharing = found.sharing[run][["active", "shared_of_active"]].mean("layer")
             parts.append(sharing.to_dataframe())
         if run in found.evaluations:
-            answers = found.evaluations[run][["correct", "choice", "counted"]]
-            parts.append(answers.to_dataframe())
+            answers = found.evaluations[run]
+            kept = [name for name in ("correct", "choice", "f1", "counted") if name in answers]
+            parts.append(answers[kept].to_dataframe())
         frame = pd.concat(parts, axis=1).reset_index()
         frame.insert(0, "run", run)
         frames.append(frame)

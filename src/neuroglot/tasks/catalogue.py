@@ -1,19 +1,31 @@
-"""The tasks that can be loaded by name."""
+"""The tasks that can be loaded by name; ``catalogue.toml`` lists them."""
 
 from __future__ import annotations
 
+import hashlib
+import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache
+from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from neuroglot.errors import NeuroglotError, listed
 from neuroglot.tasks.embedded import editing, facts, inference
-from neuroglot.tasks.embedded.names import LANGUAGES
-from neuroglot.tasks.parallel import SPLITS, Item, ParallelTask
+from neuroglot.tasks.parallel import SPLITS, Match, ParallelTask
+from neuroglot.tasks.readers import READERS, Dataset, Source
+from neuroglot.tasks.readers.source import no_such_file
+from neuroglot.tasks.records import Item
+from neuroglot.tasks.wording import TEMPLATES, Template, find_wording
 
-TEMPLATES = ("native", "shared")
 AS_GIVEN = "as given"  # what results call the template of a task from a file
+EMBEDDED: dict[str, Callable[..., list[Item]]] = {
+    "facts": facts.items,
+    "inference": inference.items,
+    "editing": editing.items,
+}
+FROM_FILE = {".jsonl": ParallelTask.from_jsonl, ".csv": ParallelTask.from_csv}
 
 
 @dataclass(frozen=True)
@@ -23,53 +35,47 @@ class TaskEntry:
     Attributes:
         name: by which it is loaded.
         summary: one sentence.
-        languages: all it has.
-        templates: all it has.
-        make_items: the items of a template, in all languages.
+        reader: what makes its items.
+        dataset: the published data behind it; none for an embedded task.
+        told_in: of editing, the one language that facts are told in.
+        asked_in: of editing, the one language that is asked in.
+        match: how a generated answer is compared.
     """
 
     name: str
     summary: str
-    make_items: Callable[[str], list[Item]]
-    languages: tuple[str, ...] = LANGUAGES
-    templates: tuple[str, ...] = TEMPLATES
+    reader: str
+    dataset: Dataset | None = None
+    told_in: str | None = None
+    asked_in: str | None = None
+    match: Match = "text"
+
+    @property
+    def direction(self) -> dict[str, str | None]:
+        """What the reader of an editing task is told beside the rest."""
+        if self.reader not in {"editing", "mzsre"}:
+            return {}
+        return {"told_in": self.told_in, "asked_in": self.asked_in}
 
 
-CATALOGUE: dict[str, TaskEntry] = {
-    entry.name: entry
-    for entry in (
-        TaskEntry(
-            "facts",
-            "Fact probing: real and invented relations between names, ten choices an item.",
-            facts.items,
-        ),
-        TaskEntry(
-            "inference",
-            "Natural-language inference: does the hypothesis hold, given the premise?",
-            inference.items,
-        ),
-        TaskEntry(
-            "editing_en_xx",
-            "Cross-lingual knowledge editing in context: told in English, asked in each language.",
-            partial(editing.items, told_in="en", asked_in=None),
-        ),
-        TaskEntry(
-            "editing_xx_en",
-            "Cross-lingual knowledge editing in context: told in each language, asked in English.",
-            partial(editing.items, told_in=None, asked_in="en"),
-        ),
-        TaskEntry(
-            "editing_xx_xx",
-            "The same-language control of the two: told and asked in one language.",
-            partial(editing.items, told_in=None, asked_in=None),
-        ),
-    )
-}
+@cache
+def catalogue() -> dict[str, TaskEntry]:
+    """Every entry by name."""
+    text = (resources.files("neuroglot.tasks") / "catalogue.toml").read_text("utf-8")
+    listing = tomllib.loads(text)
+    datasets = {
+        name: Dataset(name=name, languages=tuple(fields.pop("languages")), **fields)
+        for name, fields in listing["datasets"].items()
+    }
+    return {
+        name: TaskEntry(name=name, dataset=datasets.get(fields.pop("dataset", "")), **fields)
+        for name, fields in listing["tasks"].items()
+    }
 
 
 def tasks() -> dict[str, str]:
     """Names of the tasks in the catalogue, each with a sentence that says what it asks."""
-    return {name: entry.summary for name, entry in CATALOGUE.items()}
+    return {name: entry.summary for name, entry in catalogue().items()}
 
 
 def load_task(
@@ -77,45 +83,91 @@ def load_task(
     languages: Iterable[str] | None = None,
     limit: int | None = None,
     split: str = "all",
-    template: str = "native",
+    template: Template = "native",
+    path: str | Path | None = None,
 ) -> ParallelTask:
-    """Load a task from the catalogue, or from a JSONL file of records.
+    """Load a task from the catalogue, or from a file of your own.
 
     Args:
-        name: one of :func:`tasks`, or the path of a ``.jsonl`` file.
-        languages: which to keep, in this order; by default all.
-        limit: how many items to keep; the order is seeded, so the first ones are a sample.
+        name: one of :func:`tasks`, or the path of a ``.jsonl`` file of records or of a ``.csv``
+            file with one prompt a row.
+        languages: which to keep, in this order; by default all there are.
+        limit: how many items to keep; their order is seeded, so the first ones are a sample.
         split: ``"taught"`` or ``"held_out"`` keep the items without or with languages in which
             the fact was never taught to the embedded models (among those kept); ``"all"``.
-        template: ``"native"`` (all words in the language) or ``"shared"`` (one English
-            instruction around the native sentences, ending alike in every language).
+        template: ``"native"`` (all words in the language), ``"shared"`` (one English
+            instruction around the native sentences, ending alike in every language), or your
+            own for a published dataset: a prompt with fields in braces, a ``.toml`` file laid out
+            as those of the package, or prompts by language.
+        path: folder with the published files of a dataset; without it, the Hub is asked.
 
     Raises:
         NeuroglotError: unknown name, language, split or template (it lists the choices), fewer
-            than two languages, or no item left.
+            than two languages, a file that is not as published (it names the file, the line and
+            the language), languages that do not align, or no item left.
     """
     if split not in SPLITS:
         raise NeuroglotError(f"unknown split {split!r}; there are {listed(SPLITS)}.")
-    if name in CATALOGUE:
-        entry = CATALOGUE[name]
-        if template not in entry.templates:
-            raise NeuroglotError(
-                f"task {name!r} has no template {template!r}; there are {listed(entry.templates)}."
-            )
-        items = entry.make_items(template)
-        task = ParallelTask.from_records(items, name=name, languages=languages)
-    elif name.endswith(".jsonl"):
-        if template != "native":
-            raise NeuroglotError(
-                f"a task from a file has its own prompts; {template!r} is not one."
-            )
-        task = ParallelTask.from_jsonl(Path(name), languages=languages)
-        template = AS_GIVEN
+    entry = catalogue().get(name)
+    if path is not None and (entry is None or entry.dataset is None):
+        raise NeuroglotError(f"task {name!r} is read from no folder; leave path (--path) out.")
+    if entry is None:
+        task = _from_file(name, languages, template)
+    elif entry.dataset is None:
+        task = _embedded(entry, languages, template)
     else:
-        raise NeuroglotError(
-            f"unknown task {name!r}; there are {listed(CATALOGUE)}, or the path of a .jsonl file."
-        )
-    task = replace(task, split=split, template=template)
+        folder = Path(path) if path is not None else None
+        task = _published(entry, Source(entry.dataset, folder), languages, template)
+    task = replace(task, split=split)
     if split != "all":
         task = task.select(lambda item: bool(item["held_out"]) == (split == "held_out"))
     return task.first(limit)
+
+
+def _from_file(name: str, languages: Iterable[str] | None, template: Template) -> ParallelTask:
+    read = FROM_FILE.get(Path(name).suffix)
+    if read is None:
+        raise NeuroglotError(
+            f"unknown task {name!r}; there are {listed(catalogue(), 20)}, or the path of a "
+            f"{' or '.join(FROM_FILE)} file."
+        )
+    if template != "native":
+        raise NeuroglotError(f"a task from a file has its own prompts; {template!r} is not one.")
+    return replace(read(Path(name), languages=languages), template=AS_GIVEN)
+
+
+def _embedded(
+    entry: TaskEntry, languages: Iterable[str] | None, template: Template
+) -> ParallelTask:
+    if template not in TEMPLATES:
+        raise NeuroglotError(
+            f"task {entry.name!r} has no template {template!r}; there are {listed(TEMPLATES)}."
+        )
+    items = EMBEDDED[entry.reader](template, **entry.direction)
+    task = ParallelTask.from_records(items, name=entry.name, languages=languages)
+    return replace(task, template=str(template))
+
+
+def _published(
+    entry: TaskEntry, source: Source, languages: Iterable[str] | None, template: Template
+) -> ParallelTask:
+    reader: Any = READERS[entry.reader]
+    wording = find_wording(entry.reader, template)
+    known = source.dataset.languages
+    if source.folder is not None:
+        known = tuple(reader.languages_in(source))
+        if not known:
+            raise no_such_file(source)
+    wanted = tuple(known if languages is None else languages)
+    unknown = [language for language in wanted if language not in known]
+    if unknown or len(set(wanted)) < max(2, len(wanted)):
+        raise NeuroglotError(
+            f"task {entry.name!r} in {listed(wanted)}: expected at least two different languages "
+            f"of {listed(known, 20)}"
+            + (f", for which {str(source.folder)!r} has files." if source.folder else ".")
+        )
+    items, notes = reader.items(source, wanted, wording, **entry.direction)
+    # By a hash, so that the first items are a sample, and the same ones in any set of languages.
+    items.sort(key=lambda item: hashlib.sha256(item["id"].encode()).digest())
+    task = ParallelTask.from_records(items, name=entry.name, languages=wanted)
+    return replace(task, template=wording.name, match=entry.match, notes=tuple(notes))

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal
 
-from neuroglot.errors import NeuroglotError, listed
+from neuroglot.errors import NeuroglotError
+from neuroglot.tasks.files import json_objects, read_text
+from neuroglot.tasks.records import (
+    Item,
+    check_item,
+    check_languages,
+    languages_of,
+)
+from neuroglot.tasks.rows import records_from_rows
 
-Item = dict[str, Any]
 Split = Literal["all", "taught", "held_out"]
+Match = Literal["text", "number"]
 SPLITS: tuple[Split, ...] = ("all", "taught", "held_out")
-
-FIELDS = ("id", "prompts", "answers", "choices", "relation", "held_out")
 
 
 @dataclass(frozen=True)
@@ -26,10 +34,14 @@ class ParallelTask:
         name: what results call it.
         languages: codes, in the order of every result's ``language`` dimension; at least two.
         items: plain dicts ``{"id", "prompts": {language: text}, "answers": {language: text},
-            "choices": {language: [text]}, "relation", "held_out": [language]}``.
+            "choices": {language: [text]}, "joins": {language: text}, "relation",
+            "held_out": [language]}``. A join stands between prompt and answer: a space, or
+            nothing in a script that sets none.
         split: which prompts count for accuracy; ``"held_out"``: only those in the languages that
             an item's ``held_out`` lists.
         template: name of the prompt template, where the task has several.
+        match: how a generated answer is compared: as ``"text"``, or by its first ``"number"``.
+        notes: what a reader of results should know of how the items were made.
     """
 
     name: str
@@ -37,6 +49,8 @@ class ParallelTask:
     items: Sequence[Item]
     split: Split = "all"
     template: str | None = None
+    match: Match = "text"
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.items)
@@ -56,6 +70,11 @@ class ParallelTask:
         """Whether every item can be answered by choosing."""
         return all(item["choices"] for item in self.items)
 
+    @property
+    def has_answers(self) -> bool:
+        """Whether every item says what the right answer is."""
+        return all(item["answers"] for item in self.items)
+
     @classmethod
     def from_records(
         cls, records: Iterable[Item], *, name: str, languages: Iterable[str] | None = None
@@ -74,14 +93,12 @@ class ParallelTask:
         found = list(records)
         if not found:
             raise NeuroglotError(f"task {name!r} has no items.")
-        known = list(
-            dict.fromkeys(code for record in found for code in _languages_of(record, name))
-        )
+        known = list(dict.fromkeys(c for record in found for c in languages_of(record, name)))
         wanted = tuple(languages) if languages is not None else tuple(known)
-        _check_languages(wanted, known, name)
+        check_languages(wanted, known, name)
         items, seen = [], set()
         for record in found:
-            item = _check_item(record, wanted, name)
+            item = check_item(record, wanted, name)
             if item["id"] in seen:
                 raise NeuroglotError(f"item {item['id']!r} occurs twice in task {name!r}.")
             seen.add(item["id"])
@@ -99,15 +116,54 @@ class ParallelTask:
                 :meth:`from_records`.
         """
         file = Path(path)
-        try:
-            lines = file.read_text(encoding="utf-8").split("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise NeuroglotError(f"cannot read task file {str(file)!r}: {error}.") from error
-        records = []
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                records.append(_parse_line(line, f"{file}, line {number}"))
+        records = [record for _, record in json_objects(file)]
         return cls.from_records(records, name=name or file.stem, languages=languages)
+
+    @classmethod
+    def from_rows(
+        cls, rows: Iterable[Item], *, name: str, languages: Iterable[str] | None = None
+    ) -> ParallelTask:
+        """Make a task of rows with one prompt each, such as those of a table or of ``datasets``.
+
+        Args:
+            rows: dicts with ``id``, ``language``, ``prompt`` and, where there are any, ``answer``,
+                ``choices`` (or ``choice1``, ``choice2``, …) and ``relation``.
+            name: what results call the task.
+            languages: which to keep, in this order; by default all.
+
+        Raises:
+            NeuroglotError: a row lacks a field or repeats one, or see :meth:`from_records`.
+        """
+        return cls.from_records(records_from_rows(rows), name=name, languages=languages)
+
+    @classmethod
+    def from_csv(
+        cls, path: str | Path, *, name: str | None = None, languages: Iterable[str] | None = None
+    ) -> ParallelTask:
+        """Read a CSV file with a header and one prompt a row, as :meth:`from_rows` takes them.
+
+        Raises:
+            NeuroglotError: the file cannot be read, a row is longer or shorter than the header,
+                or see :meth:`from_rows`.
+        """
+        file = Path(path)
+        text = io.StringIO(read_text(file), newline="")
+        try:
+            reader = csv.DictReader(text, strict=True)
+            rows = []
+            for row in reader:
+                if None in row or None in row.values():
+                    raise NeuroglotError(
+                        f"{file}, line {reader.line_num}: expected "
+                        f"{len(reader.fieldnames or ())} columns, as in the header."
+                    )
+                rows.append(row)
+        except csv.Error as error:
+            raise NeuroglotError(f"{file}, after line {reader.line_num}: {error}.") from error
+        try:
+            return cls.from_rows(rows, name=name or file.stem, languages=languages)
+        except NeuroglotError as error:
+            raise NeuroglotError(f"{file}: {error}") from error
 
     def to_jsonl(self, path: str | Path) -> None:
         """Write the items, one JSON object a line.
@@ -130,7 +186,7 @@ class ParallelTask:
         kept = [item for item in self.items if keep(item)]
         if not kept:
             raise NeuroglotError(f"no item of task {self.name!r} is left after the selection.")
-        return ParallelTask(self.name, self.languages, kept, self.split, self.template)
+        return replace(self, items=kept)
 
     def first(self, limit: int | None) -> ParallelTask:
         """The first ``limit`` items, or all for ``None``.
@@ -140,100 +196,4 @@ class ParallelTask:
         """
         if limit is not None and limit < 1:
             raise NeuroglotError(f"limit={limit}: at least one item is needed.")
-        kept = list(self.items[:limit])
-        return ParallelTask(self.name, self.languages, kept, self.split, self.template)
-
-
-def _parse_line(line: str, where: str) -> Item:
-    try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise NeuroglotError(f"{where}: no valid JSON ({error}).") from error
-    if not isinstance(record, dict):
-        raise NeuroglotError(f"{where}: expected a JSON object, found {type(record).__name__}.")
-    return cast("Item", record)
-
-
-def _languages_of(record: Any, name: str) -> list[str]:
-    if not isinstance(record, dict):
-        raise NeuroglotError(
-            f"task {name!r}: expected records as dicts, found {type(record).__name__}."
-        )
-    prompts = record.get("prompts")
-    if not isinstance(prompts, dict):
-        raise NeuroglotError(
-            f"item {record.get('id')!r} of task {name!r}: 'prompts' must be a mapping from "
-            f"language to text, found {type(prompts).__name__}."
-        )
-    return list(prompts)
-
-
-def _check_languages(wanted: tuple[str, ...], known: Iterable[str], name: str) -> None:
-    known = list(known)
-    unknown = [language for language in wanted if language not in known]
-    if unknown:
-        raise NeuroglotError(
-            f"task {name!r} has no language {listed(unknown)}; there are {listed(known)}."
-        )
-    if len(set(wanted)) < max(2, len(wanted)):
-        raise NeuroglotError(
-            f"task {name!r}: at least two different languages are needed, found {listed(wanted)}."
-        )
-
-
-def _check_item(record: Item, languages: tuple[str, ...], name: str) -> Item:
-    """A full item in the given languages, from a record that may lack optional fields."""
-    where = f"item {record.get('id')!r} of task {name!r}"
-    if not isinstance(record.get("id"), str) or not record["id"]:
-        raise NeuroglotError(f"{where}: 'id' must be a text that is not empty.")
-    unknown = sorted(set(record) - set(FIELDS))
-    if unknown:
-        raise NeuroglotError(
-            f"{where}: unknown field {listed(unknown)}; there are {listed(FIELDS)}."
-        )
-    held_out = record.get("held_out") or []
-    if not isinstance(held_out, list | tuple):
-        raise NeuroglotError(f"{where}: 'held_out' must be a list of languages.")
-    item: Item = {
-        "id": record["id"],
-        "prompts": _in_languages(record, "prompts", languages, where),
-        "answers": {},
-        "choices": {},
-        "relation": record.get("relation"),
-        "held_out": [language for language in languages if language in held_out],
-    }
-    for field in ("answers", "choices"):
-        if record.get(field):
-            item[field] = _in_languages(record, field, languages, where)
-    for language in languages:
-        prompt = item["prompts"][language]
-        if not isinstance(prompt, str) or not prompt.strip():
-            raise NeuroglotError(f"{where}: the prompt in {language!r} is empty or no text.")
-        if item["choices"]:
-            _check_choices(item, language, where)
-    return item
-
-
-def _in_languages(record: Item, field: str, languages: tuple[str, ...], where: str) -> Item:
-    texts = record.get(field)
-    missing = [lang for lang in languages if not isinstance(texts, dict) or lang not in texts]
-    if missing or not isinstance(texts, dict):
-        raise NeuroglotError(f"{where}: {field!r} lacks language {listed(missing)}.")
-    return {language: texts[language] for language in languages}
-
-
-def _check_choices(item: Item, language: str, where: str) -> None:
-    choices, answer = item["choices"][language], item["answers"].get(language)
-    if not isinstance(choices, list) or not all(isinstance(c, str) and c.strip() for c in choices):
-        raise NeuroglotError(f"{where}: choices in {language!r} must be a list of texts.")
-    if len(choices) < 2:
-        raise NeuroglotError(
-            f"{where}: choices in {language!r} must be at least two texts that are not empty."
-        )
-    if answer not in choices:
-        raise NeuroglotError(
-            f"{where}: the answer {answer!r} in {language!r} is not among its choices "
-            f"({listed(choices)})."
-        )
-    if len(set(choices)) < len(choices):
-        raise NeuroglotError(f"{where}: a choice in {language!r} occurs twice ({listed(choices)}).")
+        return replace(self, items=list(self.items[:limit]))

@@ -1,0 +1,110 @@
+"""Which categories change when the same values are computed with other rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from neuroglot.analysis.bits import CATEGORIES
+from neuroglot.errors import NeuroglotError, listed
+from neuroglot.recording import Recording
+
+Array = np.ndarray[Any, Any]
+
+
+def _codes(active: Array) -> Any:
+    """Category codes (item, neuron) of activity (item, language, neuron)."""
+    n_languages = active.shape[1]
+    number = active.sum(axis=1)
+    code_of = np.full(n_languages + 1, CATEGORIES.index("partial_shared"))
+    code_of[[0, 1, n_languages]] = [
+        CATEGORIES.index(name) for name in ("non_activated", "specific", "all_shared")
+    ]
+    return code_of[number]
+
+
+def _of_layer(values: Array, other: Array, threshold: float) -> dict[str, float]:
+    """What differs in one layer; values are (item, language, neuron)."""
+    active, active_other = values > threshold, other > threshold
+    flipped = active != active_other
+    categories = _codes(active) != _codes(active_other)
+    margin = np.abs(values - threshold)
+    at_flips = margin[flipped]
+    return {
+        "activity_flips": float(flipped.mean()),
+        "category_flips": float(categories.mean()),
+        "n_category_flips": int(categories.sum()),
+        "margin_median": float(np.median(at_flips)) if at_flips.size else np.nan,
+        "margin_largest": float(at_flips.max()) if at_flips.size else np.nan,
+        "value_median": float(np.median(margin)),
+        "difference_largest": float(np.abs(values - other).max()),
+    }
+
+
+def compare_values(
+    reference: Recording, others: Mapping[str, Recording], threshold: float = 0.0
+) -> xr.Dataset:
+    """How many categories flip between recordings that should be equal, and how near to τ.
+
+    Args:
+        reference: recorded with ``keep_values=True``.
+        others: by what was changed, the same prompts, languages and layers.
+        threshold: a neuron is active where its site value is greater.
+
+    Returns:
+        A dataset (comparison, layer) with ``category_flips`` (share of neurons of an item whose
+        category differs), ``n_category_flips`` (their number over all items), ``activity_flips``
+        (share of site values on the other side of the threshold), ``margin_median`` and
+        ``margin_largest`` (|site value - τ| of the reference where activity flipped; NaN where
+        none did), ``value_median`` (the median of that distance over all values, to compare with)
+        and ``difference_largest`` (largest difference between two site values).
+
+    Raises:
+        NeuroglotError: values were not kept, or a recording is of other prompts, languages,
+            layers or another site.
+    """
+    rows = []
+    for name, other in others.items():
+        _require_alike(reference, other, name)
+        for layer in reference.layers:
+            one, changed = (x.values.sel(layer=layer).to_numpy() for x in (reference, other))
+            found = _of_layer(one, changed, threshold)
+            rows.append({"comparison": name, "layer": layer, **found})
+    table: dict[str, Any] = {
+        key: (
+            ("comparison", "layer"),
+            np.array([row[key] for row in rows]).reshape(len(others), len(reference.layers)),
+        )
+        for key in rows[0]
+        if key not in {"comparison", "layer"}
+    }
+    kept = {k: v for k, v in reference.attrs.items() if k not in {"unit", "keep_values"}}
+    return xr.Dataset(
+        table,
+        coords={"comparison": list(others), "layer": list(reference.layers)},
+        attrs={
+            "unit": "fragility",
+            **kept,
+            "n_items": len(reference),
+            "threshold": threshold,
+        },
+    )
+
+
+def _require_alike(one: Recording, other: Recording, name: str) -> None:
+    differing = [
+        what
+        for what in ("items", "languages", "layers", "n_neurons")
+        if getattr(one, what) != getattr(other, what)
+    ]
+    differing += [
+        key for key in ("task_checksum", "site", "position") if one.attrs[key] != other.attrs[key]
+    ]
+    if differing:
+        raise NeuroglotError(
+            f"recording {name!r} differs from the reference in {listed(differing)}; only "
+            "rounding may differ."
+        )

@@ -1,0 +1,101 @@
+"""What a model answers to the items of a task: by choosing, or by writing."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+
+from neuroglot.errors import NeuroglotError
+from neuroglot.experiments.generation import exact_match, generate, token_f1
+from neuroglot.experiments.scoring import Asked, log_probs, questions
+from neuroglot.models import Model
+from neuroglot.recording.batching import BatchSize
+from neuroglot.recording.blocks import prompt_names
+from neuroglot.tasks import ParallelTask
+
+Score = Literal["sum", "mean"]
+SCORES: tuple[Score, ...] = ("sum", "mean")
+Variables = dict[str, np.ndarray[Any, Any]]
+"""Arrays by name, (item, language) or (item, language, option)."""
+
+
+def _by_prompt(task: ParallelTask, field: str) -> list[Any]:
+    """A field of the items for each prompt, item by item and language by language."""
+    return [item[field][language] for item in task.items for language in task.languages]
+
+
+def choose(
+    model: Model, task: ParallelTask, score: Score, batch_size: BatchSize, widest: int
+) -> Variables:
+    """The likeliest choice of every prompt.
+
+    Args:
+        model: which answers.
+        task: its items have choices.
+        score: by the sum of the log-probabilities of a choice's tokens, or their mean.
+        batch_size: prompts in a batch.
+        widest: the most choices that a prompt has: the size of ``option``.
+
+    Returns:
+        ``correct``, ``choice`` and ``chance`` (item, language), ``log_prob`` and ``n_tokens``
+        (item, language, option).
+
+    Raises:
+        NeuroglotError: a log-probability is NaN or infinite; it names the prompt.
+    """
+    choices, names = _by_prompt(task, "choices"), prompt_names(task)
+    asked = Asked(_by_prompt(task, "prompts"), choices, _by_prompt(task, "joins"), names)
+    found = questions(model, asked)
+    log_prob = np.full((len(names), widest), np.nan)
+    n_tokens = np.zeros((len(names), widest), np.int64)
+    for rows, values in log_probs(model, found, batch_size, widest):
+        log_prob[rows] = values.numpy()
+    for row, question in enumerate(found):
+        n_tokens[row, : len(question.choices)] = [len(choice) for choice in question.choices]
+    _check_finite(log_prob, n_tokens > 0, names)
+    scores = log_prob / np.maximum(n_tokens, 1) if score == "mean" else log_prob
+    choice = np.nanargmax(scores, axis=-1)
+    answers = _by_prompt(task, "answers")
+    right = np.array([given.index(a) for given, a in zip(choices, answers, strict=True)])
+    shape = (len(task), len(task.languages))
+    return {
+        "correct": (choice == right).reshape(shape),
+        "choice": choice.reshape(shape),
+        "chance": np.array([1 / len(given) for given in choices]).reshape(shape),
+        "log_prob": log_prob.reshape(*shape, widest),
+        "n_tokens": n_tokens.reshape(*shape, widest),
+    }
+
+
+def _check_finite(log_prob: np.ndarray, scored: np.ndarray, names: list[str]) -> None:
+    broken = (scored & ~np.isfinite(log_prob)).any(axis=1)
+    if broken.any():
+        raise NeuroglotError(
+            f"{names[int(broken.argmax())]}: the log-probability of a choice is NaN or infinite. "
+            "Load the model with dtype='float32'."
+        )
+
+
+def write(
+    model: Model, task: ParallelTask, max_new_tokens: int, batch_size: BatchSize
+) -> Variables:
+    """What the model writes after every prompt, and whether it is the answer.
+
+    Returns:
+        ``correct``, ``f1``, ``text`` and ``chance`` (item, language); the last is NaN.
+    """
+    prompts, answers = _by_prompt(task, "prompts"), _by_prompt(task, "answers")
+    texts = [""] * len(prompts)
+    names = prompt_names(task)
+    for rows, found in generate(model, prompts, names, max_new_tokens, batch_size):
+        for row, text in zip(rows, found, strict=True):
+            texts[row] = text
+    pairs = list(zip(texts, answers, strict=True))
+    shape = (len(task), len(task.languages))
+    return {
+        "correct": np.array([exact_match(*pair, task.match) for pair in pairs]).reshape(shape),
+        "f1": np.array([token_f1(*pair) for pair in pairs]).reshape(shape),
+        "text": np.array(texts).reshape(shape),
+        "chance": np.full(shape, np.nan),
+    }

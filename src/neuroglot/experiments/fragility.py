@@ -1,0 +1,65 @@
+"""Record the same prompts with other batches and in another number type, and compare."""
+
+from __future__ import annotations
+
+import torch
+import xarray as xr
+
+from neuroglot.analysis.fragility import compare_values
+from neuroglot.errors import NeuroglotError
+from neuroglot.models import Model
+from neuroglot.models.convert import in_dtype
+from neuroglot.recording import BatchSize, Recording, record
+from neuroglot.tasks import ParallelTask
+
+FULL, HALF = torch.float32, torch.bfloat16
+
+
+def fragility(
+    model: Model,
+    task: ParallelTask,
+    *,
+    site: str = "gate",
+    position: str = "last",
+    threshold: float = 0.0,
+) -> xr.Dataset:
+    """How many categories depend on rounding: on the batch size, and on the number type.
+
+    The reference is one prompt at a time. Values of all prompts are kept in memory, and for a
+    while a second copy of the model, so take some tens of items.
+
+    Args:
+        model: in float32 or bfloat16; it is compared with itself in the other of the two.
+        task: whose prompts are recorded.
+        site: as in :func:`neuroglot.record`.
+        position: as in :func:`neuroglot.record`.
+        threshold: a neuron is active where its site value is greater.
+
+    Returns:
+        See :func:`neuroglot.analysis.fragility.compare_values`.
+
+    Raises:
+        NeuroglotError: the model is in another number type, offloaded or quantised.
+    """
+    if model.hf.dtype not in {FULL, HALF}:
+        raise NeuroglotError(
+            f"the model is in {str(model.hf.dtype).removeprefix('torch.')}; load it with "
+            "dtype='float32' or 'bfloat16'."
+        )
+
+    def values(of: Model, batch_size: BatchSize) -> Recording:
+        return record(
+            of,
+            task,
+            site=site,
+            position=position,
+            thresholds=threshold,
+            keep_values=True,
+            batch_size=batch_size,
+        )
+
+    reference = values(model, 1)
+    others = {"other batch size": values(model, "auto")}
+    other_type = HALF if model.hf.dtype == FULL else FULL
+    others[str(other_type).removeprefix("torch.")] = values(in_dtype(model, other_type), 1)
+    return compare_values(reference, others, threshold)

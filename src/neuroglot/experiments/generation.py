@@ -1,0 +1,109 @@
+"""Answers that a model writes by itself, and how they are compared with the right ones."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from transformers import GenerationConfig
+
+from neuroglot.models import Model
+from neuroglot.models.tokenization import encode, fitted, shown_prompts
+from neuroglot.recording.batching import BatchSize, pad, sized
+
+NUMBER = re.compile(r"-?\d[\d.,\u066c\u202f\u00a0]*")
+# Scripts that set no spaces between words; each of their characters is a token of the F1 score, as
+# Lewis et al. 2020 (MLQA) do it for Chinese.
+UNSPACED = re.compile(
+    r"[\u0e00-\u0e7f\u0e80-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
+)
+
+
+@torch.inference_mode()
+def generate(
+    model: Model,
+    prompts: Sequence[str],
+    names: Sequence[str],
+    max_new_tokens: int,
+    batch_size: BatchSize,
+) -> Iterator[tuple[list[int], list[str]]]:
+    """Rows of ``prompts`` and what the model writes after them, greedily, batch by batch.
+
+    Raises:
+        NeuroglotError: a prompt leaves too little room in the context.
+    """
+    chosen, limit = model.tokenization, model.context_length
+    shown = shown_prompts(model.tokenizer, chosen, prompts)
+    encoded = encode(model.tokenizer, chosen, shown)
+    sequences = [
+        fitted(tokens, limit, name, room=max_new_tokens, truncate=chosen.truncate)
+        for tokens, name in zip(encoded, names, strict=True)
+    ]
+    # Only what ends a text is the model's own; its sampling is not wanted.
+    hf: Any = model.hf  # its own types miss what a mixin adds
+    own = hf.generation_config
+    config = GenerationConfig(  # type: ignore[no-untyped-call]
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        num_beams=1,
+        eos_token_id=own.eos_token_id if own is not None else model.tokenizer.eos_token_id,
+        pad_token_id=model.tokenizer.pad_token_id,
+    )
+    for rows in sized([len(ids) + max_new_tokens for ids in sequences], batch_size):
+        batch = pad(model, sequences, rows, side="left")
+        written = hf.generate(
+            input_ids=batch.ids, attention_mask=batch.mask.long(), generation_config=config
+        )
+        texts = model.tokenizer.batch_decode(
+            written[:, batch.ids.shape[1] :], skip_special_tokens=True
+        )
+        yield rows, texts
+
+
+def answer_of(text: str) -> str:
+    """The first line that is not empty: what follows is no longer the answer."""
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")
+
+
+def first_number(text: str) -> str:
+    """The first number in a text, without separators of thousands; ``""`` if there is none."""
+    found = NUMBER.search(text)
+    if found is None:
+        return ""
+    digits = found[0].rstrip(".,\u066c\u202f\u00a0")
+    whole = re.sub(r"[,.\u066c\u202f\u00a0](?=\d{3}(?!\d))", "", digits)
+    # Decimals of value zero do not make it another number.
+    whole = re.sub(r"[.,]0+$", "", whole)
+    return "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in whole)
+
+
+def words(text: str) -> list[str]:
+    """Words of a text for comparison: no case, no punctuation; characters where none are spaced."""
+    plain = "".join(
+        " " if unicodedata.category(c)[0] in "PS" else c
+        for c in unicodedata.normalize("NFKC", text).casefold()
+    )
+    found = UNSPACED.sub(lambda c: f" {c[0]} ", plain).split()
+    # An answer may be nothing but signs.
+    return found or text.split()
+
+
+def exact_match(written: str, answer: str, match: str) -> bool:
+    """Whether what was written is the answer: the same words, or the same first number."""
+    if match == "number":
+        return first_number(written) == first_number(answer)
+    return words(answer_of(written)) == words(answer)
+
+
+def token_f1(written: str, answer: str) -> float:
+    """Harmonic mean of precision and recall of the answer's words (Rajpurkar et al. 2016)."""
+    found, expected = words(answer_of(written)), words(answer)
+    common = sum((Counter(found) & Counter(expected)).values())
+    if not common:
+        return 0.0
+    precision, recall = common / len(found), common / len(expected)
+    return 2 * precision * recall / (precision + recall)

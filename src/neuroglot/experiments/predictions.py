@@ -1,0 +1,74 @@
+"""Every answer as a row of a table, for people and spreadsheets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from neuroglot.errors import NeuroglotError
+from neuroglot.tasks import ParallelTask
+
+
+def predictions(task: ParallelTask, answers: xr.Dataset) -> pd.DataFrame:
+    """One row a prompt: what was asked, what the answer is, and what the model said.
+
+    Args:
+        task: that was answered.
+        answers: from :func:`neuroglot.evaluate`.
+
+    Returns:
+        Columns ``item``, ``language``, ``relation``, ``prompt``, ``answer``, ``predicted``,
+        ``correct``, ``counted`` and ``held_out``; with choices also each choice with its summed
+        log-probability and number of tokens, else ``f1``.
+
+    Raises:
+        NeuroglotError: the answers are those of another task.
+    """
+    if answers.attrs.get("task_checksum") != task.checksum:
+        raise NeuroglotError(
+            f"these answers are to task {answers.attrs.get('task')!r} with other items than those "
+            f"of {task.name!r}."
+        )
+    rows = [
+        _row(item, language, answers.isel(item=i, language=j))
+        for i, item in enumerate(task.items)
+        for j, language in enumerate(task.languages)
+    ]
+    return pd.DataFrame(rows)
+
+
+def save_predictions(task: ParallelTask, answers: xr.Dataset, path: Path) -> None:
+    """Write :func:`predictions` as CSV, in UTF-8 with a mark that spreadsheets look for.
+
+    Raises:
+        NeuroglotError: the file cannot be written.
+    """
+    try:
+        predictions(task, answers).to_csv(path, index=False, encoding="utf-8-sig")
+    except OSError as error:
+        raise NeuroglotError(f"cannot write {str(path)!r}: {error}.") from error
+
+
+def _row(item: dict[str, Any], language: str, found: xr.Dataset) -> dict[str, Any]:
+    row = {
+        "item": item["id"],
+        "language": language,
+        "relation": item["relation"],
+        "prompt": item["prompts"][language],
+        "answer": item["answers"][language],
+        "predicted": "",
+        **{name: bool(found[name]) for name in ("correct", "counted", "held_out")},
+    }
+    if "choice" not in found:
+        return row | {"predicted": str(found["text"].item()), "f1": float(found["f1"])}
+    choices = item["choices"][language]
+    row["predicted"] = choices[int(found["choice"])]
+    for i, choice in enumerate(choices):
+        row[f"choice_{i + 1}"] = choice
+        row[f"log_prob_{i + 1}"] = np.round(float(found["log_prob"][i]), 6)
+        row[f"n_tokens_{i + 1}"] = int(found["n_tokens"][i])
+    return row

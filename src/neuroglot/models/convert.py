@@ -1,0 +1,41 @@
+"""The same model in another number type."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from itertools import chain
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from neuroglot.errors import NeuroglotError
+from neuroglot.models.model import Model
+
+
+def in_dtype(model: Model, dtype: torch.dtype) -> Model:
+    """A copy of a model, with the number types that it has when loaded in ``dtype``.
+
+    Raises:
+        NeuroglotError: the model's weights are not ordinary floating-point numbers in memory.
+    """
+    parameters = list(model.hf.parameters())
+    if any(p.is_meta for p in parameters) or not all(p.is_floating_point() for p in parameters):
+        raise NeuroglotError(
+            "the model is quantised or offloaded, so it cannot be converted to another number "
+            "type; load it with dtype='float32' on one device."
+        )
+    # Copied together, so that the sites are modules of the copy.
+    hf, sites = copy.deepcopy((model.hf, model.sites))
+    # Some buffers stay in full precision; a model without memory says which.
+    with torch.device("meta"):
+        pattern = AutoModelForCausalLM.from_config(copy.deepcopy(hf.config), dtype=dtype)  # type: ignore[no-untyped-call]
+    types = {
+        name: tensor.dtype
+        for name, tensor in chain(pattern.named_parameters(), pattern.named_buffers())
+    }
+    for name, tensor in chain(hf.named_parameters(), hf.named_buffers()):
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.to(types.get(name, dtype))
+    hf.config.dtype = dtype
+    return replace(model, hf=hf, sites=sites)

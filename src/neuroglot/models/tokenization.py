@@ -1,0 +1,173 @@
+"""How prompts become tokens: special tokens, chat template, padding side, truncation."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from transformers import PreTrainedTokenizerBase
+
+from neuroglot.errors import NeuroglotError
+
+PaddingSide = Literal["left", "right"]
+PADDING_SIDES: tuple[PaddingSide, ...] = ("left", "right")
+
+
+@dataclass(frozen=True)
+class Tokenization:
+    """What is done to a prompt before the model meets it.
+
+    Attributes:
+        special_tokens: whether the tokenizer adds what it puts before a text (such as a
+            beginning-of-text token). What it would put after a text is never added: the next
+            token must be the answer's.
+        chat_template: whether the prompt is put as a user's turn into the tokenizer's chat
+            template, which then brings its own special tokens.
+        padding_side: where batches are padded; ``None`` leaves it to the tokenizer. Results do not
+            depend on it.
+        truncate: whether a prompt that is too long loses its beginning, with a warning; else it
+            is an error.
+    """
+
+    special_tokens: bool = True
+    chat_template: bool = False
+    padding_side: PaddingSide | None = None
+    truncate: bool = False
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A text as tokens.
+
+    Attributes:
+        ids: their ids.
+        ends: where each ends in the text, in characters; 0 for special tokens.
+        n_special: how many of the first are special tokens that the tokenizer added.
+    """
+
+    ids: list[int]
+    ends: list[int]
+    n_special: int
+
+
+def check_tokenization(tokenizer: PreTrainedTokenizerBase, chosen: Tokenization) -> None:
+    """Refuse what the tokenizer cannot do.
+
+    Raises:
+        NeuroglotError: an unknown padding side, or a chat template that is not there.
+    """
+    if chosen.padding_side not in (None, *PADDING_SIDES):
+        raise NeuroglotError(
+            f"padding_side={chosen.padding_side!r}: expected 'left', 'right' or None."
+        )
+    if chosen.chat_template and not tokenizer.chat_template:
+        raise NeuroglotError(
+            "the tokenizer has no chat template; leave chat_template (--chat-template) out, or set "
+            "tokenizer.chat_template."
+        )
+
+
+def describe_tokenization(
+    tokenizer: PreTrainedTokenizerBase, chosen: Tokenization
+) -> dict[str, Any]:
+    """What results say of the tokenisation."""
+    template = str(tokenizer.chat_template) if chosen.chat_template else ""
+    return {
+        "special_tokens": int(chosen.special_tokens and not chosen.chat_template),
+        "chat_template": hashlib.sha256(template.encode()).hexdigest()[:16] if template else "",
+        "padding_side": chosen.padding_side or str(tokenizer.padding_side),
+        "truncate": int(chosen.truncate),
+    }
+
+
+def shown_prompts(
+    tokenizer: PreTrainedTokenizerBase, chosen: Tokenization, prompts: Sequence[str]
+) -> list[str]:
+    """The prompts as texts that the model meets, in the chat template where it is wanted."""
+    if not chosen.chat_template:
+        return list(prompts)
+    return [
+        str(
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
+            )
+        )
+        for prompt in prompts
+    ]
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase,
+    chosen: Tokenization,
+    shown: Sequence[str],
+    *,
+    offsets: bool = False,
+) -> list[Tokens]:
+    """Tokens of texts that went through :func:`shown_prompts`.
+
+    Args:
+        tokenizer: of the model.
+        chosen: how.
+        shown: the texts.
+        offsets: whether it must be known where tokens end.
+
+    Raises:
+        NeuroglotError: offsets are wanted of a tokenizer that keeps none.
+    """
+    if offsets and not tokenizer.is_fast:
+        raise NeuroglotError(
+            f"{type(tokenizer).__name__} does not say where its tokens begin and end, which "
+            "scoring needs; load a fast tokenizer."
+        )
+    # Lengths are checked later, where the message can name the prompt.
+    found = tokenizer(
+        list(shown),
+        add_special_tokens=chosen.special_tokens and not chosen.chat_template,
+        return_special_tokens_mask=True,
+        return_offsets_mapping=offsets,
+        verbose=False,
+    )
+    tokens = []
+    for i, ids in enumerate(found["input_ids"]):
+        mask = found["special_tokens_mask"][i]
+        n_special = next((n for n, special in enumerate(mask) if not special), len(mask))
+        stop = len(ids)
+        # What the tokenizer adds after a text would come between prompt and answer.
+        while stop > n_special and mask[stop - 1]:
+            stop -= 1
+        ends = [end for _, end in found["offset_mapping"][i]] if offsets else []
+        tokens.append(Tokens(list(ids[:stop]), ends[:stop], n_special))
+    return tokens
+
+
+def fitted(
+    tokens: Tokens, limit: int | None, name: str, *, room: int = 0, truncate: bool = False
+) -> list[int]:
+    """The ids, if they fit; else without their beginning where that is wanted.
+
+    Args:
+        tokens: of a prompt.
+        limit: the most tokens that the model's context holds, or ``None``.
+        name: what errors call the prompt.
+        room: tokens that must fit in after it.
+        truncate: whether to cut.
+
+    Raises:
+        NeuroglotError: there are no tokens, or too many.
+    """
+    if len(tokens.ids) <= tokens.n_special:
+        raise NeuroglotError(f"{name} has no tokens.")
+    if limit is None or len(tokens.ids) + room <= limit:
+        return tokens.ids
+    after = f" and {room} after it" if room else ""
+    kept = limit - room - tokens.n_special
+    if not truncate or kept < 1:
+        raise NeuroglotError(
+            f"{name} has {len(tokens.ids)} tokens{after}, but the model's context holds {limit}. "
+            "Shorten or leave out this item, or ask for truncation."
+        )
+    warnings.warn(f"{name} has {len(tokens.ids)} tokens; its beginning was cut.", stacklevel=2)
+    return tokens.ids[: tokens.n_special] + tokens.ids[-kept:]

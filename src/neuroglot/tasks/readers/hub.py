@@ -1,0 +1,34 @@
+"""Rows from the Hugging Face Hub, by the package ``datasets`` (an extra)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+from neuroglot.errors import NeuroglotError
+
+
+def load_rows(options: Mapping[str, str]) -> Iterable[dict[str, Any]]:
+    """The rows that :func:`datasets.load_dataset` finds with these options.
+
+    Raises:
+        NeuroglotError: ``datasets`` is not installed, or finds nothing.
+    """
+    try:
+        import datasets  # noqa: PLC0415 (an extra)
+        from datasets.exceptions import DatasetsError  # noqa: PLC0415
+    except ImportError as error:
+        raise NeuroglotError(
+            "reading from the Hub needs the package datasets: pip install 'neuroglot[datasets]'. "
+            "Or pass the folder with the published files as path (--path)."
+        ) from error
+    try:
+        return cast("Iterable[dict[str, Any]]", datasets.load_dataset(**options))
+    except StopIteration:
+        return []  # what datasets makes of an empty file
+    except (OSError, ValueError, RuntimeError, ImportError, DatasetsError) as error:
+        reason = " ".join(str(error).split())
+        raise NeuroglotError(
+            f"cannot load {options.get('data_files', options['path'])!r} with datasets: {reason} "
+            "Without a network, pass the folder with the published files as path (--path)."
+        ) from error

@@ -1,0 +1,106 @@
+"""MzsRE (Wang et al. 2024): a new fact in one language, the question in another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from neuroglot.errors import NeuroglotError, listed
+from neuroglot.tasks.files import read_text
+from neuroglot.tasks.readers.source import Rows, Source, Table, aligned, must_agree, table_of
+from neuroglot.tasks.records import Item
+from neuroglot.tasks.wording import Wording, Words, fill
+
+ENGLISH = "en"  # every published file pairs it with one other language
+
+
+def languages_in(source: Source) -> list[str]:
+    """English, and the languages whose published file is in the folder."""
+    others = [x for x in source.dataset.languages if x != ENGLISH and source.has(language=x)]
+    return [ENGLISH, *others] if others else []
+
+
+def _file_rows(path: Path, language: str) -> Rows:
+    try:
+        rows = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise NeuroglotError(f"{path} ({language}): no valid JSON ({error}).") from error
+    if not isinstance(rows, list):
+        raise NeuroglotError(f"{path} ({language}): expected a JSON list.")
+    for number, row in enumerate(rows, 1):
+        yield f"{path}, entry {number} ({language})", row
+
+
+def _rows(source: Source, pair: str, language: str) -> Rows:
+    """Question and answer in ``language``, from the file that pairs English with ``pair``."""
+    if source.folder is None:
+        found = source.hub_rows(language=pair)
+    else:
+        found = _file_rows(source.file(language=pair), pair)
+    for number, (where, row) in enumerate(found, 1):
+        try:
+            told, english = row[language], row[ENGLISH]
+            yield (
+                where,
+                {
+                    "id": str(number),
+                    "question": told["src"],
+                    "answer": told["alt"],
+                    # What ties the languages together: the row has no id of its own.
+                    "english": english["src"],
+                },
+            )
+        except (KeyError, TypeError) as error:
+            raise NeuroglotError(
+                f"{where}: expected 'src' and 'alt' under {listed([ENGLISH, pair])}; {error} is "
+                "missing."
+            ) from error
+
+
+def read(source: Source, language: str) -> Table:
+    """Question, new answer and the question in English, by place in the file."""
+    pair = language
+    if language == ENGLISH:
+        others = [x for x in languages_in(source) if x != ENGLISH]
+        if not others:
+            raise NeuroglotError(
+                f"no file {source.dataset.files!r} in {str(source.folder)!r}; English is read from "
+                "any of them."
+            )
+        pair = others[0]
+    return table_of(_rows(source, pair, language), ("question", "answer", "english"))
+
+
+def items(
+    source: Source,
+    languages: Sequence[str],
+    wording: Wording,
+    told_in: str | None = None,
+    asked_in: str | None = None,
+) -> tuple[list[Item], list[str]]:
+    """One item a fact; ``None`` stands for the language under which the prompt is listed."""
+    needed = dict.fromkeys([*languages, *(x for x in (told_in, asked_in) if x)])
+    tables = aligned(source, needed, read)
+    must_agree(tables, "english", "the English question")
+    words = {language: wording.of(language) for language in needed}
+    found = []
+    for row_id in next(iter(tables.values())):
+        rows = {language: tables[language][row_id] for language in needed}
+        asked = {language: asked_in or language for language in languages}
+        found.append(
+            {
+                "id": f"mzsre:{row_id}",
+                "prompts": {x: _prompt(rows, words, told_in or x, asked[x]) for x in languages},
+                "answers": {x: rows[asked[x]]["answer"] for x in languages},
+                "joins": {x: words[asked[x]]["join"] for x in languages},
+            }
+        )
+    return found, []
+
+
+def _prompt(rows: Table, words: dict[str, Words], told_in: str, asked_in: str) -> str:
+    """The new fact in one language, then the question in the other."""
+    told = {field: rows[told_in][field] for field in ("question", "answer")}
+    fact = fill(words[told_in]["fact"], told)
+    return fill(words[asked_in]["prompt"], {"fact": fact, "question": rows[asked_in]["question"]})

@@ -1,0 +1,145 @@
+"""Where the rows of a dataset come from: published files in a folder, or the Hub."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neuroglot.errors import NeuroglotError, listed
+from neuroglot.tasks.readers.hub import load_rows
+
+Row = dict[str, Any]
+Rows = Iterator[tuple[str, Row]]
+"""What errors call each row, and the row: its ``id`` and what the task needs of it."""
+
+Table = dict[str, Row]
+"""Rows of one language by id."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What the catalogue knows of a published dataset.
+
+    Attributes:
+        name: its name in the catalogue.
+        languages: all it has.
+        files: name of a file in a local folder, with fields in braces.
+        hub: what :func:`datasets.load_dataset` is given; ``address`` stands for files by address.
+        revision: branch or commit.
+        licence: as its authors state it.
+        citation: whom to cite.
+    """
+
+    name: str
+    languages: tuple[str, ...]
+    files: str
+    hub: Mapping[str, str]
+    revision: str
+    licence: str
+    citation: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset, and the local folder that holds its published files, or none for the Hub."""
+
+    dataset: Dataset
+    folder: Path | None
+
+    def file(self, **fields: str) -> Path:
+        """The path of a local file."""
+        assert self.folder is not None
+        return self.folder / self.dataset.files.format(**fields)
+
+    def has(self, **fields: str) -> bool:
+        """Whether there is such a file; of the Hub it is taken for granted."""
+        return self.folder is None or self.file(**fields).exists()
+
+    def hub_rows(self, **fields: str) -> Rows:
+        """Rows of the Hub, or of a published file by address, as they are there."""
+        options, language = self._hub(fields), fields["language"]
+        where = options.get("data_files", f"{options['path']} {options.get('name', '')}".strip())
+        for number, row in enumerate(load_rows(options), 1):
+            yield f"{where}, row {number} ({language})", row | {"row": number}
+
+    def _hub(self, fields: Mapping[str, str]) -> dict[str, str]:
+        options = dict(self.dataset.hub)
+        address = options.pop("address", None)
+        if address is None:
+            named = {key: text.format_map(fields) for key, text in options.items()}
+            return named | {"revision": self.dataset.revision}
+        file = self.dataset.files.format(**fields)
+        files = address.format(file=file, revision=self.dataset.revision)
+        return options | {"data_files": files, "split": "train"}
+
+
+def table_of(rows: Rows, needed: Sequence[str]) -> Table:
+    """Rows by id, checked.
+
+    Args:
+        rows: with an ``id`` and texts or numbers.
+        needed: fields that must not be empty.
+
+    Raises:
+        NeuroglotError: an empty field, an id that occurs twice, or no rows at all.
+    """
+    table: Table = {}
+    where = "the file"
+    for where, row in rows:
+        for field in needed:
+            if row.get(field) is None or str(row[field]).strip() == "":
+                raise NeuroglotError(f"{where}: {field!r} is empty or missing.")
+        if row["id"] in table:
+            raise NeuroglotError(f"{where}: id {row['id']!r} occurs twice.")
+        table[row["id"]] = {k: v.strip() if isinstance(v, str) else v for k, v in row.items()}
+    if not table:
+        raise NeuroglotError(f"{where}: no rows were found.")
+    return table
+
+
+def aligned(
+    source: Source, languages: Iterable[str], read: Callable[[Source, str], Table]
+) -> dict[str, Table]:
+    """The table of each language, if all have the same ids.
+
+    Raises:
+        NeuroglotError: ids that one language has and another lacks; it names both.
+    """
+    tables = {language: read(source, language) for language in languages}
+    first = next(iter(tables))
+    for language in tables:
+        for one, other in ((first, language), (language, first)):
+            lacking = [row for row in tables[one] if row not in tables[other]]
+            if lacking:
+                raise NeuroglotError(
+                    f"{source.dataset.name}: {len(lacking)} of {len(tables[one])} ids in {one!r} "
+                    f"are missing in {other!r} ({listed(lacking, 3)}); the languages do not align."
+                )
+    return tables
+
+
+def must_agree(tables: Mapping[str, Table], field: str, what: str) -> None:
+    """Languages of aligned tables must have the same value in a field.
+
+    Raises:
+        NeuroglotError: naming the first id and the languages that differ.
+    """
+    first, *others = tables
+    for row_id, row in tables[first].items():
+        for other in others:
+            found = tables[other][row_id][field]
+            if found != row[field]:
+                raise NeuroglotError(
+                    f"{what} of {row_id!r} is {row[field]!r} in {first!r}, but {found!r} in "
+                    f"{other!r}; the languages do not align."
+                )
+
+
+def no_such_file(source: Source) -> NeuroglotError:
+    """The error for a folder in which none of the dataset's files is."""
+    return NeuroglotError(
+        f"no file {source.dataset.files!r} in {str(source.folder)!r}; expected the published files "
+        f"of {source.dataset.name}."
+    )

@@ -1,0 +1,102 @@
+"""XCOPA (Ponti et al. 2020): the cause or the effect of a premise, one of two sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from neuroglot.errors import NeuroglotError, listed
+from neuroglot.tasks.files import json_objects
+from neuroglot.tasks.readers.source import Rows, Source, Table, aligned, must_agree, table_of
+from neuroglot.tasks.records import Item
+from neuroglot.tasks.wording import Wording, fill
+
+DIRECTIONS = ("cause", "effect")
+FIELDS = ("premise", "choice1", "choice2", "question", "label", "idx")
+# In the published files of some languages the direction of many items is wrong (in Thai, all are
+# effects). These agree with each other and with the balance of the English original.
+SOUND = ("zh", "vi", "ta")
+
+
+def languages_in(source: Source) -> list[str]:
+    """Languages whose published file is in the folder."""
+    return [language for language in source.dataset.languages if source.has(language=language)]
+
+
+def _rows(source: Source, language: str) -> Rows:
+    if source.folder is None:
+        found = source.hub_rows(language=language)
+    else:
+        path = source.file(language=language)
+        found = ((f"{where} ({language})", row) for where, row in json_objects(path))
+    for where, row in found:
+        missing = [field for field in FIELDS if field not in row]
+        if missing:
+            raise NeuroglotError(f"{where}: {listed(missing)} is missing.")
+        if row["label"] not in (0, 1):
+            raise NeuroglotError(f"{where}: label {row['label']!r}, expected 0 or 1.")
+        if row["question"] not in DIRECTIONS:
+            raise NeuroglotError(
+                f"{where}: question {row['question']!r} is none of {listed(DIRECTIONS)}."
+            )
+        yield where, {field: row[field] for field in FIELDS} | {"id": str(row["idx"])}
+
+
+def read(source: Source, language: str) -> Table:
+    """Premise, the two choices, direction and label by id."""
+    return table_of(_rows(source, language), ("premise", "choice1", "choice2"))
+
+
+def _directions(source: Source, tables: dict[str, Table]) -> tuple[dict[str, str], list[str]]:
+    """The direction of each item from a sound file, and a note on languages whose own differ."""
+    at_hand = [x for x in SOUND if x in tables or source.has(language=x)]
+    if not at_hand:
+        must_agree(tables, "question", "the direction")
+    reference = at_hand[0] if at_hand else next(iter(tables))
+    sound = tables.get(reference) or read(source, reference)
+    # Reading another language for its directions must not hide that it lacks an item.
+    aligned(
+        source, [*tables, reference], lambda _, language: {**tables, reference: sound}[language]
+    )
+    directions = {row_id: row["question"] for row_id, row in sound.items()}
+    wrong = {
+        language: sum(row["question"] != directions[row_id] for row_id, row in table.items())
+        for language, table in tables.items()
+    }
+    differing = [f"{language} {number}" for language, number in wrong.items() if number]
+    if not differing:
+        return directions, []
+    return directions, [
+        f"cause or effect is that of the file in {reference!r}; in the files of other languages it "
+        f"differs, in so many items: {listed(differing)}"
+    ]
+
+
+def items(
+    source: Source, languages: Sequence[str], wording: Wording
+) -> tuple[list[Item], list[str]]:
+    """One item a premise; the choices are the two sentences."""
+    tables = aligned(source, languages, read)
+    must_agree(tables, "label", "the label")
+    directions, notes = _directions(source, tables)
+    words = {language: wording.of(language) for language in languages}
+    found = []
+    for row_id, direction in directions.items():
+        rows = {language: tables[language][row_id] for language in languages}
+        choices = {x: [row["choice1"], row["choice2"]] for x, row in rows.items()}
+        found.append(
+            {
+                "id": f"xcopa:{row_id}",
+                "prompts": {
+                    x: fill(
+                        words[x]["prompt"],
+                        {"premise": rows[x]["premise"], "question": words[x][direction]},
+                    )
+                    for x in languages
+                },
+                "answers": {x: choices[x][rows[x]["label"]] for x in languages},
+                "choices": choices,
+                "joins": {x: words[x]["join"] for x in languages},
+                "relation": direction,
+            }
+        )
+    return found, notes

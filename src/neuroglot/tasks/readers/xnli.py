@@ -1,0 +1,114 @@
+"""XNLI (Conneau et al. 2018): three hypotheses for each premise, in up to 15 languages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from neuroglot.errors import NeuroglotError, listed
+from neuroglot.tasks.files import lines_of
+from neuroglot.tasks.readers.source import Rows, Source, Table, aligned, must_agree, table_of
+from neuroglot.tasks.records import Item
+from neuroglot.tasks.wording import Wording, fill
+
+VERDICTS = ("entailment", "neutral", "contradiction")  # as the Hub numbers them
+N_COLUMNS = 19
+
+
+def languages_in(source: Source) -> list[str]:
+    """Languages that the published file holds."""
+    if not source.has():
+        return []
+    _, *lines = (line for _, line in lines_of(source.file()))
+    found = {line.partition("\t")[0] for line in lines}
+    return [language for language in source.dataset.languages if language in found]
+
+
+def _file_rows(path: Path, language: str) -> Rows:
+    """Rows of one language in the published table, where a quotation mark is a mere character."""
+    lines = lines_of(path)
+    where, header = next(lines, (str(path), ""))
+    columns = header.split("\t")
+    if len(columns) != N_COLUMNS or columns[0] != "language":
+        raise NeuroglotError(
+            f"{where}: expected the header of the published table with {N_COLUMNS} columns, "
+            f"beginning with 'language'; found {len(columns)} columns."
+        )
+    for where, line in lines:
+        code, _, _ = line.partition("\t")
+        cells = line.split("\t")
+        if len(cells) != N_COLUMNS:
+            raise NeuroglotError(
+                f"{where} ({code}): {len(cells)} columns, expected {N_COLUMNS} as in the header."
+            )
+        if code == language:
+            row = dict(zip(columns, cells, strict=True))
+            yield (
+                f"{where} ({language})",
+                {
+                    "id": row["pairID"],
+                    "premise": row["sentence1"],
+                    "hypothesis": row["sentence2"],
+                    "verdict": row["gold_label"],
+                },
+            )
+
+
+def _hub_rows(source: Source, language: str) -> Rows:
+    for where, row in source.hub_rows(language=language):
+        # The published pairs are numbered from 1, in the order that the Hub keeps.
+        known = row["label"] in range(len(VERDICTS))
+        yield (
+            where,
+            {
+                "id": str(row["row"]),
+                "premise": row["premise"],
+                "hypothesis": row["hypothesis"],
+                "verdict": VERDICTS[row["label"]] if known else row["label"],
+            },
+        )
+
+
+def _checked(rows: Rows) -> Rows:
+    for where, row in rows:
+        if row["verdict"] not in VERDICTS:
+            raise NeuroglotError(
+                f"{where}: label {row['verdict']!r} is none of {listed(VERDICTS)}."
+            )
+        yield where, row
+
+
+def read(source: Source, language: str) -> Table:
+    """Premise, hypothesis and verdict by pair."""
+    if source.folder is None:
+        rows = _hub_rows(source, language)
+    else:
+        rows = _file_rows(source.file(), language)
+    return table_of(_checked(rows), ("id", "premise", "hypothesis"))
+
+
+def items(
+    source: Source, languages: Sequence[str], wording: Wording
+) -> tuple[list[Item], list[str]]:
+    """One item a pair; the choices are the three verdicts."""
+    tables = aligned(source, languages, read)
+    must_agree(tables, "verdict", "the label")
+    words = {language: wording.of(language) for language in languages}
+    found = []
+    for row_id, first in next(iter(tables.values())).items():
+        rows = {language: tables[language][row_id] for language in languages}
+        found.append(
+            {
+                "id": f"xnli:{row_id}",
+                "prompts": {x: fill(words[x]["prompt"], _fields(rows[x])) for x in languages},
+                "answers": {x: words[x][first["verdict"]] for x in languages},
+                "choices": {x: [words[x][verdict] for verdict in VERDICTS] for x in languages},
+                "joins": {x: words[x]["join"] for x in languages},
+                "relation": first["verdict"],
+            }
+        )
+    return found, []
+
+
+def _fields(row: dict[str, str]) -> dict[str, str]:
+    return {"premise": row["premise"], "hypothesis": row["hypothesis"]}

@@ -1,0 +1,95 @@
+"""XQuAD (Artetxe et al. 2020): questions that words of a paragraph answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from neuroglot.errors import NeuroglotError
+from neuroglot.tasks.files import parse_object, read_text
+from neuroglot.tasks.readers.source import Rows, Source, Table, aligned, table_of
+from neuroglot.tasks.records import Item
+from neuroglot.tasks.wording import Wording, fill
+
+
+def languages_in(source: Source) -> list[str]:
+    """Languages whose published file is in the folder."""
+    return [language for language in source.dataset.languages if source.has(language=language)]
+
+
+def _file_rows(path: Path, language: str) -> Rows:
+    """Questions of a file in the layout of SQuAD 1.1."""
+    where = f"{path} ({language})"
+    articles = parse_object(read_text(path), where)
+    try:
+        for paragraph in _paragraphs(articles):
+            for question in paragraph["qas"]:
+                yield (
+                    f"{where}, question {question.get('id')!r}",
+                    {
+                        "id": question["id"],
+                        "context": paragraph["context"],
+                        "question": question["question"],
+                        "answers": {
+                            "text": [answer["text"] for answer in question["answers"]],
+                            "answer_start": [a["answer_start"] for a in question["answers"]],
+                        },
+                    },
+                )
+    except (KeyError, TypeError) as error:
+        raise NeuroglotError(f"{where}: not in the layout of SQuAD 1.1 ({error}).") from error
+
+
+def _paragraphs(articles: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for article in articles["data"]:
+        yield from article["paragraphs"]
+
+
+def _rows(source: Source, language: str) -> Rows:
+    if source.folder is None:
+        found = source.hub_rows(language=language)
+    else:
+        found = _file_rows(source.file(language=language), language)
+    for where, row in found:
+        texts, starts = row["answers"]["text"], row["answers"]["answer_start"]
+        if not texts:
+            raise NeuroglotError(f"{where}: there is no answer.")
+        for text, start in zip(texts, starts, strict=True):
+            if row["context"][start : start + len(text)] != text:
+                raise NeuroglotError(
+                    f"{where}: the answer {text!r} is not at character {start} of the paragraph."
+                )
+        kept = {field: row[field] for field in ("id", "context", "question")}
+        yield where, kept | {"answer": texts[0]}
+
+
+def read(source: Source, language: str) -> Table:
+    """Paragraph, question and answer by id."""
+    return table_of(_rows(source, language), ("context", "question", "answer"))
+
+
+def items(
+    source: Source, languages: Sequence[str], wording: Wording
+) -> tuple[list[Item], list[str]]:
+    """One item a question."""
+    tables = aligned(source, languages, read)
+    words = {language: wording.of(language) for language in languages}
+    found = []
+    for row_id in next(iter(tables.values())):
+        rows = {language: tables[language][row_id] for language in languages}
+        found.append(
+            {
+                "id": f"xquad:{row_id}",
+                "prompts": {
+                    x: fill(
+                        words[x]["prompt"],
+                        {"context": row["context"], "question": row["question"]},
+                    )
+                    for x, row in rows.items()
+                },
+                "answers": {x: row["answer"] for x, row in rows.items()},
+                "joins": {x: words[x]["join"] for x in languages},
+            }
+        )
+    return found, []

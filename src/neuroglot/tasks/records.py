@@ -1,0 +1,126 @@
+"""Check what a user, a file or a reader gives as a task, record by record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from neuroglot.errors import NeuroglotError, listed
+
+Item = dict[str, Any]
+
+FIELDS = ("id", "prompts", "answers", "choices", "joins", "relation", "held_out")
+BY_LANGUAGE = ("prompts", "answers", "choices", "joins")
+JOIN = " "  # between a prompt and what answers it, where a record does not say
+
+
+def languages_of(record: Any, name: str) -> list[str]:
+    """Languages in which a record has prompts."""
+    if not isinstance(record, dict):
+        raise NeuroglotError(
+            f"task {name!r}: expected records as dicts, found {type(record).__name__}."
+        )
+    prompts = record.get("prompts")
+    if not isinstance(prompts, dict):
+        raise NeuroglotError(
+            f"item {record.get('id')!r} of task {name!r}: 'prompts' must be a mapping from "
+            f"language to text, found {type(prompts).__name__}."
+        )
+    return list(prompts)
+
+
+def check_languages(wanted: tuple[str, ...], known: Iterable[str], name: str) -> None:
+    """At least two different languages, all of which the task ``name`` has."""
+    known = list(known)
+    unknown = [language for language in wanted if language not in known]
+    if unknown:
+        raise NeuroglotError(
+            f"task {name!r} has no language {listed(unknown)}; there are {listed(known)}."
+        )
+    if len(set(wanted)) < max(2, len(wanted)):
+        raise NeuroglotError(
+            f"task {name!r}: at least two different languages are needed, found {listed(wanted)}."
+        )
+
+
+def check_item(record: Item, languages: tuple[str, ...], name: str) -> Item:
+    """A full item in the given languages, from a record that may lack optional fields.
+
+    Raises:
+        NeuroglotError: a field is missing, unknown or of the wrong kind; it names the item.
+    """
+    where = f"item {record.get('id')!r} of task {name!r}"
+    _check_fields(record, where)
+    item: Item = {
+        "id": record["id"],
+        "prompts": _in_languages(record, "prompts", languages, where),
+        "answers": {},
+        "choices": {},
+        "joins": dict.fromkeys(languages, JOIN),
+        "relation": record.get("relation"),
+        "held_out": [lang for lang in languages if lang in (record.get("held_out") or [])],
+    }
+    for field in ("answers", "choices", "joins"):
+        # Rows of a table hold nothing, rather than lack a column, where a field is left out.
+        if any(text is not None for text in (record.get(field) or {}).values()):
+            item[field] = _in_languages(record, field, languages, where)
+    for language in languages:
+        _check_texts(item, language, where)
+        if item["choices"]:
+            _check_choices(item, language, where)
+    return item
+
+
+def _check_fields(record: Item, where: str) -> None:
+    if not isinstance(record.get("id"), str) or not record["id"]:
+        raise NeuroglotError(f"{where}: 'id' must be a text that is not empty.")
+    unknown = sorted(set(record) - set(FIELDS))
+    if unknown:
+        raise NeuroglotError(
+            f"{where}: unknown field {listed(unknown)}; there are {listed(FIELDS)}."
+        )
+    if not isinstance(record.get("held_out") or [], list | tuple):
+        raise NeuroglotError(f"{where}: 'held_out' must be a list of languages.")
+    no_mapping = [f for f in BY_LANGUAGE if not isinstance(record.get(f) or {}, dict)]
+    if no_mapping:
+        raise NeuroglotError(
+            f"{where}: {listed(no_mapping)} must be a mapping from language, like 'prompts'."
+        )
+
+
+def _check_texts(item: Item, language: str, where: str) -> None:
+    for field in ("prompts", "answers"):
+        if item[field] and not _is_text(item[field][language]):
+            raise NeuroglotError(f"{where}: the {field[:-1]} in {language!r} is empty or no text.")
+    join = item["joins"][language]
+    if not isinstance(join, str) or join.strip():
+        raise NeuroglotError(f"{where}: the join in {language!r} must be white space or ''.")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _in_languages(record: Item, field: str, languages: tuple[str, ...], where: str) -> Item:
+    texts = record.get(field)
+    missing = [lang for lang in languages if not isinstance(texts, dict) or lang not in texts]
+    if missing or not isinstance(texts, dict):
+        raise NeuroglotError(f"{where}: {field!r} lacks language {listed(missing)}.")
+    return {language: texts[language] for language in languages}
+
+
+def _check_choices(item: Item, language: str, where: str) -> None:
+    choices, answer = item["choices"][language], item["answers"].get(language)
+    if not isinstance(choices, list) or not all(map(_is_text, choices)):
+        raise NeuroglotError(f"{where}: choices in {language!r} must be a list of texts.")
+    if len(choices) < 2:
+        raise NeuroglotError(
+            f"{where}: choices in {language!r} must be at least two texts that are not empty."
+        )
+    if answer not in choices:
+        raise NeuroglotError(
+            f"{where}: the answer {answer!r} in {language!r} is not among its choices "
+            f"({listed(choices)})."
+        )
+    if len(set(choices)) < len(choices):
+        raise NeuroglotError(f"{where}: a choice in {language!r} occurs twice ({listed(choices)}).")

@@ -1,0 +1,62 @@
+"""Records from tables with one prompt a row."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from neuroglot.errors import NeuroglotError, listed
+from neuroglot.tasks.records import Item
+
+FIELDS = ("id", "language", "prompt", "answer", "choices", "relation")
+NEEDED = FIELDS[:3]
+OPTION = re.compile(r"choice(\d+)")
+
+
+def records_from_rows(rows: Iterable[Item]) -> list[Item]:
+    """Records from rows that hold one prompt each.
+
+    Args:
+        rows: dicts with ``id``, ``language`` and ``prompt``, and where there are any ``answer``,
+            ``choices`` (a list) or ``choice1``, ``choice2``, …, and ``relation``.
+
+    Raises:
+        NeuroglotError: a row lacks a field, has an unknown one, or repeats an item's language.
+    """
+    records: dict[str, Item] = {}
+    for number, row in enumerate(rows, 1):
+        where = f"row {number}"
+        _check_columns(row, where)
+        given = {key: value for key, value in row.items() if value not in (None, "")}
+        new = {"id": given["id"], "prompts": {}, "answers": {}, "choices": {}}
+        record = records.setdefault(given["id"], new | {"relation": given.get("relation")})
+        language = given["language"]
+        if language in record["prompts"]:
+            raise NeuroglotError(f"{where}: item {given['id']!r} has {language!r} twice.")
+        if record["relation"] != given.get("relation"):
+            raise NeuroglotError(f"{where}: item {given['id']!r} has two relations.")
+        record["prompts"][language] = given["prompt"]
+        record["answers"][language] = given.get("answer")
+        record["choices"][language] = given.get("choices") or _options(given) or None
+    return list(records.values())
+
+
+def _check_columns(row: Any, where: str) -> None:
+    if not isinstance(row, dict):
+        raise NeuroglotError(f"{where}: expected a dict, found {type(row).__name__}.")
+    unknown = [key for key in row if key not in FIELDS and not OPTION.fullmatch(str(key))]
+    if unknown:
+        raise NeuroglotError(
+            f"{where}: unknown column {listed(unknown)}; there are {listed(FIELDS)} and choice1, "
+            "choice2, …"
+        )
+    missing = [key for key in NEEDED if not isinstance(row.get(key), str) or not row[key]]
+    if missing:
+        raise NeuroglotError(f"{where}: {listed(missing)} must be a text that is not empty.")
+
+
+def _options(given: Item) -> list[Any]:
+    """Values of ``choice1``, ``choice2``, … in the order of their numbers."""
+    numbered = [(int(found[1]), key) for key in given if (found := OPTION.fullmatch(key))]
+    return [given[key] for _, key in sorted(numbered)]

@@ -1,0 +1,135 @@
+"""The words of a prompt: one table a task, by template and language."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from neuroglot.errors import NeuroglotError, listed
+from neuroglot.tasks.files import read_text
+
+Words = Mapping[str, str]
+Template = str | Mapping[str, Any]
+"""Name of a template, a prompt with fields in braces, a ``.toml`` file, or prompts by language."""
+
+TEMPLATES = ("native", "shared")
+BY_LANGUAGE = "the user's, by language"  # what results call such a template
+
+
+@dataclass(frozen=True)
+class Wording:
+    """What a template says in each language.
+
+    Attributes:
+        name: what results call the template.
+        table: words by language; under ``"*"`` those of every language.
+    """
+
+    name: str
+    table: Mapping[str, Words]
+
+    def of(self, language: str) -> Words:
+        """The words in a language: ``prompt``, ``join`` and what else the task needs.
+
+        Raises:
+            NeuroglotError: the template has no words in this language.
+        """
+        words = self.table.get(language, self.table.get("*"))
+        if words is None:
+            raise NeuroglotError(
+                f"template {self.name!r} has no prompt in {language!r}; there are "
+                f"{listed(self.table)}."
+            )
+        return words
+
+
+def fill(template: str, fields: Mapping[str, str]) -> str:
+    """The template with its fields in braces filled in.
+
+    Raises:
+        NeuroglotError: it has a field that the task does not know, or a lone brace.
+    """
+    try:
+        return template.format_map(fields)
+    except (KeyError, IndexError, ValueError, AttributeError) as error:
+        raise NeuroglotError(
+            f"template {template!r}: {error}; its fields may be "
+            f"{listed(f'{{{field}}}' for field in fields)}, and other braces are doubled."
+        ) from error
+
+
+@cache
+def _packaged(task: str) -> dict[str, dict[str, dict[str, str]]]:
+    """Words by template and language, from the package."""
+    text = (resources.files("neuroglot.tasks") / "prompts" / f"{task}.toml").read_text("utf-8")
+    return {name: _by_language(table) for name, table in tomllib.loads(text).items()}
+
+
+def _by_language(table: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Words by language; a table that holds a prompt itself is that of every language."""
+    if "prompt" in table:
+        return {"*": dict(table)}
+    return {
+        language: {"prompt": words} if isinstance(words, str) else dict(words)
+        for language, words in table.items()
+    }
+
+
+def find_wording(task: str, template: Template) -> Wording:
+    """The words of a task under a template of the package or of the user.
+
+    What a user's template leaves out (the verdicts, for example) is that of ``shared``, or, where
+    the template is by language, that of ``native``.
+
+    Args:
+        task: name of the prompt table.
+        template: ``"native"``, ``"shared"``, a prompt with fields in braces, the path of a
+            ``.toml`` file, or prompts (or tables of words) by language.
+
+    Raises:
+        NeuroglotError: there is no such template.
+    """
+    packaged = _packaged(task)
+    if isinstance(template, str) and template in packaged:
+        return Wording(template, packaged[template])
+    if isinstance(template, Mapping):
+        return _users(packaged, BY_LANGUAGE, _by_language(template))
+    if template.endswith(".toml"):
+        return _users(packaged, template, _by_language(_read_table(Path(template))))
+    if "{" in template:
+        return _users(packaged, template, {"*": {"prompt": template}})
+    raise NeuroglotError(
+        f"task {task!r} has no template {template!r}; there are {listed(packaged)}, or give a "
+        "prompt with fields in braces, or the path of a .toml file."
+    )
+
+
+def _users(
+    packaged: Mapping[str, Mapping[str, Words]], name: str, table: Mapping[str, Words]
+) -> Wording:
+    whole = {}
+    for language, words in table.items():
+        if not all(isinstance(text, str) for text in words.values()) or not words.get("prompt"):
+            raise NeuroglotError(f"template {name!r}: {language!r} needs a text for 'prompt'.")
+        if "{" not in words["prompt"]:
+            raise NeuroglotError(
+                f"template {name!r}: its prompt has no field in braces, so items would be alike."
+            )
+        inherited = packaged["shared"]["*"]
+        if language != "*":
+            native = packaged["native"]
+            inherited = native.get(language, native.get("*", inherited))
+        whole[language] = {**inherited, **words}
+    return Wording(name, whole)
+
+
+def _read_table(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(read_text(path))
+    except tomllib.TOMLDecodeError as error:
+        raise NeuroglotError(f"{path}: no valid TOML ({error}).") from error

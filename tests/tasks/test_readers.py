@@ -1,0 +1,310 @@
+"""Readers take published files, and the Hub's rows, to the same items; nothing shifts silently."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import neuroglot as ng
+from neuroglot.tasks.readers import READERS
+from tests.tasks.published import LANGUAGES, read_items, source, write_hub, write_published
+
+DATASETS = tuple(LANGUAGES)
+
+
+@pytest.fixture(params=DATASETS)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def folder(name: str, tmp_path: Path) -> Path:
+    write_published(name, tmp_path / "files")
+    return tmp_path / "files"
+
+
+def test_every_language_is_there_and_alike(name: str, folder: Path) -> None:
+    task = ng.load_task(name, path=folder)
+    assert sorted(task.languages) == sorted(LANGUAGES[name])
+    assert len({item["id"] for item in task.items}) == len(task)
+    assert task.has_answers
+    for item in task.items:
+        assert item["joins"]["zh"] == ""
+        assert all(item["joins"][lang] == " " for lang in task.languages if lang != "zh")
+
+
+def test_the_order_is_a_sample_that_languages_do_not_change(name: str, folder: Path) -> None:
+    if name == "mpararel":
+        pytest.skip("fewer languages share more facts of mParaRel")
+    whole = ng.load_task(name, path=folder)
+    two = ng.load_task(name, LANGUAGES[name][1:], 2, path=folder)
+    assert [item["id"] for item in two.items] == [item["id"] for item in whole.items[:2]]
+    assert two.languages == LANGUAGES[name][1:]
+
+
+def test_folder_and_hub_give_identical_items(
+    name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("datasets")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    if name in {"mzsre", "mpararel"}:
+        if name == "mpararel":
+            monkeypatch.setattr(READERS["mpararel"], "RELATIONS", ("P36", "P31", "P47"))
+        hub = {"address": str(folder / "{file}")}
+    else:
+        write_hub(name, tmp_path / "hub")
+        hub = {"path": str(tmp_path / "hub")}
+    found = read_items(source(name, None, hub))
+    assert found == read_items(source(name, folder))
+    assert len(found) >= 3
+
+
+def test_the_hub_needs_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(ng.NeuroglotError, match=r"neuroglot\[datasets\].*--path"):
+        ng.load_task("xnli")
+
+
+def test_the_hub_out_of_reach(tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    with pytest.raises(ng.NeuroglotError, match=r"cannot load .*nowhere.*--path"):
+        read_items(source("mgsm", None, {"path": str(tmp_path / "nowhere")}))
+
+
+def test_xnli_items(tmp_path: Path) -> None:
+    write_published("xnli", tmp_path)
+    items = {item["id"]: item for item in ng.load_task("xnli", path=tmp_path).items}
+    assert len(items) == 7
+    item = items["xnli:3"]
+    assert 'en: the "cat 2\n' in item["prompts"]["en"]
+    assert item["answers"] == {"en": "false", "sw": "uongo", "zh": "错误"}
+    assert item["choices"]["zh"] == ["正确", "不确定", "错误"]
+    shared = ng.load_task("xnli", path=tmp_path, template="shared").items[0]
+    endings = {prompt[-30:] for prompt in shared["prompts"].values()}
+    assert len(endings) == 1
+    assert shared["joins"] == {"en": " ", "sw": " ", "zh": " "}
+
+
+def test_mgsm_items(tmp_path: Path) -> None:
+    write_published("mgsm", tmp_path)
+    task = ng.load_task("mgsm", path=tmp_path)
+    assert task.match == "number"
+    assert {item["id"]: item["answers"]["de"] for item in task.items}["mgsm:2"] == "2000"
+
+
+def test_mzsre_directions(tmp_path: Path) -> None:
+    write_published("mzsre", tmp_path)
+    prompts = {
+        name: {item["id"]: item for item in ng.load_task(name, path=tmp_path).items}["mzsre:1"]
+        for name in ("mzsre", "mzsre_xx_en", "mzsre_xx_xx")
+    }
+    into, out_of, control = (prompts[name]["prompts"]["de"] for name in prompts)
+    assert "en: who made S0? en maker 0" in into
+    assert "Frage: de: who made S0?" in into
+    assert "de: who made S0? de maker 0" in out_of
+    assert "Question: en: who made S0?" in out_of
+    assert "de: who made S0? de maker 0\nFrage: de: who made S0?" in control
+    answers = [prompts[name]["answers"]["de"] for name in prompts]
+    assert answers == ["de maker 0", "en maker 0", "de maker 0"]
+    assert prompts["mzsre_xx_en"]["joins"]["zh"] == " "  # asked in English
+
+
+def test_xcopa_takes_the_direction_from_a_sound_file(tmp_path: Path) -> None:
+    write_published("xcopa", tmp_path)
+    task = ng.load_task("xcopa", ["it", "th"], path=tmp_path)
+    assert task.notes == (
+        "cause or effect is that of the file in 'zh'; in the files of other languages it differs, "
+        "in so many items: th 3",
+    )
+    items = {item["id"]: item for item in task.items}
+    assert "สาเหตุ" in items["xcopa:0"]["prompts"]["th"]
+    assert "ผลที่ตามมา" in items["xcopa:1"]["prompts"]["th"]
+    (tmp_path / "test.zh.jsonl").unlink()
+    with pytest.raises(ng.NeuroglotError, match="the direction of '0' is 'cause' in 'it'"):
+        ng.load_task("xcopa", ["it", "th"], path=tmp_path)
+
+
+def test_mpararel_patterns_and_choices(tmp_path: Path) -> None:
+    write_published("mpararel", tmp_path)
+    task = ng.load_task("mpararel", path=tmp_path)
+    items = {item["id"]: item for item in task.items}
+    # Fact 3 is missing in German, and P47 ends in its object in no Chinese pattern.
+    assert sorted(items) == [f"mpararel:P36:{i}" for i in (0, 1, 2, 4, 5)]
+    assert task.notes[0].startswith("5 of the 15 facts that en, de, zh share, in 1 of 3 relations")
+    item = items["mpararel:P36:0"]
+    # The checked pattern, though a machine's comes first.
+    assert item["prompts"]["en"] == "en: en S0's seat is"
+    assert item["joins"] == {"en": " ", "de": " ", "zh": ""}
+    # Fact 4 is about the same subject: its object is right too, so it is no choice.
+    assert sorted(item["choices"]["en"]) == ["en O0", "en O1", "en O2", "en O5"]
+    assert [c.replace("en", "de") for c in item["choices"]["en"]] == item["choices"]["de"]
+    both = ng.load_task("mpararel", ["en", "de"], path=tmp_path)
+    assert {item["relation"] for item in both.items} == {"P36", "P47"}
+    for file in (tmp_path / "patterns" / "de").iterdir():
+        file.write_text('{"pattern": "[Y] of [X]"}\n')
+    with pytest.raises(ng.NeuroglotError, match="no relation has a pattern that ends"):
+        ng.load_task("mpararel", ["en", "de"], path=tmp_path)
+
+
+def edit(file: str, change: Callable[[str], str]) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        path = folder / file
+        path.write_text(change(path.read_text(encoding="utf-8")), encoding="utf-8", newline="")
+
+    return apply
+
+
+def cut_last_line(text: str) -> str:
+    return "\n".join(text.split("\n")[:-2]) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "spoil", "message"),
+    [
+        ("xnli", edit("xnli.test.tsv", cut_last_line), "1 of 7 ids in 'en' are missing in 'zh'"),
+        (
+            "xnli",
+            edit("xnli.test.tsv", lambda t: t.replace("sw: an animal 3\t", "sw: an animal 3 ")),
+            r"xnli.test.tsv, line 12 \(sw\): 18 columns, expected 19",
+        ),
+        (
+            "xnli",
+            edit("xnli.test.tsv", lambda t: t.replace("sw\tneutral", "sw\t-", 1)),
+            r"xnli.test.tsv, line 10 \(sw\): label '-' is none of entailment",
+        ),
+        (
+            "xnli",
+            edit("xnli.test.tsv", lambda t: t.replace("sw\tneutral", "sw\tcontradiction", 1)),
+            "the label of '2' is 'neutral' in 'en', but 'contradiction' in 'sw'",
+        ),
+        (
+            "xnli",
+            edit("xnli.test.tsv", lambda t: t.replace("sw: an animal 3", " ")),
+            r"line 12 \(sw\): 'hypothesis' is empty",
+        ),
+        (
+            "xnli",
+            edit("xnli.test.tsv", lambda t: t.partition("\n")[2]),
+            "line 1: expected the header of the published table",
+        ),
+        (
+            "xcopa",
+            edit("test.it.jsonl", lambda t: t.replace('"label": 1', '"label": 2')),
+            r"test.it.jsonl, line 2 \(it\): label 2, expected 0 or 1",
+        ),
+        (
+            "xcopa",
+            edit("test.it.jsonl", lambda t: t.replace('"label": 1', '"label": 0')),
+            "the label of '1' is 0 in 'it', but 1 in 'th'",
+        ),
+        (
+            "xcopa",
+            edit("test.it.jsonl", lambda t: t.replace('"cause"', '"why"')),
+            r"line 1 \(it\): question 'why' is none of cause, effect",
+        ),
+        (
+            "xcopa",
+            edit("test.it.jsonl", lambda t: t.replace('"premise"', '"text"')),
+            r"line 1 \(it\): premise is missing",
+        ),
+        ("xcopa", edit("test.th.jsonl", cut_last_line), "'it' are missing in 'th'"),
+        (
+            "xcopa",
+            edit("test.th.jsonl", lambda t: t + t.partition("\n")[0]),
+            r"line 7 \(th\): id '0' occurs twice",
+        ),
+        ("xcopa", edit("test.th.jsonl", lambda t: t[:-5]), "test.th.jsonl, line 6: no valid JSON"),
+        (
+            "mgsm",
+            edit("mgsm_de.tsv", lambda t: t.replace("2,000", "zwei")),
+            r"mgsm_de.tsv, line 2 \(de\): answer 'zwei' is no whole number",
+        ),
+        (
+            "mgsm",
+            edit("mgsm_de.tsv", lambda t: t.replace("\t2,000", "")),
+            r"mgsm_de.tsv, line 2 \(de\): 1 columns, expected 2",
+        ),
+        (
+            "mgsm",
+            edit("mgsm_de.tsv", lambda t: t.partition("\n")[2]),
+            "1 of 5 ids in 'en' are missing in 'de'",
+        ),
+        (
+            "mgsm",
+            edit("mgsm_de.tsv", lambda t: t.replace("2,000", "2,001")),
+            "the answer of '2' is '2000' in 'en', but '2001' in 'de'",
+        ),
+        (
+            "mzsre",
+            edit("mzsre_test_duplicate_ende.json", lambda t: t.replace('"alt"', '"new"', 2)),
+            r"ende.json, entry 1 \(de\): expected 'src' and 'alt'",
+        ),
+        (
+            "mzsre",
+            edit("mzsre_test_duplicate_enzh.json", lambda t: json.dumps(json.loads(t)[::-1])),
+            "the English question of '1'",
+        ),
+        (
+            "xquad",
+            edit("xquad.de.json", lambda t: t.replace('"answer_start": 2', '"answer_start": 1')),
+            r"xquad.de.json \(de\), question 'q0': the answer 'word0' is not at character",
+        ),
+        (
+            "xquad",
+            edit("xquad.de.json", lambda t: t.replace('"qas"', '"questions"')),
+            "not in the layout of SQuAD 1.1",
+        ),
+        (
+            "xquad",
+            edit("xquad.de.json", lambda t: t.replace('"q1"', '"q9"')),
+            "1 of 3 ids in 'en' are missing in 'de'",
+        ),
+        (
+            "mpararel",
+            edit("tuples/de/P36.jsonl", lambda t: t.replace('"Q5"', '"Q6"')),
+            "fact 'P36:5' is about .* in 'en', but about .* in 'de'",
+        ),
+        (
+            "mpararel",
+            edit("tuples/de/P36.jsonl", lambda t: t.replace('"obj_label"', '"object"')),
+            r"P36.jsonl, line 1 \(de\): obj_label is missing",
+        ),
+    ],
+)
+def test_malformed_files_name_file_line_and_language(
+    dataset: str, spoil: Callable[[Path], None], message: str, tmp_path: Path
+) -> None:
+    write_published(dataset, tmp_path)
+    spoil(tmp_path)
+    with pytest.raises(ng.NeuroglotError, match=message):
+        ng.load_task(dataset, LANGUAGES[dataset], path=tmp_path)
+
+
+def test_mark_and_line_ends_of_windows_change_nothing(name: str, folder: Path) -> None:
+    before = ng.load_task(name, path=folder).checksum
+    for file in folder.rglob("*.*"):
+        text = file.read_text(encoding="utf-8").replace("\n", "\r\n")
+        file.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert ng.load_task(name, path=folder).checksum == before
+
+
+def test_another_encoding_is_refused(name: str, folder: Path) -> None:
+    for file in folder.rglob("*.*"):
+        file.write_bytes(file.read_text(encoding="utf-8").encode("utf-16"))
+    with pytest.raises(ng.NeuroglotError, match=r"files.*line 1.*no UTF-8.*convert the file"):
+        ng.load_task(name, path=folder)
+
+
+def test_missing_files_and_languages(name: str, folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ng.NeuroglotError, match="expected the published files of"):
+        ng.load_task(name, path=tmp_path)
+    with pytest.raises(ng.NeuroglotError, match=r"for which .* has files"):
+        ng.load_task(name, ["zh", "xx"], path=folder)
+    with pytest.raises(ng.NeuroglotError, match="at least two different languages"):
+        ng.load_task(name, ["zh"], path=folder)
+    with pytest.raises(ng.NeuroglotError, match="read from no folder"):
+        ng.load_task("facts", path=folder)

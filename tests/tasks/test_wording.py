@@ -1,0 +1,115 @@
+"""Templates: those of the package are complete, and a user's own reproduces any prompt."""
+
+from __future__ import annotations
+
+import string
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import neuroglot as ng
+from neuroglot.tasks.catalogue import catalogue
+from neuroglot.tasks.readers import READERS
+from neuroglot.tasks.wording import find_wording
+from tests.tasks.published import write_published
+
+FIELDS = {
+    "xnli": {"premise", "hypothesis"},
+    "mzsre": {"fact", "question"},
+    "xcopa": {"premise", "question"},
+    "xquad": {"context", "question"},
+    "mgsm": {"question"},
+    "mpararel": {"cloze"},
+}
+NO_SPACE = {"zh", "ja"}
+
+
+def fields_of(text: str) -> set[str]:
+    return {field for _, field, _, _ in string.Formatter().parse(text) if field}
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("template", ["native", "shared"])
+def test_every_language_has_all_words(name: str, template: str) -> None:
+    wording = find_wording(name, template)
+    dataset = catalogue()[name].dataset
+    assert dataset is not None
+    known = find_wording(name, "shared").of("en")
+    for language in dataset.languages:
+        words = wording.of(language)
+        assert set(words) == set(known)
+        assert fields_of(words["prompt"]) == FIELDS[name]
+        if "join" in words:
+            native = template == "native" and language in NO_SPACE
+            assert words["join"] == ("" if native else " ")
+        assert all(text == text.strip() for key, text in words.items() if key != "join")
+        if name == "xnli":
+            verdicts = [words[key] for key in ("entailment", "neutral", "contradiction")]
+            assert len(set(verdicts)) == 3
+            assert all(verdict.casefold() in words["prompt"].casefold() for verdict in verdicts)
+    if template == "native" and name != "mpararel":
+        prompts = [wording.of(language)["prompt"] for language in dataset.languages]
+        assert len(set(prompts)) == len(prompts)
+
+
+@pytest.fixture
+def xnli(tmp_path: Path) -> Path:
+    write_published("xnli", tmp_path)
+    return tmp_path
+
+
+def test_a_prompt_of_ones_own(xnli: Path) -> None:
+    template = "{premise} So {hypothesis}, {{true}} or not?"
+    task = ng.load_task("xnli", template=template, path=xnli)
+    item = {item["id"]: item for item in task.items}["xnli:1"]
+    assert item["prompts"]["sw"] == 'sw: the "cat 0 So sw: an animal 0, {true} or not?'
+    assert item["choices"]["sw"] == ["true", "inconclusive", "false"]
+    assert task.template == template
+
+
+@pytest.mark.parametrize("as_file", [False, True])
+def test_prompts_of_ones_own_by_language(xnli: Path, as_file: bool) -> None:
+    template: Any = {
+        "en": "{premise} / {hypothesis}",
+        "sw": {"prompt": "{hypothesis} kwa {premise}", "entailment": "ndiyo", "join": ""},
+    }
+    if as_file:
+        template = str(xnli / "mine.toml")
+        Path(template).write_text(
+            '[en]\nprompt = "{premise} / {hypothesis}"\n[sw]\njoin = ""\n'
+            'prompt = "{hypothesis} kwa {premise}"\nentailment = "ndiyo"\n'
+        )
+    task = ng.load_task("xnli", ["en", "sw"], template=template, path=xnli)
+    item = {item["id"]: item for item in task.items}["xnli:1"]
+    assert item["prompts"] == {
+        "en": 'en: the "cat 0 / en: an animal 0',
+        "sw": 'sw: an animal 0 kwa sw: the "cat 0',
+    }
+    assert item["answers"] == {"en": "true", "sw": "ndiyo"}
+    assert item["choices"]["sw"] == ["ndiyo", "haijulikani", "uongo"]
+    assert item["joins"] == {"en": " ", "sw": ""}
+    with pytest.raises(ng.NeuroglotError, match="has no prompt in 'zh'; there are en, sw"):
+        ng.load_task("xnli", template=template, path=xnli)
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("natve", "no template 'natve'; there are shared, native"),
+        ("{premise} {question}", "'question'; its fields may be {premise}, {hypothesis}"),
+        ("{premise} {", "other braces are doubled"),
+        ({"en": "{premise}", "sw": "always", "zh": "{premise}"}, "its prompt has no field"),
+        ({"en": {"join": ""}}, "'en' needs a text for 'prompt'"),
+        ("nowhere.toml", "cannot read 'nowhere.toml'"),
+    ],
+)
+def test_bad_templates(xnli: Path, template: Any, message: str) -> None:
+    with pytest.raises(ng.NeuroglotError, match=message):
+        ng.load_task("xnli", template=template, path=xnli)
+
+
+def test_bad_toml(xnli: Path) -> None:
+    (xnli / "mine.toml").write_text("prompt = ")
+    with pytest.raises(ng.NeuroglotError, match="no valid TOML"):
+        ng.load_task("xnli", template=str(xnli / "mine.toml"), path=xnli)
