@@ -40,7 +40,7 @@ def fractions_by_layer(runs: Runs) -> alt.TopLevelMixin:
     frame = mean.assign(min=low["min"], max=high["max"])
     picked = legend_filter("category")
     y = alt.Y("mean:Q", title="share of the layer's neurons", axis=alt.Axis(format="%"))
-    base = alt.Chart(frame).encode(x=layer_axis(), color=category_colour(alt.Legend()))
+    base = alt.Chart(frame).encode(x=layer_axis(frame), color=category_colour(alt.Legend()))
     band = base.mark_area(opacity=0.18).encode(
         y=alt.Y("min:Q", title="share of the layer's neurons"),
         y2="max:Q",
@@ -93,7 +93,7 @@ def _lines_by_kind(
         alt.Chart(frame)
         .mark_line(point=alt.OverlayMarkDef(size=18))
         .encode(
-            x=layer_axis(),
+            x=layer_axis(frame),
             y=alt.Y("share:Q", title=title, axis=alt.Axis(format="%")),
             opacity=dimmed(picked),
             tooltip=[*tooltip, alt.Tooltip("share:Q", format=tooltip_format)],
@@ -128,7 +128,7 @@ def activity_by_language(runs: Runs) -> alt.TopLevelMixin:
         alt.Chart(frame)
         .mark_line(point=alt.OverlayMarkDef(size=18))
         .encode(
-            x=layer_axis(),
+            x=layer_axis(frame),
             y=alt.Y("share:Q", title=None, axis=alt.Axis(format="%")),
             color=alt.Color(
                 "language:N", title="language", scale=alt.Scale(range=LANGUAGE_COLOURS), sort=None
@@ -173,7 +173,7 @@ def task_comparison(compared: xr.Dataset) -> alt.TopLevelMixin:
     frame["category"] = frame["category"].map(CATEGORY_LABELS)
     picked = legend_filter("task")
     colour = alt.Color("task:N", title="task", scale=alt.Scale(range=LINE_COLOURS), sort=None)
-    base = alt.Chart(frame).encode(x=layer_axis(), color=colour)
+    base = alt.Chart(frame).encode(x=layer_axis(frame), color=colour)
     band = base.mark_area().encode(
         y=alt.Y("min:Q", title="share of the layer's neurons", axis=alt.Axis(format="%")),
         y2="max:Q",

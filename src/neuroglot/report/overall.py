@@ -96,11 +96,9 @@ def accuracy_by_language(runs: Runs) -> alt.TopLevelMixin:
         frame = data[["accuracy", "accuracy_low", "accuracy_high"]].to_dataframe().reset_index()
         rows.append(frame.assign(run=run, chance=chance.values))
     frame = pd.concat(rows, ignore_index=True)
-    picked = legend_filter("run")
-    runs_in_order = list(runs)
-    colour = alt.Color(
-        "run:N", title="run", sort=runs_in_order, scale=alt.Scale(range=LINE_COLOURS)
-    )
+    picked, runs_in_order = legend_filter("run"), list(runs)
+    scale = alt.Scale(range=LINE_COLOURS)
+    colour = alt.Color("run:N", title="run", sort=runs_in_order, scale=scale)
     languages = [str(x) for x in next(iter(runs.values()))["language"].to_numpy()]
     base = alt.Chart(frame).encode(
         x=alt.X("language:N", title=None, sort=languages, axis=alt.Axis(labelAngle=0)),

@@ -29,6 +29,7 @@ LANGUAGE_COLOURS = [
 ]  # fmt: skip
 
 WIDTH, HEIGHT = 200, 170
+MOST_LAYER_LABELS = 9
 FONT = "DejaVu Sans, Verdana, sans-serif"
 
 
@@ -82,9 +83,11 @@ def frame_of(runs: Mapping[str, xr.DataArray], value: str) -> pd.DataFrame:
     return frame.reset_index(drop=True)
 
 
-def layer_axis() -> alt.X:
-    """Layers along the bottom."""
-    return alt.X("layer:Q", title="layer", axis=alt.Axis(tickMinStep=1, format="d"))
+def layer_axis(frame: pd.DataFrame) -> alt.X:
+    """Layers of the column ``layer`` along the bottom; every second or third if there are many."""
+    layers = sorted({int(layer) for layer in frame["layer"]})
+    shown = layers[:: -(-len(layers) // MOST_LAYER_LABELS)]
+    return alt.X("layer:Q", title="layer", axis=alt.Axis(values=shown, format="d"))
 
 
 def category_colour(legend: alt.Legend | None = None) -> alt.Color:

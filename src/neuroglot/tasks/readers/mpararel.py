@@ -17,7 +17,7 @@ from neuroglot.errors import NeuroglotError, listed
 from neuroglot.tasks.files import json_objects
 from neuroglot.tasks.readers.source import Rows, Source, Table, no_such_file, table_of
 from neuroglot.tasks.records import Item
-from neuroglot.tasks.wording import Wording, fill
+from neuroglot.tasks.wording import Wording, Words, fill
 
 FOLDERS = {"zh": "zh-hans"}  # where the published folder has another name than the language
 # All relations of the published data (Elazar et al. 2021), so that the Hub can be asked for each.
@@ -180,30 +180,11 @@ def items(
         )
     words = {language: wording.of(language) for language in languages}
     choices = _choices(facts)
-    found = []
-    for row_id, rows in facts.items():
-        relation = row_id.partition(":")[0]
-        if relation not in complete or len(choices[row_id]) < 2:
-            continue
-        by_language = patterns[relation]
-        found.append(
-            {
-                "id": f"mpararel:{row_id}",
-                "prompts": {
-                    x: fill(
-                        words[x]["prompt"],
-                        {"cloze": by_language[x].cloze.replace("[X]", rows[x]["subject"])},
-                    )
-                    for x in languages
-                },
-                "answers": {x: rows[x]["object"] for x in languages},
-                "choices": {
-                    x: [facts[other][x]["object"] for other in choices[row_id]] for x in languages
-                },
-                "joins": {x: by_language[x].join for x in languages},
-                "relation": relation,
-            }
-        )
+    found = [
+        _item(row_id, facts, patterns[relation], choices[row_id], words)
+        for row_id in facts
+        if (relation := row_id.partition(":")[0]) in complete and len(choices[row_id]) > 1
+    ]
     used = dict.fromkeys(item["relation"] for item in found)
     note = (
         f"{len(found):,} of the {len(facts):,} facts that {listed(languages)} share, in "
@@ -211,6 +192,26 @@ def items(
         "pattern that ends in the object in each of these languages, or no second object"
     )
     return found, [note]
+
+
+def _item(
+    row_id: str,
+    facts: Mapping[str, Table],
+    patterns: Mapping[str, Pattern],
+    chosen: Sequence[str],
+    words: Mapping[str, Words],
+) -> Item:
+    """The item of a fact, from the patterns of its relation and the facts it is told apart from."""
+    rows = facts[row_id]
+    clozes = {x: patterns[x].cloze.replace("[X]", rows[x]["subject"]) for x in words}
+    return {
+        "id": f"mpararel:{row_id}",
+        "prompts": {x: fill(words[x]["prompt"], {"cloze": clozes[x]}) for x in words},
+        "answers": {x: rows[x]["object"] for x in words},
+        "choices": {x: [facts[other][x]["object"] for other in chosen] for x in words},
+        "joins": {x: patterns[x].join for x in words},
+        "relation": row_id.partition(":")[0],
+    }
 
 
 def find_patterns(
