@@ -89,12 +89,10 @@ def _question(
     start = min(*firsts, _common_prefix([tokens.ids for tokens in options]))
     if start < 1:
         raise NeuroglotError(f"{name}: there is no token before the choices to predict them from.")
-    before = Tokens(options[0].ids[:start], [], min(options[0].n_special, start))
+    # One token must stay, if only the one that begins every text.
+    before = Tokens(options[0].ids[:start], [], min(options[0].n_special, start - 1))
     after = [tokens.ids[start:] for tokens in options]
-    room = max(map(len, after))
-    if before.n_special == start:  # only a beginning-of-text token stands before
-        return Question(before.ids, after)
-    truncate = model.tokenization.truncate
+    room, truncate = max(map(len, after)), model.tokenization.truncate
     return Question(fitted(before, model.context_length, name, room=room, truncate=truncate), after)
 
 
