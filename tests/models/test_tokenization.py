@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -105,10 +106,10 @@ def test_padding_side_is_chosen_and_changes_nothing() -> None:
 
 
 def test_every_choice_is_in_the_provenance(tmp_path: Path) -> None:
-    chosen = Tokenization(chat_template=True, padding_side="left", truncate=True)
+    chosen = Tokenization(chat_template=True, padding_side="left")
     model = ng.wrap_model(tiny_hf("llama"), chatty(), tokenization=chosen)
     attrs = ng.record(model, small_task(), tmp_path / "r").attrs
-    assert (attrs["special_tokens"], attrs["truncate"]) == (0, 1)
+    assert (attrs["special_tokens"], attrs["truncate"]) == (0, 0)
     assert len(attrs["chat_template"]) == 16
     plain = replace(model, tokenization=Tokenization())
     with pytest.raises(ng.NeuroglotError, match="other settings"):
@@ -139,3 +140,38 @@ def test_ragged_prompts_with_special_tokens_agree_one_by_one() -> None:
     model = ng.wrap_model(tiny_hf("bloom"), with_special_tokens())
     one, many = (ng.record(model, task, batch_size=size).dataset for size in (1, "auto"))
     xr.testing.assert_equal(one["active"], many["active"])
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{{ raise_exception('no system turn') }}", "chat template fails: no system turn"),
+        ("{{ messages", "chat template fails"),
+        ("{% for m in messages %}{{ m.role }}{% endfor %}", "leaves out the prompt"),
+    ],
+)
+def test_broken_chat_templates_are_explained(template: str, message: str) -> None:
+    tokens = chatty()
+    tokens.chat_template = template
+    model = ng.wrap_model(tiny_hf("llama"), tokens, tokenization=Tokenization(chat_template=True))
+    with pytest.raises(ng.NeuroglotError, match=message):
+        ids(model, "w5")
+
+
+def test_a_chat_template_is_never_cut() -> None:
+    both = Tokenization(chat_template=True, truncate=True)
+    with pytest.raises(ng.NeuroglotError, match="would cut the beginning of the chat template"):
+        ng.wrap_model(tiny_hf("llama"), chatty(), tokenization=both)
+
+
+def test_tokens_that_the_model_does_not_know() -> None:
+    tokens = copy.deepcopy(tokenizer())
+    tokens.add_special_tokens({"pad_token": "[PAD]"})
+    assert tokens.pad_token_id == 64  # beyond the model's embeddings
+    model, task = ng.wrap_model(tiny_hf("llama"), tokens), small_task()
+    expected = ng.record(tiny_model("llama"), task).dataset["active"]
+    xr.testing.assert_equal(ng.record(model, task).dataset["active"], expected)
+    tokens.add_tokens(["x1"])
+    record = {"id": "a", "prompts": {"en": "w5 x1", "de": "w6"}}
+    with pytest.raises(ng.NeuroglotError, match=r"token 65 \('x1'\) has no embedding"):
+        ng.record(model, ng.ParallelTask.from_records([record], name="x"))

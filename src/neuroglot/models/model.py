@@ -69,6 +69,11 @@ class Model:
         return self.sites[0].n_neurons
 
     @property
+    def n_embeddings(self) -> int:
+        """Tokens that the model knows."""
+        return next(self.hf.get_input_embeddings().parameters()).shape[0]
+
+    @property
     def device(self) -> torch.device:
         """Where inputs go."""
         return next(self.hf.get_input_embeddings().parameters()).device

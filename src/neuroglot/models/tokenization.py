@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import jinja2
 from transformers import PreTrainedTokenizerBase
 
 from neuroglot.errors import NeuroglotError
@@ -57,11 +58,16 @@ def check_tokenization(tokenizer: PreTrainedTokenizerBase, chosen: Tokenization)
     """Refuse what the tokenizer cannot do.
 
     Raises:
-        NeuroglotError: an unknown padding side, or a chat template that is not there.
+        NeuroglotError: an unknown padding side, or a chat template that is not there or that
+            truncation would cut.
     """
     if chosen.padding_side not in (None, *PADDING_SIDES):
         raise NeuroglotError(
             f"padding_side={chosen.padding_side!r}: expected 'left', 'right' or None."
+        )
+    if chosen.chat_template and chosen.truncate:
+        raise NeuroglotError(
+            "truncate (--truncate) would cut the beginning of the chat template; leave one out."
         )
     if chosen.chat_template and not tokenizer.chat_template:
         raise NeuroglotError(
@@ -86,17 +92,25 @@ def describe_tokenization(
 def shown_prompts(
     tokenizer: PreTrainedTokenizerBase, chosen: Tokenization, prompts: Sequence[str]
 ) -> list[str]:
-    """The prompts as texts that the model meets, in the chat template where it is wanted."""
+    """The prompts as texts that the model meets, in the chat template where it is wanted.
+
+    Raises:
+        NeuroglotError: the chat template does not take a user's turn, or leaves it out.
+    """
     if not chosen.chat_template:
         return list(prompts)
-    return [
-        str(
-            tokenizer.apply_chat_template(
-                [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
-            )
-        )
-        for prompt in prompts
-    ]
+    shown = []
+    for prompt in prompts:
+        turns = [{"role": "user", "content": prompt}]
+        try:
+            text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        except (jinja2.TemplateError, ValueError, TypeError) as error:
+            raise NeuroglotError(f"the tokenizer's chat template fails: {error}.") from error
+        # Templates may strip white space around the prompt.
+        if prompt.strip() not in str(text):
+            raise NeuroglotError("the tokenizer's chat template leaves out the prompt.")
+        shown.append(str(text))
+    return shown
 
 
 def encode(

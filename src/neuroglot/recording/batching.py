@@ -87,10 +87,24 @@ def pad(
     rows: list[int],
     side: PaddingSide | None = None,
 ) -> Batch:
-    """The given rows as one batch on the model's device, by default padded on the model's side."""
+    """The given rows as one batch on the model's device, by default padded on the model's side.
+
+    Raises:
+        NeuroglotError: a token for which the model has no embedding.
+    """
     side = side or model.padding_side
     width = max(len(sequences[row]) for row in rows)
-    ids = torch.full((len(rows), width), int(model.tokenizer.pad_token_id or 0))
+    known = model.n_embeddings
+    largest = max(max(sequences[row], default=0) for row in rows)
+    if largest >= known:
+        token = model.tokenizer.convert_ids_to_tokens(largest)
+        raise NeuroglotError(
+            f"token {largest} ({token!r}) has no embedding in the model, which has {known}: "
+            "tokenizer and model do not belong together."
+        )
+    # Any token can stand where nothing is looked at; a padding token may have been added since.
+    filler = int(model.tokenizer.pad_token_id or 0)
+    ids = torch.full((len(rows), width), filler if filler < known else 0)
     mask = torch.zeros(len(rows), width, dtype=torch.bool)
     for i, row in enumerate(rows):
         n = len(sequences[row])
