@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,9 @@ from neuroglot.models.convert import in_dtype
 from neuroglot.recording import Recording
 from neuroglot.report.fragility import fragility_by_layer
 from tests.testing import ARCHITECTURES, longhand_categories, small_task, tiny_model
+
+# The function of the same name hides the module.
+experiment = importlib.import_module("neuroglot.experiments.fragility")
 
 
 def shifted(recording: Recording, by: xr.DataArray | float) -> Recording:
@@ -98,6 +103,19 @@ def test_models_beside_themselves(architecture: str, tmp_path: Path) -> None:
     values = ng.record(model, task, batch_size=1, keep_values=True)
     expected = longhand_categories(model, task, "gate")
     np.testing.assert_array_equal(ng.categories(values), expected)
+
+
+def test_one_thing_is_changed_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def spy(model: ng.Model, task: ng.ParallelTask, **options: Any) -> Recording:
+        seen.append((options["batch_size"], model.hf.dtype))
+        return ng.record(model, task, **options)
+
+    monkeypatch.setattr(experiment, "record", spy)
+    ng.fragility(tiny_model("gpt2"), small_task(3))
+    full, half = torch.float32, torch.bfloat16
+    assert seen == [(1, full), ("auto", full), (1, half)]
 
 
 def test_converted_as_if_loaded(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 import neuroglot as ng
 from neuroglot.cli import main
+from neuroglot.cli.show import accuracy_rows
 from tests.tasks.published import LANGUAGES, write_published
 from tests.tasks.test_published import DATA
 from tests.testing import small_task, tiny_hf, tokenizer
@@ -180,6 +181,10 @@ def test_published_tasks_run_on_a_folder(
     assert code == 0, err
     assert "Accuracy by language" in out
     assert ("token f1" in out) == (name in {"mzsre", "xquad", "mgsm"})
+    answers = ng.open(tmp_path / "run" / "answers")
+    if "f1" in answers:
+        rows = accuracy_rows(answers)
+        assert [row["token_f1"] for row in rows] == pytest.approx(answers["f1"].mean("item").values)
     table = pd.read_csv(tmp_path / "run" / "predictions.csv")
     assert set(table["language"]) == set(LANGUAGES[name])
     page = (tmp_path / "run" / "report.html").read_text()

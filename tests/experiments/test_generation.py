@@ -75,6 +75,19 @@ def test_a_right_answer_is_found_right(tmp_path: Path) -> None:
         ng.evaluate(model, task, max_new_tokens=47)
 
 
+def test_a_model_s_own_end_of_text_ends_an_answer() -> None:
+    model, task = tiny_model("llama"), open_task()
+    whole = ng.evaluate(model, task, max_new_tokens=5)["text"][0, 0].item().split()
+    own = copy.deepcopy(model.hf.generation_config)
+    try:
+        model.hf.generation_config.eos_token_id = int(whole[1][1:])  # "w17" is token 17
+        cut = ng.evaluate(model, task, max_new_tokens=5)["text"][0, 0].item().split()
+    finally:
+        model.hf.generation_config = own
+    assert cut == whole[: whole.index(whole[1]) + 1]
+    assert len(cut) < len(whole)
+
+
 def test_a_model_s_own_sampling_is_not_used() -> None:
     model, task = tiny_model("llama"), open_task()
     own = copy.deepcopy(model.hf.generation_config)
@@ -144,6 +157,9 @@ def test_predictions_say_what_happened(with_choices: bool, tmp_path: Path) -> No
     answers = ng.evaluate(model, task, max_new_tokens=3)
     table = ng.predictions(task, answers)
     assert len(table) == 15
+    for column in ("correct", "counted", "held_out"):
+        np.testing.assert_array_equal(table[column], answers[column].to_numpy().ravel())
+    assert set(table["held_out"]) == {True, False}
     row = table.iloc[4]  # the second item in the second language
     item = task.items[1]
     assert (row["item"], row["language"]) == (item["id"], "de")

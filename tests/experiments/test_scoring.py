@@ -14,7 +14,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 import neuroglot as ng
-from neuroglot.experiments.scoring import Asked, questions
+from neuroglot.experiments.scoring import Asked, Question, questions
 from neuroglot.models import forward
 from tests.families import FAMILIES
 from tests.testing import ARCHITECTURES, small_task, tiny_hf, tiny_model, tokenizer
@@ -137,6 +137,36 @@ def test_where_a_token_spans_the_end_all_choices_begin_before_it() -> None:
         ask(model, "ab", ["c", "d"], " ")
 
 
+def test_where_tokens_before_the_end_differ_all_choices_begin_before_them() -> None:
+    """A choice may change how the prompt before it is cut, further back than its last token."""
+    pieces = ["<end>", "y ", "x a", "b c", "x ", "ab", " d"]
+    model = ng.wrap_model(tiny_hf("llama"), spaceless("y |x a(?=b c)|b c|x |ab| d", pieces))
+    assert ask(model, "y x ab", ["c", "d"], " ") == ([1], [[2, 3], [4, 5, 6]])
+
+
+def test_nothing_joins_a_choice_to_a_chat_template() -> None:
+    tokens = spaceless(" ?[^ ]", ["<end>", "问", "：", "真", " 真"])
+    tokens.chat_template = "{% for m in messages %}{{ m.content }}：{% endfor %}"
+    chat = ng.Tokenization(chat_template=True)
+    model = ng.wrap_model(tiny_hf("llama"), tokens, tokenization=chat)
+    assert ask(model, "问", ["真"], " ") == ([1, 2], [[3]])
+
+
+def test_cost_is_what_the_choices_hold_in_memory() -> None:
+    assert Question([1, 2, 3], [[4], [5, 6], [7]]).cost == 3 * (3 + 2)
+
+
+def test_the_head_runs_for_the_last_token_of_a_prompt_only() -> None:
+    model = tiny_model("llama")
+    seen: list[int] = []
+    handle = model.hf.lm_head.register_forward_hook(lambda _m, x, _y: seen.append(x[0].shape[1]))
+    ids = torch.tensor([[2, 3, 4]])
+    with torch.no_grad():
+        forward.run_prefixes(model.hf, ids, torch.ones_like(ids).bool())
+    handle.remove()
+    assert seen == [1]
+
+
 def test_a_choice_that_adds_no_token_is_an_error() -> None:
     inner = Tokenizer(models.WordLevel({"<end>": 0, "a": 1, "b": 2}, "<end>"))
     inner.pre_tokenizer = pre_tokenizers.Sequence(
@@ -189,7 +219,7 @@ def test_prompts_that_leave_no_room() -> None:
     assert float(found["log_prob"][0, 0, 0]) == pytest.approx(expected, abs=1e-3)
 
 
-def test_logits_are_kept_only_where_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prefixes_end_in_the_logits_of_their_last_token() -> None:
     model = tiny_model("llama")
     ids, mask = torch.tensor([[2, 3, 4], [0, 5, 6]]), torch.tensor([[1, 1, 1], [0, 1, 1]]).bool()
     with torch.no_grad():
