@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 
 import neuroglot as ng
 from neuroglot.experiments.statistics import bootstrap_interval
-from tests.testing import small_task, tiny_model
+from tests.testing import small_task, tiny_hf, tiny_model, tokenizer
 
 
 def test_an_edit_acts_and_is_gone_afterwards() -> None:
@@ -86,3 +87,10 @@ def test_bootstrap_resamples_items_not_prompts() -> None:
     one_low, one_high = bootstrap_interval(by_item, np.ones((30, 1)), 0)
     assert (low, high) == (one_low, one_high)
     assert np.isnan(bootstrap_interval(by_item[:1], np.ones((1, 1)), 0)).all()
+
+
+def test_a_log_probability_that_is_no_number_is_named() -> None:
+    model, task = ng.wrap_model(tiny_hf("llama"), tokenizer()), small_task()
+    torch.nn.init.constant_(model.hf.lm_head.weight, float("nan"))
+    with pytest.raises(ng.NeuroglotError, match=r"prompt of item 'item0' in 'en': .* is NaN"):
+        ng.evaluate(model, task)
