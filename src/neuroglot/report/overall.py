@@ -22,6 +22,8 @@ from neuroglot.report.style import (
     styled,
 )
 
+MOST_WIDTH = 1400  # of a figure that grows with the number of languages and runs
+
 
 def threshold_sweep(sweeps: Mapping[str, xr.DataArray]) -> alt.TopLevelMixin:
     """Category fractions, mean over layers, as the threshold rises."""
@@ -84,6 +86,7 @@ def language_overlap(runs: Runs) -> alt.TopLevelMixin:
         (heat + text)
         .properties(width=size, height=size)
         .facet(facet=alt.Facet("run:N", title=None, sort=list(runs)), columns=2)
+        .resolve_scale(x="independent", y="independent")  # runs may have different languages
         .properties(title=heading("Language overlap", note))
     )
 
@@ -123,7 +126,7 @@ def accuracy_by_language(runs: Runs) -> alt.TopLevelMixin:
     ticks = base.mark_tick(color="#555555", thickness=1.5, size=10).encode(
         y=alt.Y("chance:Q", title="accuracy")
     )
-    width = max(3 * WIDTH, 22 * len(languages) * len(runs_in_order))
+    width = min(MOST_WIDTH, max(3 * WIDTH, 22 * len(languages) * len(runs_in_order)))
     note = "bars: 95 % bootstrap over items; grey tick: chance, where there are choices"
     return styled(
         (bars + dots + ticks)

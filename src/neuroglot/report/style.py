@@ -18,7 +18,10 @@ CATEGORY_COLOURS = {
     "specific": "#E69F00",
     "non_activated": "#999999",
 }
-LINE_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+LINE_COLOURS = [
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000",
+    "#332288", "#999933", "#882255", "#999999", "#DDCC77",
+]  # fmt: skip
 CATEGORY_LABELS = {name: name.replace("_", "-") for name in CATEGORIES}
 
 # Paul Tol's "muted" palette, black in place of its pale grey, then five of his "vibrant" one.
