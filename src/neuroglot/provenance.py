@@ -35,6 +35,7 @@ def task_provenance(task: ParallelTask) -> dict[str, Any]:
         "task": task.name,
         "template": task.template or "",
         "split": task.split,
+        "match": task.match,
         "task_notes": "; ".join(task.notes),
         "task_checksum": task.checksum,
     }

@@ -89,6 +89,18 @@ def test_bootstrap_resamples_items_not_prompts() -> None:
     assert np.isnan(bootstrap_interval(by_item[:1], np.ones((1, 1)), 0)).all()
 
 
+def test_mixed_tasks_are_refused_and_other_matches_are_other_settings(tmp_path: Path) -> None:
+    records = [dict(item) for item in small_task().items]
+    records[2] |= {"choices": {}}
+    with pytest.raises(ng.NeuroglotError, match="make two tasks of them"):
+        ng.evaluate(tiny_model("llama"), ng.ParallelTask.from_records(records, name="mixed"))
+    task = ng.ParallelTask.from_records([r | {"choices": {}} for r in records], name="open")
+    ng.evaluate(tiny_model("llama"), task, out=tmp_path / "a", max_new_tokens=2)
+    other = replace(task, match="number")
+    with pytest.raises(ng.NeuroglotError, match="other settings"):
+        ng.evaluate(tiny_model("llama"), other, out=tmp_path / "a", max_new_tokens=2)
+
+
 def test_a_log_probability_that_is_no_number_is_named() -> None:
     model, task = ng.wrap_model(tiny_hf("llama"), tokenizer()), small_task()
     torch.nn.init.constant_(model.hf.lm_head.weight, float("nan"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -88,16 +89,29 @@ def test_a_model_s_own_end_of_text_ends_an_answer() -> None:
     assert len(cut) < len(whole)
 
 
-def test_a_model_s_own_sampling_is_not_used() -> None:
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"do_sample": True, "temperature": 50.0},
+        {"repetition_penalty": 5.0},
+        {"no_repeat_ngram_size": 1},
+        {"suppress_tokens": list(range(2, 40))},
+        {"stop_strings": ["w"]},
+        {"num_beams": 3},
+    ],
+)
+def test_a_model_s_own_ways_of_writing_are_not_used(own: dict[str, Any]) -> None:
     model, task = tiny_model("llama"), open_task()
-    own = copy.deepcopy(model.hf.generation_config)
+    expected = ng.evaluate(model, task, max_new_tokens=5)
+    before = model.hf.generation_config
     try:
-        model.hf.generation_config.do_sample = True
-        model.hf.generation_config.temperature = 50.0
-        sampled = ng.evaluate(model, task, max_new_tokens=5)
+        model.hf.generation_config = changed = copy.deepcopy(before)
+        for field, value in own.items():
+            setattr(changed, field, value)
+        xr.testing.assert_identical(ng.evaluate(model, task, max_new_tokens=5), expected)
+        assert model.hf.generation_config is changed
     finally:
-        model.hf.generation_config = own
-    xr.testing.assert_identical(sampled, ng.evaluate(model, task, max_new_tokens=5))
+        model.hf.generation_config = before
 
 
 @pytest.mark.parametrize(
@@ -126,6 +140,10 @@ def test_matching_of_text(written: str, answer: str, exact: bool, f1: float) -> 
         (" 18.", "18"),
         ("It is 2,125 in all, not 3", "2125"),
         ("114.200", "114200"),
+        ("1,00,000", "100000"),
+        ("১,১৪,২০০ টাকা", "114200"),
+        ("1,000.50", "1000.50"),
+        ("3/5", "3"),
         ("276 000", "276"),
         ("276\u202f000", "276000"),
         ("-5", "-5"),

@@ -167,6 +167,11 @@ def test_the_head_runs_for_the_last_token_of_a_prompt_only() -> None:
     assert seen == [1]
 
 
+def test_choices_of_the_same_tokens_are_an_error() -> None:
+    with pytest.raises(ng.NeuroglotError, match="'one' and 'two' are the same tokens"):
+        ask(tiny_model("llama"), "w5", ["w6", "one", "two"], " ")
+
+
 def test_a_choice_that_adds_no_token_is_an_error() -> None:
     inner = Tokenizer(models.WordLevel({"<end>": 0, "a": 1, "b": 2}, "<end>"))
     inner.pre_tokenizer = pre_tokenizers.Sequence(
@@ -192,9 +197,6 @@ def test_special_tokens_come_before_and_never_between() -> None:
     assert ask(model, "w5 w6", ["w7", "w8 w9"], " ") == ([1, 5, 6], [[7], [8, 9]])
     without = replace(model, tokenization=ng.Tokenization(special_tokens=False))
     assert ask(without, "w5 w6", ["w7"], " ") == ([5, 6], [[7]])
-    # The first token of a text is scored after the token that begins every text.
-    tokens = spaceless("[^ ]+", ["<end>", "<unk>"])
-    assert tokens("a").input_ids == [0]
 
 
 def test_prompts_that_leave_no_room() -> None:

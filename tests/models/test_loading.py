@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, T5Config
 
 import neuroglot as ng
@@ -48,6 +49,18 @@ def test_truncated_weights(folder: Path) -> None:
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(ng.NeuroglotError, match="cannot load model"):
+        ng.load_model(folder)
+
+
+def test_missing_weights_are_never_made_up(folder: Path) -> None:
+    state = load_file(folder / "model.safetensors")
+    gone = next(name for name in state if "h.1.mlp.c_proj.weight" in name)
+    save_file(
+        {k: v for k, v in state.items() if k != gone},
+        folder / "model.safetensors",
+        {"format": "pt"},
+    )
+    with pytest.raises(ng.NeuroglotError, match=r"lacks weights: .*h.1.mlp.c_proj.weight"):
         ng.load_model(folder)
 
 

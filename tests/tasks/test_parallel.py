@@ -63,6 +63,7 @@ def test_optional_fields_are_filled() -> None:
         (changed([1, "answers"], None), "item 'b'.*answer None"),
         (changed([1, "answers", "de"], ""), "item 'b'.*answer in 'de' is empty"),
         (changed([1, "joins"], {"en": " ", "de": "-"}), "item 'b'.*join in 'de' must be white"),
+        (changed([1, "choices", "de"], ["v", "w", "x"]), "different numbers of choices .*'de': 3"),
         (changed([1, "choices"], ["v"]), "item 'b'.*choices must be a mapping"),
         (changed([1, "choices", "de"], ["v", "v"]), "item 'b'.*occurs twice"),
         (changed([1, "choices", "de"], ["v"]), "item 'b'.*at least two"),
@@ -106,7 +107,7 @@ def test_jsonl_round_trip(tmp_path: Path) -> None:
 
 ROWS: list[dict[str, Any]] = [
     {"id": i, "language": lang, "prompt": f"{lang} {i}", "answer": f"{lang}1", "relation": None}
-    | {"choice1": f"{lang}1", "choice2": f"{lang}2", "choice10": f"{lang}10"}
+    | {"choice1": f"{lang}1", "choice2": f"{lang}2", "choice3": f"{lang}10"}
     for i in "ab"
     for lang in ("en", "de")
 ]
@@ -122,6 +123,8 @@ def test_rows_of_a_table(tmp_path: Path) -> None:
         writer.writeheader()
         writer.writerows(ROWS)
     assert ng.load_task(str(tmp_path / "t.csv")).items == task.items
+    joined = ng.ParallelTask.from_rows([row | {"join": ""} for row in ROWS], name="t")
+    assert joined.items[0]["joins"] == {"en": "", "de": ""}
     without = [{key: row[key] for key in ("id", "language", "prompt", "answer")} for row in ROWS]
     assert ng.ParallelTask.from_rows(without, name="t").has_answers
     with pytest.raises(ng.NeuroglotError, match="its own prompts"):
@@ -145,6 +148,8 @@ def test_rows_of_datasets() -> None:
         ("id,language,prompt\na,en,x,y\n", "line 2: expected 3 columns"),
         ("id,language,prompt\na,en,x\na,en,y\n", "row 2: item 'a' has 'en' twice"),
         ("id,language,prompt\na,en,\n", "row 1: prompt must be a text"),
+        ("id,language,prompt,choice1,choice2,choice3\na,en,x,A,,B\n", "row 1: choice2 is empty"),
+        ("id,language,prompt,prompt\na,en,x,y\n", "line 1: a column occurs twice"),
         ("id,language,question\na,en,x\n", "row 1: unknown column question"),
         ("id,language,prompt,relation\na,en,x,r\na,de,y,s\n", "row 2: item 'a' has two relations"),
         ('id,language,prompt\na,en,"x\n', "after line 1: unexpected end of data"),

@@ -272,6 +272,43 @@ def cut_last_line(text: str) -> str:
             edit("xquad.de.json", lambda t: t.replace('"q1"', '"q9"')),
             "1 of 3 ids in 'en' are missing in 'de'",
         ),
+        ("xnli", edit("xnli.test.tsv", lambda t: ""), r"xnli.test.tsv: expected the header"),
+        (
+            "xnli",
+            edit("xnli.test.tsv", lambda t: t.replace("pairID", "pair")),
+            "among them .*pairID.*; found 19 columns",
+        ),
+        (
+            "xcopa",
+            edit("test.it.jsonl", lambda t: t.replace('"it premise 0"', '["it"]')),
+            r"line 1 \(it\): 'premise' is empty, missing or no text",
+        ),
+        (
+            "mzsre",
+            edit("mzsre_test_duplicate_ende.json", lambda t: t.replace("en maker", "EN maker")),
+            "the English answer of '1'",
+        ),
+        ("mzsre", edit("mzsre_test_duplicate_ende.json", lambda t: "[]"), r"mzsre \(en\): no rows"),
+        (
+            "xquad",
+            edit("xquad.de.json", lambda t: t.replace('"word0"', "7")),
+            r"\(de\), question 'q0': the answer 7 is not at character",
+        ),
+        (
+            "mpararel",
+            lambda folder: (folder / "tuples" / "de" / "P36.jsonl").unlink(),
+            "cannot read .*tuples/de/P36.jsonl",
+        ),
+        (
+            "mpararel",
+            lambda folder: (folder / "patterns" / "de" / "P36.jsonl").unlink(),
+            "cannot read .*patterns/de/P36.jsonl",
+        ),
+        (
+            "mpararel",
+            edit("tuples/de/P36.jsonl", lambda t: ""),
+            r"tuples of P36 \(de\): no rows were found",
+        ),
         (
             "mpararel",
             edit("tuples/de/P36.jsonl", lambda t: t.replace('"Q5"', '"Q6"')),

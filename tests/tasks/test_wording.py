@@ -101,6 +101,9 @@ def test_prompts_of_ones_own_by_language(xnli: Path, as_file: bool) -> None:
         ("{premise} {", "other braces are doubled"),
         ({"en": "{premise}", "sw": "always", "zh": "{premise}"}, "its prompt has no field"),
         ({"en": {"join": ""}}, "'en' needs a text for 'prompt'"),
+        ({"en": {"prompt": "{premise}", "entailmnet": "yes"}}, "unknown words entailmnet"),
+        ("literal {{only}}", "its prompt has no field"),
+        ("{premise[zz]}", "its fields may be"),
         ("nowhere.toml", "cannot read 'nowhere.toml'"),
     ],
 )

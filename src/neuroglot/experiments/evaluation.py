@@ -124,11 +124,13 @@ def evaluate(
         NeuroglotError: the task has no answers, a prompt does not fit, or ``out`` holds something
             else.
     """
-    settings = _Settings(_checked_score(score), max_new_tokens, batch_size, seed)
+    settings = _Settings(check_answering(score, max_new_tokens), max_new_tokens, batch_size, seed)
+    if any(item["choices"] for item in task.items) and not task.has_choices:
+        raise NeuroglotError(
+            f"task {task.name!r} has items with choices and items without; make two tasks of them."
+        )
     if not task.has_answers:
         raise NeuroglotError(f"task {task.name!r} has items without choices or answers.")
-    if max_new_tokens < 1:
-        raise NeuroglotError(f"max_new_tokens={max_new_tokens}: expected at least 1.")
     provenance = _provenance(model, task, edit, settings)
     if out is not None:
         path = as_path(out)
@@ -146,9 +148,18 @@ def evaluate(
     return result
 
 
-def _checked_score(score: str) -> Score:
+def check_answering(score: str, max_new_tokens: int) -> Score:
+    """The score, if both are what :func:`evaluate` takes.
+
+    Raises:
+        NeuroglotError: an unknown score, or no whole number of tokens from 1.
+    """
     if score not in SCORES:
         raise NeuroglotError(f"unknown score {score!r}; there are {listed(SCORES)}.")
+    if not isinstance(max_new_tokens, int) or max_new_tokens < 1:
+        raise NeuroglotError(
+            f"max_new_tokens={max_new_tokens}: expected at least 1, a whole number."
+        )
     return score
 
 

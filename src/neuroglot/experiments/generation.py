@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,7 +16,8 @@ from neuroglot.models import Model
 from neuroglot.models.tokenization import encode, fitted, shown_prompts
 from neuroglot.recording.batching import BatchSize, pad, sized
 
-NUMBER = re.compile(r"-?\d[\d.,\u066c\u202f\u00a0]*")
+SEPARATOR = r"[.,\u066c\u202f\u00a0]"
+NUMBER = re.compile(rf"-?\d+(?:{SEPARATOR}\d+)*")
 # Scripts that set no spaces between words; each of their characters is a token of the F1 score, as
 # Lewis et al. 2020 (MLQA) do it for Chinese.
 UNSPACED = re.compile(
@@ -43,8 +45,27 @@ def generate(
         fitted(tokens, limit, name, room=max_new_tokens, truncate=chosen.truncate)
         for tokens, name in zip(encoded, names, strict=True)
     ]
-    # Only what ends a text is the model's own; its sampling is not wanted.
-    hf: Any = model.hf  # its own types miss what a mixin adds
+    with _greedy(model, max_new_tokens) as config:
+        for rows in sized([len(ids) + max_new_tokens for ids in sequences], batch_size):
+            batch = pad(model, sequences, rows, side="left")
+            hf: Any = model.hf  # its own types miss what a mixin adds
+            written = hf.generate(
+                input_ids=batch.ids, attention_mask=batch.mask.long(), generation_config=config
+            )
+            texts = model.tokenizer.batch_decode(
+                written[:, batch.ids.shape[1] :], skip_special_tokens=True
+            )
+            yield rows, texts
+
+
+@contextmanager
+def _greedy(model: Model, max_new_tokens: int) -> Iterator[GenerationConfig]:
+    """A configuration that takes the likeliest token, and ends where the model's own does.
+
+    For as long as it holds, it is also the model's: what a passed configuration leaves open
+    (penalties, forbidden words, …) would be filled in from there.
+    """
+    hf: Any = model.hf
     own = hf.generation_config
     config = GenerationConfig(  # type: ignore[no-untyped-call]
         max_new_tokens=max_new_tokens,
@@ -53,15 +74,11 @@ def generate(
         eos_token_id=own.eos_token_id if own is not None else model.tokenizer.eos_token_id,
         pad_token_id=model.tokenizer.pad_token_id,
     )
-    for rows in sized([len(ids) + max_new_tokens for ids in sequences], batch_size):
-        batch = pad(model, sequences, rows, side="left")
-        written = hf.generate(
-            input_ids=batch.ids, attention_mask=batch.mask.long(), generation_config=config
-        )
-        texts = model.tokenizer.batch_decode(
-            written[:, batch.ids.shape[1] :], skip_special_tokens=True
-        )
-        yield rows, texts
+    hf.generation_config = config
+    try:
+        yield config
+    finally:
+        hf.generation_config = own
 
 
 def answer_of(text: str) -> str:
@@ -74,10 +91,12 @@ def first_number(text: str) -> str:
     found = NUMBER.search(text)
     if found is None:
         return ""
-    digits = found[0].rstrip(".,\u066c\u202f\u00a0")
-    whole = re.sub(r"[,.\u066c\u202f\u00a0](?=\d{3}(?!\d))", "", digits)
-    # Decimals of value zero do not make it another number.
-    whole = re.sub(r"[.,]0+$", "", whole)
+    first, *groups = re.split(SEPARATOR, re.sub(f"{SEPARATOR}+$", "", found[0]))
+    # Thousands are set apart by threes, in Bengali and Telugu also by twos before the last three.
+    decimals = groups.pop() if groups and len(groups[-1]) != 3 else ""
+    whole = first + "".join(groups)
+    if decimals.strip("0\u0966\u09e6\u0c66"):  # zeros do not make it another number
+        whole += f".{decimals}"
     return "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in whole)
 
 

@@ -10,7 +10,7 @@ import xarray as xr
 
 from neuroglot.analysis import classify, compare_tasks, sweep_thresholds
 from neuroglot.errors import NeuroglotError
-from neuroglot.experiments.evaluation import MAX_NEW_TOKENS, evaluate
+from neuroglot.experiments.evaluation import MAX_NEW_TOKENS, check_answering, evaluate
 from neuroglot.experiments.predictions import save_predictions
 from neuroglot.models import EMBEDDED, Model, load_model
 from neuroglot.recording import Recording, record, save
@@ -67,6 +67,7 @@ def run_task(
         NeuroglotError: ``out`` holds results of other settings.
     """
     name, how = name or task.name, answering or Answering()
+    check_answering(how.score, how.max_new_tokens)  # before the work that comes first
 
     def place(part: str) -> Path | None:
         return out / part if out is not None else None

@@ -92,6 +92,12 @@ def _question(
     # One token must stay, if only the one that begins every text.
     before = Tokens(options[0].ids[:start], [], min(options[0].n_special, start - 1))
     after = [tokens.ids[start:] for tokens in options]
+    for i, one in enumerate(after):
+        if one in after[:i]:
+            raise NeuroglotError(
+                f"{name}: the choices {choices[after.index(one)]!r} and {choices[i]!r} are the "
+                "same tokens, so the model cannot tell them apart."
+            )
     room, truncate = max(map(len, after)), model.tokenization.truncate
     return Question(fitted(before, model.context_length, name, room=room, truncate=truncate), after)
 

@@ -112,14 +112,21 @@ def _read(
     config = AutoConfig.from_pretrained(source, **options)
     refuse_encoder_decoder(config)
     tokenizer = AutoTokenizer.from_pretrained(source, **options)
-    hf = AutoModelForCausalLM.from_pretrained(
+    found: Any = AutoModelForCausalLM.from_pretrained(
         source,
         config=config,
         dtype=_dtype(dtype, where),
         use_safetensors=None if allow_pickle else True,
         device_map="auto" if spread else None,
+        output_loading_info=True,
         **options,
     )
+    hf: PreTrainedModel = found[0]
+    loaded: dict[str, Any] = found[1]
+    absent = sorted(map(str, [*loaded["missing_keys"], *loaded["mismatched_keys"]]))
+    if absent:
+        # They would be filled with random numbers.
+        raise NeuroglotError(f"the checkpoint {str(source)!r} lacks weights: {listed(absent)}.")
     # Quantised weights are where they belong, and refuse to be moved.
     if spread or getattr(hf, "is_quantized", False):
         return hf, tokenizer

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from neuroglot.errors import NeuroglotError
+from neuroglot.errors import NeuroglotError, listed
 from neuroglot.tasks.files import json_objects, read_text
 from neuroglot.tasks.records import (
     Item,
@@ -150,6 +150,9 @@ class ParallelTask:
         text = io.StringIO(read_text(file), newline="")
         try:
             reader = csv.DictReader(text, strict=True)
+            columns = list(reader.fieldnames or ())
+            if len(set(columns)) < len(columns):
+                raise NeuroglotError(f"{file}, line 1: a column occurs twice ({listed(columns)}).")
             rows = []
             for row in reader:
                 if None in row or None in row.values():

@@ -68,6 +68,9 @@ def check_item(record: Item, languages: tuple[str, ...], name: str) -> Item:
         _check_texts(item, language, where)
         if item["choices"]:
             _check_choices(item, language, where)
+    numbers = {language: len(choices) for language, choices in item["choices"].items()}
+    if len(set(numbers.values())) > 1:
+        raise NeuroglotError(f"{where}: languages have different numbers of choices ({numbers}).")
     return item
 
 

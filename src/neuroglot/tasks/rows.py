@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from neuroglot.errors import NeuroglotError, listed
-from neuroglot.tasks.records import Item
+from neuroglot.tasks.records import JOIN, Item
 
-FIELDS = ("id", "language", "prompt", "answer", "choices", "relation")
+FIELDS = ("id", "language", "prompt", "answer", "choices", "join", "relation")
 NEEDED = FIELDS[:3]
 OPTION = re.compile(r"choice(\d+)")
 
@@ -19,7 +19,8 @@ def records_from_rows(rows: Iterable[Item]) -> list[Item]:
 
     Args:
         rows: dicts with ``id``, ``language`` and ``prompt``, and where there are any ``answer``,
-            ``choices`` (a list) or ``choice1``, ``choice2``, …, and ``relation``.
+            ``choices`` (a list) or ``choice1``, ``choice2``, …, ``join`` (text between prompt and
+            answer, by default a space) and ``relation``.
 
     Raises:
         NeuroglotError: a row lacks a field, has an unknown one, or repeats an item's language.
@@ -29,7 +30,7 @@ def records_from_rows(rows: Iterable[Item]) -> list[Item]:
         where = f"row {number}"
         _check_columns(row, where)
         given = {key: value for key, value in row.items() if value not in (None, "")}
-        new = {"id": given["id"], "prompts": {}, "answers": {}, "choices": {}}
+        new = {"id": given["id"], "prompts": {}, "answers": {}, "choices": {}, "joins": {}}
         record = records.setdefault(given["id"], new | {"relation": given.get("relation")})
         language = given["language"]
         if language in record["prompts"]:
@@ -38,7 +39,9 @@ def records_from_rows(rows: Iterable[Item]) -> list[Item]:
             raise NeuroglotError(f"{where}: item {given['id']!r} has two relations.")
         record["prompts"][language] = given["prompt"]
         record["answers"][language] = given.get("answer")
-        record["choices"][language] = given.get("choices") or _options(given) or None
+        record["choices"][language] = given.get("choices") or _options(given, where) or None
+        # An empty join means something, unlike other empty cells.
+        record["joins"][language] = row["join"] if row.get("join") is not None else JOIN
     return list(records.values())
 
 
@@ -56,7 +59,10 @@ def _check_columns(row: Any, where: str) -> None:
         raise NeuroglotError(f"{where}: {listed(missing)} must be a text that is not empty.")
 
 
-def _options(given: Item) -> list[Any]:
+def _options(given: Item, where: str) -> list[Any]:
     """Values of ``choice1``, ``choice2``, … in the order of their numbers."""
-    numbered = [(int(found[1]), key) for key in given if (found := OPTION.fullmatch(key))]
-    return [given[key] for _, key in sorted(numbered)]
+    numbered = {int(found[1]): key for key in given if (found := OPTION.fullmatch(key))}
+    missing = sorted(set(range(1, len(numbered) + 1)) - set(numbered))
+    if missing:
+        raise NeuroglotError(f"{where}: choice{missing[0]} is empty, but a later choice is not.")
+    return [given[key] for _, key in sorted(numbered.items())]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from neuroglot.errors import NeuroglotError, listed
 from neuroglot.tasks.files import read_text
 
 Words = Mapping[str, str]
-Template = str | Mapping[str, Any]
+Template = str | Path | Mapping[str, Any]
 """Name of a template, a prompt with fields in braces, a ``.toml`` file, or prompts by language."""
 
 TEMPLATES = ("native", "shared")
@@ -56,7 +57,7 @@ def fill(template: str, fields: Mapping[str, str]) -> str:
     """
     try:
         return template.format_map(fields)
-    except (KeyError, IndexError, ValueError, AttributeError) as error:
+    except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
         raise NeuroglotError(
             f"template {template!r}: {error}; its fields may be "
             f"{listed(f'{{{field}}}' for field in fields)}, and other braces are doubled."
@@ -95,10 +96,11 @@ def find_wording(task: str, template: Template) -> Wording:
         NeuroglotError: there is no such template.
     """
     packaged = _packaged(task)
-    if isinstance(template, str) and template in packaged:
-        return Wording(template, packaged[template])
     if isinstance(template, Mapping):
         return _users(packaged, BY_LANGUAGE, _by_language(template))
+    template = str(template)
+    if template in packaged:
+        return Wording(template, packaged[template])
     if template.endswith(".toml"):
         return _users(packaged, template, _by_language(_read_table(Path(template))))
     if "{" in template:
@@ -116,7 +118,13 @@ def _users(
     for language, words in table.items():
         if not all(isinstance(text, str) for text in words.values()) or not words.get("prompt"):
             raise NeuroglotError(f"template {name!r}: {language!r} needs a text for 'prompt'.")
-        if "{" not in words["prompt"]:
+        unknown = set(words) - set(packaged["shared"]["*"])
+        if unknown:
+            raise NeuroglotError(
+                f"template {name!r}: {language!r} has unknown words {listed(sorted(unknown))}; "
+                f"there are {listed(packaged['shared']['*'])}."
+            )
+        if not _has_field(words["prompt"]):
             raise NeuroglotError(
                 f"template {name!r}: its prompt has no field in braces, so items would be alike."
             )
@@ -126,6 +134,13 @@ def _users(
             inherited = native.get(language, native.get("*", inherited))
         whole[language] = {**inherited, **words}
     return Wording(name, whole)
+
+
+def _has_field(prompt: str) -> bool:
+    try:
+        return any(field is not None for _, field, _, _ in string.Formatter().parse(prompt))
+    except ValueError:
+        return True  # what is wrong with it is said when it is filled
 
 
 def _read_table(path: Path) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def _rows(source: Source, language: str) -> Rows:
 
 def read(source: Source, language: str) -> Table:
     """Question and answer by number of the row."""
-    return table_of(_rows(source, language), ("question", "answer"))
+    return table_of(_rows(source, language), ("question", "answer"), f"mgsm ({language})")
 
 
 def items(

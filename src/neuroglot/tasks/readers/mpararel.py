@@ -59,9 +59,9 @@ def _rows(source: Source, part: str, relation: str, language: str) -> Rows:
     }
     if source.folder is None:
         yield from source.hub_rows(language=language, **fields)
-    elif source.has(**fields):
-        for where, row in json_objects(source.file(**fields)):
-            yield f"{where} ({language})", row
+        return
+    for where, row in json_objects(source.file(**fields)):
+        yield f"{where} ({language})", row
 
 
 def _need(where: str, row: Mapping[str, Any], *fields: str) -> None:
@@ -89,8 +89,23 @@ def read(source: Source, language: str) -> Table:
     """Facts of all relations in a language by relation and line."""
     if source.folder is not None and language not in languages_in(source):
         raise no_such_file(source)
-    rows = (row for relation in RELATIONS for row in _facts(source, relation, language))
-    return table_of(rows, ("subject", "object"))
+    table: Table = {}
+    for relation in relations_in(source):
+        what = f"tuples of {relation} ({language})"
+        table |= table_of(_facts(source, relation, language), ("subject", "object"), what)
+    return table
+
+
+def relations_in(source: Source) -> list[str]:
+    """Relations that any language of the folder has; each language must then have them all."""
+    if source.folder is None:
+        return list(RELATIONS)
+    folders = [FOLDERS.get(x, x) for x in source.dataset.languages]
+    return [
+        relation
+        for relation in RELATIONS
+        if any(source.has(part="tuples", folder=x, relation=relation) for x in folders)
+    ]
 
 
 def find_pattern(source: Source, relation: str, language: str) -> Pattern | None:
@@ -98,6 +113,8 @@ def find_pattern(source: Source, relation: str, language: str) -> Pattern | None
     found: dict[bool, Pattern] = {}
     for where, row in _rows(source, "patterns", relation, language):
         _need(where, row, "pattern")
+        if not isinstance(row["pattern"], str):
+            raise NeuroglotError(f"{where}: the pattern is no text.")
         match = OBJECT_LAST.fullmatch(row["pattern"])
         if match:
             pattern = Pattern(match["cloze"].strip(), match["join"])

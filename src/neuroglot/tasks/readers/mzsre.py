@@ -49,6 +49,7 @@ def _rows(source: Source, pair: str, language: str) -> Rows:
                     "answer": told["alt"],
                     # What ties the languages together: the row has no id of its own.
                     "english": english["src"],
+                    "english_answer": english["alt"],
                 },
             )
         except (KeyError, TypeError) as error:
@@ -69,7 +70,9 @@ def read(source: Source, language: str) -> Table:
                 "any of them."
             )
         pair = others[0]
-    return table_of(_rows(source, pair, language), ("question", "answer", "english"))
+    return table_of(
+        _rows(source, pair, language), ("question", "answer", "english"), f"mzsre ({language})"
+    )
 
 
 def items(
@@ -83,6 +86,7 @@ def items(
     needed = dict.fromkeys([*languages, *(x for x in (told_in, asked_in) if x)])
     tables = aligned(source, needed, read)
     must_agree(tables, "english", "the English question")
+    must_agree(tables, "english_answer", "the English answer")
     words = {language: wording.of(language) for language in needed}
     found = []
     for row_id in next(iter(tables.values())):

@@ -75,27 +75,27 @@ class Source:
         return options | {"data_files": files, "split": "train"}
 
 
-def table_of(rows: Rows, needed: Sequence[str]) -> Table:
+def table_of(rows: Rows, needed: Sequence[str], what: str) -> Table:
     """Rows by id, checked.
 
     Args:
-        rows: with an ``id`` and texts or numbers.
-        needed: fields that must not be empty.
+        rows: with an ``id``.
+        needed: fields that must be texts that are not empty.
+        what: what an error calls all the rows.
 
     Raises:
-        NeuroglotError: an empty field, an id that occurs twice, or no rows at all.
+        NeuroglotError: a field that is empty or no text, an id that occurs twice, or no rows.
     """
     table: Table = {}
-    where = "the file"
     for where, row in rows:
         for field in needed:
-            if row.get(field) is None or str(row[field]).strip() == "":
-                raise NeuroglotError(f"{where}: {field!r} is empty or missing.")
+            if not isinstance(row.get(field), str) or not row[field].strip():
+                raise NeuroglotError(f"{where}: {field!r} is empty, missing or no text.")
         if row["id"] in table:
             raise NeuroglotError(f"{where}: id {row['id']!r} occurs twice.")
         table[row["id"]] = {k: v.strip() if isinstance(v, str) else v for k, v in row.items()}
     if not table:
-        raise NeuroglotError(f"{where}: no rows were found.")
+        raise NeuroglotError(f"{what}: no rows were found.")
     return table
 
 

@@ -43,7 +43,9 @@ def _rows(source: Source, language: str) -> Rows:
 
 def read(source: Source, language: str) -> Table:
     """Premise, the two choices, direction and label by id."""
-    return table_of(_rows(source, language), ("premise", "choice1", "choice2"))
+    return table_of(
+        _rows(source, language), ("premise", "choice1", "choice2"), f"xcopa ({language})"
+    )
 
 
 def _directions(source: Source, tables: dict[str, Table]) -> tuple[dict[str, str], list[str]]:

@@ -13,15 +13,17 @@ from neuroglot.tasks.wording import Wording, fill
 
 VERDICTS = ("entailment", "neutral", "contradiction")  # as the Hub numbers them
 N_COLUMNS = 19
+NEEDED = {"language", "gold_label", "sentence1", "sentence2", "pairID"}
 
 
 def languages_in(source: Source) -> list[str]:
     """Languages that the published file holds."""
     if not source.has():
         return []
-    _, *lines = (line for _, line in lines_of(source.file()))
-    found = {line.partition("\t")[0] for line in lines}
-    return [language for language in source.dataset.languages if language in found]
+    found = {line.partition("\t")[0] for _, line in lines_of(source.file())}
+    # A file without any is read, for the sake of the error that says what is wrong with it.
+    known = [language for language in source.dataset.languages if language in found]
+    return known or list(source.dataset.languages)
 
 
 def _file_rows(path: Path, language: str) -> Rows:
@@ -29,10 +31,11 @@ def _file_rows(path: Path, language: str) -> Rows:
     lines = lines_of(path)
     where, header = next(lines, (str(path), ""))
     columns = header.split("\t")
-    if len(columns) != N_COLUMNS or columns[0] != "language":
+    if len(columns) != N_COLUMNS or columns[0] != "language" or not set(columns) >= NEEDED:
         raise NeuroglotError(
             f"{where}: expected the header of the published table with {N_COLUMNS} columns, "
-            f"beginning with 'language'; found {len(columns)} columns."
+            f"beginning with 'language', among them {listed(sorted(NEEDED))}; found "
+            f"{len(columns)} columns ({listed(columns)})."
         )
     for where, line in lines:
         code, _, _ = line.partition("\t")
@@ -84,7 +87,7 @@ def read(source: Source, language: str) -> Table:
         rows = _hub_rows(source, language)
     else:
         rows = _file_rows(source.file(), language)
-    return table_of(_checked(rows), ("id", "premise", "hypothesis"))
+    return table_of(_checked(rows), ("id", "premise", "hypothesis"), f"xnli ({language})")
 
 
 def items(

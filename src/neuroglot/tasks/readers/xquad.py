@@ -37,7 +37,7 @@ def _file_rows(path: Path, language: str) -> Rows:
                         },
                     },
                 )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise NeuroglotError(f"{where}: not in the layout of SQuAD 1.1 ({error}).") from error
 
 
@@ -53,12 +53,14 @@ def _rows(source: Source, language: str) -> Rows:
         found = _file_rows(source.file(language=language), language)
     for where, row in found:
         texts, starts = row["answers"]["text"], row["answers"]["answer_start"]
-        if not texts:
-            raise NeuroglotError(f"{where}: there is no answer.")
+        context = row["context"]
+        if not texts or not isinstance(context, str):
+            raise NeuroglotError(f"{where}: there is no answer, or no paragraph.")
         for text, start in zip(texts, starts, strict=True):
-            if row["context"][start : start + len(text)] != text:
+            sound = isinstance(text, str) and isinstance(start, int)
+            if not sound or context[start : start + len(text)] != text:
                 raise NeuroglotError(
-                    f"{where}: the answer {text!r} is not at character {start} of the paragraph."
+                    f"{where}: the answer {text!r} is not at character {start!r} of the paragraph."
                 )
         kept = {field: row[field] for field in ("id", "context", "question")}
         yield where, kept | {"answer": texts[0]}
@@ -66,7 +68,9 @@ def _rows(source: Source, language: str) -> Rows:
 
 def read(source: Source, language: str) -> Table:
     """Paragraph, question and answer by id."""
-    return table_of(_rows(source, language), ("context", "question", "answer"))
+    return table_of(
+        _rows(source, language), ("context", "question", "answer"), f"xquad ({language})"
+    )
 
 
 def items(
