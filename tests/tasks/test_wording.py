@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import neuroglot as ng
+from neuroglot.tasks import wording as wording_module
 from neuroglot.tasks.catalogue import catalogue
 from neuroglot.tasks.readers import READERS
 from neuroglot.tasks.wording import find_wording
@@ -110,6 +111,13 @@ def test_prompts_of_ones_own_by_language(xnli: Path, as_file: bool) -> None:
 def test_bad_templates(xnli: Path, template: Any, message: str) -> None:
     with pytest.raises(ng.NeuroglotError, match=message):
         ng.load_task("xnli", template=template, path=xnli)
+
+
+def test_a_file_laid_out_as_those_of_the_package(xnli: Path) -> None:
+    packaged = Path(wording_module.__file__).with_name("prompts") / "xnli.toml"
+    (xnli / "mine.toml").write_bytes(packaged.read_bytes())
+    mine = ng.load_task("xnli", template=str(xnli / "mine.toml"), path=xnli)
+    assert mine.items == ng.load_task("xnli", path=xnli).items
 
 
 def test_bad_toml(xnli: Path) -> None:

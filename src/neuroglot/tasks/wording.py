@@ -145,6 +145,9 @@ def _has_field(prompt: str) -> bool:
 
 def _read_table(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(read_text(path))
+        table = tomllib.loads(read_text(path))
     except tomllib.TOMLDecodeError as error:
         raise NeuroglotError(f"{path}: no valid TOML ({error}).") from error
+    # Laid out as those of the package, or without the name of the template.
+    found: dict[str, Any] = table.get("native") or table.get("shared") or table
+    return found
