@@ -23,7 +23,7 @@ def model_provenance(model: Model) -> dict[str, Any]:
         "model": model.name,
         "model_revision": model.revision or "",
         "model_weights": model.fingerprint,
-        "dtype": str(model.hf.dtype).removeprefix("torch."),
+        "dtype": model.dtype,
         "device": str(model.device),
         **describe_tokenization(model.tokenizer, model.tokenization),
     }

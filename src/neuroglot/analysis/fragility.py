@@ -8,35 +8,32 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from neuroglot.analysis.bits import CATEGORIES
+from neuroglot.analysis.bits import category_bits, count
 from neuroglot.errors import NeuroglotError, listed
 from neuroglot.recording import Recording
 
 Array = np.ndarray[Any, Any]
 
 
-def _codes(active: Array) -> Any:
-    """Category codes (item, neuron) of activity (item, language, neuron)."""
-    n_languages = active.shape[1]
-    number = active.sum(axis=1)
-    code_of = np.full(n_languages + 1, CATEGORIES.index("partial_shared"))
-    code_of[[0, 1, n_languages]] = [
-        CATEGORIES.index(name) for name in ("non_activated", "specific", "all_shared")
-    ]
-    return code_of[number]
+def _n_differing(active: Array, other: Array) -> int:
+    """Neurons of all items whose category differs; activity is (item, language, neuron)."""
+    # One layer, packed as a recording is.
+    one, two = (category_bits(np.packbits(x[:, :, None], axis=-1)) for x in (active, other))
+    differing = [one[name] ^ two[name] for name in one]
+    return int(count(np.bitwise_or.reduce(differing)).sum())
 
 
 def _of_layer(values: Array, other: Array, threshold: float) -> dict[str, float]:
     """What differs in one layer; values are (item, language, neuron)."""
     active, active_other = values > threshold, other > threshold
     flipped = active != active_other
-    categories = _codes(active) != _codes(active_other)
+    n_flips = _n_differing(active, active_other)
     margin = np.abs(values - threshold)
     at_flips = margin[flipped]
     return {
         "activity_flips": float(flipped.mean()),
-        "category_flips": float(categories.mean()),
-        "n_category_flips": int(categories.sum()),
+        "category_flips": n_flips / flipped[:, 0].size,
+        "n_category_flips": n_flips,
         "margin_median": float(np.median(at_flips)) if at_flips.size else np.nan,
         "margin_largest": float(at_flips.max()) if at_flips.size else np.nan,
         "value_median": float(np.median(margin)),

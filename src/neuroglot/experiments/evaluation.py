@@ -189,13 +189,12 @@ def _empty(task: ParallelTask) -> xr.Dataset:
 def _answers(model: Model, task: ParallelTask, settings: _Settings) -> Variables:
     """Variables of the result that say what the model answered, some items at a time."""
     blocks = []
+    widest = _widest(task) if task.has_choices else 0
     with tqdm(total=len(task) * len(task.languages), desc="evaluate", unit="prompt") as bar:
         for start in range(0, len(task), ITEMS_AT_ONCE):
             some = replace(task, items=task.items[start : start + ITEMS_AT_ONCE])
-            if task.has_choices:
-                blocks.append(
-                    choose(model, some, settings.score, settings.batch_size, _widest(task))
-                )
+            if widest:
+                blocks.append(choose(model, some, settings.score, settings.batch_size, widest))
             else:
                 blocks.append(write(model, some, settings.max_new_tokens, settings.batch_size))
             bar.update(len(some) * len(task.languages))

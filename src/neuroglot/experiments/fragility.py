@@ -43,8 +43,7 @@ def fragility(
     """
     if model.hf.dtype not in {FULL, HALF}:
         raise NeuroglotError(
-            f"the model is in {str(model.hf.dtype).removeprefix('torch.')}; load it with "
-            "dtype='float32' or 'bfloat16'."
+            f"the model is in {model.dtype}; load it with dtype='float32' or 'bfloat16'."
         )
 
     def values(of: Model, batch_size: BatchSize) -> Recording:
@@ -60,6 +59,6 @@ def fragility(
 
     reference = values(model, 1)
     others = {"other batch size": values(model, "auto")}
-    other_type = HALF if model.hf.dtype == FULL else FULL
-    others[str(other_type).removeprefix("torch.")] = values(in_dtype(model, other_type), 1)
+    converted = in_dtype(model, HALF if model.hf.dtype == FULL else FULL)
+    others[converted.dtype] = values(converted, 1)
     return compare_values(reference, others, threshold)

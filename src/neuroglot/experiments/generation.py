@@ -13,8 +13,7 @@ import torch
 from transformers import GenerationConfig
 
 from neuroglot.models import Model
-from neuroglot.models.tokenization import encode, fitted, shown_prompts
-from neuroglot.recording.batching import BatchSize, pad, sized
+from neuroglot.recording.batching import BatchSize, pad, sized, tokenize
 
 SEPARATOR = r"[.,\u066c\u202f\u00a0]"
 NUMBER = re.compile(rf"-?\d+(?:{SEPARATOR}\d+)*")
@@ -38,17 +37,11 @@ def generate(
     Raises:
         NeuroglotError: a prompt leaves too little room in the context.
     """
-    chosen, limit = model.tokenization, model.context_length
-    shown = shown_prompts(model.tokenizer, chosen, prompts)
-    encoded = encode(model.tokenizer, chosen, shown)
-    sequences = [
-        fitted(tokens, limit, name, room=max_new_tokens, truncate=chosen.truncate)
-        for tokens, name in zip(encoded, names, strict=True)
-    ]
+    sequences = tokenize(model, prompts, names, room=max_new_tokens)
+    hf: Any = model.hf  # its own types miss what a mixin adds
     with _greedy(model, max_new_tokens) as config:
         for rows in sized([len(ids) + max_new_tokens for ids in sequences], batch_size):
             batch = pad(model, sequences, rows, side="left")
-            hf: Any = model.hf  # its own types miss what a mixin adds
             written = hf.generate(
                 input_ids=batch.ids, attention_mask=batch.mask.long(), generation_config=config
             )
@@ -91,13 +84,13 @@ def first_number(text: str) -> str:
     found = NUMBER.search(text)
     if found is None:
         return ""
-    first, *groups = re.split(SEPARATOR, re.sub(f"{SEPARATOR}+$", "", found[0]))
+    plain = "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in found[0])
+    first, *groups = re.split(SEPARATOR, plain)
     # Thousands are set apart by threes, in Bengali and Telugu also by twos before the last three.
     decimals = groups.pop() if groups and len(groups[-1]) != 3 else ""
     whole = first + "".join(groups)
-    if decimals.strip("0\u0966\u09e6\u0c66"):  # zeros do not make it another number
-        whole += f".{decimals}"
-    return "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in whole)
+    # Zeros do not make it another number.
+    return f"{whole}.{decimals}" if decimals.strip("0") else whole
 
 
 def words(text: str) -> list[str]:

@@ -9,9 +9,15 @@ from torch import LongTensor, Tensor, nn
 from transformers import Cache, PreTrainedModel
 
 
-def _inputs(module: nn.Module, ids: Tensor, mask: Tensor) -> dict[str, Tensor]:
-    inputs = {"input_ids": ids, "attention_mask": mask.long()}
-    if "position_ids" in inspect.signature(module.forward).parameters:
+def _inputs(
+    module: nn.Module, ids: Tensor, mask: Tensor, keep: int | None = None
+) -> dict[str, Any]:
+    """What the module takes of these; ``keep`` is for how many last positions logits are wanted."""
+    inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask.long()}
+    known = inspect.signature(module.forward).parameters
+    if keep is not None and "logits_to_keep" in known:
+        inputs["logits_to_keep"] = keep
+    if "position_ids" in known:
         # Counted over real tokens, so that left padding does not shift learned positions.
         places = (mask.long().cumsum(dim=1) - 1).clamp(min=0)
         # The mask also covers what is cached before these tokens.
@@ -32,10 +38,7 @@ def run_logits(hf: PreTrainedModel, ids: Tensor, mask: Tensor, first: int = 0) -
     there is.
     """
     keep = ids.shape[1] - first
-    inputs: dict[str, Any] = _inputs(hf, ids, mask)
-    if "logits_to_keep" in inspect.signature(hf.forward).parameters:
-        inputs["logits_to_keep"] = keep
-    logits: Tensor = hf(**inputs, use_cache=False).logits
+    logits: Tensor = hf(**_inputs(hf, ids, mask, keep), use_cache=False).logits
     return logits[:, -keep:]
 
 
@@ -44,10 +47,7 @@ def run_prefixes(hf: PreTrainedModel, ids: Tensor, mask: Tensor) -> tuple[Tensor
 
     The prompts must be padded on the left, so that the last position is each one's last token.
     """
-    inputs: dict[str, Any] = _inputs(hf, ids, mask)
-    if "logits_to_keep" in inspect.signature(hf.forward).parameters:
-        inputs["logits_to_keep"] = 1
-    output = hf(**inputs, use_cache=True)
+    output = hf(**_inputs(hf, ids, mask, keep=1), use_cache=True)
     return output.logits[:, -1], output.past_key_values
 
 

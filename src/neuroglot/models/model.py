@@ -69,6 +69,11 @@ class Model:
         return self.sites[0].n_neurons
 
     @property
+    def dtype(self) -> str:
+        """Number type of the weights, by name."""
+        return str(self.hf.dtype).removeprefix("torch.")
+
+    @property
     def n_embeddings(self) -> int:
         """Tokens that the model knows."""
         return next(self.hf.get_input_embeddings().parameters()).shape[0]
@@ -119,7 +124,7 @@ class Model:
             "revision": self.revision,
             "architecture": type(self.hf).__name__,
             "parameters": sum(p.numel() for p in self.hf.parameters()),
-            "dtype": str(self.hf.dtype).removeprefix("torch."),
+            "dtype": self.dtype,
             "device": str(self.device),
             "layers": self.n_layers,
             "neurons_per_layer": self.n_neurons,

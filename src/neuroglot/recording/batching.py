@@ -39,13 +39,16 @@ class Batch:
         return (self.mask * positions).argmax(dim=1)
 
 
-def tokenize(model: Model, texts: Sequence[str], names: Sequence[str]) -> list[list[int]]:
+def tokenize(
+    model: Model, texts: Sequence[str], names: Sequence[str], room: int = 0
+) -> list[list[int]]:
     """Token ids of each prompt, as the model's tokenisation says.
 
     Args:
         model: whose tokenizer and context length count.
         texts: what to tokenise.
         names: what to call each text in an error.
+        room: tokens that must fit into the context after each.
 
     Raises:
         NeuroglotError: a text has no tokens, or more than the model's context holds.
@@ -53,7 +56,7 @@ def tokenize(model: Model, texts: Sequence[str], names: Sequence[str]) -> list[l
     chosen = model.tokenization
     shown = shown_prompts(model.tokenizer, chosen, texts)
     return [
-        fitted(tokens, model.context_length, name, truncate=chosen.truncate)
+        fitted(tokens, model.context_length, name, room=room, truncate=chosen.truncate)
         for tokens, name in zip(encode(model.tokenizer, chosen, shown), names, strict=True)
     ]
 

@@ -64,6 +64,24 @@ def fill(template: str, fields: Mapping[str, str]) -> str:
         ) from error
 
 
+def asked(
+    words: Mapping[str, Words], fields: Mapping[str, Mapping[str, str]]
+) -> dict[str, dict[str, str]]:
+    """The ``prompts`` and ``joins`` of a record, by language.
+
+    Args:
+        words: ``prompt`` and ``join`` of each language.
+        fields: what is filled into each language's prompt.
+
+    Raises:
+        NeuroglotError: see :func:`fill`.
+    """
+    return {
+        "prompts": {x: fill(words[x]["prompt"], fields[x]) for x in words},
+        "joins": {x: words[x]["join"] for x in words},
+    }
+
+
 @cache
 def _packaged(task: str) -> dict[str, dict[str, dict[str, str]]]:
     """Words by template and language, from the package."""

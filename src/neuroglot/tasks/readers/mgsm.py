@@ -6,14 +6,20 @@ from collections.abc import Sequence
 
 from neuroglot.errors import NeuroglotError
 from neuroglot.tasks.files import lines_of
-from neuroglot.tasks.readers.source import Rows, Source, Table, aligned, must_agree, table_of
+from neuroglot.tasks.readers.source import (
+    Rows,
+    Source,
+    Table,
+    aligned,
+    languages_with_file,
+    must_agree,
+    rows_by_id,
+    table_of,
+)
 from neuroglot.tasks.records import Item
-from neuroglot.tasks.wording import Wording, fill
+from neuroglot.tasks.wording import Wording, asked
 
-
-def languages_in(source: Source) -> list[str]:
-    """Languages whose published file is in the folder."""
-    return [language for language in source.dataset.languages if source.has(language=language)]
+languages_in = languages_with_file
 
 
 def _file_rows(source: Source, language: str) -> Rows:
@@ -48,16 +54,12 @@ def items(
     tables = aligned(source, languages, read)
     must_agree(tables, "answer", "the answer")
     words = {language: wording.of(language) for language in languages}
-    found = [
+    found: list[Item] = [
         {
             "id": f"mgsm:{row_id}",
-            "prompts": {
-                x: fill(words[x]["prompt"], {"question": tables[x][row_id]["question"]})
-                for x in languages
-            },
-            "answers": dict.fromkeys(languages, row["answer"]),
-            "joins": {x: words[x]["join"] for x in languages},
+            **asked(words, {x: {"question": row["question"]} for x, row in rows.items()}),
+            "answers": {x: row["answer"] for x, row in rows.items()},
         }
-        for row_id, row in next(iter(tables.values())).items()
+        for row_id, rows in rows_by_id(tables)
     ]
     return found, []

@@ -17,7 +17,7 @@ from neuroglot.errors import NeuroglotError, listed
 from neuroglot.tasks.files import json_objects
 from neuroglot.tasks.readers.source import Rows, Source, Table, no_such_file, table_of
 from neuroglot.tasks.records import Item
-from neuroglot.tasks.wording import Wording, Words, fill
+from neuroglot.tasks.wording import Wording, Words, asked
 
 FOLDERS = {"zh": "zh-hans"}  # where the published folder has another name than the language
 # All relations of the published data (Elazar et al. 2021), so that the Hub can be asked for each.
@@ -122,6 +122,10 @@ def find_pattern(source: Source, relation: str, language: str) -> Pattern | None
     return found.get(True) or found.get(False)
 
 
+def _relation(row_id: str) -> str:
+    return row_id.partition(":")[0]
+
+
 def shared_facts(tables: Mapping[str, Table]) -> dict[str, Table]:
     """Facts that every language has: rows by id, and in them rows by language.
 
@@ -196,11 +200,11 @@ def items(
             f"{listed(languages)}; choose fewer languages (tr has the fewest patterns)."
         )
     words = {language: wording.of(language) for language in languages}
-    choices = _choices(facts)
+    usable = {row_id: rows for row_id, rows in facts.items() if _relation(row_id) in complete}
     found = [
-        _item(row_id, facts, patterns[relation], choices[row_id], words)
-        for row_id in facts
-        if (relation := row_id.partition(":")[0]) in complete and len(choices[row_id]) > 1
+        _item(row_id, usable, patterns[_relation(row_id)], chosen, words)
+        for row_id, chosen in _choices(usable).items()
+        if len(chosen) > 1
     ]
     used = dict.fromkeys(item["relation"] for item in found)
     note = (
@@ -221,13 +225,13 @@ def _item(
     """The item of a fact, from the patterns of its relation and the facts it is told apart from."""
     rows = facts[row_id]
     clozes = {x: patterns[x].cloze.replace("[X]", rows[x]["subject"]) for x in words}
+    joined = {x: {**words[x], "join": patterns[x].join} for x in words}
     return {
         "id": f"mpararel:{row_id}",
-        "prompts": {x: fill(words[x]["prompt"], {"cloze": clozes[x]}) for x in words},
+        **asked(joined, {x: {"cloze": cloze} for x, cloze in clozes.items()}),
         "answers": {x: rows[x]["object"] for x in words},
         "choices": {x: [facts[other][x]["object"] for other in chosen] for x in words},
-        "joins": {x: patterns[x].join for x in words},
-        "relation": row_id.partition(":")[0],
+        "relation": _relation(row_id),
     }
 
 
@@ -235,9 +239,8 @@ def find_patterns(
     source: Source, facts: Mapping[str, Table], languages: Sequence[str]
 ) -> dict[str, dict[str, Pattern]]:
     """Patterns by relation and language; a language without one is left out."""
-    relations = dict.fromkeys(row_id.partition(":")[0] for row_id in facts)
     found: dict[str, dict[str, Pattern]] = {}
-    for relation in relations:
+    for relation in dict.fromkeys(map(_relation, facts)):
         by_language = {x: find_pattern(source, relation, x) for x in languages}
         found[relation] = {x: pattern for x, pattern in by_language.items() if pattern}
     return found

@@ -8,16 +8,26 @@ from pathlib import Path
 
 from neuroglot.errors import NeuroglotError, listed
 from neuroglot.tasks.files import read_text
-from neuroglot.tasks.readers.source import Rows, Source, Table, aligned, must_agree, table_of
+from neuroglot.tasks.readers.source import (
+    Row,
+    Rows,
+    Source,
+    Table,
+    aligned,
+    languages_with_file,
+    must_agree,
+    rows_by_id,
+    table_of,
+)
 from neuroglot.tasks.records import Item
-from neuroglot.tasks.wording import Wording, Words, fill
+from neuroglot.tasks.wording import Wording, Words, asked, fill
 
 ENGLISH = "en"  # every published file pairs it with one other language
 
 
 def languages_in(source: Source) -> list[str]:
     """English, and the languages whose published file is in the folder."""
-    others = [x for x in source.dataset.languages if x != ENGLISH and source.has(language=x)]
+    others = [x for x in languages_with_file(source) if x != ENGLISH]
     return [ENGLISH, *others] if others else []
 
 
@@ -88,23 +98,21 @@ def items(
     must_agree(tables, "english", "the English question")
     must_agree(tables, "english_answer", "the English answer")
     words = {language: wording.of(language) for language in needed}
-    found = []
-    for row_id in next(iter(tables.values())):
-        rows = {language: tables[language][row_id] for language in needed}
-        asked = {language: asked_in or language for language in languages}
+    target = {language: asked_in or language for language in languages}
+    found: list[Item] = []
+    for row_id, rows in rows_by_id(tables):
+        facts = {x: _fact(rows[told_in or x], words[told_in or x]) for x in languages}
+        fields = {x: {"fact": facts[x], "question": rows[target[x]]["question"]} for x in languages}
         found.append(
             {
                 "id": f"mzsre:{row_id}",
-                "prompts": {x: _prompt(rows, words, told_in or x, asked[x]) for x in languages},
-                "answers": {x: rows[asked[x]]["answer"] for x in languages},
-                "joins": {x: words[asked[x]]["join"] for x in languages},
+                **asked({x: words[target[x]] for x in languages}, fields),
+                "answers": {x: rows[target[x]]["answer"] for x in languages},
             }
         )
     return found, []
 
 
-def _prompt(rows: Table, words: dict[str, Words], told_in: str, asked_in: str) -> str:
-    """The new fact in one language, then the question in the other."""
-    told = {field: rows[told_in][field] for field in ("question", "answer")}
-    fact = fill(words[told_in]["fact"], told)
-    return fill(words[asked_in]["prompt"], {"fact": fact, "question": rows[asked_in]["question"]})
+def _fact(row: Row, words: Words) -> str:
+    """The new fact, in the words of the language that it is told in."""
+    return fill(words["fact"], {field: row[field] for field in ("question", "answer")})

@@ -99,15 +99,36 @@ def table_of(rows: Rows, needed: Sequence[str], what: str) -> Table:
     return table
 
 
+def languages_with_file(source: Source) -> list[str]:
+    """Languages whose published file is in the folder, where each has a file of its own."""
+    return [language for language in source.dataset.languages if source.has(language=language)]
+
+
 def aligned(
     source: Source, languages: Iterable[str], read: Callable[[Source, str], Table]
 ) -> dict[str, Table]:
     """The table of each language, if all have the same ids.
 
     Raises:
-        NeuroglotError: ids that one language has and another lacks; it names both.
+        NeuroglotError: see :func:`must_align`.
     """
     tables = {language: read(source, language) for language in languages}
+    must_align(source, tables)
+    return tables
+
+
+def rows_by_id(tables: Mapping[str, Table]) -> Iterator[tuple[str, dict[str, Row]]]:
+    """The ids of aligned tables, and with each its row in every language."""
+    for row_id in next(iter(tables.values())):
+        yield row_id, {language: table[row_id] for language, table in tables.items()}
+
+
+def must_align(source: Source, tables: Mapping[str, Table]) -> None:
+    """Languages must have the same ids.
+
+    Raises:
+        NeuroglotError: ids that one language has and another lacks; it names both.
+    """
     first = next(iter(tables))
     for language in tables:
         for one, other in ((first, language), (language, first)):
@@ -117,7 +138,6 @@ def aligned(
                     f"{source.dataset.name}: {len(lacking)} of {len(tables[one])} ids in {one!r} "
                     f"are missing in {other!r} ({listed(lacking, 3)}); the languages do not align."
                 )
-    return tables
 
 
 def must_agree(tables: Mapping[str, Table], field: str, what: str) -> None:

@@ -6,20 +6,26 @@ from collections.abc import Sequence
 
 from neuroglot.errors import NeuroglotError, listed
 from neuroglot.tasks.files import json_objects
-from neuroglot.tasks.readers.source import Rows, Source, Table, aligned, must_agree, table_of
+from neuroglot.tasks.readers.source import (
+    Rows,
+    Source,
+    Table,
+    aligned,
+    languages_with_file,
+    must_agree,
+    must_align,
+    rows_by_id,
+    table_of,
+)
 from neuroglot.tasks.records import Item
-from neuroglot.tasks.wording import Wording, fill
+from neuroglot.tasks.wording import Wording, asked
 
+languages_in = languages_with_file
 DIRECTIONS = ("cause", "effect")
 FIELDS = ("premise", "choice1", "choice2", "question", "label", "idx")
 # In the published files of some languages the direction of many items is wrong (in Thai, all are
 # effects). These agree with each other and with the balance of the English original.
 SOUND = ("zh", "vi", "ta")
-
-
-def languages_in(source: Source) -> list[str]:
-    """Languages whose published file is in the folder."""
-    return [language for language in source.dataset.languages if source.has(language=language)]
 
 
 def _rows(source: Source, language: str) -> Rows:
@@ -56,9 +62,7 @@ def _directions(source: Source, tables: dict[str, Table]) -> tuple[dict[str, str
     reference = at_hand[0] if at_hand else next(iter(tables))
     sound = tables.get(reference) or read(source, reference)
     # Reading another language for its directions must not hide that it lacks an item.
-    aligned(
-        source, [*tables, reference], lambda _, language: {**tables, reference: sound}[language]
-    )
+    must_align(source, {**tables, reference: sound})
     directions = {row_id: row["question"] for row_id, row in sound.items()}
     wrong = {
         language: sum(row["question"] != directions[row_id] for row_id, row in table.items())
@@ -81,23 +85,20 @@ def items(
     must_agree(tables, "label", "the label")
     directions, notes = _directions(source, tables)
     words = {language: wording.of(language) for language in languages}
-    found = []
-    for row_id, direction in directions.items():
-        rows = {language: tables[language][row_id] for language in languages}
+    found: list[Item] = []
+    for row_id, rows in rows_by_id(tables):
+        direction = directions[row_id]
+        fields = {
+            x: {"premise": row["premise"], "question": words[x][direction]}
+            for x, row in rows.items()
+        }
         choices = {x: [row["choice1"], row["choice2"]] for x, row in rows.items()}
         found.append(
             {
                 "id": f"xcopa:{row_id}",
-                "prompts": {
-                    x: fill(
-                        words[x]["prompt"],
-                        {"premise": rows[x]["premise"], "question": words[x][direction]},
-                    )
-                    for x in languages
-                },
-                "answers": {x: choices[x][rows[x]["label"]] for x in languages},
+                **asked(words, fields),
+                "answers": {x: choices[x][row["label"]] for x, row in rows.items()},
                 "choices": choices,
-                "joins": {x: words[x]["join"] for x in languages},
                 "relation": direction,
             }
         )

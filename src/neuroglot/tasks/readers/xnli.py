@@ -7,9 +7,17 @@ from pathlib import Path
 
 from neuroglot.errors import NeuroglotError, listed
 from neuroglot.tasks.files import lines_of
-from neuroglot.tasks.readers.source import Rows, Source, Table, aligned, must_agree, table_of
+from neuroglot.tasks.readers.source import (
+    Rows,
+    Source,
+    Table,
+    aligned,
+    must_agree,
+    rows_by_id,
+    table_of,
+)
 from neuroglot.tasks.records import Item
-from neuroglot.tasks.wording import Wording, fill
+from neuroglot.tasks.wording import Wording, asked
 
 VERDICTS = ("entailment", "neutral", "contradiction")  # as the Hub numbers them
 N_COLUMNS = 19
@@ -97,21 +105,17 @@ def items(
     tables = aligned(source, languages, read)
     must_agree(tables, "verdict", "the label")
     words = {language: wording.of(language) for language in languages}
-    found = []
-    for row_id, first in next(iter(tables.values())).items():
-        rows = {language: tables[language][row_id] for language in languages}
+    found: list[Item] = []
+    for row_id, rows in rows_by_id(tables):
+        verdict = rows[languages[0]]["verdict"]
+        fields = {x: {f: row[f] for f in ("premise", "hypothesis")} for x, row in rows.items()}
         found.append(
             {
                 "id": f"xnli:{row_id}",
-                "prompts": {x: fill(words[x]["prompt"], _fields(rows[x])) for x in languages},
-                "answers": {x: words[x][first["verdict"]] for x in languages},
-                "choices": {x: [words[x][verdict] for verdict in VERDICTS] for x in languages},
-                "joins": {x: words[x]["join"] for x in languages},
-                "relation": first["verdict"],
+                **asked(words, fields),
+                "answers": {x: words[x][verdict] for x in words},
+                "choices": {x: [words[x][label] for label in VERDICTS] for x in words},
+                "relation": verdict,
             }
         )
     return found, []
-
-
-def _fields(row: dict[str, str]) -> dict[str, str]:
-    return {"premise": row["premise"], "hypothesis": row["hypothesis"]}

@@ -8,14 +8,19 @@ from typing import Any
 
 from neuroglot.errors import NeuroglotError
 from neuroglot.tasks.files import parse_object, read_text
-from neuroglot.tasks.readers.source import Rows, Source, Table, aligned, table_of
+from neuroglot.tasks.readers.source import (
+    Rows,
+    Source,
+    Table,
+    aligned,
+    languages_with_file,
+    rows_by_id,
+    table_of,
+)
 from neuroglot.tasks.records import Item
-from neuroglot.tasks.wording import Wording, fill
+from neuroglot.tasks.wording import Wording, asked
 
-
-def languages_in(source: Source) -> list[str]:
-    """Languages whose published file is in the folder."""
-    return [language for language in source.dataset.languages if source.has(language=language)]
+languages_in = languages_with_file
 
 
 def _file_rows(path: Path, language: str) -> Rows:
@@ -79,21 +84,9 @@ def items(
     """One item a question."""
     tables = aligned(source, languages, read)
     words = {language: wording.of(language) for language in languages}
-    found = []
-    for row_id in next(iter(tables.values())):
-        rows = {language: tables[language][row_id] for language in languages}
-        found.append(
-            {
-                "id": f"xquad:{row_id}",
-                "prompts": {
-                    x: fill(
-                        words[x]["prompt"],
-                        {"context": row["context"], "question": row["question"]},
-                    )
-                    for x, row in rows.items()
-                },
-                "answers": {x: row["answer"] for x, row in rows.items()},
-                "joins": {x: words[x]["join"] for x in languages},
-            }
-        )
+    found: list[Item] = []
+    for row_id, rows in rows_by_id(tables):
+        fields = {x: {f: row[f] for f in ("context", "question")} for x, row in rows.items()}
+        answers = {x: row["answer"] for x, row in rows.items()}
+        found.append({"id": f"xquad:{row_id}", **asked(words, fields), "answers": answers})
     return found, []
