@@ -16,7 +16,8 @@ from neuroglot.analysis.fragility import compare_values
 from neuroglot.models.convert import in_dtype
 from neuroglot.recording import Recording
 from neuroglot.report.fragility import fragility_by_layer
-from tests.testing import ARCHITECTURES, longhand_categories, small_task, tiny_model
+from tests.families import GROUPED, SIZES, TOKENS, build
+from tests.testing import ARCHITECTURES, longhand_categories, small_task, tiny_model, tokenizer
 
 # The function of the same name hides the module.
 experiment = importlib.import_module("neuroglot.experiments.fragility")
@@ -115,7 +116,7 @@ def test_one_thing_is_changed_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(experiment, "record", spy)
     ng.fragility(tiny_model("gpt2"), small_task(3))
     full, half = torch.float32, torch.bfloat16
-    assert seen == [(1, full), ("auto", full), (1, half)]
+    assert seen == [(1, full), (8, full), (1, half)]
 
 
 def test_converted_as_if_loaded(tmp_path: Path) -> None:
@@ -132,6 +133,14 @@ def test_converted_as_if_loaded(tmp_path: Path) -> None:
     assert half.sites[0].down is half.hf.model.layers[0].mlp.down_proj
     back = ng.fragility(half, small_task(3))
     assert str(back["comparison"].values[1]) == "float32"
+
+
+def test_a_class_that_auto_classes_do_not_know_is_converted() -> None:
+    config = SIZES | TOKENS | GROUPED
+    model = ng.wrap_model(build("Emu3ForCausalLM", config), tokenizer())
+    half = in_dtype(model, torch.bfloat16)
+    assert type(half.hf) is type(model.hf)
+    assert half.dtype == "bfloat16"
 
 
 def test_other_number_types_are_refused() -> None:

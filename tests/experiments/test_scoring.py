@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 import neuroglot as ng
 from neuroglot.experiments.scoring import Asked, Question, questions
 from neuroglot.models import forward
-from tests.families import FAMILIES
+from tests.families import FAMILIES, SIZES, TOKENS, VOCABULARY, build
 from tests.testing import ARCHITECTURES, small_task, tiny_hf, tiny_model, tokenizer
 
 
@@ -70,8 +70,37 @@ def test_log_probs_agree_with_longhand(architecture: str) -> None:
 def test_every_family_shares_the_cache_of_a_prompt(family: str) -> None:
     """Ragged prompts and choices in one batch, against one token at a time without a cache."""
     model, task = tiny_model(family), small_task(3, "en de")
-    found = ng.evaluate(model, task)
-    np.testing.assert_allclose(found["log_prob"], longhand(model, task, "sum"), atol=1e-3)
+    assert model.shares_cache
+    expected = longhand(model, task, "sum")
+    for shared in (True, False):
+        found = ng.evaluate(replace(model, shares_cache=shared), task)
+        np.testing.assert_allclose(found["log_prob"], expected, atol=1e-3)
+
+
+GPT1 = {
+    "vocab_size": VOCABULARY, "n_positions": 48, "n_embd": 16, "n_layer": 3, "n_head": 2,
+}  # fmt: skip
+GIT = SIZES | TOKENS | {
+    "vision_config": {
+        "hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "image_size": 28, "patch_size": 14,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("architecture", "config"), [("OpenAIGPTLMHeadModel", GPT1), ("GitForCausalLM", GIT)]
+)
+def test_where_no_cache_can_be_shared_whole_texts_run(
+    architecture: str, config: dict[str, Any]
+) -> None:
+    """GPT has no cache; GIT's is one for a picture too, and wrong without one."""
+    model, task = ng.wrap_model(build(architecture, config), tokenizer()), small_task(3, "en de")
+    assert not model.shares_cache
+    expected = longhand(model, task, "sum")
+    for batch_size in (1, 4, "auto"):
+        found = ng.evaluate(model, task, batch_size=batch_size)
+        np.testing.assert_allclose(found["log_prob"], expected, atol=1e-3)
 
 
 def test_mean_per_token_is_another_order() -> None:

@@ -127,6 +127,17 @@ def test_one_coefficient_of_one_prompt_is_edited(name: str) -> None:
     assert torch.equal(before, logits(name))
 
 
+def test_an_edit_returns_what_it_was_given() -> None:
+    wrong: list[Any] = [lambda *_: None, lambda _layer, values: values.transpose(0, 1)]
+    for edit in wrong:
+        with (
+            pytest.raises(ng.NeuroglotError, match=r"layer 0 returned .*row, position, neuron"),
+            model_of("opt").editing(edit),
+        ):
+            logits("opt")
+        assert hooks_on(model_of("opt").hf) == 0
+
+
 @families
 def test_zeroing_shows_and_exceptions_leave_no_hook(name: str) -> None:
     model = model_of(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, T5Conf
 
 import neuroglot as ng
 from neuroglot.models.convert import in_dtype
-from tests.testing import small_task, tiny_hf, tokenizer
+from tests.testing import small_task, tiny_hf, tiny_model, tokenizer
 
 
 @pytest.fixture
@@ -39,10 +40,6 @@ def test_a_folder_loads_equal(folder: Path) -> None:
 
 def test_dtype(folder: Path) -> None:
     assert ng.load_model(folder, dtype="bfloat16").hf.dtype == torch.bfloat16
-    with pytest.raises(ng.NeuroglotError, match="no floating-point type"):
-        ng.load_model(folder, dtype="int8")
-    with pytest.raises(ng.NeuroglotError, match="cannot load model"):
-        ng.load_model(folder, device="abacus")
 
 
 def test_truncated_weights(folder: Path) -> None:
@@ -71,6 +68,34 @@ def test_unknown_models_are_explained(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(ng.NeuroglotError, match="cannot load model") as caught:
         ng.load_model(tmp_path / "nothing")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("device", ["tpu", "meta", "cuda:7", "nonsense"])
+def test_devices_that_are_not_here(folder: Path, device: str) -> None:
+    if device.startswith("cuda") and torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    with pytest.raises(ng.NeuroglotError, match=f"device='{device}': there is no such device here"):
+        ng.load_model(folder, device=device)
+
+
+@pytest.mark.parametrize("dtype", ["float8_e4m3fn", "int8", "nonsense"])
+def test_types_that_nothing_can_be_computed_in(folder: Path, dtype: str) -> None:
+    with pytest.raises(ng.NeuroglotError, match=f"dtype='{dtype}': expected 'auto', 'float32'"):
+        ng.load_model(folder, dtype=dtype)
+
+
+@pytest.mark.parametrize("changed", [{"n_head": 0}, {"n_embd": "16"}, {"model_type": 3}])
+def test_configurations_that_make_no_sense(folder: Path, changed: dict[str, Any]) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changed))
+    with pytest.raises(ng.NeuroglotError, match="cannot load model"):
+        ng.load_model(folder)
+
+
+def test_a_model_is_shown_in_one_line() -> None:
+    assert repr(tiny_model("gpt2")) == (
+        "Model('tiny-gpt2', GPT2LMHeadModel, 3 layers of 20 neurons, float32 on cpu)"
+    )
 
 
 def test_pickled_weights_only_when_asked_for(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -175,3 +176,9 @@ def test_tokens_that_the_model_does_not_know() -> None:
     record = {"id": "a", "prompts": {"en": "w5 x1", "de": "w6"}}
     with pytest.raises(ng.NeuroglotError, match=r"token 65 \('x1'\) has no embedding"):
         ng.record(model, ng.ParallelTask.from_records([record], name="x"))
+
+
+def test_a_tokenization_is_one() -> None:
+    given: Any = {"chat_template": True}
+    with pytest.raises(ng.NeuroglotError, match=r"expected neuroglot.Tokenization\("):
+        ng.wrap_model(tiny_hf("gpt2"), tokenizer(), tokenization=given)

@@ -102,7 +102,8 @@ def evaluate(
         model: from :func:`neuroglot.load_model` or :func:`neuroglot.wrap_model`.
         task: every item must have answers.
         edit: changes coefficients while the model answers: ``edit(layer, coefficients)`` returns
-            new ones, shape (prompt, position, neuron).
+            new ones of the same shape (row, position, neuron). A row is a prompt, or a choice that
+            goes on from a prompt that ran before.
         out: folder to save the result in; a result of the same settings there is opened instead.
         score: the likeliest choice has the largest ``"sum"`` of log-probabilities, or the largest
             ``"mean"`` per token.

@@ -9,10 +9,11 @@ from neuroglot.analysis.fragility import compare_values
 from neuroglot.errors import NeuroglotError
 from neuroglot.models import Model
 from neuroglot.models.convert import in_dtype
-from neuroglot.recording import BatchSize, Recording, record
+from neuroglot.recording import Recording, record
 from neuroglot.tasks import ParallelTask
 
 FULL, HALF = torch.float32, torch.bfloat16
+OTHER_BATCH = 8  # prompts, whatever their length: by a budget of tokens, long ones would run alone
 
 
 def fragility(
@@ -25,8 +26,8 @@ def fragility(
 ) -> xr.Dataset:
     """How many categories depend on rounding: on the batch size, and on the number type.
 
-    The reference is one prompt at a time. Values of all prompts are kept in memory, and for a
-    while a second copy of the model, so take some tens of items.
+    The reference is one prompt at a time, the other batch size eight. Values of all prompts are
+    kept in memory, and for a while a second copy of the model, so take some tens of items.
 
     Args:
         model: in float32 or bfloat16; it is compared with itself in the other of the two.
@@ -46,7 +47,7 @@ def fragility(
             f"the model is in {model.dtype}; load it with dtype='float32' or 'bfloat16'."
         )
 
-    def values(of: Model, batch_size: BatchSize) -> Recording:
+    def values(of: Model, batch_size: int) -> Recording:
         return record(
             of,
             task,
@@ -58,7 +59,7 @@ def fragility(
         )
 
     reference = values(model, 1)
-    others = {"other batch size": values(model, "auto")}
+    others = {"other batch size": values(model, OTHER_BATCH)}
     converted = in_dtype(model, HALF if model.hf.dtype == FULL else FULL)
     others[converted.dtype] = values(converted, 1)
     return compare_values(reference, others, threshold)

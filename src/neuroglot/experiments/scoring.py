@@ -10,7 +10,7 @@ from torch import Tensor
 
 from neuroglot.errors import NeuroglotError
 from neuroglot.models import Model
-from neuroglot.models.forward import run_continuations, run_prefixes
+from neuroglot.models.forward import run_continuations, run_logits, run_prefixes
 from neuroglot.models.tokenization import Tokens, encode, fitted, shown_prompts
 from neuroglot.recording.batching import BatchSize, RowsAndValues, in_halves, pad, sized
 
@@ -112,34 +112,73 @@ def _common_prefix(sequences: Sequence[Sequence[int]]) -> int:
     return n
 
 
+@dataclass(frozen=True)
+class _Options:
+    """Choices of several questions, one after another.
+
+    Attributes:
+        owner: which of the questions each belongs to.
+        option: its place among that question's choices.
+        tokens: of each.
+    """
+
+    owner: list[int]
+    option: list[int]
+    tokens: list[list[int]]
+
+
+def _options(found: Sequence[Question], rows: list[int]) -> _Options:
+    listing = [
+        (i, j, choice) for i, row in enumerate(rows) for j, choice in enumerate(found[row].choices)
+    ]
+    owner, option, tokens = zip(*listing, strict=True)
+    return _Options(list(owner), list(option), list(tokens))
+
+
 @torch.inference_mode()
 def _score(model: Model, found: Sequence[Question], rows: list[int], widest: int) -> Tensor:
     """Summed log-probabilities (prompt, option) of some questions; NaN beyond their choices."""
-    prefixes = pad(model, [question.prefix for question in found], rows, side="left")
-    last, cache = run_prefixes(model.hf, prefixes.ids, prefixes.mask)
-    owner, option, choices = [], [], []
-    for i, row in enumerate(rows):
-        for j, choice in enumerate(found[row].choices):
-            owner.append(i)
-            option.append(j)
-            choices.append(choice)
+    options = _options(found, rows)
+    prefixes = [found[row].prefix for row in rows]
+    how = _from_shared_prefixes if model.shares_cache else _from_whole_texts
+    scores = torch.full((len(rows), widest), torch.nan)
+    scores[torch.tensor(options.owner), torch.tensor(options.option)] = how(
+        model, prefixes, options
+    ).cpu()
+    return scores
+
+
+def _from_whole_texts(model: Model, prefixes: list[list[int]], options: _Options) -> Tensor:
+    """Log-probability (choice,) of each choice, each run with its prompt."""
+    texts = [prefixes[i] + tokens for i, tokens in zip(options.owner, options.tokens, strict=True)]
+    batch = pad(model, texts, list(range(len(texts))), side="left")
+    longest = max(map(len, options.tokens))
+    logits = run_logits(model.hf, batch.ids, batch.mask, batch.ids.shape[1] - longest - 1)
+    # Each choice ends where all texts end.
+    ids = batch.ids[:, -longest:]
+    lengths = torch.tensor([len(tokens) for tokens in options.tokens], device=ids.device)
+    places = torch.arange(longest, 0, -1, device=ids.device)
+    return _picked(logits[:, :-1], ids, places[None] <= lengths[:, None])
+
+
+def _from_shared_prefixes(model: Model, prefixes: list[list[int]], options: _Options) -> Tensor:
+    """Log-probability (choice,) of each choice, where a prompt runs once for all its choices."""
+    before = pad(model, prefixes, list(range(len(prefixes))), side="left")
+    last, cache = run_prefixes(model.hf, before.ids, before.mask)
     begun = last.float().log_softmax(dim=-1)
-    firsts = torch.tensor([choice[0] for choice in choices], device=begun.device)
-    totals = begun[torch.tensor(owner, device=begun.device), firsts]
+    owner = torch.tensor(options.owner, device=begun.device)
+    totals = begun[owner, torch.tensor([t[0] for t in options.tokens], device=begun.device)]
     # The last token of a choice predicts nothing that is scored; a single one needs no more.
-    longer = [i for i, choice in enumerate(choices) if len(choice) > 1]
+    longer = [i for i, tokens in enumerate(options.tokens) if len(tokens) > 1]
     if longer:
-        heads = [choice[:-1] for choice in choices]
-        batch = pad(model, heads, longer, side="right")
-        owners = torch.tensor([owner[i] for i in longer], device=batch.ids.device)
-        mask = torch.cat([prefixes.mask[owners], batch.mask], dim=1)
-        logits = run_continuations(model.hf, batch.ids, mask, cache, owners)
-        tails = pad(model, [choice[1:] for choice in choices], longer, side="right")
+        heads = pad(model, [tokens[:-1] for tokens in options.tokens], longer, side="right")
+        tails = pad(model, [tokens[1:] for tokens in options.tokens], longer, side="right")
+        owners = owner[longer].to(heads.ids.device)
+        mask = torch.cat([before.mask[owners], heads.mask], dim=1)
+        logits = run_continuations(model.hf, heads.ids, mask, cache, owners)
         picked = _picked(logits, tails.ids, tails.mask)
         totals = totals.index_add(0, torch.tensor(longer, device=totals.device), picked)
-    scores = torch.full((len(rows), widest), torch.nan)
-    scores[torch.tensor(owner), torch.tensor(option)] = totals.cpu()
-    return scores
+    return totals
 
 
 def _picked(logits: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
@@ -154,7 +193,7 @@ def log_probs(
 ) -> Iterator[RowsAndValues]:
     """Rows of ``found`` and the log-probabilities of their choices, batch by batch.
 
-    Each prompt runs once; its keys and values are shared by its choices.
+    Each prompt runs once, and its keys and values are shared by its choices, where the model can.
 
     Args:
         model: which answers.

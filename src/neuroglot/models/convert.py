@@ -7,7 +7,6 @@ from dataclasses import replace
 from itertools import chain
 
 import torch
-from transformers import AutoModelForCausalLM
 
 from neuroglot.errors import NeuroglotError
 from neuroglot.models.model import Model
@@ -27,9 +26,11 @@ def in_dtype(model: Model, dtype: torch.dtype) -> Model:
         )
     # Copied together, so that the sites are modules of the copy.
     hf, sites = copy.deepcopy((model.hf, model.sites))
-    # Some buffers stay in full precision; a model without memory says which.
+    # Some buffers stay in full precision; a model without memory says which. Auto classes do not
+    # know every class.
+    make = type(hf)._from_config  # noqa: SLF001
     with torch.device("meta"):
-        pattern = AutoModelForCausalLM.from_config(copy.deepcopy(hf.config), dtype=dtype)  # type: ignore[no-untyped-call]
+        pattern = make(copy.deepcopy(hf.config), dtype=dtype)  # type: ignore[no-untyped-call]
     types = {
         name: tensor.dtype
         for name, tensor in chain(pattern.named_parameters(), pattern.named_buffers())

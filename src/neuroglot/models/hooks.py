@@ -9,13 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from neuroglot.errors import NeuroglotError
 from neuroglot.models.sites import FFNSite, SiteKind
 
 Reader = Callable[[int, Tensor], None]
 """Called with the layer and its site values, shape (prompt, position, neuron)."""
 
 Editor = Callable[[int, Tensor], Tensor]
-"""Called with the layer and its coefficients (prompt, position, neuron); returns new ones."""
+"""Called with the layer and its coefficients (row, position, neuron); returns new ones.
+
+A row is a prompt, or a choice that goes on from a prompt that ran before.
+"""
 
 Change = Callable[[Tensor], Tensor | None]
 """Called with a tensor; returns what takes its place, or ``None`` to leave it as it is."""
@@ -107,10 +111,24 @@ def editing(sites: Sequence[FFNSite], edit: Editor) -> Iterator[None]:
     """Replace the coefficients of the sites by what ``edit`` returns.
 
     Weights are never touched, and the hooks are gone when the block ends, also after an exception.
+
+    Raises:
+        NeuroglotError: ``edit`` returns something else than a tensor of the shape it was given.
     """
 
     def editor(layer: int, positions: _Positions) -> Change:
-        return lambda values: edit(layer, positions.of(values)).reshape(values.shape)
+        def change(values: Tensor) -> Tensor:
+            given = positions.of(values)
+            new = edit(layer, given)
+            if not isinstance(new, Tensor) or new.shape != given.shape:
+                found = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
+                raise NeuroglotError(
+                    f"the edit of layer {layer} returned {found}, expected a tensor of shape "
+                    f"{tuple(given.shape)} (row, position, neuron)."
+                )
+            return new.reshape(values.shape)
+
+        return change
 
     with ExitStack() as stack:
         for site in sites:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -19,10 +18,9 @@ from transformers import (
 from neuroglot.errors import NeuroglotError, listed
 from neuroglot.models.finding import refuse_encoder_decoder
 from neuroglot.models.model import Model, wrap_model
+from neuroglot.models.sites import FLOATING
 from neuroglot.models.tokenization import Tokenization
 
-# What transformers and torch raise for wrong names, files, devices, and missing packages.
-UNREADABLE = (OSError, ValueError, RuntimeError, AssertionError, ImportError)
 EMBEDDED = ("embedded/base", "embedded/aligned")
 
 
@@ -44,9 +42,33 @@ def _dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype
     if isinstance(dtype, torch.dtype) or dtype == "auto":
         return dtype
     named = getattr(torch, dtype, None)
-    if not isinstance(named, torch.dtype) or not named.is_floating_point:
-        raise NeuroglotError(f"dtype={dtype!r} is no floating-point type; try 'float32' or 'auto'.")
-    return named
+    if named not in FLOATING:
+        raise NeuroglotError(
+            f"dtype={dtype!r}: expected 'auto', 'float32', 'bfloat16', 'float16' or 'float64'."
+        )
+    return cast("torch.dtype", named)
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    """The device that inputs and weights go to.
+
+    Raises:
+        NeuroglotError: there is no such device here.
+    """
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    here = ["cpu", *([accelerator.type] if accelerator else [])]
+    if device is None or device == "auto":
+        return torch.device(here[-1])
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        found = None
+    if found is None or found.type not in here:
+        raise NeuroglotError(
+            f"device={str(device)!r}: there is no such device here; expected 'auto' or one of "
+            f"{listed(here)}."
+        )
+    return found
 
 
 def load_model(
@@ -82,19 +104,19 @@ def load_model(
     try:
         options = {"revision": revision, "token": token, "trust_remote_code": False}
         hf, tokenizer = _read(source, device, dtype, options, allow_pickle=allow_pickle)
+        commit = getattr(hf.config, "_commit_hash", None) or revision
+        return wrap_model(
+            hf, tokenizer, name=str(name), revision=commit, sites=sites, tokenization=tokenization
+        )
     except NeuroglotError:
         raise
-    except (*UNREADABLE, SafetensorError) as error:
-        reason = " ".join(str(error).split())
+    except Exception as error:  # configurations, weights and tokenizers can fail in any way
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise NeuroglotError(
             f"cannot load model {str(name)!r}: {reason} "
             f"(expected {listed(EMBEDDED)}, a Hub id or a folder with safetensors weights; "
             "allow_pickle=True also reads pickled ones; gated models need a token)"
         ) from error
-    commit = getattr(hf.config, "_commit_hash", None) or revision
-    return wrap_model(
-        hf, tokenizer, name=str(name), revision=commit, sites=sites, tokenization=tokenization
-    )
 
 
 def _read(
@@ -106,9 +128,7 @@ def _read(
     allow_pickle: bool,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Weights, on their devices, and tokenizer."""
-    best = "cuda" if torch.cuda.is_available() else "cpu"
-    spread = device == "auto"
-    where = torch.device(best if spread or device is None else device)
+    spread, where = device == "auto", _device(device)
     config = AutoConfig.from_pretrained(source, **options)
     refuse_encoder_decoder(config)
     tokenizer = AutoTokenizer.from_pretrained(source, **options)

@@ -13,10 +13,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from neuroglot.errors import NeuroglotError
 from neuroglot.models import hooks
+from neuroglot.models.behaviour import shares_cache
 from neuroglot.models.finding import find_sites, refuse_encoder_decoder
 from neuroglot.models.hooks import Editor, Reader
 from neuroglot.models.probing import norm_follows
 from neuroglot.models.sites import FFNSite, SiteKind
+from neuroglot.models.structure import one_of_each_kind
 from neuroglot.models.tokenization import (
     PaddingSide,
     Tokenization,
@@ -43,6 +45,7 @@ class Model:
         revision: commit of the Hub, where there is one.
         tokenization: how prompts become tokens.
         norm_after_ffn: whether a norm stands between the FFN and the output of its layer.
+        shares_cache: whether a prompt need run only once for all its choices.
     """
 
     hf: PreTrainedModel
@@ -52,6 +55,14 @@ class Model:
     revision: str | None = None
     tokenization: Tokenization = field(default_factory=Tokenization)
     norm_after_ffn: bool = False
+    shares_cache: bool = False
+
+    def __repr__(self) -> str:
+        """One line; ``describe()`` says more."""
+        return (
+            f"Model({self.name!r}, {type(self.hf).__name__}, {self.n_layers} layers of "
+            f"{self.n_neurons} neurons, {self.dtype} on {self.device})"
+        )
 
     @property
     def padding_side(self) -> PaddingSide:
@@ -132,6 +143,7 @@ class Model:
             "found_by": first.found_by,
             "gate": "activation module" if first.activation is not None else "as coefficient",
             "norm_after_ffn": self.norm_after_ffn,
+            "shares_cache": self.shares_cache,
             "context_length": self.context_length,
             **describe_tokenization(self.tokenizer, self.tokenization),
         }
@@ -159,7 +171,7 @@ def wrap_model(
     Raises:
         NeuroglotError: no sites were found, or they are not what they seem.
     """
-    chosen = tokenization or Tokenization()
+    chosen = Tokenization() if tokenization is None else tokenization
     check_tokenization(tokenizer, chosen)
     refuse_encoder_decoder(hf.config)
     hf.train(mode=False)
@@ -175,5 +187,13 @@ def wrap_model(
         raise NeuroglotError(f"layers of different widths are not supported: {sorted(widths)}.")
     verify_sites(hf, found)
     known_as = name or hf.config.name_or_path or type(hf).__name__
-    after = norm_follows(hf, found[0])
-    return Model(hf, tokenizer, found, known_as, revision, chosen, norm_after_ffn=after)
+    return Model(
+        hf,
+        tokenizer,
+        found,
+        known_as,
+        revision,
+        chosen,
+        norm_after_ffn=any(norm_follows(hf, site) for site in one_of_each_kind(found)),
+        shares_cache=shares_cache(hf),
+    )

@@ -18,6 +18,8 @@ N_PROBE_TOKENS = 4
 # Coefficients are scaled by this to tell whether a norm follows: the network's output then stands
 # out from the residual stream, and rounding does not.
 SCALE = 16.0
+ROUNDING = 1e-5  # less than what the smallest weights let through
+LARGEST_NOISE = 0.2
 
 
 def probe_ids(hf: PreTrainedModel, shift: int = 0) -> Tensor:
@@ -43,15 +45,25 @@ def relative_change(before: Tensor, after: Tensor) -> float:
 
 @torch.inference_mode()
 def rounding(hf: PreTrainedModel) -> float:
-    """The relative change of logits or coefficients that rounding can explain.
+    """The relative change that rounding can explain between two runs of the same shape.
 
-    It is measured by how much another prompt in the batch disturbs the logits: layers whose
-    inputs are quantised round by the largest value of the whole batch.
+    Rows of a matrix product do not see each other, so it is hardly ever more than nothing: but
+    layers whose inputs are quantised round by the largest value of the whole batch. It is measured
+    by how much other prompts in the batch disturb the logits.
+
+    Raises:
+        NeuroglotError: they disturb them so much that nothing could be told apart.
     """
-    before = probe_logits(hf)
-    after = probe_logits(hf, torch.cat([probe_ids(hf), probe_ids(hf, shift=1)]))
-    floor = torch.finfo(hf.dtype).eps ** 0.5
-    return max(float(floor), 3 * relative_change(before, after[:1]))
+    beside = [torch.cat([probe_ids(hf), probe_ids(hf, shift)]) for shift in (0, 1, 2, 3)]
+    alone, *others = (probe_logits(hf, ids)[:1] for ids in beside)
+    noise = max(relative_change(alone, other) for other in others)
+    if not noise <= LARGEST_NOISE:
+        raise NeuroglotError(
+            f"other prompts in its batch change the logits of {type(hf).__name__} by {noise:.1%}, "
+            f"where at most {LARGEST_NOISE:.0%} is expected of quantised layers: results would "
+            "depend on what shares a batch. Such models are unsupported."
+        )
+    return max(ROUNDING, 3 * noise)
 
 
 def _coefficients(hf: PreTrainedModel, site: FFNSite) -> Tensor:

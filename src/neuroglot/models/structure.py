@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from torch import nn
 
 from neuroglot.errors import NeuroglotError, listed
-from neuroglot.models.sites import down_widths, widths
+from neuroglot.models.sites import FFNSite, down_widths, widths
 
 
 def layer_paths(hf: nn.Module) -> dict[str, list[int]]:
@@ -22,6 +22,17 @@ def layer_paths(hf: nn.Module) -> dict[str, list[int]]:
         if match:
             found.setdefault(f"{match[1]}{{i}}{match[3]}", []).append(int(match[2]))
     return found
+
+
+def one_of_each_kind(sites: Sequence[FFNSite]) -> list[FFNSite]:
+    """The first site of every kind of layer: one with the same modules under the same names."""
+    kinds = {
+        tuple(
+            (name, type(module), widths(module)) for name, module in site.block.named_modules()
+        ): site
+        for site in reversed(sites)
+    }
+    return list(kinds.values())[::-1]
 
 
 def inlets(hf: nn.Module, path: str, block: nn.Module) -> list[nn.Module]:

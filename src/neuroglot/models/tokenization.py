@@ -58,9 +58,13 @@ def check_tokenization(tokenizer: PreTrainedTokenizerBase, chosen: Tokenization)
     """Refuse what the tokenizer cannot do.
 
     Raises:
-        NeuroglotError: an unknown padding side, or a chat template that is not there or that
-            truncation would cut.
+        NeuroglotError: another type, an unknown padding side, or a chat template that is not there
+            or that truncation would cut.
     """
+    if not isinstance(chosen, Tokenization):
+        raise NeuroglotError(
+            f"tokenization={chosen!r}: expected neuroglot.Tokenization(chat_template=True, …)."
+        )
     if chosen.padding_side not in (None, *PADDING_SIDES):
         raise NeuroglotError(
             f"padding_side={chosen.padding_side!r}: expected 'left', 'right' or None."

@@ -1,6 +1,6 @@
 """Check that what was found are the model's feed-forward neurons, and that it runs as expected.
 
-All checks together cost one forward pass a layer and about a dozen more, of a few tokens each.
+All checks together cost one forward pass a layer and some twenty more, of a few tokens each.
 """
 
 from __future__ import annotations
@@ -12,17 +12,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from neuroglot.errors import NeuroglotError
-from neuroglot.models.forward import run_logits
+from neuroglot.models.behaviour import check_causal, check_padding
 from neuroglot.models.hooks import editing, on_output, reading
-from neuroglot.models.probing import (
-    N_PROBE_TOKENS,
-    not_feed_forward,
-    probe_ids,
-    probe_logits,
-    relative_change,
-    rounding,
-)
+from neuroglot.models.probing import N_PROBE_TOKENS, not_feed_forward, probe_logits, rounding
 from neuroglot.models.sites import SITE_KINDS, FFNSite, SiteKind
+from neuroglot.models.structure import one_of_each_kind
 
 # Names under which configurations say how wide a feed-forward network is.
 WIDTH_FIELDS = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "dff")
@@ -44,36 +38,6 @@ def _check_widths(hf: PreTrainedModel, sites: tuple[FFNSite, ...]) -> None:
             raise NeuroglotError(
                 f"{site.path} is {site.n_neurons} wide, but the model's configuration says that "
                 f"its feed-forward networks are {expected[0]} wide: it is no down projection."
-            )
-
-
-def _check_causal(hf: PreTrainedModel, before: Tensor, tolerance: float) -> None:
-    """A token must not change the logits of those before it."""
-    ids = probe_ids(hf)
-    ids[0, -1] = probe_ids(hf, shift=1)[0, -1]
-    change = relative_change(before[:, :-1], probe_logits(hf, ids)[:, :-1])
-    if not change <= tolerance:
-        raise NeuroglotError(
-            f"{type(hf).__name__} is not causal: another last token changes the logits before it "
-            f"(by {change:.1%}), as in an encoder. Encoder-only models are unsupported; if this "
-            "one can be a decoder, load it with is_decoder=True in its configuration."
-        )
-
-
-def _check_padding(hf: PreTrainedModel, before: Tensor, tolerance: float) -> None:
-    """Padding on either side must not show in the logits of the real tokens."""
-    ids = probe_ids(hf)
-    padding, real = torch.zeros_like(ids), torch.ones_like(ids, dtype=torch.bool)
-    for side, at in (("left", slice(N_PROBE_TOKENS, None)), ("right", slice(N_PROBE_TOKENS))):
-        order = -1 if side == "left" else 1
-        tokens = torch.cat([ids, padding][::order], dim=1)
-        mask = torch.cat([real, ~real][::order], dim=1)
-        change = relative_change(before, run_logits(hf, tokens, mask)[:, at])
-        if not change <= tolerance:
-            raise NeuroglotError(
-                f"padding on the {side} changes the logits of {type(hf).__name__} (by "
-                f"{change:.1%}): it does not leave out what is masked, so that results would "
-                "depend on what shares a batch. Such models are unsupported."
             )
 
 
@@ -151,13 +115,14 @@ def verify_sites(hf: PreTrainedModel, sites: tuple[FFNSite, ...]) -> None:
             "weights."
         )
     tolerance = rounding(hf)
-    _check_causal(hf, before, tolerance)
+    check_causal(hf, before, tolerance)
     _check_firing(hf, sites)
     _check_gates(hf, sites)
-    objection = not_feed_forward(hf, sites[0], tolerance)
-    if objection:
-        raise NeuroglotError(f"{sites[0].path} is no feed-forward network: {objection}.")
-    _check_padding(hf, before, tolerance)
+    for site in one_of_each_kind(sites):
+        objection = not_feed_forward(hf, site, tolerance)
+        if objection:
+            raise NeuroglotError(f"{site.path} is no feed-forward network: {objection}.")
+    check_padding(hf, before, tolerance)
     for site in sites:
         with editing([site], lambda _layer, values: torch.zeros_like(values)):
             if torch.equal(probe_logits(hf), before):
