@@ -162,15 +162,31 @@ def test_comparison_of_tasks() -> None:
         np.testing.assert_allclose(compared["repetition"].sel(task=name), sharing["repetition"])
 
 
-def test_shuffled_items_by_hand() -> None:
-    """Two languages: two items meet with the chance that independent permutations give."""
-    active = random_active(5, (24, 2, 1, 11), 0.5)
-    found = ng.classify(recording_of(active))["fraction_if_items_shuffled"][0]
-    one, other = active[:, 0, 0], active[:, 1, 0]
-    pairs = np.array([[(a & b).mean() for b in other] for a in one])
-    # Each pair of items is as likely as any other, so the expectation is their mean.
-    np.testing.assert_allclose(found.sel(category="all_shared"), pairs.mean(), atol=0.01)
-    assert found.sel(category="partial_shared") == 0
+@pytest.mark.parametrize("n_languages", [2, 3])
+def test_shuffled_items_by_hand(n_languages: int) -> None:
+    """Permuted independently, any items of the languages meet with the same chance."""
+    active = random_active(5, (20, n_languages, 2, 11), 0.5)
+    found = ng.classify(recording_of(active))["fraction_if_items_shuffled"]
+    expected = np.zeros((2, 4))
+    for rows in itertools.product(range(20), repeat=n_languages):
+        k = active[list(rows), range(n_languages)].sum(axis=0)
+        codes = np.select([k == 0, k == 1, k == n_languages], [0, 1, 3], 2)
+        expected += np.stack([(codes == code).mean(axis=1) for code in range(4)], axis=-1)
+    np.testing.assert_allclose(found, expected / 20**n_languages, atol=1e-12)
+
+
+def test_shuffled_items_are_what_permutations_give_on_average() -> None:
+    active = random_active(6, (30, 4, 1, 90), 0.5)
+    found = ng.classify(recording_of(active))["fraction_if_items_shuffled"]
+    rng, draws = np.random.default_rng(0), []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(60):
+            order = np.stack([rng.permutation(30) for _ in range(4)], axis=1)
+            permuted = recording_of(active[order, np.arange(4)])
+            draws.append(ng.classify(permuted)["fraction"].mean("item").values)
+    error = np.std(draws, axis=0) / np.sqrt(len(draws))
+    assert (np.abs(np.mean(draws, axis=0) - found) <= 4 * error).all()
 
 
 def test_comparison_refuses_other_layers_and_the_same_task_twice() -> None:

@@ -7,39 +7,52 @@ from typing import Any
 
 import numpy as np
 
-from neuroglot.analysis.bits import CATEGORIES, category_counts
-from neuroglot.recording import Recording
+from neuroglot.analysis.bits import CATEGORIES
 
-N_DRAWS = 100
 FEWEST_ITEMS = 20  # below this a permutation of the items leaves too many of them in place
-
 Fractions = np.ndarray[Any, np.dtype[np.float64]]
 
 
-def shuffled_fraction(recording: Recording, threshold: float, seed: int) -> Fractions:
-    """Mean fraction (layer, category) when each language's items are permuted, over 100 draws.
+def independent_languages(rates: Fractions) -> Fractions:
+    """Probability of each category (…, category) if languages are active independently.
+
+    Args:
+        rates: probability that a neuron is active in each language (…, language).
+
+    The number of active languages is then Poisson-binomial.
+    """
+    none = np.ones(rates.shape[:-1])
+    one, more, every = np.zeros_like(none), np.zeros_like(none), none
+    for rate in np.moveaxis(rates, -1, 0):
+        more = more + one * rate
+        one = one * (1 - rate) + none * rate
+        none = none * (1 - rate)
+        every = every * rate
+    # Rounding can leave a difference of nothing slightly below it.
+    return np.stack([none, one, np.maximum(more - every, 0), every], axis=-1)
+
+
+def shuffled_fraction(rates: Fractions, n_items: int) -> Fractions:
+    """Mean fraction (layer, category) when each language's items are permuted.
+
+    Args:
+        rates: share of the items for which each neuron is active (language, layer, neuron).
+        n_items: number of items.
 
     Same languages, same template, other content: what translations share is the difference to it.
+    It is the exact expectation over independent uniform permutations: each language then draws
+    one of its items, any with equal chance, so that languages are independent with these rates.
     NaN, with a warning, below 20 items.
     """
-    n_items, n_neurons = len(recording), recording.n_neurons
-    shape = (len(recording.layers), len(CATEGORIES))
     if n_items < FEWEST_ITEMS:
         warnings.warn(
             f"the shuffled-items baseline needs {FEWEST_ITEMS} items, found {n_items}: it is NaN.",
             stacklevel=3,
         )
-        return np.full(shape, np.nan)
-    bits = recording.bits(threshold)
-    rng = np.random.default_rng(seed)
-    languages = np.arange(bits.shape[1])
-    total = np.zeros(shape)
-    for _ in range(N_DRAWS):
-        order = np.stack([rng.permutation(n_items) for _ in languages], axis=1)
-        # A few items at a time: a shuffled copy of everything would double the memory.
-        for rows in np.array_split(order, -(-n_items // FEWEST_ITEMS)):
-            total += category_counts(bits[rows, languages], n_neurons).sum(axis=0)
-    return total / (N_DRAWS * n_items * n_neurons)
+        return np.full((rates.shape[1], len(CATEGORIES)), np.nan)
+    # A layer at a time, so that what is multiplied stays in the cache.
+    layers = [independent_languages(rates[:, y].T).mean(axis=0) for y in range(rates.shape[1])]
+    return np.stack(layers)
 
 
 def layer_rate_fraction(active: Fractions) -> Fractions:
@@ -49,15 +62,7 @@ def layer_rate_fraction(active: Fractions) -> Fractions:
         active: share of active neurons (item, layer, language).
 
     Within an item and layer, every language switches each neuron on by itself with the
-    probability at which its neurons are active there; the number of languages that are on is then
-    Poisson-binomial. Mean over items.
+    probability at which its neurons are active there. Mean over items.
     """
-    off, on = 1 - active, active
-    none, every = off.prod(axis=-1), on.prod(axis=-1)
-    one = np.zeros_like(none)
-    for language in range(active.shape[-1]):
-        others = np.delete(off, language, axis=-1).prod(axis=-1)
-        one += on[..., language] * others
-    partial = 1 - none - one - every
-    expected: Fractions = np.stack([none, one, partial, every], axis=-1).mean(axis=0)
+    expected: Fractions = independent_languages(active).mean(axis=0)
     return expected

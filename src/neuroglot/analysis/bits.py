@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from neuroglot.analysis.kernels import Counts, as_words, category_sizes
 from neuroglot.errors import NeuroglotError
 from neuroglot.recording.recording import Bits
 
@@ -13,9 +14,19 @@ from neuroglot.recording.recording import Bits
 CATEGORIES = ("non_activated", "specific", "partial_shared", "all_shared")
 
 
-def count(bits: Bits) -> np.ndarray[Any, np.dtype[np.int64]]:
+def require_languages(n_languages: int) -> None:
+    """Refuse fewer than two languages, for which sharing means nothing.
+
+    Raises:
+        NeuroglotError: it says how many there are.
+    """
+    if n_languages < 2:
+        raise NeuroglotError(f"sharing needs at least two languages, found {n_languages}.")
+
+
+def count(bits: Bits) -> Counts:
     """Number of set bits along the last axis."""
-    counts: np.ndarray[Any, np.dtype[np.int64]] = np.bitwise_count(bits).sum(-1, dtype=np.int64)
+    counts: Counts = np.bitwise_count(bits).sum(-1, dtype=np.int64)
     return counts
 
 
@@ -33,8 +44,7 @@ def category_bits(active: Bits) -> dict[str, Bits]:
         NeuroglotError: fewer than two languages, for which sharing means nothing.
     """
     n_languages = active.shape[-3]
-    if n_languages < 2:
-        raise NeuroglotError(f"sharing needs at least two languages, found {n_languages}.")
+    require_languages(n_languages)
     first = active[..., 0, :, :]
     once, every = first.copy(), first.copy()
     twice = np.zeros_like(first)
@@ -50,26 +60,22 @@ def category_bits(active: Bits) -> dict[str, Bits]:
     }
 
 
-def category_counts(active: Bits, n_neurons: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+def category_counts(active: Bits, n_neurons: int) -> Counts:
     """Neurons of each category, in the order of ``CATEGORIES``.
 
     Args:
-        active: packed activity (…, language, layer, byte).
+        active: packed activity (item, language, layer, byte).
         n_neurons: neurons of one layer; the bits beyond are padding.
 
     Returns:
-        Numbers (…, layer, category).
+        Numbers (item, layer, category).
 
     Raises:
         NeuroglotError: fewer than two languages.
     """
-    return sizes_of(category_bits(active), n_neurons)
-
-
-def sizes_of(masks: dict[str, Bits], n_neurons: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Neurons of each category (…, layer, category), from what :func:`category_bits` returns."""
-    sizes = [count(bits) for bits in masks.values()]
-    return np.stack([n_neurons - sum(sizes), *sizes], axis=-1)
+    require_languages(active.shape[1])
+    sizes = category_sizes(as_words(active))
+    return np.concatenate([n_neurons - sizes.sum(axis=-1, keepdims=True), sizes], axis=-1)
 
 
 def unpack(bits: Bits, n_neurons: int) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -5,8 +5,8 @@ Source: *Sharing Matters* (arXiv 2406.09265), section 3; terms as in the project
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,16 +18,22 @@ from neuroglot.analysis.bits import (
     category_bits,
     category_counts,
     count,
-    sizes_of,
+    require_languages,
     unpack,
+)
+from neuroglot.analysis.kernels import (
+    Counts,
+    add_active,
+    add_members,
+    as_words,
+    intersections,
 )
 from neuroglot.errors import NeuroglotError, listed
 from neuroglot.recording import Recording
-from neuroglot.recording.recording import Bits
 
 # Provenance that belongs to one task, not to a comparison of several.
 OF_A_TASK = ("template", "split", "task_checksum")
-ITEMS_AT_ONCE = 16  # bounds what is unpacked at one time
+ITEMS_AT_ONCE = 64  # bounds what is in memory at one time
 
 
 def categories(
@@ -66,13 +72,12 @@ def categories(
     )
 
 
-def classify(recording: Recording, threshold: float = 0.0, *, seed: int = 0) -> xr.Dataset:
+def classify(recording: Recording, threshold: float = 0.0) -> xr.Dataset:
     """How languages share neurons, with the baselines that sharing must be compared with.
 
     Args:
         recording: from :func:`neuroglot.record`.
         threshold: a neuron is active where its site value was greater.
-        seed: of the permutations behind ``fraction_if_items_shuffled``.
 
     Returns:
         A dataset with
@@ -86,27 +91,28 @@ def classify(recording: Recording, threshold: float = 0.0, *, seed: int = 0) -> 
           the category;
         - ``overlap`` (layer, language, language_other): Jaccard index of the active sets, mean
           over items;
-        - ``fraction_if_items_shuffled`` (layer, category): mean fraction after permuting each
-          language's items (same languages and template, other content);
+        - ``fraction_if_items_shuffled`` (layer, category): mean fraction expected after permuting
+          each language's items (same languages and template, other content);
         - ``fraction_if_layer_rate`` (layer, category): mean fraction expected of independent
           languages that are active at their rates in the layer.
 
     Raises:
         NeuroglotError: the threshold was not recorded.
     """
+    require_languages(len(recording.languages))
     n, neurons = len(recording), recording.n_neurons
-    parts, members = [], np.zeros((len(recording.layers), neurons, len(CATEGORIES)), np.int64)
-    for start in range(0, n, ITEMS_AT_ONCE):
-        bits = recording.bits(threshold, slice(start, start + ITEMS_AT_ONCE))
-        masks = category_bits(bits)
-        parts.append(_of_block(bits, masks, neurons))
-        members += _members(masks, neurons)
-    fraction = np.concatenate([part["fraction"] for part in parts])
-    active = np.concatenate([part["active"] for part in parts])
-    membership = members / n
+    tally = _tally(recording, threshold)
+    fraction = np.concatenate(tally.sizes) / neurons
+    pairs = np.concatenate(tally.pairs)
+    n_active = np.diagonal(pairs, axis1=-2, axis2=-1)
+    active = n_active / neurons
+    members = tally.members.transpose(1, 2, 0)
+    never = n - members.sum(axis=-1, keepdims=True)
+    membership = np.concatenate([never, members], axis=-1) / n
     with np.errstate(invalid="ignore"):
         # A language without an active neuron in a layer shares nothing that could be counted.
         shared = fraction[..., -1:] / active
+        overlap = pairs / (n_active[..., None] + n_active[..., None, :] - pairs)
     by_item = ("item", "layer")
     return xr.Dataset(
         {
@@ -117,11 +123,11 @@ def classify(recording: Recording, threshold: float = 0.0, *, seed: int = 0) -> 
             "membership": (("layer", "neuron", "category"), membership),
             "overlap": (
                 ("layer", "language", "language_other"),
-                _mean_over_items([part["overlap"] for part in parts]),
+                _mean_over_items(overlap),
             ),
             "fraction_if_items_shuffled": (
                 ("layer", "category"),
-                shuffled_fraction(recording, threshold, seed),
+                shuffled_fraction(tally.active / n, n),
             ),
             "fraction_if_layer_rate": (("layer", "category"), layer_rate_fraction(active)),
         },
@@ -132,7 +138,7 @@ def classify(recording: Recording, threshold: float = 0.0, *, seed: int = 0) -> 
             "language_other": list(recording.languages),
             "category": list(CATEGORIES),
         },
-        attrs=_attrs(recording, threshold, "sharing") | {"seed": seed},
+        attrs=_attrs(recording, threshold, "sharing"),
     )
 
 
@@ -199,7 +205,7 @@ def _over_items(recording: Recording, threshold: float) -> xr.Dataset:
     """Mean, least and greatest fraction over items, and repetition (layer, category)."""
     bits = recording.bits(threshold)
     masks = category_bits(bits)
-    fraction = sizes_of(masks, recording.n_neurons) / recording.n_neurons
+    fraction = category_counts(bits, recording.n_neurons) / recording.n_neurons
     always = [np.bitwise_and.reduce(mask) for mask in masks.values()]
     never = recording.n_neurons - count(np.bitwise_or.reduce(bits, axis=(0, 1)))
     repetition = np.stack([never, *map(count, always)], axis=-1) / recording.n_neurons
@@ -251,39 +257,45 @@ def _require_alike(recordings: Sequence[Recording]) -> None:
                 )
 
 
-def _of_block(bits: Bits, masks: dict[str, Bits], n_neurons: int) -> dict[str, Any]:
-    """What :func:`classify` needs of each of a few items (item, language, layer, byte)."""
-    return {
-        "fraction": sizes_of(masks, n_neurons) / n_neurons,
-        "active": np.moveaxis(count(bits), 1, 2) / n_neurons,
-        "overlap": _overlap(bits),
-    }
+@dataclass(frozen=True)
+class _Tally:
+    """What is counted of a recording, some items at a time.
+
+    Attributes:
+        sizes: neurons of each category (item, layer, category), by block.
+        pairs: neurons active in both of two languages (item, layer, language, language), by block.
+        active: for how many items each neuron is active (language, layer, neuron).
+        members: the same of the active categories (category, layer, neuron).
+    """
+
+    sizes: list[Counts]
+    pairs: list[Counts]
+    active: Counts
+    members: Counts
 
 
-def _members(masks: dict[str, Bits], n_neurons: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """For how many of a few items a neuron is in each category (layer, neuron, category)."""
-    n_items = len(masks["all_shared"])
-    active = [unpack(mask, n_neurons).sum(axis=0, dtype=np.int64) for mask in masks.values()]
-    return np.stack([n_items - sum(active), *active], axis=-1)
+def _tally(recording: Recording, threshold: float) -> _Tally:
+    n_languages, n_layers = len(recording.languages), len(recording.layers)
+    neurons = -(-recording.n_neurons // 64) * 64  # up to the end of a word
+    active = np.zeros((n_languages, n_layers, neurons), np.int64)
+    members = np.zeros((len(CATEGORIES) - 1, n_layers, neurons), np.int64)
+    sizes, pairs = [], []
+    for start in range(0, len(recording), ITEMS_AT_ONCE):
+        bits = recording.bits(threshold, slice(start, start + ITEMS_AT_ONCE))
+        words = as_words(bits)
+        sizes.append(category_counts(bits, recording.n_neurons))
+        pairs.append(intersections(words))
+        add_active(words, active)
+        add_members(words, members)
+    kept = slice(recording.n_neurons)
+    return _Tally(sizes, pairs, active[..., kept], members[..., kept])
 
 
-def _overlap(bits: Bits) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Jaccard index (item, layer, language, language_other); NaN where both sets are empty."""
-    n_items, n_languages, n_layers, _ = bits.shape
-    overlap = np.ones((n_items, n_layers, n_languages, n_languages))
-    for a, b in itertools.combinations_with_replacement(range(n_languages), 2):
-        either = count(bits[:, a] | bits[:, b])
-        with np.errstate(invalid="ignore"):
-            overlap[:, :, a, b] = overlap[:, :, b, a] = count(bits[:, a] & bits[:, b]) / either
-    return overlap
-
-
-def _mean_over_items(blocks: Sequence[np.ndarray]) -> np.ndarray:
-    """Mean over the first axis of all blocks, leaving out NaN."""
-    stacked = np.concatenate(blocks)
-    known = ~np.isnan(stacked)
+def _mean_over_items(values: np.ndarray) -> np.ndarray:
+    """Mean over the first axis, leaving out NaN."""
+    known = ~np.isnan(values)
     with np.errstate(invalid="ignore"):
-        mean: np.ndarray = np.where(known, stacked, 0).sum(axis=0) / known.sum(axis=0)
+        mean: np.ndarray = np.where(known, values, 0).sum(axis=0) / known.sum(axis=0)
     return mean
 
 
