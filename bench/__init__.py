@@ -1,0 +1,1 @@
+"""What must be fast, measured beside what it is compared with: ``make bench``."""

@@ -1,0 +1,70 @@
+"""Random models of a given shape, and tasks of random prompts, for timing only."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import BloomConfig, BloomForCausalLM, PreTrainedTokenizerFast
+
+import neuroglot as ng
+
+VOCABULARY = 50_000
+LANGUAGES = ("en", "de", "es", "fr", "ru", "th", "tr", "vi", "zh", "pt")
+
+
+def bloom(width: int, layers: int, heads: int, device: str = "cpu", dtype: str = "float32") -> ng.Model:
+    """A random BLOOM with a vocabulary of 50,000 words between spaces."""
+    torch.manual_seed(0)
+    config = BloomConfig(vocab_size=VOCABULARY, hidden_size=width, n_layer=layers, n_head=heads)
+    with torch.device(device):
+        hf = BloomForCausalLM(config).to(getattr(torch, dtype))
+    vocabulary = {"<end>": 0, "<unk>": 1} | {f"w{i}": i for i in range(2, VOCABULARY)}
+    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    words = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<end>", pad_token="<end>")
+    return ng.wrap_model(hf, words, name=f"random-bloom-{width}x{layers}")
+
+
+def _text(rng: np.random.Generator, length: int) -> str:
+    return " ".join(f"w{i}" for i in rng.integers(2, VOCABULARY, size=length))
+
+
+def prompts_of(
+    n_items: int,
+    lengths: tuple[int, int],
+    *,
+    shared: int = 0,
+    n_choices: int = 0,
+    choice_tokens: tuple[int, int] = (1, 4),
+) -> ng.ParallelTask:
+    """Items of random words in ten languages.
+
+    Args:
+        n_items: how many.
+        lengths: least and most words of a prompt.
+        shared: how many of the first words the prompts of an item share, as the fact does in
+            editing.
+        n_choices: choices of each prompt; 0 for none.
+        choice_tokens: least and most words of a choice.
+    """
+    rng = np.random.default_rng(0)
+    records = []
+    for i in range(n_items):
+        begin = _text(rng, shared)
+        prompts = {
+            language: f"{begin} {_text(rng, int(rng.integers(lengths[0], lengths[1] + 1)) - shared)}".strip()
+            for language in LANGUAGES
+        }
+        record: dict[str, object] = {"id": str(i), "prompts": prompts}
+        if n_choices:
+            record["choices"] = {
+                language: [
+                    _text(rng, int(rng.integers(choice_tokens[0], choice_tokens[1] + 1)))
+                    for _ in range(n_choices)
+                ]
+                for language in LANGUAGES
+            }
+            record["answers"] = {lang: found[0] for lang, found in record["choices"].items()}
+        records.append(record)
+    return ng.ParallelTask.from_records(records, name="random")

@@ -1,0 +1,135 @@
+"""Recording beside the bare forward pass, and beside the published notebook's way."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import neuroglot as ng
+from bench.measure import Row, at_least, medians
+from bench.models import bloom, prompts_of
+
+BATCH = 16
+
+
+def _texts(task: ng.ParallelTask) -> list[str]:
+    return [item["prompts"][language] for item in task.items for language in task.languages]
+
+
+def _batches(model: ng.Model, task: ng.ParallelTask) -> Iterator[dict[str, torch.Tensor]]:
+    """Batches of 16, sorted by length, as anyone would make them."""
+    encoded = sorted(model.tokenizer(_texts(task))["input_ids"], key=len)
+    for start in range(0, len(encoded), BATCH):
+        batch = model.tokenizer.pad(
+            {"input_ids": encoded[start : start + BATCH]}, return_tensors="pt"
+        )
+        yield {name: batch[name].to(model.device) for name in ("input_ids", "attention_mask")}
+
+
+@torch.inference_mode()
+def bare_forward(model: ng.Model, task: ng.ParallelTask) -> None:
+    """Run every prompt through the body of the model, and keep nothing."""
+    for batch in _batches(model, task):
+        model.hf.base_model(**batch)
+
+
+@torch.no_grad()
+def notebook_way(model: ng.Model, task: ng.ParallelTask) -> list[dict[str, set[int]]]:
+    """One prompt at a time, with the head, a trace on each module, and Python sets.
+
+    How the published notebooks do it, in our own words; returns neurons by category and item.
+    """
+    found = []
+    blocks: Any = model.hf.transformer.h
+    for item in task.items:
+        active: dict[str, set[int]] = {}
+        for language in task.languages:
+            kept: dict[int, torch.Tensor] = {}
+            handles = [
+                block.mlp.dense_4h_to_h.register_forward_hook(
+                    lambda _module, inputs, _output, layer=layer: kept.__setitem__(
+                        layer, inputs[0].detach().clone()
+                    )
+                )
+                for layer, block in enumerate(blocks)
+            ]
+            encoded = model.tokenizer(item["prompts"][language], return_tensors="pt")
+            model.hf(input_ids=encoded["input_ids"].to(model.device))
+            for handle in handles:
+                handle.remove()
+            active[language] = {
+                layer * model.n_neurons + neuron
+                for layer, values in kept.items()
+                for neuron in torch.nonzero(values[0, -1] > 0)[:, 0].tolist()
+            }
+        found.append(_categories_by_sets(active, model.n_layers * model.n_neurons))
+    return found
+
+
+def _categories_by_sets(active: dict[str, set[int]], n_neurons: int) -> dict[str, set[int]]:
+    every = set.intersection(*active.values())
+    some = set.union(*active.values())
+    specific: set[int] = set()
+    for language, neurons in active.items():
+        others = set().union(*(other for name, other in active.items() if name != language))
+        specific |= neurons - others
+    return {
+        "all_shared": every,
+        "specific": specific,
+        "partial_shared": some - every - specific,
+        "non_activated": set(range(n_neurons)) - some,
+    }
+
+
+def _recorded(model: ng.Model, task: ng.ParallelTask) -> ng.Recording:
+    with tempfile.TemporaryDirectory() as folder:
+        return ng.record(model, task, Path(folder) / "recording")
+
+
+def rows(n_items: int = 64, width: int = 512, layers: int = 8) -> list[Row]:
+    """Lines of the table."""
+    model = bloom(width, layers, 8)
+    plain = prompts_of(n_items, (16, 60))
+    shared = prompts_of(n_items, (40, 60), shared=30)
+    few = ng.ParallelTask.from_records(plain.items[:8], name="random")
+    by_sets = notebook_way(model, few)
+    ours = ng.categories(ng.record(model, few)).values.reshape(len(few), -1)
+    agreeing = sum(
+        int((ours[i] == code).sum() == len(found[name]))
+        for i, found in enumerate(by_sets)
+        for code, name in enumerate(("non_activated", "specific", "partial_shared", "all_shared"))
+    )
+    if agreeing < 4 * len(few) - 2:
+        raise RuntimeError("the notebook's way finds other categories")
+    seconds = medians(
+        {
+            "bare": lambda: bare_forward(model, plain),
+            "record": lambda: _recorded(model, plain),
+            "bare, shared": lambda: bare_forward(model, shared),
+            "record, shared": lambda: _recorded(model, shared),
+        }
+    )
+    small = medians(
+        {
+            "notebook": lambda: notebook_way(model, few),
+            "ours": lambda: ng.classify(ng.record(model, few)),
+        }
+    )
+    return [
+        at_least(
+            "record, throughput", seconds["record"], seconds["bare"], 0.95,
+            "bare body in batches of 16, sorted by length",
+        ),
+        at_least(
+            "record, prompts that share 30 words", seconds["record, shared"],
+            seconds["bare, shared"], 1.0, "the same",
+        ),
+        at_least(
+            "record and classify", small["ours"], small["notebook"], 3.0,
+            "one prompt at a time, Python sets",
+        ),
+    ]  # fmt: skip
