@@ -15,7 +15,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 import neuroglot as ng
 from neuroglot.cli import main
-from neuroglot.cli.show import accuracy_rows
+from neuroglot.report.accuracy import accuracy_rows
 from tests.tasks.published import LANGUAGES, write_published
 from tests.tasks.test_published import DATA
 from tests.testing import small_task, tiny_hf, tokenizer
@@ -68,6 +68,19 @@ def test_check(cli: Cli, tiny: tuple[Path, Path]) -> None:
     found = json.loads(out)
     assert found["layers"] == 3
     assert found["neurons_per_layer"] == 20
+    assert (found["special_tokens"], found["norm_after_ffn"]) == (1, False)
+
+
+def test_check_says_yes_and_no(cli: Cli, tiny: tuple[Path, Path]) -> None:
+    lines = cli("check", tiny[0], "--no-special-tokens", "--truncate")[1].splitlines()
+    assert "special tokens     no" in lines
+    assert "truncate           yes" in lines
+    assert "norm after ffn     no" in lines
+    assert "chat template      –" in lines
+
+
+def test_version(cli: Cli) -> None:
+    assert cli("--version") == (0, f"neuroglot {ng.__version__}\n", "")
 
 
 def test_tasks(cli: Cli) -> None:
@@ -127,7 +140,14 @@ def test_evaluate(cli: Cli, tiny: tuple[Path, Path], tmp_path: Path) -> None:
     assert code == 0
     rows = json.loads(out)["accuracy"]
     assert [row["language"] for row in rows] == ["en", "de", "th"]
-    assert all(row["prompts"] == 9 for row in rows)
+    assert all(row["taught_prompts"] + row["held_out_prompts"] == 9 for row in rows)
+    # Of nine items, each third is held out of English.
+    assert [row["held_out_prompts"] for row in rows] == [3, 0, 0]
+    out = cli("evaluate", model, task, "--limit", "9")[1]
+    assert "taught" in out
+    assert "held out" in out
+    assert "majority" in out
+    assert "6 + 3" in out
 
 
 def test_every_answer_as_csv(cli: Cli, tiny: tuple[Path, Path], tmp_path: Path) -> None:
@@ -180,9 +200,10 @@ def test_published_tasks_run_on_a_folder(
     code, out, err = cli(*run, "--max-new-tokens", "4", "--out", tmp_path / "run")
     assert code == 0, err
     assert "Accuracy by language" in out
-    assert ("token f1" in out) == (name in {"mzsre", "xquad", "mgsm"})
+    assert ("token f1" in out) == (name in {"mzsre", "xquad"})  # of numbers it says nothing
     answers = ng.open(tmp_path / "run" / "answers")
-    if "f1" in answers:
+    assert ("f1" in pd.read_csv(tmp_path / "run" / "report.items.csv")) == ("token f1" in out)
+    if "token f1" in out:
         rows = accuracy_rows(answers)
         assert [row["token_f1"] for row in rows] == pytest.approx(answers["f1"].mean("item").values)
     table = pd.read_csv(tmp_path / "run" / "predictions.csv")
@@ -190,7 +211,7 @@ def test_published_tasks_run_on_a_folder(
     page = (tmp_path / "run" / "report.html").read_text()
     assert "figure-1" in page
     if name in {"mpararel", "xcopa"}:
-        assert f"neuroglot: {name}: " in err  # what was done to the items
+        assert f"neuroglot: note: {name}: " in err  # what was done to the items
         assert "task_notes" in page
 
 
@@ -235,13 +256,16 @@ def test_prompts_and_tokens_are_chosen(cli: Cli, qwen3: Path, tmp_path: Path) ->
         (["classify", "nowhere"], "holds no result"),
         (
             ["evaluate", "embedded/base", "xnli", "--path", "nowhere"],
-            "expected the published files",
+            "path (--path) 'nowhere' does not exist; expected the folder that holds the published "
+            "files of xnli ('xnli.test.tsv').",
         ),
         (["evaluate", "embedded/base", "facts", "--path", "."], "is read from no folder"),
         (["evaluate", "embedded/base", "facts", "--score", "best"], "there are sum, mean"),
         (["evaluate", "embedded/base", "facts", "--max-new-tokens", "0"], "at least 1"),
         (["evaluate", "embedded/base", "facts", "--template", "{x}"], "there are native, shared"),
-        (["report", "nowhere"], "no saved result found"),
+        (["report", "nowhere"], "'nowhere' holds no saved result, and no folder in it does."),
+        (["report", "one=nowhere"], "'nowhere' holds no saved result"),
+        (["report", "a/b=nowhere"], "expected RUN=PATH, with a name that has no slash"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
@@ -276,3 +300,66 @@ def test_the_installed_command_runs() -> None:
     wrong = subprocess.run([command, "nonsense"], capture_output=True, text=True, check=False)
     assert wrong.returncode == 2
     assert "Traceback" not in wrong.stderr
+
+
+def test_report_names_runs_and_drops_nothing(
+    cli: Cli, tiny: tuple[Path, Path], tmp_path: Path
+) -> None:
+    for run in ("a", "b"):
+        assert cli("run", *tiny, "--out", tmp_path / run / "out")[0] == 0
+    one, two, page = tmp_path / "a" / "out", tmp_path / "b" / "out", tmp_path / "page.html"
+    (tmp_path / "empty").mkdir()
+    code, out, err = cli("report", one, tmp_path / "empty", "--out", page)
+    assert (code, out) == (2, "")
+    holds_none = f"{str(tmp_path / 'empty')!r} holds no saved result, and no folder in it does."
+    assert err == f"neuroglot: {holds_none}\n"
+    assert not page.exists()
+    code, _, err = cli("report", one, two, "--out", page)
+    assert code == 2
+    assert f"another 'out/answers' is reported already; name its run, RUN={two}." in err
+    assert cli("report", one, f"second={two}", "--out", page)[0] == 0
+    shown = page.read_text().partition("<details>")[0]
+    assert "<td>out</td>" in shown
+    assert "<td>second</td>" in shown
+    # Results one by one belong to the run that they are named for.
+    parts = [f"third={two / part}" for part in ("sharing", "answers")]
+    assert cli("report", *parts, "--out", page, "--overwrite")[0] == 0
+    assert page.read_text().partition("<details>")[0].count("<td>third</td>") == 2
+
+
+def test_run_takes_site_position_and_batch_size(
+    cli: Cli, tiny: tuple[Path, Path], tmp_path: Path
+) -> None:
+    command = ("run", *tiny, "--out", tmp_path, "--site", "coefficient", "--position", "all")
+    assert cli(*command, "--batch-size", "5")[0] == 0
+    recording = ng.open(tmp_path / "recording")
+    assert (recording.attrs["site"], recording.attrs["position"]) == ("coefficient", "all")
+    assert recording.attrs["batch_size"] == 5
+    assert ng.open(tmp_path / "answers").attrs["batch_size"] == 5
+    code, _, err = cli("run", *tiny, "--out", tmp_path / "no", "--site", "up")
+    assert code == 2
+    assert "unknown site 'up'" in err
+
+
+def test_prompts_that_are_cut_are_one_line(cli: Cli, tmp_path: Path) -> None:
+    task = tmp_path / "long.jsonl"
+    records = [
+        {
+            "id": f"item{i}",
+            "prompts": dict.fromkeys(("en", "de"), "w2 " * (200 if i else 3)),
+            "choices": {code: ["w3", "w4"] for code in ("en", "de")},
+            "answers": dict.fromkeys(("en", "de"), "w3"),
+        }
+        for i in range(4)
+    ]
+    ng.ParallelTask.from_records(records, name="long").to_jsonl(task)
+    tiny_hf("gpt2").save_pretrained(tmp_path / "model")
+    tokenizer().save_pretrained(tmp_path / "model")
+    command = ("run", tmp_path / "model", task, "--out", tmp_path / "run", "--truncate")
+    code, _, err = cli(*command)
+    assert code == 0
+    cut = [line for line in err.splitlines() if "cut" in line]
+    assert cut == [
+        "neuroglot: warning: 6 prompts do not fit into the model's context; their beginning was "
+        "cut. The first is the prompt of item 'item1' in 'en'."
+    ]

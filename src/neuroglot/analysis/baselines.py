@@ -58,6 +58,6 @@ def layer_rate_fraction(active: Fractions) -> Fractions:
     for language in range(active.shape[-1]):
         others = np.delete(off, language, axis=-1).prod(axis=-1)
         one += on[..., language] * others
-    partial = 1 - none - one - every
+    partial = np.maximum(0, 1 - none - one - every)  # rounding may leave a little less than 0
     expected: Fractions = np.stack([none, one, partial, every], axis=-1).mean(axis=0)
     return expected
