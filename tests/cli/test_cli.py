@@ -14,8 +14,9 @@ import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 import neuroglot as ng
-from neuroglot.cli import main
+from neuroglot.cli import main, show
 from neuroglot.report.accuracy import accuracy_rows
+from neuroglot.report.tables import HEADLINE_COLUMNS, headline_table
 from tests.tasks.published import LANGUAGES, write_published
 from tests.tasks.test_published import DATA
 from tests.testing import small_task, tiny_hf, tokenizer
@@ -300,6 +301,20 @@ def test_the_installed_command_runs() -> None:
     wrong = subprocess.run([command, "nonsense"], capture_output=True, text=True, check=False)
     assert wrong.returncode == 2
     assert "Traceback" not in wrong.stderr
+
+
+def test_tables_fit_a_terminal_of_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shares = dict.fromkeys(HEADLINE_COLUMNS, 1.0) | {"accuracy": float("nan")}
+    rows = [shares | {"run": run} for run in ("base, native", "aligned, shared")]
+    show.table(*headline_table(rows))
+    printed = capsys.readouterr().out
+    for heading in headline_table(rows)[0]:
+        assert all(word in printed for word in heading.split())
+    assert printed.count("100.0%") == 2 * 7
+    assert "aligned, shared" in printed
 
 
 def test_report_names_runs_and_drops_nothing(

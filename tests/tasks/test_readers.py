@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import neuroglot as ng
+from docs.make_tasks import fields_row
 from neuroglot.tasks.readers import READERS
 from tests.tasks.published import LANGUAGES, read_items, source, write_hub, write_published
 
@@ -70,7 +72,7 @@ def test_folder_and_hub_give_identical_items(
 
 def test_the_hub_needs_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(ng.NeuroglotError, match=r"neuroglot\[datasets\].*--path"):
+    with pytest.raises(ng.NeuroglotError, match=r"pip install datasets .*'\.\[datasets\]'.*--path"):
         ng.load_task("xnli")
 
 
@@ -369,3 +371,11 @@ def test_missing_files_and_languages(name: str, folder: Path, tmp_path: Path) ->
         assert message in str(error.value)
     with pytest.raises(ng.NeuroglotError, match="read from no folder"):
         ng.load_task("facts", path=folder)
+
+
+def test_the_page_names_the_fields_that_a_template_takes(name: str, folder: Path) -> None:
+    with pytest.raises(ng.NeuroglotError, match="its fields may be") as error:
+        ng.load_task(name, path=folder, template="{nonsense}")
+    taken = str(error.value).partition("its fields may be ")[2].partition(", and")[0]
+    named = fields_row(name).split("|")[2]
+    assert re.findall(r"\{\w+\}", named) == taken.split(", ")

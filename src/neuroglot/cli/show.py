@@ -10,6 +10,7 @@ import numpy as np
 import typer
 import xarray as xr
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
@@ -24,9 +25,17 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | No
     shown = Table(
         title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
     )
+    cells = [list(row) for row in rows]
     for i, column in enumerate(columns):
-        shown.add_column(column, justify="right" if i else "left", no_wrap=True)
-    for row in rows:
+        # In a narrow terminal headings break between words, and nothing else does.
+        widest = max(map(cell_len, [*column.split(), *(row[i] for row in cells)]))
+        shown.add_column(
+            column,
+            justify="right" if i else "left",
+            min_width=widest,
+            no_wrap=widest >= cell_len(column),
+        )
+    for row in cells:
         shown.add_row(*row)
     Console().print(shown)
 
