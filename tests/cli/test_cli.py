@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -14,40 +13,10 @@ import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 import neuroglot as ng
-from neuroglot.cli import main, show
 from neuroglot.report.accuracy import accuracy_rows
-from neuroglot.report.tables import HEADLINE_COLUMNS, headline_table
+from tests.cli.conftest import Cli
 from tests.tasks.published import LANGUAGES, write_published
 from tests.tasks.test_published import DATA
-from tests.testing import small_task, tiny_hf, tokenizer
-
-Cli = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    monkeypatch.setenv("COLUMNS", "120")
-
-    def call(*arguments: str | Path) -> tuple[int, str, str]:
-        try:
-            main([str(argument) for argument in arguments])
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return call
-
-
-@pytest.fixture
-def tiny(tmp_path: Path) -> tuple[Path, Path]:
-    """A model folder and a task file."""
-    model, task = tmp_path / "model", tmp_path / "small.jsonl"
-    tiny_hf("llama").save_pretrained(model)
-    tokenizer().save_pretrained(model)
-    small_task(22).to_jsonl(task)
-    return model, task
 
 
 def test_help_names_every_command(cli: Cli) -> None:
@@ -301,80 +270,3 @@ def test_the_installed_command_runs() -> None:
     wrong = subprocess.run([command, "nonsense"], capture_output=True, text=True, check=False)
     assert wrong.returncode == 2
     assert "Traceback" not in wrong.stderr
-
-
-def test_tables_fit_a_terminal_of_80_columns(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    shares = dict.fromkeys(HEADLINE_COLUMNS, 1.0) | {"accuracy": float("nan")}
-    rows = [shares | {"run": run} for run in ("base, native", "aligned, shared")]
-    show.table(*headline_table(rows))
-    printed = capsys.readouterr().out
-    for heading in headline_table(rows)[0]:
-        assert all(word in printed for word in heading.split())
-    assert printed.count("100.0%") == 2 * 7
-    assert "aligned, shared" in printed
-
-
-def test_report_names_runs_and_drops_nothing(
-    cli: Cli, tiny: tuple[Path, Path], tmp_path: Path
-) -> None:
-    for run in ("a", "b"):
-        assert cli("run", *tiny, "--out", tmp_path / run / "out")[0] == 0
-    one, two, page = tmp_path / "a" / "out", tmp_path / "b" / "out", tmp_path / "page.html"
-    (tmp_path / "empty").mkdir()
-    code, out, err = cli("report", one, tmp_path / "empty", "--out", page)
-    assert (code, out) == (2, "")
-    holds_none = f"{str(tmp_path / 'empty')!r} holds no saved result, and no folder in it does."
-    assert err == f"neuroglot: {holds_none}\n"
-    assert not page.exists()
-    code, _, err = cli("report", one, two, "--out", page)
-    assert code == 2
-    assert f"another 'out/answers' is reported already; name its run, RUN={two}." in err
-    assert cli("report", one, f"second={two}", "--out", page)[0] == 0
-    shown = page.read_text().partition("<details>")[0]
-    assert "<td>out</td>" in shown
-    assert "<td>second</td>" in shown
-    # Results one by one belong to the run that they are named for.
-    parts = [f"third={two / part}" for part in ("sharing", "answers")]
-    assert cli("report", *parts, "--out", page, "--overwrite")[0] == 0
-    assert page.read_text().partition("<details>")[0].count("<td>third</td>") == 2
-
-
-def test_run_takes_site_position_and_batch_size(
-    cli: Cli, tiny: tuple[Path, Path], tmp_path: Path
-) -> None:
-    command = ("run", *tiny, "--out", tmp_path, "--site", "coefficient", "--position", "all")
-    assert cli(*command, "--batch-size", "5")[0] == 0
-    recording = ng.open(tmp_path / "recording")
-    assert (recording.attrs["site"], recording.attrs["position"]) == ("coefficient", "all")
-    assert recording.attrs["batch_size"] == 5
-    assert ng.open(tmp_path / "answers").attrs["batch_size"] == 5
-    code, _, err = cli("run", *tiny, "--out", tmp_path / "no", "--site", "up")
-    assert code == 2
-    assert "unknown site 'up'" in err
-
-
-def test_prompts_that_are_cut_are_one_line(cli: Cli, tmp_path: Path) -> None:
-    task = tmp_path / "long.jsonl"
-    records = [
-        {
-            "id": f"item{i}",
-            "prompts": dict.fromkeys(("en", "de"), "w2 " * (200 if i else 3)),
-            "choices": {code: ["w3", "w4"] for code in ("en", "de")},
-            "answers": dict.fromkeys(("en", "de"), "w3"),
-        }
-        for i in range(4)
-    ]
-    ng.ParallelTask.from_records(records, name="long").to_jsonl(task)
-    tiny_hf("gpt2").save_pretrained(tmp_path / "model")
-    tokenizer().save_pretrained(tmp_path / "model")
-    command = ("run", tmp_path / "model", task, "--out", tmp_path / "run", "--truncate")
-    code, _, err = cli(*command)
-    assert code == 0
-    cut = [line for line in err.splitlines() if "cut" in line]
-    assert cut == [
-        "neuroglot: warning: 6 prompts do not fit into the model's context; their beginning was "
-        "cut. The first is the prompt of item 'item1' in 'en'."
-    ]

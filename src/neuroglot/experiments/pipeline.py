@@ -104,11 +104,7 @@ def run_task(
         f"{name}/thresholds": sweep_thresholds(recording),
     }
     if out is not None:
-        for key, result in results.items():
-            folder = out / key.rpartition("/")[2]
-            # They follow from the recording, which has been checked to be of these settings.
-            if overwrite or not is_result(folder):
-                save(result, folder, overwrite=overwrite)
+        _save_new(results, out, overwrite=overwrite)
     if task.has_answers:
         answers = evaluate(
             model,
@@ -123,6 +119,14 @@ def run_task(
         if out is not None:
             save_predictions(task, answers, out / PREDICTIONS)
     return Run(recording, results)
+
+
+def _save_new(results: Results, out: Path, *, overwrite: bool) -> None:
+    """Save what follows from a recording that has been checked to be of these settings."""
+    for key, result in results.items():
+        folder = out / key.rpartition("/")[2]
+        if overwrite or not is_result(folder):
+            save(result, folder, overwrite=overwrite)
 
 
 def run_demo(items: int = DEMO_ITEMS) -> Results:

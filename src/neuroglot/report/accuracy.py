@@ -81,7 +81,7 @@ def accuracy_rows(answers: xr.Dataset) -> list[dict[str, Any]]:
     asked = frame.groupby("kind")["prompts"].transform("sum") > 0
     rows = []
     for language in answers["language"].to_numpy():
-        row: dict[str, Any] = {"language": str(language)}
+        row: dict[str, Any] = {"language": str(language), "chance": np.nan, "majority": np.nan}
         for one in frame[asked & (frame["language"] == language)].to_dict("records"):
             kind = str(one["kind"])
             row |= {kind: one["accuracy"], f"{kind}_low": one["low"], f"{kind}_high": one["high"]}
