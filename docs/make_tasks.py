@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import string
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
-import neuroglot as ng
 from neuroglot.tasks.catalogue import TaskEntry, catalogue
+from neuroglot.tasks.readers import Source, mpararel
+from neuroglot.tasks.readers.source import Table
+from neuroglot.tasks.wording import Words, find_wording
 
 LANGUAGE_SETS = (
     ("en", "de", "es", "fr", "pt", "ru", "th", "tr", "vi", "zh"),
@@ -24,14 +28,27 @@ Made by `python -m docs.make_tasks FOLDER`; a test holds it against the code and
 
 `neuroglot tasks` lists them; `ng.load_task(name, languages, limit, split, template, path)` loads
 one. Published datasets are read from a folder with their published files (`path=`, `--path`) or,
-with `pip install 'neuroglot[datasets]'`, from the Hub or the address that the table names; both
-give the same items. None of their sentences is part of this package.
+with `pip install '.[datasets]'` in this folder, from the Hub or the address that the table names;
+both give the same items. None of their sentences is part of this package.
 
 | task | what it asks | answered by | data (licence) |
 |---|---|---|---|
 """
 
+FIELDS = """
+## Templates
+
+`template=` (`--template`) is `native`, `shared`, a prompt of your own with these fields, prompts by
+language, or a `.toml` file laid out as those of the package. Words are what a table of a language
+may hold beside its `prompt`.
+
+| task | fields of the prompt | words |
+|---|---|---|
+"""
+
 TEXT = """
+## What to know of them
+
 - **Templates.** `native` has all words in the language, `shared` puts one English instruction
   around the native sentences. Both are in this project's own words
   (`src/neuroglot/tasks/prompts/`). To reproduce a paper's prompt exactly, pass it:
@@ -39,6 +56,11 @@ TEXT = """
   of the package. What it leaves out, such as the verdicts, is that of `shared`, or of `native`
   where it is by language. Our native words were translated back once by another reader; no native
   speaker has seen them, and the Quechua, Haitian and Swahili ones are the least sure.
+- **Joins.** A space stands between prompt and answer, or nothing in Chinese and Japanese. Thai sets
+  no spaces between words, but does between phrases and sentences, so its templates join with a
+  space. Those of mParaRel are the patterns' own.
+- **XNLI.** The native verdicts are words of unequal length. `--score sum`, the default, favours
+  those with fewer tokens; `--score mean`, by token, is the alternative.
 - **Order.** Items are ordered by a hash of their id, so the first ones are a sample, and the same
   ones in any set of languages.
 - **Alignment.** Ids, labels and answers must agree between languages; a short row, a bad label or
@@ -87,22 +109,47 @@ def task_row(entry: TaskEntry) -> str:
     return f"| `{entry.name}` | {entry.summary} | {answered} | {data} |"
 
 
-def coverage_row(folder: Path, languages: tuple[str, ...]) -> str:
-    """A line that says what remains of mParaRel in some languages."""
-    task = ng.load_task("mpararel", languages, path=folder)
-    shared = task.notes[0].partition(" of the ")[2].partition(" facts")[0]
-    relations = sorted({item["relation"] for item in task.items}, key=lambda name: int(name[1:]))
+def fields_row(reader: str) -> str:
+    """A line that says what a template of the tasks of a reader may hold."""
+    tasks = [f"`{name}`" for name, entry in catalogue().items() if entry.reader == reader]
+    words = find_wording(reader, "shared").table["*"]
+    others = [
+        f"`{word}`" + (f" with {_fields(words, word)}" if _fields(words, word) else "")
+        for word in words
+        if word != "prompt"
+    ]
+    return f"| {' '.join(tasks)} | {_fields(words, 'prompt')} | {', '.join(others) or '–'} |"
+
+
+def _fields(words: Words, word: str) -> str:
+    parts = string.Formatter().parse(words[word])
+    return " ".join(f"`{{{field}}}`" for _, field, _, _ in parts if field)
+
+
+def coverage_row(source: Source, tables: Mapping[str, Table]) -> str:
+    """A line that says what remains of mParaRel in the languages of some tables."""
+    items, _ = mpararel.items_of(source, tables, find_wording("mpararel", "native"))
+    relations = sorted({item["relation"] for item in items}, key=lambda name: int(name[1:]))
     return (
-        f"| {' '.join(languages)} | {shared} | {len(relations)} | {len(task):,} | "
-        f"{' '.join(relations)} |"
+        f"| {' '.join(tables)} | {len(mpararel.shared_facts(tables)):,} | {len(relations)} | "
+        f"{len(items):,} | {' '.join(relations)} |"
     )
 
 
 def page(data: Path) -> str:
     """The whole text."""
     tasks = "\n".join(task_row(entry) for entry in catalogue().values())
-    coverage = "\n".join(coverage_row(data / "mpararel", codes) for codes in LANGUAGE_SETS)
-    return f"{HEAD}{tasks}\n{TEXT}{coverage}\n{OWN}"
+    readers = dict.fromkeys(x.reader for x in catalogue().values() if x.dataset is not None)
+    fields = "\n".join(fields_row(reader) for reader in readers)
+    dataset = catalogue()["mpararel"].dataset
+    assert dataset is not None
+    source = Source(dataset, data / "mpararel")
+    tables = {language: mpararel.read(source, language) for language in dataset.languages}
+    coverage = "\n".join(
+        coverage_row(source, {language: tables[language] for language in languages})
+        for languages in LANGUAGE_SETS
+    )
+    return f"{HEAD}{tasks}\n{FIELDS}{fields}\n{TEXT}{coverage}\n{OWN}"
 
 
 if __name__ == "__main__":

@@ -89,6 +89,29 @@ def test_bootstrap_resamples_items_not_prompts() -> None:
     assert np.isnan(bootstrap_interval(by_item[:1], np.ones((1, 1)), 0)).all()
 
 
+def test_the_interval_is_no_point_where_all_answers_agree() -> None:
+    """Wilson's interval written out: z^2 / (n + z^2) is its inner end at 0 and at 1."""
+    z, n = 1.959964, 12
+    inner = z**2 / (n + z**2)
+    counted = np.ones((n, 1))
+    assert bootstrap_interval(np.ones((n, 1)), counted, 0) == pytest.approx((1 - inner, 1))
+    assert bootstrap_interval(np.zeros((n, 1)), counted, 0) == pytest.approx((0, inner))
+    # Items that do not count say nothing, and prompts of one item are no draws of their own.
+    counted[4:] = 0
+    inner = z**2 / (4 + z**2)
+    right = np.repeat(np.ones((n, 1)), 3, axis=1)
+    found = bootstrap_interval(right, np.repeat(counted, 3, axis=1), 0)
+    assert found == pytest.approx((1 - inner, 1))
+
+
+def test_right_answers_are_kept(tmp_path: Path) -> None:
+    task = small_task()
+    answers = ng.evaluate(tiny_model("llama"), task, out=tmp_path / "a")
+    expected = [[item["answers"][x] for x in task.languages] for item in task.items]
+    assert ng.open(tmp_path / "a")["answer"].values.tolist() == expected
+    assert answers["answer"].values.tolist() == expected
+
+
 def test_mixed_tasks_are_refused_and_other_matches_are_other_settings(tmp_path: Path) -> None:
     records = [dict(item) for item in small_task().items]
     records[2] |= {"choices": {}}

@@ -91,6 +91,17 @@ def test_languages_are_chosen_and_held_out_follows() -> None:
         ng.ParallelTask.from_records(records, name="t", languages=["en", "en"])
 
 
+def test_languages_in_one_text_are_refused() -> None:
+    message = "languages='en,de': expected a list of codes: ['en', 'de']."
+    for load in (
+        lambda: ng.load_task("facts", languages="en,de"),
+        lambda: ng.ParallelTask.from_records(RECORDS, name="t", languages="en,de"),
+    ):
+        with pytest.raises(ng.NeuroglotError) as error:
+            load()
+        assert str(error.value) == message
+
+
 def test_jsonl_round_trip(tmp_path: Path) -> None:
     records = [dict(item) for item in small_task().items]
     records[0]["prompts"] = {**records[0]["prompts"], "en": "a\u2028line\x85break"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import neuroglot as ng
+from docs.make_tasks import fields_row
 from neuroglot.tasks.readers import READERS
 from tests.tasks.published import LANGUAGES, read_items, source, write_hub, write_published
 
@@ -70,7 +72,7 @@ def test_folder_and_hub_give_identical_items(
 
 def test_the_hub_needs_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(ng.NeuroglotError, match=r"neuroglot\[datasets\].*--path"):
+    with pytest.raises(ng.NeuroglotError, match=r"pip install datasets .*'\.\[datasets\]'.*--path"):
         ng.load_task("xnli")
 
 
@@ -123,7 +125,7 @@ def test_xcopa_takes_the_direction_from_a_sound_file(tmp_path: Path) -> None:
     task = ng.load_task("xcopa", ["it", "th"], path=tmp_path)
     assert task.notes == (
         "cause or effect is that of the file in 'zh'; in the files of other languages it differs, "
-        "in so many items: th 3",
+        "in so many of the dataset's 6 items: th 3",
     )
     items = {item["id"]: item for item in task.items}
     assert items["xcopa:0"]["answers"] == {"it": "it first 0", "th": "th first 0"}
@@ -346,11 +348,34 @@ def test_another_encoding_is_refused(name: str, folder: Path) -> None:
 
 
 def test_missing_files_and_languages(name: str, folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ng.NeuroglotError, match="expected the published files of"):
-        ng.load_task(name, path=tmp_path)
-    with pytest.raises(ng.NeuroglotError, match=r"for which .* has files"):
-        ng.load_task(name, ["zh", "xx"], path=folder)
-    with pytest.raises(ng.NeuroglotError, match="at least two different languages"):
-        ng.load_task(name, ["zh"], path=folder)
+    has = ", ".join(ng.load_task(name, path=folder).languages)
+    (tmp_path / "empty").mkdir()
+    a_file = next(file for file in folder.rglob("*.*") if file.is_file())
+    lacking = "vi"  # each dataset has it but for MGSM, none of the folders
+    for arguments, message in (
+        ((None, tmp_path / "empty"), "expected the published files of"),
+        ((None, tmp_path / "none"), f"path (--path) {str(tmp_path / 'none')!r} does not exist"),
+        ((None, a_file), f"path (--path) {str(a_file)!r} is a file; expected the folder that"),
+        ((["zh", "xx"], folder), f"task {name!r} has no language xx; there are {has}."),
+        ((["zh"], folder), "at least two different languages are needed, found zh."),
+        (("zh,de", folder), "languages='zh,de': expected a list of codes: ['zh', 'de']."),
+        (
+            (["zh", lacking if name != "mgsm" else "bn"], folder),
+            f"{str(folder)!r} has no files of {name} in {lacking if name != 'mgsm' else 'bn'}; "
+            f"it has files in {has}.",
+        ),
+    ):
+        languages, path = arguments
+        with pytest.raises(ng.NeuroglotError) as error:
+            ng.load_task(name, languages, path=path)
+        assert message in str(error.value)
     with pytest.raises(ng.NeuroglotError, match="read from no folder"):
         ng.load_task("facts", path=folder)
+
+
+def test_the_page_names_the_fields_that_a_template_takes(name: str, folder: Path) -> None:
+    with pytest.raises(ng.NeuroglotError, match="its fields may be") as error:
+        ng.load_task(name, path=folder, template="{nonsense}")
+    taken = str(error.value).partition("its fields may be ")[2].partition(", and")[0]
+    named = fields_row(name).split("|")[2]
+    assert re.findall(r"\{\w+\}", named) == taken.split(", ")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -14,21 +13,22 @@ import xarray as xr
 import neuroglot as ng
 from neuroglot.cli import options as o
 from neuroglot.cli import show, steps
-from neuroglot.cli.parsing import Commands, check_page, show_warning
+from neuroglot.cli.parsing import Commands, batch_size_of, check_page, warnings_as_lines
 from neuroglot.experiments.evaluation import MAX_NEW_TOKENS
 from neuroglot.experiments.pipeline import (
     DEMO_ITEMS,
     PREDICTIONS,
     Answering,
+    Reading,
     run_demo,
     run_task,
 )
+from neuroglot.report.accuracy import accuracy_rows
 from neuroglot.report.results import sort_results
-from neuroglot.report.tables import HEADLINE_COLUMNS, headline, headline_cells
+from neuroglot.report.tables import MAJORITY_NOTE, headline, headline_table
 
 app = typer.Typer(
     cls=Commands,
-    help="Which feed-forward neurons do languages share, and how well does the model answer?",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -37,9 +37,26 @@ app = typer.Typer(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; bad input is one line on standard error and exit code 2."""
-    with warnings.catch_warnings():
-        warnings.showwarning = show_warning
+    with warnings_as_lines():
         app(args=list(arguments) if arguments is not None else None)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"neuroglot {ng.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def neuroglot(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Which feed-forward neurons do languages share, and how well does the model answer?"""
 
 
 @app.command()
@@ -59,7 +76,8 @@ def demo(
         show.as_json({"results": rows, "seconds": seconds, "report": str(page.resolve())})
         return
     title = f"facts, {items} items in ten languages"
-    show.table(list(HEADLINE_COLUMNS.values()), headline_cells(rows), title)
+    show.table(*headline_table(rows), title)
+    typer.echo(MAJORITY_NOTE)
     typer.echo(f"Analysed in {seconds:.0f} s. The report: {page.resolve()}")
 
 
@@ -73,25 +91,35 @@ def run(
     out: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("neuroglot-run"),
     score: o.Score = "sum",
     max_new_tokens: o.MaxNewTokens = MAX_NEW_TOKENS,
+    site: o.Site = "gate",
+    position: o.Position = "last",
+    batch_size: o.BatchSize = "auto",
     overwrite: o.Overwrite = False,
     json: o.Json = False,
 ) -> None:
     """Record, classify, evaluate and report, in one go. The same command goes on if stopped."""
     check_page(out / "report.html", overwrite=overwrite)
+    size = batch_size_of(batch_size)
     chosen = which.load(task)
-    loaded = how.load(model)
-    answering = Answering(score, max_new_tokens)
-    done = run_task(loaded, chosen, answering=answering, out=out, overwrite=overwrite)
+    done = run_task(
+        how.load(model),
+        chosen,
+        reading=Reading(site, position),
+        answering=Answering(score, max_new_tokens),
+        batch_size=size,
+        out=out,
+        overwrite=overwrite,
+    )
     page = ng.report(done.results, out / "report.html", figures=out / "figures")
     rows = headline(sort_results(done.results))
     if json:
         show.as_json({"results": rows, "report": str(page)})
         return
-    show.table(list(HEADLINE_COLUMNS.values()), headline_cells(rows), f"{model} on {task}")
+    show.table(*headline_table(rows), f"{model} on {task}")
     if f"{chosen.name}/answers" in done.results:
         answers = done.results[f"{chosen.name}/answers"]
         assert isinstance(answers, xr.Dataset)
-        show.rows_as_table(show.accuracy_rows(answers), "Accuracy by language")
+        show.accuracy_table(accuracy_rows(answers), "Accuracy by language")
         typer.echo(f"Every answer: {(out / PREDICTIONS).resolve()}")
     typer.echo(f"The report: {page.resolve()}")
 
@@ -109,7 +137,7 @@ def check(
         show.as_json(found)
         return
     for key, value in found.items():
-        typer.echo(f"{key.replace('_', ' '):18} {value if value is not None else '–'}")
+        typer.echo(f"{key.replace('_', ' '):18} {show.found_text(key, value)}")
     typer.echo("verified: one firing a layer, zeroing changes the logits, removal restores them")
 
 

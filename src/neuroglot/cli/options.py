@@ -108,7 +108,7 @@ class TaskOptions:
         chosen = language_codes(self.languages)
         task = ng.load_task(name, chosen, self.limit, self.split, self.template, self.path)
         for note in task.notes:
-            typer.echo(f"neuroglot: {name}: {note}", err=True)
+            typer.echo(f"neuroglot: note: {name}: {note}", err=True)
         return task
 
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import typer
+import xarray as xr
 from typer.core import TyperGroup
 
 import neuroglot as ng
 from neuroglot.errors import NeuroglotError
+from neuroglot.recording.store import is_result
 
 BAD_INPUT, INTERRUPTED = 2, 130
 # Typer has no public name for wrong usage as such, only for this kind of it.
 UsageError: Any = typer.BadParameter.__base__
+CUT = "its beginning was cut."  # how the warning about a prompt that was cut ends
 PAGE_MARK = "<title>neuroglot report</title>"
 
 
@@ -38,9 +44,28 @@ class Commands(TyperGroup):
             raise typer.Exit(INTERRUPTED) from stop
 
 
-def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    """One line on standard error; in place of ``warnings.showwarning``."""
-    typer.echo(f"neuroglot: warning: {message}", err=True)
+@contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Warnings as lines on standard error; those of prompts that were cut as one, at the end."""
+    cut: dict[str, None] = {}  # prompts in their order; both steps of a run meet each of them
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        if str(message).endswith(CUT):
+            cut.setdefault(str(message).rpartition(" has ")[0])
+        else:
+            typer.echo(f"neuroglot: warning: {message}", err=True)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        try:
+            yield
+        finally:
+            if cut:
+                typer.echo(
+                    f"neuroglot: warning: {len(cut)} prompts do not fit into the model's context; "
+                    f"their beginning was cut. The first is the {next(iter(cut))}.",
+                    err=True,
+                )
 
 
 def language_codes(languages: str | None) -> list[str] | None:
@@ -71,6 +96,37 @@ def open_recording(path: Path) -> ng.Recording:
     if not isinstance(stored, ng.Recording):
         raise NeuroglotError(f"{str(path)!r} holds no recording, but another result.")
     return stored
+
+
+def results_at(given: str) -> dict[str, xr.Dataset | xr.DataArray]:
+    """Results by ``run/folder`` of a folder with results in it, or of one result.
+
+    Args:
+        given: ``PATH`` or ``RUN=PATH``. Without a name, a run is called as the folder that holds
+            its results.
+
+    Raises:
+        NeuroglotError: there is no result at the path, or the name will not do.
+    """
+    run, path = "", Path(given)
+    if "=" in given and not path.exists():
+        run, _, rest = given.partition("=")
+        path = Path(rest)
+        if not run.strip() or "/" in run:
+            raise NeuroglotError(f"{given!r}: expected RUN=PATH, with a name that has no slash.")
+    folders = [path] if is_result(path) else [f for f in sorted(path.glob("*/")) if is_result(f)]
+    if not folders:
+        raise NeuroglotError(f"{str(path)!r} holds no saved result, and no folder in it does.")
+    run = run or (path.resolve().parent if folders == [path] else path.resolve()).name
+    found = {}
+    for folder in folders:
+        if folder.name == "recording" and len(folders) > 1:
+            continue  # what follows from it lies beside it
+        stored = ng.open(folder)
+        found[f"{run}/{folder.resolve().name}"] = (
+            ng.classify(stored) if isinstance(stored, ng.Recording) else stored
+        )
+    return found
 
 
 def check_table(path: Path, *, overwrite: bool = False) -> None:

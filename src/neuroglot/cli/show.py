@@ -10,10 +10,13 @@ import numpy as np
 import typer
 import xarray as xr
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
 from neuroglot.analysis.bits import CATEGORIES
+from neuroglot.report.accuracy import KINDS
+from neuroglot.report.tables import MAJORITY_NOTE, percent
 from neuroglot.tasks.catalogue import catalogue
 
 
@@ -22,9 +25,17 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | No
     shown = Table(
         title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
     )
+    cells = [list(row) for row in rows]
     for i, column in enumerate(columns):
-        shown.add_column(column, justify="right" if i else "left", no_wrap=True)
-    for row in rows:
+        # In a narrow terminal headings break between words, and nothing else does.
+        widest = max(map(cell_len, [*column.split(), *(row[i] for row in cells)]))
+        shown.add_column(
+            column,
+            justify="right" if i else "left",
+            min_width=widest,
+            no_wrap=widest >= cell_len(column),
+        )
+    for row in cells:
         shown.add_row(*row)
     Console().print(shown)
 
@@ -47,6 +58,16 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not np.isfinite(value):
         return None
     return value
+
+
+YES_OR_NO = ("norm_after_ffn", "special_tokens", "truncate")  # some are numbers, as Zarr has them
+
+
+def found_text(key: str, value: Any) -> str:
+    """What :meth:`neuroglot.Model.describe` says under a key, for people."""
+    if key in YES_OR_NO:
+        return "yes" if value else "no"
+    return "–" if value is None or value == "" else str(value)
 
 
 def sharing_rows(sharing: xr.Dataset) -> list[dict[str, Any]]:
@@ -84,23 +105,23 @@ def fragility_rows(found: xr.Dataset) -> list[dict[str, Any]]:
     return rows
 
 
-def accuracy_rows(answers: xr.Dataset) -> list[dict[str, Any]]:
-    """One row a language: accuracy with its interval, chance, F1 and number of prompts."""
-    chance = answers["chance"].where(answers["counted"]).mean("item")
-    rows = []
-    for language in answers["language"].values:
-        one = answers.sel(language=language)
-        row = {
-            "language": str(language),
-            "accuracy": float(one["accuracy"]),
-            "low": float(one["accuracy_low"]),
-            "high": float(one["accuracy_high"]),
-            "chance": float(chance.sel(language=language)),
-        }
-        if "f1" in answers:
-            row["token_f1"] = float(one["f1"].where(one["counted"]).mean())
-        rows.append(row | {"prompts": int(one["counted"].sum())})
-    return rows
+def accuracy_table(rows: Sequence[dict[str, Any]], title: str) -> None:
+    """Rows of :func:`neuroglot.report.accuracy.accuracy_rows`, each interval beside its share."""
+    kinds = [kind for kind in KINDS if kind in rows[0]]
+    others = [key for key in ("chance", "majority", "token_f1") if key in rows[0]]
+    columns = [x.replace("_", " ") for x in ("language", *kinds, *others, "prompts")]
+    table(columns, [_accuracy_cells(row, kinds, others) for row in rows], title)
+    typer.echo(f"In brackets: 95 % intervals over items. {MAJORITY_NOTE}")
+
+
+def _accuracy_cells(row: dict[str, Any], kinds: Sequence[str], others: Sequence[str]) -> list[str]:
+    cells = [row["language"]]
+    for kind in kinds:
+        ends = [f"{100 * row[f'{kind}_{end}']:.1f}" for end in ("low", "high")]
+        known = not np.isnan(row[f"{kind}_low"])
+        cells.append(percent(row[kind]) + (f" ({'–'.join(ends)})" if known else ""))
+    cells += [percent(row[key]) for key in others]
+    return [*cells, " + ".join(str(row[f"{kind}_prompts"]) for kind in kinds)]
 
 
 def task_rows() -> list[dict[str, Any]]:
@@ -130,9 +151,7 @@ def rows_as_table(rows: Sequence[dict[str, Any]], title: str | None = None) -> N
 
     def cell(value: Any) -> str:
         if isinstance(value, float):
-            return (
-                "–" if np.isnan(value) else f"{value:.3%}" if 0 < value < 0.001 else f"{value:.1%}"
-            )
+            return percent(value, 3 if 0 < value < 0.001 else 1)
         return str(value)
 
     columns = [column.replace("_", " ") for column in rows[0]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import xarray as xr
@@ -12,13 +12,18 @@ import xarray as xr
 import neuroglot as ng
 from neuroglot.cli import options as o
 from neuroglot.cli import show
-from neuroglot.cli.parsing import batch_size_of, check_table, numbers, open_recording
-from neuroglot.errors import NeuroglotError, listed
+from neuroglot.cli.parsing import (
+    batch_size_of,
+    check_table,
+    numbers,
+    open_recording,
+    results_at,
+)
+from neuroglot.errors import NeuroglotError
 from neuroglot.experiments.evaluation import MAX_NEW_TOKENS
 from neuroglot.experiments.predictions import save_predictions
 from neuroglot.recording import check_settings
-from neuroglot.recording.recorder import Plan
-from neuroglot.recording.store import is_result
+from neuroglot.report.accuracy import accuracy_rows
 
 
 @o.grouped
@@ -44,38 +49,32 @@ def record(
     """Record which neurons are active for each prompt. The same command goes on if stopped."""
     if out is None and not dry_run:
         raise NeuroglotError("name a folder to record into with --out, or pass --dry-run.")
-    levels, size = numbers(thresholds), batch_size_of(batch_size)
+    what: dict[str, Any] = {"site": site, "position": position, "keep_values": keep_values}
+    what |= {"thresholds": numbers(thresholds)}
+    size = batch_size_of(batch_size)
     chosen = which.load(task)
     loaded = how.load(model)
     if dry_run:
-        settings = check_settings(
-            loaded,
-            site=site,
-            position=position,
-            thresholds=levels,
-            layers=None,
-            keep_values=keep_values,
-        )
-        _print_plan(ng.plan_recording(loaded, chosen, settings, batch_size=size), json=json)
+        _print_plan(loaded, chosen, what, size, json=json)
         return
-    made = ng.record(
-        loaded,
-        chosen,
-        out,
-        site=site,
-        position=position,
-        thresholds=levels,
-        keep_values=keep_values,
-        batch_size=size,
-        overwrite=overwrite,
-    )
+    made = ng.record(loaded, chosen, out, **what, batch_size=size, overwrite=overwrite)
     if json:
         show.as_json({"out": str(out), "items": len(made), "provenance": made.attrs})
     else:
         typer.echo(f"{made} is in {out}")
 
 
-def _print_plan(plan: Plan, *, json: bool) -> None:
+def _print_plan(
+    model: ng.Model,
+    task: ng.ParallelTask,
+    what: dict[str, Any],
+    size: ng.BatchSize,
+    *,
+    json: bool,
+) -> None:
+    """What it would cost to record ``what``."""
+    settings = check_settings(model, **what, layers=None)
+    plan = ng.plan_recording(model, task, settings, batch_size=size)
     if json:
         show.as_json(asdict(plan))
         return
@@ -136,11 +135,11 @@ def evaluate(
     )
     if predictions is not None:
         save_predictions(chosen, answers, predictions)
-    rows = show.accuracy_rows(answers)
+    rows = accuracy_rows(answers)
     if json:
         show.as_json({"accuracy": rows, "provenance": answers.attrs})
     else:
-        show.rows_as_table(rows, f"{model} on {task}")
+        show.accuracy_table(rows, f"{model} on {task}")
 
 
 @o.grouped
@@ -170,7 +169,12 @@ def fragility(
 
 def report(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="RESULT…", help="Folders with saved results.")
+        list[str],
+        typer.Argument(
+            metavar="[RUN=]PATH…",
+            help="Folders with saved results, and what to call their run (else as the folder).",
+            show_default=False,
+        ),
     ],
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
     figures: Annotated[Path | None, typer.Option(help="Folder for PNG and SVG files.")] = None,
@@ -181,20 +185,10 @@ def report(
         raise NeuroglotError(f"{str(out)!r} exists; pass --overwrite to replace it.")
     results: dict[str, xr.Dataset | xr.DataArray] = {}
     for path in paths:
-        folders = (
-            [path] if is_result(path) else [f for f in sorted(path.glob("*/")) if is_result(f)]
-        )
-        run_name = path.resolve().parent.name if folders == [path] else path.resolve().name
-        for folder in folders:
-            if folder.name == "recording" and len(folders) > 1:
-                continue  # what follows from it lies beside it
-            stored = ng.open(folder)
-            if isinstance(stored, ng.Recording):
-                stored = ng.classify(stored)
-            key = f"{run_name}/{folder.name}"
-            if key in results:
-                raise NeuroglotError(f"{str(folder)!r}: another {key!r} is reported already.")
-            results[key] = stored
-    if not results:
-        raise NeuroglotError(f"no saved result found in {listed(paths)}.")
+        for name, result in results_at(path).items():
+            if name in results:
+                raise NeuroglotError(
+                    f"{path!r}: another {name!r} is reported already; name its run, RUN={path}."
+                )
+            results[name] = result
     typer.echo(f"The report: {ng.report(results, out, figures).resolve()}")

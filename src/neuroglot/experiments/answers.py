@@ -38,8 +38,8 @@ def choose(
         widest: the most choices that a prompt has: the size of ``option``.
 
     Returns:
-        ``correct``, ``choice`` and ``chance`` (item, language), ``log_prob`` and ``n_tokens``
-        (item, language, option).
+        ``correct``, ``answer`` (the right one), ``choice`` and ``chance`` (item, language),
+        ``log_prob`` and ``n_tokens`` (item, language, option).
 
     Raises:
         NeuroglotError: a log-probability is NaN or infinite; it names the prompt.
@@ -61,6 +61,7 @@ def choose(
     shape = (len(task), len(task.languages))
     return {
         "correct": (choice == right).reshape(shape),
+        "answer": np.array(answers).reshape(shape),
         "choice": choice.reshape(shape),
         "chance": np.array([1 / len(given) for given in choices]).reshape(shape),
         "log_prob": log_prob.reshape(*shape, widest),
@@ -83,7 +84,8 @@ def write(
     """What the model writes after every prompt, and whether it is the answer.
 
     Returns:
-        ``correct``, ``f1``, ``text`` and ``chance`` (item, language); the last is NaN.
+        ``correct``, ``answer`` (the right one), ``f1``, ``text`` and ``chance`` (item, language);
+        the last is NaN.
     """
     prompts, answers = _by_prompt(task, "prompts"), _by_prompt(task, "answers")
     texts = [""] * len(prompts)
@@ -95,6 +97,7 @@ def write(
     shape = (len(task), len(task.languages))
     return {
         "correct": np.array([exact_match(*pair, task.match) for pair in pairs]).reshape(shape),
+        "answer": np.array(answers).reshape(shape),
         "f1": np.array([token_f1(*pair) for pair in pairs]).reshape(shape),
         "text": np.array(texts).reshape(shape),
         "chance": np.full(shape, np.nan),

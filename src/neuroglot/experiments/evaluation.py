@@ -48,6 +48,9 @@ def accuracy(
 ) -> dict[str, xr.DataArray]:
     """Accuracy by language with a bootstrap interval over items.
 
+    Where a language's answers are all right or all wrong, Wilson's interval stands in for the
+    bootstrap's, which would be a point.
+
     Args:
         correct: whether the answer was right (item, language).
         counted: which prompts count (item, language).

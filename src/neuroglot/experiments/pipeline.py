@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from neuroglot.experiments.evaluation import MAX_NEW_TOKENS, check_answering, ev
 from neuroglot.experiments.predictions import save_predictions
 from neuroglot.models import EMBEDDED, Model, load_model
 from neuroglot.recording import Recording, record, save
+from neuroglot.recording.batching import BatchSize
 from neuroglot.recording.store import is_result
 from neuroglot.tasks import ParallelTask, load_task
 
@@ -35,6 +35,21 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """What of the neurons a run records; see :func:`neuroglot.record`.
+
+    Attributes:
+        site: of a neuron.
+        position: of the prompt.
+        thresholds: for the sweep; the categories are those at 0.
+    """
+
+    site: str = "gate"
+    position: str = "last"
+    thresholds: tuple[float, ...] = THRESHOLDS
+
+
+@dataclass(frozen=True)
 class Answering:
     """How the answers of a run are found; see :func:`neuroglot.evaluate`."""
 
@@ -47,8 +62,9 @@ def run_task(
     task: ParallelTask,
     name: str | None = None,
     *,
-    thresholds: Sequence[float] = THRESHOLDS,
+    reading: Reading | None = None,
     answering: Answering | None = None,
+    batch_size: BatchSize = "auto",
     out: Path | None = None,
     overwrite: bool = False,
 ) -> Run:
@@ -58,31 +74,37 @@ def run_task(
         model: from :func:`neuroglot.load_model` or :func:`neuroglot.wrap_model`.
         task: answered where it has answers.
         name: what the results call this run; by default the task's name.
-        thresholds: for the sweep; the categories are those at 0.
+        reading: what is recorded.
         answering: how.
+        batch_size: prompts in a batch; ``"auto"`` fills a budget of tokens.
         out: folder to keep everything in; a run that was stopped goes on there.
         overwrite: replace what ``out`` holds of other settings.
 
     Raises:
         NeuroglotError: ``out`` holds results of other settings.
     """
-    name, how = name or task.name, answering or Answering()
+    name, how, read = name or task.name, answering or Answering(), reading or Reading()
     check_answering(how.score, how.max_new_tokens)  # before the work that comes first
 
     def place(part: str) -> Path | None:
         return out / part if out is not None else None
 
-    recording = record(model, task, place("recording"), thresholds=thresholds, overwrite=overwrite)
+    recording = record(
+        model,
+        task,
+        place("recording"),
+        site=read.site,
+        position=read.position,
+        thresholds=read.thresholds,
+        batch_size=batch_size,
+        overwrite=overwrite,
+    )
     results: Results = {
         f"{name}/sharing": classify(recording),
         f"{name}/thresholds": sweep_thresholds(recording),
     }
     if out is not None:
-        for key, result in results.items():
-            folder = out / key.rpartition("/")[2]
-            # They follow from the recording, which has been checked to be of these settings.
-            if overwrite or not is_result(folder):
-                save(result, folder, overwrite=overwrite)
+        _save_new(results, out, overwrite=overwrite)
     if task.has_answers:
         answers = evaluate(
             model,
@@ -90,12 +112,21 @@ def run_task(
             out=place("answers"),
             score=how.score,
             max_new_tokens=how.max_new_tokens,
+            batch_size=batch_size,
             overwrite=overwrite,
         )
         results[f"{name}/answers"] = answers
         if out is not None:
             save_predictions(task, answers, out / PREDICTIONS)
     return Run(recording, results)
+
+
+def _save_new(results: Results, out: Path, *, overwrite: bool) -> None:
+    """Save what follows from a recording that has been checked to be of these settings."""
+    for key, result in results.items():
+        folder = out / key.rpartition("/")[2]
+        if overwrite or not is_result(folder):
+            save(result, folder, overwrite=overwrite)
 
 
 def run_demo(items: int = DEMO_ITEMS) -> Results:

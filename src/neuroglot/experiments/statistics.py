@@ -18,6 +18,9 @@ def bootstrap_interval(
 ) -> Interval:
     """Percentile bootstrap of the share of correct answers, over items.
 
+    Where all answers that count agree, every resample does too and the bootstrap's interval would
+    be a point. The interval is then Wilson's, for as many draws as there are items.
+
     Args:
         correct: zeros and ones (item, prompt).
         counted: which of them count (item, prompt); an item is resampled whole.
@@ -29,8 +32,13 @@ def bootstrap_interval(
     rights = (correct * counted).sum(axis=1)
     totals = counted.sum(axis=1)
     kept = totals > 0
-    if kept.sum() < 2:
+    n_items = int(kept.sum())
+    if n_items < 2:
         return (np.nan, np.nan)
+    if rights.sum() in {0, totals.sum()}:
+        all_or_none = n_items if rights.sum() else 0
+        wilson = stats.binomtest(all_or_none, n_items).proportion_ci(CONFIDENCE, method="wilson")
+        return float(wilson.low), float(wilson.high)
 
     def share(rights: Any, totals: Any, axis: int = -1) -> Any:
         return rights.sum(axis=axis) / totals.sum(axis=axis)

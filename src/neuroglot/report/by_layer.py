@@ -10,7 +10,6 @@ from neuroglot.analysis.bits import CATEGORIES
 from neuroglot.report.style import (
     CATEGORY_LABELS,
     HEIGHT,
-    LANGUAGE_COLOURS,
     LINE_COLOURS,
     WIDTH,
     Runs,
@@ -20,6 +19,7 @@ from neuroglot.report.style import (
     dimmed,
     frame_of,
     heading,
+    language_lines,
     layer_axis,
     legend_filter,
     styled,
@@ -110,7 +110,7 @@ def _baseline_row(frame: pd.DataFrame, runs: list[str], category: str) -> alt.Fa
     row: alt.FacetChart = (
         _lines_by_kind(frame, picked, title=CATEGORY_LABELS[category], tooltip_format=".2%")
         .encode(color=category_colour(), strokeDash=kinds)
-        .facet(column=alt.Column("run:N", title=None, sort=runs))
+        .facet(facet=alt.Facet("run:N", title=None, sort=runs), columns=columns(len(runs)))
     )
     return row
 
@@ -118,33 +118,30 @@ def _baseline_row(frame: pd.DataFrame, runs: list[str], category: str) -> alt.Fa
 def activity_by_language(runs: Runs) -> alt.TopLevelMixin:
     """Share of neurons active in each language, and of those the all-shared share."""
     variables = {"active": "active neurons", "shared_of_active": "all-shared among active"}
-    frames = [
-        frame_of({k: v[name].mean("item") for k, v in runs.items()}, "share").assign(what=label)
-        for name, label in variables.items()
-    ]
-    frame = pd.concat(frames, ignore_index=True)
     picked = legend_filter("language")
-    chart = (
-        alt.Chart(frame)
-        .mark_line(point=alt.OverlayMarkDef(size=18))
-        .encode(
-            x=layer_axis(frame),
-            y=alt.Y("share:Q", title=None, axis=alt.Axis(format="%")),
-            color=alt.Color(
-                "language:N", title="language", scale=alt.Scale(range=LANGUAGE_COLOURS), sort=None
-            ),
-            opacity=dimmed(picked),
-            tooltip=["run:N", "language:N", "layer:Q", alt.Tooltip("share:Q", format=".1%")],
+    rows: list[alt.FacetChart] = []
+    for variable, label in variables.items():
+        frame = frame_of({k: v[variable].mean("item") for k, v in runs.items()}, "share")
+        languages = list(dict.fromkeys(frame["language"]))
+        lines = (
+            alt.Chart(frame)
+            .mark_line(point=alt.OverlayMarkDef(size=18))
+            .encode(
+                x=layer_axis(frame),
+                y=alt.Y("share:Q", title=label, axis=alt.Axis(format="%")),
+                opacity=dimmed(picked),
+                tooltip=["run:N", "language:N", "layer:Q", alt.Tooltip("share:Q", format=".1%")],
+                **language_lines(languages),
+            )
+            .properties(width=WIDTH, height=HEIGHT)
         )
-        .properties(width=WIDTH, height=HEIGHT)
-        .add_params(picked)
-        .facet(
-            column=alt.Column("run:N", title=None, sort=list(runs)),
-            row=alt.Row("what:N", title=None, sort=list(variables.values())),
-        )
-    )
+        if not rows:
+            lines = lines.add_params(picked)  # once: both rows follow the one legend
+        panels = alt.Facet("run:N", title=None, sort=list(runs))
+        rows.append(lines.facet(facet=panels, columns=columns(len(runs))))
     note = "mean over items; click a language in the legend to pick it out"
-    return styled(chart.properties(title=heading("Activity by language", note)))
+    title = heading("Activity by language", note)
+    return styled(alt.vconcat(*rows).properties(title=title))
 
 
 def repetition_by_layer(runs: Runs) -> alt.TopLevelMixin:

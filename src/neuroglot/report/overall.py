@@ -8,6 +8,7 @@ import altair as alt
 import pandas as pd
 import xarray as xr
 
+from neuroglot.report.accuracy import KINDS, accuracy_frame
 from neuroglot.report.style import (
     HEIGHT,
     LINE_COLOURS,
@@ -92,44 +93,55 @@ def language_overlap(runs: Runs) -> alt.TopLevelMixin:
 
 
 def accuracy_by_language(runs: Runs) -> alt.TopLevelMixin:
-    """Accuracy with its 95 % bootstrap interval, and chance."""
-    rows = []
-    for run, data in runs.items():
-        chance = data["chance"].where(data["counted"]).mean("item")
-        frame = data[["accuracy", "accuracy_low", "accuracy_high"]].to_dataframe().reset_index()
-        rows.append(frame.assign(run=run, chance=chance.values))
-    frame = pd.concat(rows, ignore_index=True)
+    """Accuracy with its 95 % interval, chance and majority; one panel a kind of prompts."""
+    frames = [accuracy_frame(data).assign(run=run) for run, data in runs.items()]
+    frame = pd.concat(frames, ignore_index=True)
+    frame = frame[frame["prompts"] > 0]
+    frame["kind"] = frame["kind"].map(KINDS)
     picked, runs_in_order = legend_filter("run"), list(runs)
-    scale = alt.Scale(range=LINE_COLOURS)
-    colour = alt.Color("run:N", title="run", sort=runs_in_order, scale=scale)
-    languages = [str(x) for x in next(iter(runs.values()))["language"].to_numpy()]
+    languages = list(dict.fromkeys(frame["language"]))
     base = alt.Chart(frame).encode(
         x=alt.X("language:N", title=None, sort=languages, axis=alt.Axis(labelAngle=0)),
         xOffset=alt.XOffset("run:N", sort=runs_in_order),
         opacity=dimmed(picked),
     )
-    axis = alt.Axis(format="%")
-    dots = base.mark_point(filled=True, size=55).encode(
-        y=alt.Y("accuracy:Q", title="accuracy", axis=axis, scale=alt.Scale(domain=[0, 1])),
-        color=colour,
-        tooltip=[
-            "run:N",
-            "language:N",
-            alt.Tooltip("accuracy:Q", format=".1%"),
-            alt.Tooltip("accuracy_low:Q", format=".1%", title="95 % from"),
-            alt.Tooltip("accuracy_high:Q", format=".1%", title="to"),
-        ],
-    )
-    bars = base.mark_rule(strokeWidth=2).encode(
-        y=alt.Y("accuracy_low:Q", title="accuracy"), y2="accuracy_high:Q", color=colour
-    )
-    ticks = base.mark_tick(color="#555555", thickness=1.5, size=10).encode(
-        y=alt.Y("chance:Q", title="accuracy")
-    )
     width = min(MOST_WIDTH, max(3 * WIDTH, 22 * len(languages) * len(runs_in_order)))
-    note = "bars: 95 % bootstrap over items; grey tick: chance, where there are choices"
+    note = [
+        "bars: 95 % interval over items; grey tick: chance, where there are choices;",
+        "cross: right by always giving the language's commonest answer",
+    ]
+    title = alt.TitleParams("Accuracy by language", subtitle=note, offset=14)
     return styled(
-        (bars + dots + ticks)
+        alt.layer(*_accuracy_marks(base, runs_in_order))
         .add_params(picked)
-        .properties(width=width, height=HEIGHT * 1.3, title=heading("Accuracy by language", note))
+        .properties(width=width, height=HEIGHT * 1.1)
+        .facet(row=alt.Row("kind:N", title=None, sort=list(KINDS.values())))
+        .properties(title=title)
     )
+
+
+def _accuracy_marks(base: alt.Chart, runs: list[str]) -> list[alt.Chart]:
+    """Intervals, accuracy, chance and majority of each run."""
+    colour = alt.Color("run:N", title="run", sort=runs, scale=alt.Scale(range=LINE_COLOURS))
+    tooltip = [
+        *("run:N", "language:N", alt.Tooltip("kind:N", title="prompts"), "prompts:Q"),
+        alt.Tooltip("accuracy:Q", format=".1%"),
+        alt.Tooltip("low:Q", format=".1%", title="95 % from"),
+        alt.Tooltip("high:Q", format=".1%", title="to"),
+        *(alt.Tooltip(f"{name}:Q", format=".1%") for name in ("chance", "majority")),
+    ]
+    return [
+        base.mark_rule(strokeWidth=2).encode(y=_share_axis("low"), y2="high:Q", color=colour),
+        base.mark_point(filled=True, size=55).encode(
+            y=_share_axis("accuracy"), color=colour, tooltip=tooltip
+        ),
+        base.mark_tick(color="#555555", thickness=1.5, size=10).encode(y=_share_axis("chance")),
+        base.mark_point(shape="cross", filled=True, color="#555555", size=22).encode(
+            y=_share_axis("majority")
+        ),
+    ]
+
+
+def _share_axis(column: str) -> alt.Y:
+    scale = alt.Scale(domain=[0, 1])
+    return alt.Y(f"{column}:Q", title="accuracy", axis=alt.Axis(format="%"), scale=scale)

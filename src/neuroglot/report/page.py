@@ -15,14 +15,8 @@ import vl_convert as vlc
 from neuroglot.errors import NeuroglotError
 from neuroglot.report import by_layer, overall
 from neuroglot.report.fragility import fragility_by_layer
-from neuroglot.report.results import Results, Sorted, provenance_rows, sort_results
-from neuroglot.report.tables import (
-    HEADLINE_COLUMNS,
-    headline,
-    headline_cells,
-    item_table,
-    layer_table,
-)
+from neuroglot.report.results import Results, Sorted, provenance_rows, run_facts, sort_results
+from neuroglot.report.tables import headline, headline_table, item_table, layer_table
 
 PNG_SCALE = 2.0
 
@@ -72,9 +66,11 @@ def report(
         # The limit is there for notebooks; a page of many runs and layers has more rows.
         made = {name: chart.to_dict() for name, chart in charts(found).items()}
     page = Path(out)
+    columns, rows = headline_table(headline(found))
     html = _template().render(
-        columns=list(HEADLINE_COLUMNS.values()),
-        rows=headline_cells(headline(found)),
+        columns=columns,
+        rows=rows,
+        facts=run_facts(results),
         charts={name: _json(chart) for name, chart in made.items()},
         provenance=provenance_rows(results),
         script=vlc.javascript_bundle(),  # type: ignore[call-arg]  # the stub lacks its default,

@@ -70,6 +70,30 @@ def _group(found: Sorted, name: str, result: xr.Dataset | xr.DataArray) -> dict[
     return groups[kind][1]
 
 
+FACTS = ("run", "model", "task", "template", "items", "languages", "site", "position", "dtype")
+MOST_LANGUAGES = 15  # that are named in one cell
+
+
+def run_facts(results: Results) -> list[dict[str, str]]:
+    """One row a run: which model, task, items, languages and site its numbers are of."""
+    runs: dict[str, dict[str, str]] = {}
+    for name, result in results.items():
+        run = name.partition("/")[0]
+        row = runs.setdefault(run, dict.fromkeys(FACTS, "") | {"run": run})
+        # Answers know of no site, and a sweep of no items: the results of a run fill each other in.
+        row |= {key: text for key, text in _facts(result).items() if not row[key]}
+    return [{key: text or "–" for key, text in row.items()} for row in runs.values()]
+
+
+def _facts(result: xr.Dataset | xr.DataArray) -> dict[str, str]:
+    found = {key: str(result.attrs.get(key, "")) for key in FACTS}
+    for key, dim in {"task": "task", "languages": "language"}.items():
+        if dim in result.dims:
+            found[key] = listed(result[dim].to_numpy(), MOST_LANGUAGES)
+    found["items"] = str(result.sizes.get("item", ""))
+    return found
+
+
 def provenance_rows(results: Results) -> list[dict[str, str]]:
     """One row a result: where it comes from."""
     rows = []

@@ -31,6 +31,7 @@ LANGUAGE_COLOURS = [
     "#EE7733", "#0077BB", "#CC3311", "#33BBEE", "#BBBBBB",
 ]  # fmt: skip
 
+PATTERNS = [[1, 0], [6, 3], [2, 3]]  # of lines: solid, dashed, dotted
 WIDTH, HEIGHT = 200, 170
 MOST_LAYER_LABELS = 9
 FONT = "DejaVu Sans, Verdana, sans-serif"
@@ -98,13 +99,31 @@ def category_colour(legend: alt.Legend | None = None) -> alt.Color:
     return alt.Color("category:N", title="category", scale=category_scale(), legend=legend)
 
 
+def language_lines(languages: list[str]) -> dict[str, Any]:
+    """Colour by language, and a line pattern beside it where there are more than colours."""
+    n_colours = len(LANGUAGE_COLOURS)
+    order = range(len(languages))
+    colours = alt.Scale(domain=languages, range=[LANGUAGE_COLOURS[i % n_colours] for i in order])
+    legend = alt.Legend(columns=-(-len(languages) // n_colours), symbolLimit=0)
+    colour = alt.Color("language:N", title="language", scale=colours, legend=legend)
+    channels: dict[str, Any] = {"color": colour}
+    if len(languages) > n_colours:
+        patterns = [PATTERNS[i // n_colours % len(PATTERNS)] for i in order]
+        # Of the same domain as the colours, so that Vega-Lite draws one legend of both.
+        scale = alt.Scale(domain=languages, range=patterns)
+        channels["strokeDash"] = alt.StrokeDash(
+            "language:N", title="language", scale=scale, legend=legend
+        )
+    return channels
+
+
 def dashes(kinds: list[str], legend: alt.Legend | None = None) -> alt.StrokeDash:
     """Line patterns of the column ``kind``: solid, dashed, dotted.
 
     Beside a legend of colours, Vega-Lite draws that of patterns without its lines: then the
     subtitle must say what they are.
     """
-    scale = alt.Scale(domain=kinds, range=[[1, 0], [6, 3], [2, 3]][: len(kinds)])
+    scale = alt.Scale(domain=kinds, range=PATTERNS[: len(kinds)])
     return alt.StrokeDash("kind:N", title="share of neurons", scale=scale, legend=legend)
 
 

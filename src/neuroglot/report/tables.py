@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from neuroglot.report.accuracy import counted_by_kind, has_f1, majority, to_be_compared
 from neuroglot.report.results import Sorted
 
 
@@ -21,7 +22,8 @@ def item_table(found: Sorted) -> pd.DataFrame:
             parts.append(sharing.to_dataframe())
         if run in found.evaluations:
             answers = found.evaluations[run]
-            kept = [name for name in ("correct", "choice", "f1", "counted") if name in answers]
+            kept = [x for x in ("correct", "choice", "counted", "held_out") if x in answers]
+            kept += ["f1"] if has_f1(answers) else []
             parts.append(answers[kept].to_dataframe())
         frame = pd.concat(parts, axis=1).reset_index()
         frame.insert(0, "run", run)
@@ -52,29 +54,39 @@ def layer_table(found: Sorted) -> pd.DataFrame:
 HEADLINE_COLUMNS = {
     "run": "run",
     "accuracy": "accuracy",
+    "taught": "taught",
     "held_out": "held out",
     "chance": "chance",
+    "majority": "majority",
     "all_shared": "all-shared",
     "if_items_shuffled": "shuffled",
     "if_layer_rate": "by rate",
 }
+# Left out where they say nothing of any run: a task either has held-out prompts or not.
+OPTIONAL = ("accuracy", "taught", "held_out", "chance", "majority")
+MAJORITY_NOTE = (
+    "Majority: right by always giving a language's commonest right answer. Chance and majority are "
+    "those of the held-out prompts, where there are any."
+)
 
 
 def headline(found: Sorted) -> list[dict[str, Any]]:
     """One row a run: accuracy and the all-shared fraction beside its baselines.
 
-    Fractions are means over items and layers. Accuracy is over the prompts that count: apart for
-    those in languages that the fact was held out of. Missing numbers are NaN.
+    Fractions are means over items and layers. Where a task knows in which languages a fact was
+    taught, accuracy is given for those (``taught``) and the others (``held_out``), and chance and
+    majority are those of the held-out prompts. Missing numbers are NaN.
     """
     rows = []
     for run in dict.fromkeys([*found.sharing, *found.evaluations]):
         row: dict[str, Any] = dict.fromkeys(HEADLINE_COLUMNS, np.nan) | {"run": run}
         if run in found.evaluations:
             answers = found.evaluations[run]
-            counted, held_out = answers["counted"], answers["held_out"]
-            row["accuracy"] = float(answers["correct"].where(counted & ~held_out).mean())
-            row["held_out"] = float(answers["correct"].where(counted & held_out).mean())
-            row["chance"] = float(answers["chance"].where(counted).mean())
+            for kind, counted in counted_by_kind(answers).items():
+                row[kind] = float(answers["correct"].where(counted).mean())
+            compared = to_be_compared(answers)
+            row["chance"] = float(answers["chance"].where(compared).mean())
+            row["majority"] = majority(answers, compared)
         if run in found.sharing:
             shared = found.sharing[run].sel(category="all_shared")
             row["all_shared"] = float(shared["fraction"].mean())
@@ -84,12 +96,19 @@ def headline(found: Sorted) -> list[dict[str, Any]]:
     return rows
 
 
-def headline_cells(rows: list[dict[str, Any]]) -> list[list[str]]:
-    """The headline rows as text, in the order of ``HEADLINE_COLUMNS``."""
-    return [
-        [
-            row[key] if key == "run" else "–" if np.isnan(row[key]) else f"{row[key]:.1%}"
-            for key in HEADLINE_COLUMNS
-        ]
-        for row in rows
+def headline_table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells of the headline, without columns that say nothing."""
+    shown = [
+        key
+        for key in HEADLINE_COLUMNS
+        if key not in OPTIONAL or not all(np.isnan(row[key]) for row in rows)
     ]
+    cells = [[row[key] if key == "run" else percent(row[key]) for key in shown] for row in rows]
+    return [HEADLINE_COLUMNS[key] for key in shown], cells
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """``12.3%``; a dash for what is not known, and never ``-0.0%``."""
+    if np.isnan(share):
+        return "–"
+    return f"{round(100 * share, digits) + 0.0:.{digits}f}%"  # adding 0.0 takes the sign off -0.0

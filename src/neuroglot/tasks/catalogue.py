@@ -16,7 +16,7 @@ from neuroglot.tasks.embedded import editing, facts, inference
 from neuroglot.tasks.parallel import SPLITS, Match, ParallelTask
 from neuroglot.tasks.readers import READERS, Dataset, Source
 from neuroglot.tasks.readers.source import no_such_file
-from neuroglot.tasks.records import Item
+from neuroglot.tasks.records import Item, check_languages, codes
 from neuroglot.tasks.wording import TEMPLATES, Template, find_wording
 
 AS_GIVEN = "as given"  # what results call the template of a task from a file
@@ -108,6 +108,7 @@ def load_task(
     """
     if split not in SPLITS:
         raise NeuroglotError(f"unknown split {split!r}; there are {listed(SPLITS)}.")
+    languages = None if languages is None else codes(languages)
     entry = catalogue().get(name)
     if path is not None and (entry is None or entry.dataset is None):
         raise NeuroglotError(f"task {name!r} is read from no folder; leave path (--path) out.")
@@ -148,24 +149,38 @@ def _embedded(
     return replace(task, template=str(template))
 
 
+def _languages_at(reader: Any, source: Source, folder: Path) -> tuple[str, ...]:
+    """The languages for which a folder has the published files."""
+    if not folder.is_dir():
+        wrong = "is a file" if folder.exists() else "does not exist"
+        raise NeuroglotError(
+            f"path (--path) {str(folder)!r} {wrong}; expected the folder that holds the published "
+            f"files of {source.dataset.name} ({source.dataset.files!r})."
+        )
+    known = tuple(reader.languages_in(source))
+    if not known:
+        raise no_such_file(source)
+    return known
+
+
 def _published(
     entry: TaskEntry, source: Source, languages: Iterable[str] | None, template: Template
 ) -> ParallelTask:
     reader: Any = READERS[entry.reader]
     wording = find_wording(entry.reader, template)
     known = source.dataset.languages
-    if source.folder is not None:
-        known = tuple(reader.languages_in(source))
-        if not known:
-            raise no_such_file(source)
     wanted = tuple(known if languages is None else languages)
-    unknown = [language for language in wanted if language not in known]
-    if unknown or len(set(wanted)) < max(2, len(wanted)):
-        raise NeuroglotError(
-            f"task {entry.name!r} in {listed(wanted)}: expected at least two different languages "
-            f"of {listed(known, 20)}"
-            + (f", for which {str(source.folder)!r} has files." if source.folder else ".")
-        )
+    if source.folder is not None:
+        known = _languages_at(reader, source, source.folder)
+        lacking = [x for x in wanted if x in source.dataset.languages and x not in known]
+        if languages is None:
+            wanted = known
+        elif lacking:
+            raise NeuroglotError(
+                f"{str(source.folder)!r} has no files of {source.dataset.name} in "
+                f"{listed(lacking)}; it has files in {listed(known, 20)}."
+            )
+    check_languages(wanted, known, entry.name)
     items, notes = reader.items(source, wanted, wording, **entry.direction)
     # By a hash, so that the first items are a sample, and the same ones in any set of languages.
     items.sort(key=lambda item: hashlib.sha256(item["id"].encode()).digest())

@@ -17,6 +17,7 @@ from neuroglot.tasks.records import (
     Item,
     check_item,
     check_languages,
+    codes,
     languages_of,
 )
 from neuroglot.tasks.rows import records_from_rows
@@ -94,7 +95,7 @@ class ParallelTask:
         if not found:
             raise NeuroglotError(f"task {name!r} has no items.")
         known = list(dict.fromkeys(c for record in found for c in languages_of(record, name)))
-        wanted = tuple(languages) if languages is not None else tuple(known)
+        wanted = codes(languages) if languages is not None else tuple(known)
         check_languages(wanted, known, name)
         items, seen = [], set()
         for record in found:

@@ -14,6 +14,18 @@ BY_LANGUAGE = ("prompts", "answers", "choices", "joins")
 JOIN = " "  # between a prompt and what answers it, where a record does not say
 
 
+def codes(languages: Iterable[str]) -> tuple[str, ...]:
+    """Languages as a tuple of codes.
+
+    Raises:
+        NeuroglotError: a text in their place, whose letters would be taken for codes.
+    """
+    if isinstance(languages, str):
+        wanted = [code.strip() for code in languages.split(",")]
+        raise NeuroglotError(f"languages={languages!r}: expected a list of codes: {wanted!r}.")
+    return tuple(languages)
+
+
 def languages_of(record: Any, name: str) -> list[str]:
     """Languages in which a record has prompts."""
     if not isinstance(record, dict):

@@ -19,8 +19,9 @@ def load_rows(options: Mapping[str, str]) -> Iterable[dict[str, Any]]:
         from datasets.exceptions import DatasetsError  # noqa: PLC0415
     except ImportError as error:
         raise NeuroglotError(
-            "reading from the Hub needs the package datasets: pip install 'neuroglot[datasets]'. "
-            "Or pass the folder with the published files as path (--path)."
+            "reading from the Hub needs the package datasets: pip install datasets 'fsspec[http]', "
+            "or '.[datasets]' in neuroglot's own folder. Or pass the folder with the published "
+            "files as path (--path)."
         ) from error
     try:
         return cast("Iterable[dict[str, Any]]", datasets.load_dataset(**options))

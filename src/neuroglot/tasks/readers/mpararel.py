@@ -191,7 +191,15 @@ def items(
     source: Source, languages: Sequence[str], wording: Wording
 ) -> tuple[list[Item], list[str]]:
     """One item a fact whose relation has a pattern in every language."""
-    facts = shared_facts({language: read(source, language) for language in languages})
+    return items_of(source, {language: read(source, language) for language in languages}, wording)
+
+
+def items_of(
+    source: Source, tables: Mapping[str, Table], wording: Wording
+) -> tuple[list[Item], list[str]]:
+    """The items of facts that have been read, by language, and the notes."""
+    languages = tuple(tables)
+    facts = shared_facts(tables)
     patterns = find_patterns(source, facts, languages)
     complete = [rel for rel, by_language in patterns.items() if len(by_language) == len(languages)]
     if not complete:

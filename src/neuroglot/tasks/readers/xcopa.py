@@ -73,7 +73,7 @@ def _directions(source: Source, tables: dict[str, Table]) -> tuple[dict[str, str
         return directions, []
     return directions, [
         f"cause or effect is that of the file in {reference!r}; in the files of other languages it "
-        f"differs, in so many items: {listed(differing)}"
+        f"differs, in so many of the dataset's {len(sound):,} items: {listed(differing)}"
     ]
 
 

@@ -1,0 +1,104 @@
+"""Tables that are printed, reports of several runs, and options of a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import neuroglot as ng
+from neuroglot.cli import show
+from neuroglot.report.tables import HEADLINE_COLUMNS, headline_table
+from tests.cli.conftest import Cli
+from tests.testing import tiny_hf, tokenizer
+
+
+def test_tables_fit_a_terminal_of_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shares = dict.fromkeys(HEADLINE_COLUMNS, 1.0) | {"accuracy": float("nan")}
+    rows = [shares | {"run": run} for run in ("base, native", "aligned, shared")]
+    show.table(*headline_table(rows))
+    printed = capsys.readouterr().out
+    for heading in headline_table(rows)[0]:
+        assert all(word in printed for word in heading.split())
+    assert printed.count("100.0%") == 2 * 7
+    assert "aligned, shared" in printed
+
+
+def test_a_language_without_counted_prompts_is_shown(
+    cli: Cli, tiny: tuple[Path, Path], tmp_path: Path
+) -> None:
+    command = ("evaluate", *tiny, "--split", "held_out")  # of this task, in English only
+    english, german, _ = json.loads(cli(*command, "--json")[1])["accuracy"]
+    assert (english["held_out_prompts"], german["held_out_prompts"]) == (8, 0)
+    assert german["held_out"] is german["majority"] is None
+    assert "taught" not in english
+    code, out, _ = cli(*command)
+    assert code == 0
+    assert out.count("–") >= 6  # accuracy, chance and majority of two languages
+
+
+def test_report_names_runs_and_drops_nothing(
+    cli: Cli, tiny: tuple[Path, Path], tmp_path: Path
+) -> None:
+    for run in ("a", "b"):
+        assert cli("run", *tiny, "--out", tmp_path / run / "out")[0] == 0
+    one, two, page = tmp_path / "a" / "out", tmp_path / "b" / "out", tmp_path / "page.html"
+    (tmp_path / "empty").mkdir()
+    code, out, err = cli("report", one, tmp_path / "empty", "--out", page)
+    assert (code, out) == (2, "")
+    holds_none = f"{str(tmp_path / 'empty')!r} holds no saved result, and no folder in it does."
+    assert err == f"neuroglot: {holds_none}\n"
+    assert not page.exists()
+    code, _, err = cli("report", one, two, "--out", page)
+    assert code == 2
+    assert f"another 'out/answers' is reported already; name its run, RUN={two}." in err
+    assert cli("report", one, f"second={two}", "--out", page)[0] == 0
+    shown = page.read_text().partition("<details>")[0]
+    assert "<td>out</td>" in shown
+    assert "<td>second</td>" in shown
+    # Results one by one belong to the run that they are named for.
+    parts = [f"third={two / part}" for part in ("sharing", "answers")]
+    assert cli("report", *parts, "--out", page, "--overwrite")[0] == 0
+    assert page.read_text().partition("<details>")[0].count("<td>third</td>") == 2
+
+
+def test_run_takes_site_position_and_batch_size(
+    cli: Cli, tiny: tuple[Path, Path], tmp_path: Path
+) -> None:
+    command = ("run", *tiny, "--out", tmp_path, "--site", "coefficient", "--position", "all")
+    assert cli(*command, "--batch-size", "5")[0] == 0
+    recording = ng.open(tmp_path / "recording")
+    assert (recording.attrs["site"], recording.attrs["position"]) == ("coefficient", "all")
+    assert recording.attrs["batch_size"] == 5
+    assert ng.open(tmp_path / "answers").attrs["batch_size"] == 5
+    code, _, err = cli("run", *tiny, "--out", tmp_path / "no", "--site", "up")
+    assert code == 2
+    assert "unknown site 'up'" in err
+
+
+def test_prompts_that_are_cut_are_one_line(cli: Cli, tmp_path: Path) -> None:
+    task = tmp_path / "long.jsonl"
+    records = [
+        {
+            "id": f"item{i}",
+            "prompts": dict.fromkeys(("en", "de"), "w2 " * (200 if i else 3)),
+            "choices": {code: ["w3", "w4"] for code in ("en", "de")},
+            "answers": dict.fromkeys(("en", "de"), "w3"),
+        }
+        for i in range(4)
+    ]
+    ng.ParallelTask.from_records(records, name="long").to_jsonl(task)
+    tiny_hf("gpt2").save_pretrained(tmp_path / "model")
+    tokenizer().save_pretrained(tmp_path / "model")
+    command = ("run", tmp_path / "model", task, "--out", tmp_path / "run", "--truncate")
+    code, _, err = cli(*command)
+    assert code == 0
+    cut = [line for line in err.splitlines() if "cut" in line]
+    assert cut == [
+        "neuroglot: warning: 6 prompts do not fit into the model's context; their beginning was "
+        "cut. The first is the prompt of item 'item1' in 'en'."
+    ]
