@@ -13,7 +13,9 @@ VOCABULARY = 50_000
 LANGUAGES = ("en", "de", "es", "fr", "ru", "th", "tr", "vi", "zh", "pt")
 
 
-def bloom(width: int, layers: int, heads: int, device: str = "cpu", dtype: str = "float32") -> ng.Model:
+def bloom(
+    width: int, layers: int, heads: int, device: str = "cpu", dtype: str = "float32"
+) -> ng.Model:
     """A random BLOOM with a vocabulary of 50,000 words between spaces."""
     torch.manual_seed(0)
     config = BloomConfig(vocab_size=VOCABULARY, hidden_size=width, n_layer=layers, n_head=heads)

@@ -4,8 +4,9 @@ import os
 
 # Nothing in the suite may wait for a network; read when Hugging Face's packages are imported.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# The suite runs in as many processes as there are cores; more threads would only wait.
+os.environ["NUMBA_NUM_THREADS"] = "1"
 
 import torch
 
-# The suite runs in as many processes as there are cores; more threads would only wait.
 torch.set_num_threads(1)

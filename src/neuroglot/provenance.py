@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any
 
+import torch
+
 from neuroglot.models import Model
 from neuroglot.models.tokenization import describe_tokenization
 from neuroglot.tasks import ParallelTask
@@ -25,6 +27,10 @@ def model_provenance(model: Model) -> dict[str, Any]:
         "model_weights": model.fingerprint,
         "dtype": model.dtype,
         "device": str(model.device),
+        # On a GPU the order of sums may differ from run to run.
+        "deterministic": int(
+            model.device.type == "cpu" or torch.are_deterministic_algorithms_enabled()
+        ),
         **describe_tokenization(model.tokenizer, model.tokenization),
     }
 

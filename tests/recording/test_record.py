@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 
 import neuroglot as ng
-from neuroglot.recording import blocks, check_settings, recorder, writers
+from neuroglot.recording import blocks, check_settings, growing, recorder
 from tests.testing import longhand_values, random_text, small_task, tiny_hf, tiny_model, tokenizer
 
 
@@ -55,19 +55,19 @@ def test_kept_values_are_the_models(position: str) -> None:
 def test_a_killed_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, task = tiny_model("bloom"), small_task(7)
     whole = ng.record(model, task)
-    real, written = writers._FolderWriter.write, []
+    real, written = growing.InFolder.write, []
 
-    def dies(self: Any, block: slice, parts: Any) -> None:
+    def dies(self: Any, block: slice, part: xr.Dataset) -> None:
         if len(written) == 2:
-            self._array("active")[:, block] = 255  # data written, the mark of the block not
+            self.arrays["active"][:, block] = 255  # data written, the mark of the block not
             raise KeyboardInterrupt
         written.append(block)
-        real(self, block, parts)
+        real(self, block, part)
 
-    monkeypatch.setattr(writers._FolderWriter, "write", dies)
+    monkeypatch.setattr(growing.InFolder, "write", dies)
     with pytest.raises(KeyboardInterrupt):
         ng.record(model, task, tmp_path / "r")
-    monkeypatch.setattr(writers._FolderWriter, "write", real)
+    monkeypatch.setattr(growing.InFolder, "write", real)
     with pytest.raises(ng.NeuroglotError, match="unfinished recording \\(4 of 7 items\\)"):
         ng.open(tmp_path / "r")
     passes = []

@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 import neuroglot as ng
 from neuroglot.errors import NeuroglotError
-from neuroglot.recording.store import is_result
+from neuroglot.recording.folders import is_result
 
 BAD_INPUT, INTERRUPTED = 2, 130
 # Typer has no public name for wrong usage as such, only for this kind of it.
@@ -37,9 +37,7 @@ class Commands(TyperGroup):
             typer.echo(f"neuroglot: {error.format_message()} See --help.", err=True)
             raise typer.Exit(BAD_INPUT) from error
         except KeyboardInterrupt as stop:
-            hint = (
-                "with the same --out, a recording goes on where it stopped (leave out --overwrite)"
-            )
+            hint = "with --out, the same command goes on where it stopped (leave out --overwrite)"
             typer.echo(f"neuroglot: stopped; {hint}.", err=True)
             raise typer.Exit(INTERRUPTED) from stop
 

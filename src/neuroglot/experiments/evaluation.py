@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,26 +10,21 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from tqdm.auto import tqdm
 
 from neuroglot.errors import NeuroglotError, listed
-from neuroglot.experiments.answers import SCORES, Score, Variables, choose, write
+from neuroglot.experiments.answers import SCORES, Score, choose, write
 from neuroglot.experiments.statistics import bootstrap_interval
 from neuroglot.models import Model
 from neuroglot.models.hooks import Editor
 from neuroglot.provenance import model_provenance, task_provenance, versions
 from neuroglot.recording.batching import BatchSize
-from neuroglot.recording.store import (
-    as_path,
-    clear,
-    is_result,
-    open_dataset,
-    require_same,
-    save,
-)
+from neuroglot.recording.folders import as_path, require_free
+from neuroglot.recording.growing import Growing, InMemory, grow, in_folder, is_whole
+from neuroglot.recording.store import open_dataset, open_result
 from neuroglot.tasks import ParallelTask
 
-ITEMS_AT_ONCE = 32
+ITEMS_AT_ONCE = 32  # items that are written together, and lost together when a run is killed
+DIMS = ("item", "language")
 MAX_NEW_TOKENS = 32
 
 
@@ -107,7 +103,8 @@ def evaluate(
         edit: changes coefficients while the model answers: ``edit(layer, coefficients)`` returns
             new ones of the same shape (row, position, neuron). A row is a prompt, or a choice that
             goes on from a prompt that ran before.
-        out: folder to save the result in; a result of the same settings there is opened instead.
+        out: folder to save the result in. An unfinished one of the same settings there goes on
+            where it stopped; a finished one is opened. Under an ``edit`` neither.
         score: the likeliest choice has the largest ``"sum"`` of log-probabilities, or the largest
             ``"mean"`` per token.
         max_new_tokens: the most tokens that the model writes.
@@ -116,13 +113,14 @@ def evaluate(
         overwrite: replace what ``out`` holds.
 
     Returns:
-        A dataset with ``correct`` (item, language), ``chance`` (item, language; NaN without
-        choices), ``held_out`` (item, language; never taught there), ``counted`` (item, language;
-        which prompts the split counts) and ``accuracy``, ``accuracy_low``, ``accuracy_high``
-        (language; 95 % bootstrap over items). With choices also ``choice`` (item, language; index
-        of the chosen), ``log_prob`` (item, language, option; summed over tokens, NaN beyond an
-        item's choices) and ``n_tokens`` (item, language, option); without also ``text`` (item,
-        language; what the model wrote) and ``f1`` (item, language).
+        A dataset with ``correct`` (item, language), ``answer`` (item, language; the right one),
+        ``chance`` (item, language; NaN without choices), ``held_out`` (item, language; never taught
+        there), ``counted`` (item, language; which prompts the split counts) and ``accuracy``,
+        ``accuracy_low``, ``accuracy_high`` (language; 95 % bootstrap over items). With choices
+        also ``choice`` (item, language; index of the chosen), ``log_prob`` (item, language,
+        option; summed over tokens, NaN beyond an item's choices) and ``n_tokens`` (item, language,
+        option); without also ``text`` (item, language; what the model wrote) and ``f1`` (item,
+        language).
 
     Raises:
         NeuroglotError: the task has no answers, a prompt does not fit, or ``out`` holds something
@@ -135,21 +133,46 @@ def evaluate(
         )
     if not task.has_answers:
         raise NeuroglotError(f"task {task.name!r} has items without choices or answers.")
-    provenance = _provenance(model, task, edit, settings)
-    if out is not None:
-        path = as_path(out)
-        # A function has no name to compare by, so a result under an edit is never taken for it.
-        if edit is None and not overwrite and is_result(path):
-            found = open_dataset(path)
-            require_same(path, found, _empty(task).assign_attrs(provenance), ("item", "language"))
-            return found
-        clear(path, overwrite=overwrite)
-    with model.editing(edit) if edit is not None else nullcontext():
-        answers = _answers(model, task, settings)
-    result = _result(task, answers, seed).assign_attrs(provenance)
-    if out is not None:
-        save(result, out, overwrite=overwrite)
-    return result
+    head = _head(task, _provenance(model, task, edit, settings))
+
+    def make(block: slice, done: Callable[[int], object]) -> xr.Dataset:
+        some = replace(task, items=task.items[block])
+        answers = _answers(model, some, settings, widest)
+        done(len(some) * len(task.languages))
+        return answers
+
+    def answer_into(result: Growing) -> None:
+        prompts = {"item": len(task.languages), "total": len(task) * len(task.languages)}
+        with model.editing(edit) if edit is not None else nullcontext():
+            grow(result, make, "evaluate", prompts)
+
+    widest = _widest(task) if task.has_choices else 0
+    if out is None:
+        memory = InMemory(head, ITEMS_AT_ONCE)
+        answer_into(memory)
+        return memory.data.assign(_accuracy_of(memory.data))
+    path = as_path(out)
+    if edit is not None:
+        # A function has no name to compare by, so a result under an edit never goes on.
+        require_free(path, overwrite=overwrite)
+    elif not overwrite and is_whole(path, head, DIMS):
+        return _opened(path)
+    anew = overwrite or edit is not None
+    with in_folder(path, head, ITEMS_AT_ONCE, DIMS, overwrite=anew) as folder:
+        answer_into(folder)
+        folder.finish(_accuracy_of(open_dataset(path)))
+    return _opened(path)
+
+
+def _accuracy_of(answers: xr.Dataset) -> xr.Dataset:
+    found = accuracy(answers["correct"], answers["counted"], seed=int(answers.attrs["seed"]))
+    return xr.Dataset(found)
+
+
+def _opened(path: Path) -> xr.Dataset:
+    found = open_result(path)
+    assert isinstance(found, xr.Dataset)
+    return found
 
 
 def check_answering(score: str, max_new_tokens: int) -> Score:
@@ -185,44 +208,29 @@ def _provenance(
     }
 
 
-def _empty(task: ParallelTask) -> xr.Dataset:
-    ids = [item["id"] for item in task.items]
-    return xr.Dataset(coords={"item": ids, "language": list(task.languages)})
-
-
-def _answers(model: Model, task: ParallelTask, settings: _Settings) -> Variables:
-    """Variables of the result that say what the model answered, some items at a time."""
-    blocks = []
-    widest = _widest(task) if task.has_choices else 0
-    with tqdm(total=len(task) * len(task.languages), desc="evaluate", unit="prompt") as bar:
-        for start in range(0, len(task), ITEMS_AT_ONCE):
-            some = replace(task, items=task.items[start : start + ITEMS_AT_ONCE])
-            if widest:
-                blocks.append(choose(model, some, settings.score, settings.batch_size, widest))
-            else:
-                blocks.append(write(model, some, settings.max_new_tokens, settings.batch_size))
-            bar.update(len(some) * len(task.languages))
-    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
-
-
-def _widest(task: ParallelTask) -> int:
-    """The most choices that a prompt has."""
-    return max(len(choices) for item in task.items for choices in item["choices"].values())
-
-
-def _result(task: ParallelTask, answers: Variables, seed: int) -> xr.Dataset:
-    dims = ("item", "language", "option")
-    variables = {name: (dims[: values.ndim], values) for name, values in answers.items()}
-    result = xr.Dataset(
-        variables
-        | {
-            "held_out": (dims[:2], held_out_prompts(task)),
-            "counted": (dims[:2], counted_prompts(task)),
-        },
+def _head(task: ParallelTask, provenance: dict[str, Any]) -> xr.Dataset:
+    """Coordinates and provenance of a result, without the answers."""
+    return xr.Dataset(
         coords={
             "item": [item["id"] for item in task.items],
             "language": list(task.languages),
             "relation": ("item", [str(item["relation"] or "") for item in task.items]),
         },
+        attrs=provenance,
     )
-    return result.assign(accuracy(result["correct"], result["counted"], seed=seed))
+
+
+def _answers(model: Model, task: ParallelTask, settings: _Settings, widest: int) -> xr.Dataset:
+    """What the model answered to some items, and which of them count."""
+    if widest:
+        found = choose(model, task, settings.score, settings.batch_size, widest)
+    else:
+        found = write(model, task, settings.max_new_tokens, settings.batch_size)
+    found |= {"held_out": held_out_prompts(task), "counted": counted_prompts(task)}
+    dims = (*DIMS, "option")
+    return xr.Dataset({name: (dims[: values.ndim], values) for name, values in found.items()})
+
+
+def _widest(task: ParallelTask) -> int:
+    """The most choices that a prompt has."""
+    return max(len(choices) for item in task.items for choices in item["choices"].values())

@@ -14,7 +14,7 @@ from neuroglot.experiments.predictions import save_predictions
 from neuroglot.models import EMBEDDED, Model, load_model
 from neuroglot.recording import Recording, record, save
 from neuroglot.recording.batching import BatchSize
-from neuroglot.recording.store import is_result
+from neuroglot.recording.folders import is_result
 from neuroglot.tasks import ParallelTask, load_task
 
 THRESHOLDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)

@@ -31,6 +31,30 @@ def run_body(hf: PreTrainedModel, ids: Tensor, mask: Tensor) -> None:
     body(**_inputs(body, ids, mask), use_cache=False)
 
 
+def run_body_prefixes(hf: PreTrainedModel, ids: Tensor, mask: Tensor) -> Cache:
+    """Cached keys and values of prompts, without the LM head.
+
+    The prompts must be padded on the left, so that what follows stands next to them.
+    """
+    body = hf.base_model
+    cache: Cache = body(**_inputs(body, ids, mask), use_cache=True).past_key_values
+    return cache
+
+
+def run_body_continuations(
+    hf: PreTrainedModel, ids: Tensor, mask: Tensor, cache: Cache, rows: Tensor
+) -> None:
+    """As :func:`run_continuations`, but without the LM head, for what the hooks see of it."""
+    body = hf.base_model
+    _repeat(cache, rows)
+    body(**_inputs(body, ids, mask), past_key_values=cache, use_cache=True)
+
+
+def _repeat(cache: Cache, rows: Tensor) -> None:
+    """Make the cache one of other rows, as beam search does: some several times, some never."""
+    cache.reorder_cache(cast("LongTensor", rows))
+
+
 def run_logits(hf: PreTrainedModel, ids: Tensor, mask: Tensor, first: int = 0) -> Tensor:
     """Logits (prompt, position, token) from position ``first`` on.
 
@@ -63,7 +87,6 @@ def run_continuations(
         cache: of the prompts; used up by this.
         rows: prompt that each continuation follows (continuation,).
     """
-    # As beam search does: a row may be taken several times, or never.
-    cache.reorder_cache(cast("LongTensor", rows))
+    _repeat(cache, rows)
     logits: Tensor = hf(**_inputs(hf, ids, mask), past_key_values=cache, use_cache=True).logits
     return logits

@@ -61,6 +61,16 @@ def tokenize(
     ]
 
 
+def check_batch_size(batch_size: BatchSize) -> None:
+    """Refuse what is no batch size.
+
+    Raises:
+        NeuroglotError: ``batch_size`` is neither ``"auto"`` nor at least 1.
+    """
+    if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
+        raise NeuroglotError(f"batch_size={batch_size!r}: expected 'auto' or a number from 1.")
+
+
 def sized(lengths: Sequence[int], batch_size: BatchSize) -> Iterator[list[int]]:
     """Rows of each batch, sorted by length.
 
@@ -71,14 +81,22 @@ def sized(lengths: Sequence[int], batch_size: BatchSize) -> Iterator[list[int]]:
     Raises:
         NeuroglotError: ``batch_size`` is neither ``"auto"`` nor at least 1.
     """
-    if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
-        raise NeuroglotError(f"batch_size={batch_size!r}: expected 'auto' or a number from 1.")
+    return filled(sorted(range(len(lengths)), key=lambda row: lengths[row]), lengths, batch_size)
+
+
+def filled(
+    order: Sequence[int], lengths: Sequence[int], batch_size: BatchSize
+) -> Iterator[list[int]]:
+    """The same of some rows, in the order that they are given in."""
+    check_batch_size(batch_size)
     batch: list[int] = []
-    for row in sorted(range(len(lengths)), key=lambda row: lengths[row]):
-        wanted = batch_size if batch_size != "auto" else max(1, AUTO_TOKENS // max(1, lengths[row]))
-        if len(batch) >= wanted:
+    longest = 1
+    for row in order:
+        longest = max(longest, lengths[row])
+        most = max(1, AUTO_TOKENS // longest) if batch_size == "auto" else batch_size
+        if len(batch) >= most:
             yield batch
-            batch = []
+            batch, longest = [], max(1, lengths[row])
         batch.append(row)
     if batch:
         yield batch

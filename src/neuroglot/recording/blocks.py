@@ -1,24 +1,26 @@
-"""Run blocks of items through a model and keep what its neurons did."""
+"""Run a block of items through a model and keep what its neurons did."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+import xarray as xr
 from torch import Tensor
 
 from neuroglot.errors import NeuroglotError
 from neuroglot.models import Model
-from neuroglot.models.forward import run_body
-from neuroglot.recording.batching import Batch, BatchSize, in_halves, pad, sized, tokenize
-from neuroglot.recording.recording import Bits
+from neuroglot.models.forward import run_body, run_body_continuations, run_body_prefixes
+from neuroglot.recording.batching import Batch, BatchSize, filled, in_halves, pad, tokenize
+from neuroglot.recording.prefixes import Group, shared_prefixes
+from neuroglot.recording.recording import BIT_DIMS, VALUE_DIMS, Bits
 from neuroglot.recording.settings import Settings
 from neuroglot.tasks import ParallelTask
 
-Parts = dict[str, np.ndarray[Any, Any]]
-"""Arrays of one block by variable: ``active`` and, where kept, ``values``."""
+WEIGHTS = (128, 64, 32, 16, 8, 4, 2, 1)  # of a byte's bits, the first neuron's first
 
 
 class _Reader:
@@ -28,7 +30,7 @@ class _Reader:
         self.batch, self.position = batch, settings.position
         self.row_of = {layer: row for row, layer in enumerate(settings.layers)}
         shape = (len(batch.rows), len(settings.layers), n_neurons)
-        self.values = torch.zeros(shape, device=batch.ids.device, dtype=torch.float32)
+        self.values = torch.empty(shape, device=batch.ids.device, dtype=torch.float32)
 
     def __call__(self, layer: int, values: Tensor) -> None:
         if self.position == "last":
@@ -53,6 +55,31 @@ def site_values(model: Model, batch: Batch, settings: Settings) -> Tensor:
     return reader.values
 
 
+@torch.inference_mode()
+def _values_after(
+    model: Model,
+    sequences: Sequence[Sequence[int]],
+    groups: Sequence[Group],
+    settings: Settings,
+) -> Tensor:
+    """Site values (prompt, layer, neuron) at the last token of the groups' prompts, in order.
+
+    The beginning that a group shares runs once; its keys and values serve all its prompts.
+    """
+    begins = [sequences[group.rows[0]][: group.n_shared] for group in groups]
+    ends = [sequences[row][group.n_shared :] for group in groups for row in group.rows]
+    before = pad(model, begins, list(range(len(begins))), side="left")
+    after = pad(model, ends, list(range(len(ends))), side="right")
+    owner = [i for i, group in enumerate(groups) for _ in group.rows]
+    owners = torch.tensor(owner, device=before.ids.device)
+    cache = run_body_prefixes(model.hf, before.ids, before.mask)
+    reader = _Reader(after, settings, model.n_neurons)
+    mask = torch.cat([before.mask[owners], after.mask], dim=1)
+    with model.reading(settings.site, reader, settings.layers):
+        run_body_continuations(model.hf, after.ids, mask, cache, owners)
+    return reader.values
+
+
 def prompt_names(task: ParallelTask, block: slice = slice(None)) -> list[str]:
     """What errors call each prompt, item by item and language by language."""
     return [
@@ -69,11 +96,21 @@ def tokenize_block(model: Model, task: ParallelTask, block: slice = slice(None))
 
 
 def pack(values: Tensor, threshold: float) -> Bits:
-    """Bits (…, byte) of ``values > threshold`` (…, neuron); the first neuron is the highest bit."""
-    return np.packbits((values > threshold).cpu().numpy(), axis=-1)
+    """Bits (…, byte) of ``values > threshold`` (…, neuron); the first neuron is the highest bit.
+
+    Packed where the values are, since an eighth of a byte a neuron is soon copied.
+    """
+    active = values > threshold
+    active = torch.nn.functional.pad(active, (0, -active.shape[-1] % 8))
+    weights = torch.tensor(WEIGHTS, dtype=torch.uint8, device=values.device)
+    eights = active.to(torch.uint8).reshape(*active.shape[:-1], -1, 8)
+    return np.asarray((eights * weights).sum(dim=-1, dtype=torch.uint8).cpu().numpy())
 
 
 def _check_finite(values: Tensor, rows: list[int], names: list[str], layers: Sequence[int]) -> None:
+    # A sum is finite only if all its terms are, or if they overflow together.
+    if bool(torch.isfinite(values.sum())):
+        return
     finite = torch.isfinite(values).all(dim=-1)
     if not bool(finite.all()):
         prompt, layer = torch.nonzero(~finite)[0].tolist()
@@ -83,33 +120,92 @@ def _check_finite(values: Tensor, rows: list[int], names: list[str], layers: Seq
         )
 
 
+class _Kept:
+    """The arrays of one block, prompt by prompt."""
+
+    def __init__(self, n_prompts: int, settings: Settings, n_neurons: int) -> None:
+        self.settings = settings
+        shape = (n_prompts, len(settings.layers))
+        n_thresholds = len(settings.thresholds)
+        self.active = np.zeros((n_thresholds, *shape, -(-n_neurons // 8)), np.uint8)
+        self.values = np.zeros((*shape, n_neurons if settings.keep_values else 0), np.float32)
+
+    def keep(self, rows: list[int], values: Tensor) -> None:
+        for i, threshold in enumerate(self.settings.thresholds):
+            self.active[i, rows] = pack(values, threshold)
+        if self.settings.keep_values:
+            self.values[rows] = values.cpu().numpy()
+
+    def by_item(self, n_languages: int) -> xr.Dataset:
+        shape = (-1, n_languages, len(self.settings.layers))
+        n_thresholds, n_bytes = len(self.active), self.active.shape[-1]
+        parts: dict[str, Any] = {
+            "active": (BIT_DIMS, self.active.reshape(n_thresholds, *shape, n_bytes))
+        }
+        if self.settings.keep_values:
+            parts["values"] = (VALUE_DIMS, self.values.reshape(*shape, self.values.shape[-1]))
+        return xr.Dataset(parts)
+
+
 def record_block(
-    model: Model, task: ParallelTask, block: slice, settings: Settings, batch_size: BatchSize
-) -> Iterator[int | Parts]:
-    """Number of prompts done since the last, again and again, and at the end the arrays.
+    model: Model,
+    task: ParallelTask,
+    block: slice,
+    settings: Settings,
+    batch_size: BatchSize,
+    done: Callable[[int], object],
+) -> xr.Dataset:
+    """What neurons did for the prompts of a block of items.
+
+    Args:
+        model: which runs.
+        task: of the items.
+        block: which items.
+        settings: what is recorded.
+        batch_size: prompts in a batch.
+        done: told, again and again, how many prompts were run since.
+
+    Returns:
+        ``active`` and, where kept, ``values``, as in a :class:`Recording`.
 
     Raises:
         NeuroglotError: NaN or infinite activations; it names the prompt and the layer.
     """
     names = prompt_names(task, block)
     sequences = tokenize_block(model, task, block)
-    shape = (len(sequences), len(settings.layers))
-    active = np.zeros((len(settings.thresholds), *shape, -(-model.n_neurons // 8)), np.uint8)
-    kept = np.zeros((*shape, model.n_neurons if settings.keep_values else 0), np.float32)
+    kept = _Kept(len(sequences), settings, model.n_neurons)
+    groups = [Group([row], 0) for row in range(len(sequences))]
+    # Where all positions are looked at, a shared beginning belongs to each of its prompts.
+    if settings.position == "last" and model.shares_cache and batch_size != 1:
+        groups = shared_prefixes(sequences)
+    for run, order in _orders(model, sequences, groups, settings):
+        for batch in filled(order, [len(ids) for ids in sequences], batch_size):
+            for rows, values in in_halves(run, batch):
+                _check_finite(values, rows, names, settings.layers)
+                kept.keep(rows, values)
+                done(len(rows))
+    return kept.by_item(len(task.languages))
 
-    def run(rows: list[int]) -> Tensor:
+
+def _orders(
+    model: Model, sequences: Sequence[Sequence[int]], groups: Sequence[Group], settings: Settings
+) -> Iterator[tuple[Callable[[list[int]], Tensor], list[int]]]:
+    """How prompts are run, and in which order: those by themselves, and those in groups."""
+    group_of = {row: group for group in groups for row in group.rows}
+
+    def by_themselves(rows: list[int]) -> Tensor:
         return site_values(model, pad(model, sequences, rows), settings)
 
-    for wanted in sized([len(ids) for ids in sequences], batch_size):
-        for rows, values in in_halves(run, wanted):
-            _check_finite(values, rows, names, settings.layers)
-            for i, threshold in enumerate(settings.thresholds):
-                active[i, rows] = pack(values, threshold)
-            if settings.keep_values:
-                kept[rows] = values.cpu().numpy()
-            yield len(rows)
-    by_item = (-1, len(task.languages), len(settings.layers))
-    parts: Parts = {"active": active.reshape(len(settings.thresholds), *by_item, active.shape[-1])}
-    if settings.keep_values:
-        parts["values"] = kept.reshape(*by_item, model.n_neurons)
-    yield parts
+    def in_groups(rows: list[int]) -> Tensor:
+        # A batch may hold a part of a group.
+        parts = itertools.groupby(rows, key=lambda row: group_of[row])
+        these = [Group(list(part), group.n_shared) for group, part in parts]
+        return _values_after(model, sequences, these, settings)
+
+    def length(row: int) -> int:
+        return len(sequences[row])
+
+    alone = [row for group in groups if not group.n_shared for row in group.rows]
+    yield by_themselves, sorted(alone, key=length)
+    ordered = sorted((g for g in groups if g.n_shared), key=lambda group: group.n_shared)
+    yield in_groups, [row for group in ordered for row in sorted(group.rows, key=length)]

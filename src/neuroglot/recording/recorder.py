@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm.auto import tqdm
+import xarray as xr
 
 from neuroglot.models import Model
-from neuroglot.recording.batching import BatchSize, pad, sized
+from neuroglot.recording.batching import BatchSize, check_batch_size, pad, sized
 from neuroglot.recording.blocks import record_block, site_values, tokenize_block
-from neuroglot.recording.recording import Recording
+from neuroglot.recording.folders import as_path
+from neuroglot.recording.growing import InMemory, grow, in_folder, is_whole
+from neuroglot.recording.recording import BIT_DIMS, Recording
 from neuroglot.recording.settings import Settings, check_settings, header
-from neuroglot.recording.writers import open_writer
+from neuroglot.recording.store import open_result
 from neuroglot.tasks import ParallelTask
 
 # Items that are written together, and lost together when a run is killed: at most so many, and
 # at most so many bytes, which a block takes in memory.
-BLOCK, BLOCK_BYTES = 64, 64 * 2**20
+BLOCK, BLOCK_BYTES = 64, 32 * 2**20
 
 
 def record(  # noqa: PLR0913 (the public contract)
@@ -68,24 +70,41 @@ def record(  # noqa: PLR0913 (the public contract)
         layers=layers,
         keep_values=keep_values,
     )
-    tokenize_block(model, task)  # a prompt that does not fit is found now, not after an hour
+    check_batch_size(batch_size)
     head = header(model, task, settings, batch_size)
-    block = max(1, min(BLOCK, BLOCK_BYTES // _item_bytes(model, task, settings)))
-    writer = open_writer(out, head, settings, block, overwrite=overwrite)
-    total, blocks = len(task) * len(task.languages), list(writer.missing_blocks())
-    left = sum(block.stop - block.start for block in blocks) * len(task.languages)
-    with tqdm(total=total, initial=total - left, desc="record", unit="prompt") as bar:
-        for rows in blocks:
-            for done in record_block(model, task, rows, settings, batch_size):
-                if isinstance(done, int):
-                    bar.update(done)
-                else:
-                    writer.write(rows, done)
-    return writer.finish()
+    if out is not None and not overwrite and is_whole(as_path(out), head, BIT_DIMS[:-1]):
+        return _opened(out)
+    _check_lengths(model, task)
+    size = max(1, min(BLOCK, BLOCK_BYTES // _item_bytes(model, task, settings)))
+    prompts = {"item": len(task.languages), "total": len(task) * len(task.languages)}
+
+    def make(block: slice, done: Callable[[int], object]) -> xr.Dataset:
+        return record_block(model, task, block, settings, batch_size, done)
+
+    if out is None:
+        memory = InMemory(head, size)
+        grow(memory, make, "record", prompts)
+        return Recording(memory.data)
+    with in_folder(as_path(out), head, size, BIT_DIMS[:-1], overwrite=overwrite) as folder:
+        grow(folder, make, "record", prompts)
+        folder.finish(xr.Dataset())
+    return _opened(out)
+
+
+def _opened(out: str | Path) -> Recording:
+    stored = open_result(out)
+    assert isinstance(stored, Recording)
+    return stored
+
+
+def _check_lengths(model: Model, task: ParallelTask) -> None:
+    """A prompt that does not fit is found now, not after an hour; tokens are not kept."""
+    for start in range(0, len(task), BLOCK):
+        tokenize_block(model, task, slice(start, start + BLOCK))
 
 
 def _item_bytes(model: Model, task: ParallelTask, settings: Settings) -> int:
-    """What one item takes before compression."""
+    """Bytes that one item takes in the recording and in memory."""
     per_layer = len(settings.thresholds) * -(-model.n_neurons // 8)
     per_layer += 4 * model.n_neurons if settings.keep_values else 0
     return len(task.languages) * len(settings.layers) * per_layer

@@ -85,15 +85,22 @@ class Recording:
         """Packed activity (item, language, layer, byte) at one threshold.
 
         Raises:
-            NeuroglotError: activity was not recorded at this threshold.
+            NeuroglotError: activity was not recorded at this threshold, or is damaged.
         """
         if threshold not in self.thresholds:
             raise NeuroglotError(
                 f"threshold {threshold} was not recorded; there are {listed(self.thresholds)}. "
                 "Record with thresholds=(…)."
             )
-        chosen = self.dataset["active"].isel(threshold=self.thresholds.index(threshold))
-        return np.asarray(chosen.isel(item=items).values)
+        chosen = self.dataset["active"].isel(threshold=self.thresholds.index(threshold), item=items)
+        try:
+            return np.asarray(chosen.values)
+        except (OSError, ValueError, RuntimeError) as error:
+            ids = listed(chosen["item"].to_numpy(), 3)
+            raise NeuroglotError(
+                f"the recording is damaged in some of the items {ids} ({error}). Record with the "
+                "same settings into the same folder; what is whole is kept."
+            ) from error
 
     def select(
         self, *, languages: Sequence[str] | None = None, items: int | Sequence[str] | None = None
@@ -125,6 +132,22 @@ class Recording:
                 raise NeuroglotError("no item selected.")
             data = data.sel(item=list(items))
         return Recording(data)
+
+
+def checked_recording(data: xr.Dataset) -> Recording:
+    """The recording that a dataset holds, if it says the same of itself everywhere.
+
+    Raises:
+        ValueError: variables, dimensions or sizes that do not fit together.
+    """
+    active, neurons = data["active"], data.attrs.get("n_neurons")
+    if active.dims != BIT_DIMS or active.dtype != np.uint8:
+        raise ValueError(f"'active' is {active.dtype} {active.dims}, expected uint8 {BIT_DIMS}")
+    if not isinstance(neurons, int) or -(-neurons // 8) != active.sizes["byte"]:
+        raise ValueError(f"{active.sizes['byte']} bytes a layer do not hold {neurons!r} neurons")
+    if "values" in data and data["values"].sizes.get("neuron") != neurons:
+        raise ValueError(f"'values' are not of {neurons} neurons")
+    return Recording(data)
 
 
 def _require(wanted: Sequence[str], known: Sequence[str], what: str) -> None:

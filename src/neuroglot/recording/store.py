@@ -2,75 +2,29 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
+import zarr
+from zarr.codecs import ZstdCodec
 
 from neuroglot.errors import NeuroglotError, listed
-from neuroglot.recording.recording import UNIT, Recording
+from neuroglot.recording.folders import as_path, fresh_folder, is_result, locked, require_free
+from neuroglot.recording.recording import UNIT, Recording, checked_recording
 
-DONE = "done"
+DONE = "done"  # which items of a growing result are written
+FINISHED = "finished"  # attribute of one that is whole
 ONE_ARRAY = "data_array"  # attribute that names the variable of a saved DataArray
 # Settings that may differ between a run and its resumption without changing what is recorded.
-FREE_TO_CHANGE = frozenset({"batch_size", "device", "padding_side"})
+FREE_TO_CHANGE = frozenset({"batch_size", "device", "deterministic", "padding_side", FINISHED})
+# What Zarr and xarray raise for files that are cut, changed or gone.
+DAMAGE = (OSError, ValueError, RuntimeError, KeyError)
+CHECKED = (ZstdCodec(checksum=True),)
 
 Stored = Recording | xr.Dataset | xr.DataArray
-
-
-def is_result(path: Path) -> bool:
-    """Whether a folder holds something that neuroglot saved, and not just any Zarr data."""
-    try:
-        metadata = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return "unit" in metadata.get("attributes", {})
-
-
-def as_path(out: str | Path) -> Path:
-    """The folder to write to; its parent is made if missing.
-
-    Raises:
-        NeuroglotError: the place cannot be written to.
-    """
-    path = Path(out).absolute()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise NeuroglotError(f"cannot write to {str(path)!r}: {error}.") from error
-    if path.exists() and not path.is_dir():
-        raise NeuroglotError(f"{str(path)!r} is a file; a result needs a folder of its own.")
-    return path
-
-
-def clear(path: Path, *, overwrite: bool) -> None:
-    """Make room for a new result at ``path``.
-
-    Raises:
-        NeuroglotError: something is there and ``overwrite`` is not set, or it is no result.
-    """
-    if not path.exists():
-        return
-    if any(path.iterdir()):
-        if not is_result(path):
-            raise NeuroglotError(
-                f"{str(path)!r} is not empty and holds no result of neuroglot; name another folder."
-            )
-        if not overwrite:
-            raise NeuroglotError(
-                f"{str(path)!r} already holds a result; pass overwrite=True (--overwrite) to "
-                "replace it."
-            )
-    try:
-        shutil.rmtree(path)
-    except OSError as error:
-        raise NeuroglotError(f"cannot replace {str(path)!r}: {error}.") from error
 
 
 def save(result: Stored, path: str | Path, *, overwrite: bool = False) -> None:
@@ -80,28 +34,26 @@ def save(result: Stored, path: str | Path, *, overwrite: bool = False) -> None:
         NeuroglotError: ``path`` exists and ``overwrite`` is not set, or cannot be written.
     """
     out = as_path(path)
-    data = text_as_objects(_as_dataset(result).load())
+    data = _as_dataset(result).load()
+    with locked(out):
+        require_free(out, overwrite=overwrite)
+        with fresh_folder(out) as fresh:
+            write_whole(data, fresh)
+
+
+def write_whole(data: xr.Dataset, path: Path) -> None:
+    """Write variables and attributes into a folder, beside what is there, with checksums."""
+    data = text_as_objects(data)
     for variable in data.variables.values():
         # The chunks and compressors of where the data came from are not those of the new store.
         variable.encoding.clear()
-    with fresh_folder(out) as fresh:
-        data.to_zarr(fresh, mode="w", consolidated=False)
-        clear(out, overwrite=overwrite)
-        fresh.rename(out)
-
-
-@contextmanager
-def fresh_folder(out: Path) -> Iterator[Path]:
-    """A new folder beside ``out``, to be renamed to it when it is whole; gone if it is not.
-
-    Raises:
-        NeuroglotError: the place cannot be written to.
-    """
-    try:
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
-            yield Path(folder) / out.name
-    except OSError as error:
-        raise NeuroglotError(f"cannot write to {str(out)!r}: {error}.") from error
+    data.to_zarr(
+        path,
+        mode="a",
+        consolidated=False,
+        encoding={name: {"compressors": CHECKED} for name in data.variables},
+        write_empty_chunks=True,
+    )
 
 
 def text_as_objects(data: xr.Dataset) -> xr.Dataset:
@@ -171,33 +123,72 @@ def open_dataset(path: Path) -> xr.Dataset:
     """
     try:
         data: xr.Dataset = xr.open_zarr(path, chunks=None, consolidated=False)
-    except (OSError, KeyError, ValueError) as error:
-        raise NeuroglotError(f"cannot read a result from {str(path)!r}: {error}.") from error
-    return _text_as_strings(data)
+        return _text_as_strings(data)
+    except (*DAMAGE, AttributeError, TypeError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> NeuroglotError:
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    return NeuroglotError(
+        f"cannot read a result from {str(path)!r}: it is damaged ({reason}). Make it again; what "
+        "was recorded into it goes on with the same settings and the same folder."
+    )
 
 
 def open_result(path: str | Path) -> Stored:
     """Reload anything saved: a :class:`Recording`, or another result as it was.
 
+    A recording is read when it is used; other results are read at once.
+
     Raises:
-        NeuroglotError: there is no result, or it is a recording that was not finished.
+        NeuroglotError: there is no result, it was not finished, or it is damaged.
     """
     folder = Path(path)
     if not is_result(folder):
         raise NeuroglotError(f"{str(folder)!r} holds no result of neuroglot.")
     data = open_dataset(folder)
+    if DONE in data:
+        data = _finished(folder, data)
+    try:
+        _require_chunks(folder)
+        if data.attrs.get("unit") == UNIT:
+            return checked_recording(data)
+        data.load()
+    except DAMAGE as error:
+        raise _unreadable(folder, error) from error
     if ONE_ARRAY in data.attrs:
         name = data.attrs.pop(ONE_ARRAY)
         array: xr.DataArray = data[name].assign_attrs(data.attrs)
         return array
-    if data.attrs.get("unit") != UNIT:
-        return data
-    if DONE in data:
-        finished, total = int(data[DONE].sum()), data.sizes["item"]
-        if finished < total:
-            raise NeuroglotError(
-                f"{str(folder)!r} is an unfinished recording ({finished} of {total} items); "
-                "record with the same settings and out= to go on."
-            )
-        data = data.drop_vars(DONE)
-    return Recording(data)
+    return data
+
+
+def _finished(path: Path, data: xr.Dataset) -> xr.Dataset:
+    """A result that grew block by block, without the marks of its blocks.
+
+    Raises:
+        NeuroglotError: it was not finished.
+    """
+    if not data.attrs.get(FINISHED):
+        n_done, total = int(data[DONE].sum()), data.sizes["item"]
+        raise NeuroglotError(
+            f"{str(path)!r} is an unfinished {data.attrs['unit']} ({n_done} of {total} items); "
+            "the same call or command with the same folder goes on."
+        )
+    kept = {key: value for key, value in data.attrs.items() if key != FINISHED}
+    found = data.drop_vars(DONE)
+    found.attrs = kept
+    return found
+
+
+def _require_chunks(path: Path) -> None:
+    """A chunk that is not there would be read as zeros.
+
+    Raises:
+        FileNotFoundError: it names the variable.
+    """
+    for name, array in zarr.open_group(path, mode="r").arrays():
+        if name != DONE and array.nchunks_initialized < array.nchunks:
+            missing = array.nchunks - array.nchunks_initialized
+            raise FileNotFoundError(f"{missing} of {array.nchunks} chunks of {name!r} are missing")

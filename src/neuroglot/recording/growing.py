@@ -1,0 +1,281 @@
+"""Results that grow block by block of items, in memory or in a folder."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Callable, Container, Hashable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+import xarray as xr
+import zarr
+from tqdm.auto import tqdm
+from zarr.codecs import Crc32cCodec
+
+from neuroglot.errors import NeuroglotError
+from neuroglot.recording.folders import fresh_folder, is_result, locked, require_free
+from neuroglot.recording.interrupts import stop_when_whole
+from neuroglot.recording.store import (
+    DAMAGE,
+    DONE,
+    FINISHED,
+    open_dataset,
+    require_same,
+    text_as_objects,
+    write_whole,
+)
+
+Made = Callable[[slice, Callable[[int], object]], xr.Dataset]
+"""Makes the variables of a block of items; calls back with the number of prompts just done."""
+
+
+class Growing(Protocol):
+    """Takes the blocks of a result."""
+
+    def missing_blocks(self) -> list[slice]:
+        """Blocks of items that are still to be made."""
+
+    def write(self, block: slice, part: xr.Dataset) -> None:
+        """Keep the variables of one block."""
+
+    def finish(self, rest: xr.Dataset) -> None:
+        """Keep what follows from all blocks, now that none is missing."""
+
+
+def grow(result: Growing, make: Made, what: str, prompts: Mapping[str, int]) -> None:
+    """Make every block that is missing, and write one while the next is made.
+
+    Args:
+        result: where blocks go.
+        make: makes one.
+        what: what the progress bar says is done.
+        prompts: ``item``: prompts of an item, and ``total``: of all.
+    """
+    blocks = result.missing_blocks()
+    left = sum(block.stop - block.start for block in blocks) * prompts["item"]
+    total = prompts["total"]
+    pending: Future[None] | None = None
+    with (
+        stop_when_whole() as stop_if_asked,
+        tqdm(total=total, initial=total - left, desc=what, unit="prompt") as bar,
+        ThreadPoolExecutor(1) as writer,  # waits for the last block, also after an error
+    ):
+        for block in blocks:
+            part = make(block, bar.update)
+            if pending is not None:
+                pending.result()
+            pending = writer.submit(result.write, block, part)
+            stop_if_asked()
+        if pending is not None:
+            pending.result()
+
+
+def _blocks(n_items: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, n_items)) for start in range(0, n_items, size)]
+
+
+class InMemory:
+    """A result in memory; ``data`` is there once a block was written."""
+
+    def __init__(self, head: xr.Dataset, size: int) -> None:
+        self.head, self.size = head, size
+        self.parts: dict[str, np.ndarray[Any, Any]] = {}
+        self.dims: dict[str, tuple[Any, ...]] = {}
+
+    def missing_blocks(self) -> list[slice]:
+        """All of them."""
+        return _blocks(self.head.sizes["item"], self.size)
+
+    def write(self, block: slice, part: xr.Dataset) -> None:
+        """Copy the block to its place."""
+        for name, variable in part.data_vars.items():
+            dims, key = variable.dims, str(name)
+            if key not in self.parts:
+                # Texts have no width until all are known.
+                dtype = np.dtype(object) if variable.dtype.kind == "U" else variable.dtype
+                shape = [self._size(dim, part) for dim in dims]
+                self.parts[key], self.dims[key] = np.zeros(shape, dtype), dims
+            self.parts[key][_at(dims, block)] = variable.to_numpy()
+
+    def _size(self, dim: Any, part: xr.Dataset) -> int:
+        return self.head.sizes["item"] if dim == "item" else part.sizes[dim]
+
+    def finish(self, rest: xr.Dataset) -> None:
+        """Nothing is left to be done."""
+
+    @property
+    def data(self) -> xr.Dataset:
+        """Everything so far."""
+        found = {
+            name: (self.dims[name], values.astype(str) if values.dtype == object else values)
+            for name, values in self.parts.items()
+        }
+        return self.head.assign(found)
+
+
+class InFolder:
+    """A result in a folder. A block is either done or not: its mark is written after its data.
+
+    Chunks are files that appear whole (Zarr renames them), each with a checksum.
+    """
+
+    def __init__(self, path: Path, others: Container[Hashable]) -> None:
+        """Open the folder; ``others`` are variables of the items that no block holds."""
+        self.path = path
+        # Chunks of zeros are written too, so that one that is missing is known to be.
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            self.group = zarr.open_group(path, mode="r+")
+            self.arrays = {
+                name: array
+                for name, array in self.group.arrays()
+                if "item" in _dims(array) and name not in others
+            }
+        done = self.arrays.get(DONE)  # absent where a result was saved whole
+        self.n_items, self.size = (done.shape[0], done.chunks[0]) if done is not None else (0, 1)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all was written, the last thing included."""
+        return DONE not in self.arrays or bool(self.group.attrs.get(FINISHED))
+
+    def missing_blocks(self) -> list[slice]:
+        """Blocks that are not done, or whose data are damaged."""
+        return [block for block in _blocks(self.n_items, self.size) if not self._is_whole(block)]
+
+    def _is_whole(self, block: slice) -> bool:
+        try:
+            if not np.asarray(self.arrays[DONE][block]).all():
+                return False
+            for array in self.arrays.values():
+                self._require_chunks(array, block)
+                array[_at(_dims(array), block)]
+        except DAMAGE as error:
+            warnings.warn(
+                f"{str(self.path)!r}: items {block.start} to {block.stop - 1} are damaged "
+                f"({' '.join(str(error).split())}); they are made again.",
+                stacklevel=4,
+            )
+            return False
+        return True
+
+    def _require_chunks(self, array: zarr.Array[Any], block: slice) -> None:
+        """A chunk that is not there would be read as zeros."""
+        places = [
+            [block.start // self.size] if dim == "item" else range(-(-length // chunk))
+            for dim, length, chunk in zip(_dims(array), array.shape, array.chunks, strict=True)
+        ]
+        for place in itertools.product(*places):
+            chunk = self.path / array.basename / array.metadata.encode_chunk_key(place)
+            if not chunk.exists():
+                raise FileNotFoundError(f"no chunk {chunk.relative_to(self.path)}")
+
+    def write(self, block: slice, part: xr.Dataset) -> None:
+        """Write the data of a block, then its mark.
+
+        Raises:
+            NeuroglotError: the folder cannot be written to.
+        """
+        try:
+            for name, variable in text_as_objects(part).data_vars.items():
+                self._array(str(name), variable)[_at(variable.dims, block)] = variable.to_numpy()
+            self.arrays[DONE][block] = True
+        except OSError as error:
+            raise NeuroglotError(
+                f"cannot write to {str(self.path)!r}: {error}. The blocks before are kept; the "
+                "same command goes on."
+            ) from error
+
+    def _array(self, name: str, variable: xr.DataArray) -> zarr.Array[Any]:
+        """The array of a variable, made when its first block is there."""
+        if name not in self.arrays:
+            sizes = {dim: variable.sizes[dim] for dim in variable.dims}
+            # Blocks of items are written together; thresholds are read one at a time.
+            pieces = {"item": self.size, "threshold": 1}
+            self.arrays[name] = self.group.create_array(
+                name,
+                shape=[self.n_items if dim == "item" else size for dim, size in sizes.items()],
+                chunks=tuple(pieces.get(str(dim), size) for dim, size in sizes.items()),
+                dtype=str if variable.dtype == object else variable.dtype,
+                compressors=[Crc32cCodec()],
+                dimension_names=[str(dim) for dim in sizes],
+                config={"write_empty_chunks": True},
+            )
+        return self.arrays[name]
+
+    def finish(self, rest: xr.Dataset) -> None:
+        """Write what follows from all blocks, then the mark of the whole."""
+        if self.is_finished:
+            return
+        try:
+            if rest.data_vars:
+                write_whole(rest.drop_vars(list(rest.coords)), self.path)
+            self.group.attrs[FINISHED] = 1
+        except OSError as error:
+            raise NeuroglotError(f"cannot write to {str(self.path)!r}: {error}.") from error
+
+
+def _dims(array: zarr.Array[Any]) -> tuple[str, ...]:
+    return cast("tuple[str, ...]", getattr(array.metadata, "dimension_names", None) or ())
+
+
+def _at(dims: tuple[Any, ...], block: slice) -> tuple[slice, ...]:
+    """Index of a block in an array with these dimensions."""
+    return tuple(block if dim == "item" else slice(None) for dim in dims)
+
+
+@contextmanager
+def in_folder(
+    path: Path, head: xr.Dataset, size: int, dims: tuple[str, ...], *, overwrite: bool
+) -> Iterator[InFolder]:
+    """The result that grows at ``path``, held against other processes.
+
+    Args:
+        path: goes on with what is there, if it is of the same settings.
+        head: coordinates and provenance.
+        size: items of a block.
+        dims: coordinates that must be the same.
+        overwrite: begin anew.
+
+    Raises:
+        NeuroglotError: ``path`` holds something else, is in use, or cannot be written to.
+    """
+    with locked(path):
+        if overwrite or not is_result(path):
+            require_free(path, overwrite=overwrite)
+            _create(path, head, size)
+        else:
+            require_same(path, open_dataset(path), head, dims)
+        yield InFolder(path, head.variables)
+
+
+def is_whole(path: Path, head: xr.Dataset, dims: tuple[str, ...]) -> bool:
+    """Whether a finished result of these settings is at ``path``, with nothing damaged.
+
+    Raises:
+        NeuroglotError: a result of other settings is there.
+    """
+    if not is_result(path):
+        return False
+    require_same(path, open_dataset(path), head, dims)
+    found = InFolder(path, head.variables)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # whoever mends it will say what is damaged
+        return found.is_finished and not found.missing_blocks()
+
+
+def _create(path: Path, head: xr.Dataset, size: int) -> None:
+    """Everything but the data: arrays appear with their first block."""
+    with fresh_folder(path) as fresh:
+        write_whole(head, fresh)
+        zarr.open_group(fresh, mode="r+").create_array(
+            DONE,
+            shape=(head.sizes["item"],),
+            chunks=(size,),
+            dtype=bool,
+            compressors=[Crc32cCodec()],
+            dimension_names=["item"],
+        )

@@ -1,0 +1,237 @@
+"""Killed, stopped, damaged, in use, full: what is written stays, and the same call goes on."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from zarr.storage import LocalStore
+
+import neuroglot as ng
+from neuroglot.recording.folders import locked
+from tests import killing
+from tests.testing import small_task, tiny_model
+
+KINDS = pytest.mark.parametrize("what", ["record", "evaluate"])
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neuroglot.recording.recorder.BLOCK", 2)
+    monkeypatch.setattr("neuroglot.experiments.evaluation.ITEMS_AT_ONCE", 2)
+
+
+def make(what: str, out: Path | None, **options: object) -> xr.Dataset:
+    model, task = tiny_model("llama"), small_task(6)
+    if what == "record":
+        return ng.record(model, task, out, keep_values=True, **options).dataset  # type: ignore[arg-type]
+    return ng.evaluate(model, task, out=out, **options)  # type: ignore[arg-type]
+
+
+def variable_of(what: str) -> str:
+    return "active" if what == "record" else "log_prob"
+
+
+@pytest.mark.slow
+@KINDS
+def test_killed_again_and_again_it_ends_as_if_undisturbed(what: str, tmp_path: Path) -> None:
+    hits, _ = killing.kill_at_random(what, tmp_path / "r", 4)
+    assert hits
+    process = killing.start(what, tmp_path / "r", 0.0)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    undisturbed = killing.start(what, tmp_path / "u", 0.0)
+    undisturbed.communicate()
+    killed, expected = (ng.open(tmp_path / name) for name in "ru")
+    killed, expected = (
+        found.dataset if isinstance(found, ng.Recording) else found for found in (killed, expected)
+    )
+    assert killing.checksum(killed) == killing.checksum(expected)
+    xr.testing.assert_identical(killed, expected)
+    assert sorted(p.name for p in tmp_path.iterdir() if not p.name.endswith("lock")) == ["r", "u"]
+
+
+@pytest.mark.slow
+@KINDS
+def test_ctrl_c_finishes_the_block(what: str, tmp_path: Path) -> None:
+    process = killing.start(what, tmp_path / "r", 0.3)
+    while killing.n_done(tmp_path / "r") < 4:
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert "stopping after this block; Ctrl-C again stops at once" in errors
+    assert "KeyboardInterrupt" in errors
+    assert 4 <= killing.n_done(tmp_path / "r") < killing.N_ITEMS
+    with pytest.raises(ng.NeuroglotError, match=r"is an unfinished .* goes on"):
+        ng.open(tmp_path / "r")
+
+
+@pytest.mark.slow
+def test_ctrl_c_on_the_command_line(tmp_path: Path) -> None:
+    out = str(tmp_path / "r")
+    main = "from neuroglot.cli import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", main, "record", "embedded/base", "facts", "--out", out],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while killing.n_done(tmp_path / "r") < 64:
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode == 130
+    assert "neuroglot: stopped; with --out, the same command goes on" in errors
+    assert "Traceback" not in errors
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+def chunk_of(folder: Path, variable: str, block: int) -> Path:
+    """The file of a block's first chunk; thresholds come before items."""
+    chunks = sorted(p for p in (folder / variable / "c").rglob("*") if p.is_file())
+    return chunks[block]
+
+
+def read_all(path: Path) -> None:
+    found = ng.open(path)
+    if isinstance(found, ng.Recording):
+        found.bits(items=slice(0, 2))  # these are whole
+        found.bits()
+
+
+@KINDS
+@pytest.mark.parametrize("damage", [flip, cut, Path.unlink])
+def test_a_damaged_block_is_named_and_made_again(
+    what: str, damage: Callable[[Path], None], tmp_path: Path
+) -> None:
+    expected = make(what, tmp_path / "r").load()
+    damage(chunk_of(tmp_path / "r", variable_of(what), 1))
+    with pytest.raises(ng.NeuroglotError, match="damaged"):
+        read_all(tmp_path / "r")
+    with pytest.warns(UserWarning, match=r"items 2 to 3 are damaged .*; they are made again"):
+        mended = make(what, tmp_path / "r")
+    xr.testing.assert_identical(mended, expected)
+
+
+def test_the_items_of_a_damaged_block_are_named(tmp_path: Path) -> None:
+    make("record", tmp_path / "r")
+    flip(chunk_of(tmp_path / "r", "active", 1))
+    found = ng.open(tmp_path / "r")
+    assert isinstance(found, ng.Recording)
+    with pytest.raises(ng.NeuroglotError, match="items item2, item3"):
+        ng.classify(found.select(items=["item2", "item3"]))
+
+
+def test_damaged_marks_and_metadata(tmp_path: Path) -> None:
+    expected = make("record", tmp_path / "r").load()
+    flip(chunk_of(tmp_path / "r", "done", 2))
+    with pytest.warns(UserWarning, match="items 4 to 5 are damaged"):
+        xr.testing.assert_identical(make("record", tmp_path / "r"), expected)
+    (tmp_path / "r" / "active" / "zarr.json").write_text("{")
+    with pytest.raises(ng.NeuroglotError, match=r"cannot read a result .* it is damaged"):
+        ng.open(tmp_path / "r")
+    xr.testing.assert_identical(make("record", tmp_path / "r", overwrite=True), expected)
+
+
+@KINDS
+def test_a_second_process_is_refused(what: str, tmp_path: Path) -> None:
+    with (
+        locked(tmp_path / "r"),
+        pytest.raises(ng.NeuroglotError, match="another process is writing to"),
+    ):
+        make(what, tmp_path / "r")
+    assert make(what, tmp_path / "r").sizes["item"] == 6
+
+
+@KINDS
+def test_a_full_disk_keeps_what_was_written(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = make(what, None)
+    real = LocalStore.set
+
+    async def full(self: LocalStore, key: str, value: Any) -> None:
+        if key.startswith(variable_of(what)) and "1" in key.split("/"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        await real(self, key, value)
+
+    monkeypatch.setattr(LocalStore, "set", full)
+    with pytest.raises(ng.NeuroglotError, match=r"cannot write to .* No space left .* are kept"):
+        make(what, tmp_path / "r")
+    monkeypatch.setattr(LocalStore, "set", real)
+    assert killing.n_done(tmp_path / "r") == 2
+    xr.testing.assert_equal(make(what, tmp_path / "r").drop_attrs(), expected.drop_attrs())
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
+    make("record", tmp_path / "r")
+    tmp_path.chmod(0o500)
+    try:
+        assert make("record", tmp_path / "r").sizes["item"] == 6, "a finished one is opened"
+        with pytest.raises(ng.NeuroglotError, match="cannot write to"):
+            make("record", tmp_path / "other")
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_leftovers_of_a_killed_process_are_cleared_up(tmp_path: Path) -> None:
+    expected = make("record", tmp_path / "r").load()
+    (tmp_path / "r" / "active" / "c" / "0.abc.partial").write_text("half")
+    (tmp_path / ".r.new").mkdir()
+    (tmp_path / ".r.new" / "zarr.json").write_text("half")
+    (tmp_path / "r").rename(tmp_path / ".r.old")  # killed while one took the place of the other
+    xr.testing.assert_identical(make("record", tmp_path / "r"), expected)
+    assert {p.name for p in tmp_path.iterdir()} == {"r", ".r.lock"}
+    assert not list((tmp_path / "r").rglob("*.partial"))
+
+
+def test_what_was_there_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    old = make("record", tmp_path / "r").load()
+    bad = xr.Dataset({"x": ("y", np.array([object()]))}, attrs={"unit": "recording"})
+    with pytest.raises(Exception, match="object"):
+        ng.save(bad, tmp_path / "r", overwrite=True)
+    found = ng.open(tmp_path / "r")
+    assert isinstance(found, ng.Recording)
+    xr.testing.assert_identical(found.dataset, old)
+
+
+@KINDS
+def test_the_same_run_gives_the_same_bits(what: str) -> None:
+    one, other = make(what, None), make(what, None)
+    assert killing.checksum(one) == killing.checksum(other)
+    assert one.attrs["deterministic"] == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_neurons": 200}, "do not hold 200 neurons"),
+        ({"n_neurons": "many"}, "do not hold 'many' neurons"),
+    ],
+)
+def test_a_recording_that_lies_about_its_sizes(
+    change: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    data = make("record", None).assign_attrs(change)
+    ng.save(ng.Recording(data), tmp_path / "r")
+    with pytest.raises(ng.NeuroglotError, match=message):
+        ng.open(tmp_path / "r")
