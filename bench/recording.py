@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,14 @@ def _texts(task: ng.ParallelTask) -> list[str]:
     return [item["prompts"][language] for item in task.items for language in task.languages]
 
 
-def _batches(model: ng.Model, task: ng.ParallelTask) -> Iterator[dict[str, torch.Tensor]]:
-    """Batches of 16, sorted by length, as anyone would make them."""
-    encoded = sorted(model.tokenizer(_texts(task))["input_ids"], key=len)
-    for start in range(0, len(encoded), BATCH):
+def padded_batches(
+    model: ng.Model, texts: Sequence[str], size: int
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Batches sorted by length, as anyone would make them."""
+    encoded = sorted(model.tokenizer(list(texts))["input_ids"], key=len)
+    for start in range(0, len(encoded), size):
         batch = model.tokenizer.pad(
-            {"input_ids": encoded[start : start + BATCH]}, return_tensors="pt"
+            {"input_ids": encoded[start : start + size]}, return_tensors="pt"
         )
         yield {name: batch[name].to(model.device) for name in ("input_ids", "attention_mask")}
 
@@ -33,8 +35,8 @@ def _batches(model: ng.Model, task: ng.ParallelTask) -> Iterator[dict[str, torch
 @torch.inference_mode()
 def bare_forward(model: ng.Model, task: ng.ParallelTask) -> None:
     """Run every prompt through the body of the model, and keep nothing."""
-    for batch in _batches(model, task):
-        model.hf.base_model(**batch)
+    for batch in padded_batches(model, _texts(task), BATCH):
+        model.hf.base_model(**batch, use_cache=False)
 
 
 @torch.no_grad()

@@ -181,8 +181,9 @@ def test_nothing_joins_a_choice_to_a_chat_template() -> None:
     assert ask(model, "问", ["真"], " ") == ([1, 2], [[3]])
 
 
-def test_cost_is_what_the_choices_hold_in_memory() -> None:
-    assert Question([1, 2, 3], [[4], [5, 6], [7]]).cost == 3 * (3 + 2)
+def test_cost_is_what_runs_and_what_is_held() -> None:
+    """Three choices, each run as if as long as the longest, each with a copy of the prompt."""
+    assert Question([1] * 10, [[1], [2, 3], [4]]).cost == 10 + 3 * 2 + 3 * 12 // 8
 
 
 def test_the_head_runs_for_the_last_token_of_a_prompt_only() -> None:

@@ -13,7 +13,7 @@ import torch
 from transformers import GenerationConfig
 
 from neuroglot.models import Model
-from neuroglot.recording.batching import BatchSize, pad, sized, tokenize
+from neuroglot.recording.batching import BatchSize, batches, by_length, pad, tokenize
 
 SEPARATOR = r"[.,\u066c\u202f\u00a0]"
 NUMBER = re.compile(rf"-?\d+(?:{SEPARATOR}\d+)*")
@@ -40,7 +40,8 @@ def generate(
     sequences = tokenize(model, prompts, names, room=max_new_tokens)
     hf: Any = model.hf  # its own types miss what a mixin adds
     with _greedy(model, max_new_tokens) as config:
-        for rows in sized([len(ids) + max_new_tokens for ids in sequences], batch_size):
+        lengths = [len(ids) + max_new_tokens for ids in sequences]
+        for rows in batches(model, by_length(lengths), lengths, batch_size):
             batch = pad(model, sequences, rows, side="left")
             written = hf.generate(
                 input_ids=batch.ids, attention_mask=batch.mask.long(), generation_config=config

@@ -12,7 +12,14 @@ from neuroglot.errors import NeuroglotError
 from neuroglot.models import Model
 from neuroglot.models.forward import run_continuations, run_logits, run_prefixes
 from neuroglot.models.tokenization import Tokens, encode, fitted, shown_prompts
-from neuroglot.recording.batching import BatchSize, RowsAndValues, in_halves, pad, sized
+from neuroglot.recording.batching import (
+    BatchSize,
+    RowsAndValues,
+    batches,
+    by_length,
+    in_halves,
+    pad,
+)
 
 
 @dataclass(frozen=True)
@@ -29,8 +36,11 @@ class Question:
 
     @property
     def cost(self) -> int:
-        """Tokens that are held in memory while the choices are scored."""
-        return len(self.choices) * (len(self.prefix) + max(map(len, self.choices)))
+        """Tokens that run, and some for the keys and values that each choice holds a copy of."""
+        longest = max(map(len, self.choices))
+        running = len(self.prefix) + len(self.choices) * longest
+        held = len(self.choices) * (len(self.prefix) + longest)
+        return running + held // 8
 
 
 @dataclass(frozen=True)
@@ -205,5 +215,6 @@ def log_probs(
     def run(rows: list[int]) -> Tensor:
         return _score(model, found, rows, widest)
 
-    for wanted in sized([question.cost for question in found], batch_size):
+    costs = [question.cost for question in found]
+    for wanted in batches(model, by_length(costs), costs, batch_size):
         yield from in_halves(run, wanted)

@@ -1,4 +1,4 @@
-"""Turn prompts into padded batches: shortest together, within a budget of tokens."""
+"""Turn prompts into padded batches within a budget of tokens."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from neuroglot.models.tokenization import PaddingSide, encode, fitted, shown_pro
 
 BatchSize = int | Literal["auto"]
 RowsAndValues = tuple[list[int], Tensor]
-AUTO_TOKENS = 4096  # tokens of a batch, padding included, where the size is chosen for the user
+# Tokens of a batch, padding included, where its size is chosen for the user. On a CPU what a layer
+# computes should stay in the cache; elsewhere many tokens keep the device busy.
+AUTO_TOKENS = {"cpu": 640}
+AUTO_TOKENS_ELSEWHERE = 16_384
 
 
 @dataclass(frozen=True)
@@ -71,29 +74,32 @@ def check_batch_size(batch_size: BatchSize) -> None:
         raise NeuroglotError(f"batch_size={batch_size!r}: expected 'auto' or a number from 1.")
 
 
-def sized(lengths: Sequence[int], batch_size: BatchSize) -> Iterator[list[int]]:
-    """Rows of each batch, sorted by length.
+def by_length(lengths: Sequence[int]) -> list[int]:
+    """Rows, the shortest first."""
+    return sorted(range(len(lengths)), key=lambda row: lengths[row])
+
+
+def batches(
+    model: Model, order: Sequence[int], lengths: Sequence[int], batch_size: BatchSize
+) -> Iterator[list[int]]:
+    """Rows of each batch, in the order that they are given in.
 
     Args:
-        lengths: number of tokens of each prompt.
+        model: on whose device it depends how much a batch should hold.
+        order: rows; neighbours should be about as long.
+        lengths: number of tokens of each row.
         batch_size: prompts in a batch; ``"auto"`` fills a budget of tokens.
 
     Raises:
         NeuroglotError: ``batch_size`` is neither ``"auto"`` nor at least 1.
     """
-    return filled(sorted(range(len(lengths)), key=lambda row: lengths[row]), lengths, batch_size)
-
-
-def filled(
-    order: Sequence[int], lengths: Sequence[int], batch_size: BatchSize
-) -> Iterator[list[int]]:
-    """The same of some rows, in the order that they are given in."""
     check_batch_size(batch_size)
+    budget = AUTO_TOKENS.get(model.device.type, AUTO_TOKENS_ELSEWHERE)
     batch: list[int] = []
     longest = 1
     for row in order:
         longest = max(longest, lengths[row])
-        most = max(1, AUTO_TOKENS // longest) if batch_size == "auto" else batch_size
+        most = max(1, budget // longest) if batch_size == "auto" else batch_size
         if len(batch) >= most:
             yield batch
             batch, longest = [], max(1, lengths[row])

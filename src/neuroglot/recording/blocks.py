@@ -14,7 +14,7 @@ from torch import Tensor
 from neuroglot.errors import NeuroglotError
 from neuroglot.models import Model
 from neuroglot.models.forward import run_body, run_body_continuations, run_body_prefixes
-from neuroglot.recording.batching import Batch, BatchSize, filled, in_halves, pad, tokenize
+from neuroglot.recording.batching import Batch, BatchSize, batches, in_halves, pad, tokenize
 from neuroglot.recording.prefixes import Group, shared_prefixes
 from neuroglot.recording.recording import BIT_DIMS, VALUE_DIMS, Bits
 from neuroglot.recording.settings import Settings
@@ -179,7 +179,7 @@ def record_block(
     if settings.position == "last" and model.shares_cache and batch_size != 1:
         groups = shared_prefixes(sequences)
     for run, order in _orders(model, sequences, groups, settings):
-        for batch in filled(order, [len(ids) for ids in sequences], batch_size):
+        for batch in batches(model, order, [len(ids) for ids in sequences], batch_size):
             for rows, values in in_halves(run, batch):
                 _check_finite(values, rows, names, settings.layers)
                 kept.keep(rows, values)

@@ -10,7 +10,7 @@ from pathlib import Path
 import xarray as xr
 
 from neuroglot.models import Model
-from neuroglot.recording.batching import BatchSize, check_batch_size, pad, sized
+from neuroglot.recording.batching import BatchSize, batches, by_length, check_batch_size, pad
 from neuroglot.recording.blocks import record_block, site_values, tokenize_block
 from neuroglot.recording.folders import as_path
 from neuroglot.recording.growing import InMemory, grow, in_folder, is_whole
@@ -149,13 +149,13 @@ def plan_recording(
     settings = settings or Settings(layers=tuple(range(model.n_layers)))
     sequences = tokenize_block(model, task)
     lengths = [len(ids) for ids in sequences]
-    batches = list(sized(lengths, batch_size))
-    batch = pad(model, sequences, batches[len(batches) // 2])
+    found = list(batches(model, by_length(lengths), lengths, batch_size))
+    batch = pad(model, sequences, found[len(found) // 2])
     site_values(model, batch, settings)  # warms up
     began = time.perf_counter()
     site_values(model, batch, settings)
     per_token = (time.perf_counter() - began) / batch.ids.numel()
-    padded = sum(len(rows) * max(lengths[row] for row in rows) for rows in batches)
+    padded = sum(len(rows) * max(lengths[row] for row in rows) for rows in found)
     return Plan(
         prompts=len(sequences),
         tokens=sum(lengths),
