@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint types embedded-models model-card clean
+.PHONY: help demo test lint types bench embedded-models model-card clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo             run the main job on the embedded models and write a report"
 	@echo "make test             run the test suite"
 	@echo "make lint types       ruff and mypy"
+	@echo "make bench            what must be fast, beside what it is compared with (ten minutes)"
 	@echo "make embedded-models  train the embedded models from nothing (two hours on 4 cores)"
 	@echo "make model-card       measure them and write docs/embedded-models.md"
 
@@ -30,6 +31,9 @@ lint: $(VENV)/installed
 
 types: $(VENV)/installed
 	$(BIN)/mypy
+
+bench: $(VENV)/installed
+	$(BIN)/python -m bench
 
 embedded-models: $(VENV)/installed
 	$(BIN)/python -m training.train

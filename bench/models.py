@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -24,7 +26,8 @@ def bloom(
     vocabulary = {"<end>": 0, "<unk>": 1} | {f"w{i}": i for i in range(2, VOCABULARY)}
     inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    words = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<end>", pad_token="<end>")
+    make: Any = PreTrainedTokenizerFast
+    words = make(tokenizer_object=inner, eos_token="<end>", pad_token="<end>")
     return ng.wrap_model(hf, words, name=f"random-bloom-{width}x{layers}")
 
 
@@ -38,7 +41,6 @@ def prompts_of(
     *,
     shared: int = 0,
     n_choices: int = 0,
-    choice_tokens: tuple[int, int] = (1, 4),
 ) -> ng.ParallelTask:
     """Items of random words in ten languages.
 
@@ -47,26 +49,21 @@ def prompts_of(
         lengths: least and most words of a prompt.
         shared: how many of the first words the prompts of an item share, as the fact does in
             editing.
-        n_choices: choices of each prompt; 0 for none.
-        choice_tokens: least and most words of a choice.
+        n_choices: choices of each prompt, of one to four words; 0 for none.
     """
     rng = np.random.default_rng(0)
     records = []
     for i in range(n_items):
         begin = _text(rng, shared)
-        prompts = {
-            language: f"{begin} {_text(rng, int(rng.integers(lengths[0], lengths[1] + 1)) - shared)}".strip()
-            for language in LANGUAGES
-        }
-        record: dict[str, object] = {"id": str(i), "prompts": prompts}
+        record: dict[str, Any] = {"id": str(i), "prompts": {}}
+        for language in LANGUAGES:
+            length = int(rng.integers(lengths[0], lengths[1] + 1)) - shared
+            record["prompts"][language] = f"{begin} {_text(rng, length)}".strip()
         if n_choices:
             record["choices"] = {
-                language: [
-                    _text(rng, int(rng.integers(choice_tokens[0], choice_tokens[1] + 1)))
-                    for _ in range(n_choices)
-                ]
+                language: [_text(rng, int(rng.integers(1, 5))) for _ in range(n_choices)]
                 for language in LANGUAGES
             }
-            record["answers"] = {lang: found[0] for lang, found in record["choices"].items()}
+            record["answers"] = {code: found[0] for code, found in record["choices"].items()}
         records.append(record)
     return ng.ParallelTask.from_records(records, name="random")

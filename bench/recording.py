@@ -45,31 +45,38 @@ def notebook_way(model: ng.Model, task: ng.ParallelTask) -> list[dict[str, set[i
 
     How the published notebooks do it, in our own words; returns neurons by category and item.
     """
-    found = []
-    blocks: Any = model.hf.transformer.h
-    for item in task.items:
-        active: dict[str, set[int]] = {}
-        for language in task.languages:
-            kept: dict[int, torch.Tensor] = {}
-            handles = [
-                block.mlp.dense_4h_to_h.register_forward_hook(
-                    lambda _module, inputs, _output, layer=layer: kept.__setitem__(
-                        layer, inputs[0].detach().clone()
-                    )
-                )
-                for layer, block in enumerate(blocks)
-            ]
-            encoded = model.tokenizer(item["prompts"][language], return_tensors="pt")
-            model.hf(input_ids=encoded["input_ids"].to(model.device))
-            for handle in handles:
-                handle.remove()
-            active[language] = {
-                layer * model.n_neurons + neuron
-                for layer, values in kept.items()
-                for neuron in torch.nonzero(values[0, -1] > 0)[:, 0].tolist()
-            }
-        found.append(_categories_by_sets(active, model.n_layers * model.n_neurons))
-    return found
+    return [
+        _categories_by_sets(
+            {
+                language: _active_by_trace(model, item["prompts"][language])
+                for language in task.languages
+            },
+            model.n_layers * model.n_neurons,
+        )
+        for item in task.items
+    ]
+
+
+def _active_by_trace(model: ng.Model, prompt: str) -> set[int]:
+    """Numbers of the active neurons of all layers, from one forward pass."""
+    kept: dict[int, torch.Tensor] = {}
+
+    def trace(layer: int) -> Any:
+        return lambda _module, inputs, _output: kept.__setitem__(layer, inputs[0].detach().clone())
+
+    hf: Any = model.hf
+    handles = [
+        block.mlp.dense_4h_to_h.register_forward_hook(trace(layer))
+        for layer, block in enumerate(hf.transformer.h)
+    ]
+    hf(input_ids=model.tokenizer(prompt, return_tensors="pt")["input_ids"].to(model.device))
+    for handle in handles:
+        handle.remove()
+    return {
+        layer * model.n_neurons + neuron
+        for layer, values in kept.items()
+        for neuron in torch.nonzero(values[0, -1] > 0)[:, 0].tolist()
+    }
 
 
 def _categories_by_sets(active: dict[str, set[int]], n_neurons: int) -> dict[str, set[int]]:

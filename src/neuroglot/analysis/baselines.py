@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from neuroglot.analysis.bits import CATEGORIES
+from neuroglot.analysis.kernels import Counts
 
 FEWEST_ITEMS = 20  # below this a permutation of the items leaves too many of them in place
 Fractions = np.ndarray[Any, np.dtype[np.float64]]
@@ -32,16 +33,17 @@ def independent_languages(rates: Fractions) -> Fractions:
     return np.stack([none, one, np.maximum(more - every, 0), every], axis=-1)
 
 
-def shuffled_fraction(rates: Fractions, n_items: int) -> Fractions:
+def shuffled_fraction(active: Counts, n_items: int) -> Fractions:
     """Mean fraction (layer, category) when each language's items are permuted.
 
     Args:
-        rates: share of the items for which each neuron is active (language, layer, neuron).
+        active: for how many items each neuron is active (language, layer, neuron).
         n_items: number of items.
 
     Same languages, same template, other content: what translations share is the difference to it.
     It is the exact expectation over independent uniform permutations: each language then draws
-    one of its items, any with equal chance, so that languages are independent with these rates.
+    one of its items, any with equal chance, so that languages are independent, each at the
+    neuron's rate.
     NaN, with a warning, below 20 items.
     """
     if n_items < FEWEST_ITEMS:
@@ -49,10 +51,10 @@ def shuffled_fraction(rates: Fractions, n_items: int) -> Fractions:
             f"the shuffled-items baseline needs {FEWEST_ITEMS} items, found {n_items}: it is NaN.",
             stacklevel=3,
         )
-        return np.full((rates.shape[1], len(CATEGORIES)), np.nan)
+        return np.full((active.shape[1], len(CATEGORIES)), np.nan)
     # A layer at a time, so that what is multiplied stays in the cache.
-    layers = [independent_languages(rates[:, y].T).mean(axis=0) for y in range(rates.shape[1])]
-    return np.stack(layers)
+    layers = np.moveaxis(active, 1, 0)
+    return np.stack([independent_languages(layer.T / n_items).mean(axis=0) for layer in layers])
 
 
 def layer_rate_fraction(active: Fractions) -> Fractions:

@@ -14,11 +14,11 @@ from numba import njit, prange
 from neuroglot.recording.recording import Bits
 
 Words = np.ndarray[Any, np.dtype[np.uint64]]
-Counts = np.ndarray[Any, np.dtype[np.int64]]
+Counts = np.ndarray[Any, np.dtype[Any]]  # whole numbers
 
 N_MASKS = 3  # specific, partial-shared, all-shared
-N_PLANES = 7
-MOST_ITEMS = 126  # what vertical counters of seven bits hold, in sevens
+N_PLANES = 8
+MOST_ITEMS = 252  # what vertical counters of eight bits hold, in sevens
 AT_ONCE = 7
 
 
@@ -142,7 +142,7 @@ def _read_out(planes: Words, counts: Counts) -> None:
                 for k in range(N_PLANES):
                     set_here = (planes[k, w] >> np.uint64(8 * byte + 7 - bit)) & np.uint64(1)
                     n += set_here << np.uint64(k)
-                counts[64 * w + 8 * byte + bit] += np.int64(n)
+                counts[64 * w + 8 * byte + bit] += n
 
 
 @njit(parallel=True, cache=True)
@@ -165,7 +165,7 @@ def _add_active(words: Words, counts: Counts) -> None:
 
 
 @njit(parallel=True, cache=True)
-def _add_members(words: Words, counts: Counts) -> None:
+def _add_members(words: Words, counts: Counts, sizes: Counts) -> None:
     n_words = words.shape[3]
     for layer in prange(words.shape[2]):
         once = np.empty(n_words, np.uint64)
@@ -181,6 +181,11 @@ def _add_members(words: Words, counts: Counts) -> None:
                     rows[0, i, w] = once[w] & ~twice[w]
                     rows[1, i, w] = twice[w] & ~every[w]
                     rows[2, i, w] = every[w]
+                for mask in range(N_MASKS):
+                    n_set = np.uint64(0)
+                    for w in range(n_words):
+                        n_set += _popcount(rows[mask, i, w])
+                    sizes[start + i, layer, mask] = n_set
             rows[:, n:] = 0
             for mask in range(N_MASKS):
                 _count_up(planes[mask], rows[mask])
@@ -197,10 +202,14 @@ def add_active(words: Words, counts: Counts) -> None:
         _add_active(words[start : start + MOST_ITEMS], counts)
 
 
-def add_members(words: Words, counts: Counts) -> None:
+def add_members(words: Words, counts: Counts) -> Counts:
     """Add to ``counts`` (category, layer, neuron) for how many items each neuron is in each.
 
     The categories are specific, partial-shared and all-shared; neurons as in :func:`add_active`.
+    Returns the same as :func:`category_sizes`, which costs little here.
     """
+    sizes = np.empty((words.shape[0], words.shape[2], N_MASKS), np.int64)
     for start in range(0, len(words), MOST_ITEMS):
-        _add_members(words[start : start + MOST_ITEMS], counts)
+        some = slice(start, start + MOST_ITEMS)
+        _add_members(words[some], counts, sizes[some])
+    return sizes

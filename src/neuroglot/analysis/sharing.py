@@ -33,7 +33,7 @@ from neuroglot.recording import Recording
 
 # Provenance that belongs to one task, not to a comparison of several.
 OF_A_TASK = ("template", "split", "task_checksum")
-ITEMS_AT_ONCE = 64  # bounds what is in memory at one time
+ITEMS_AT_ONCE = 128  # bounds what is in memory at one time
 
 
 def categories(
@@ -102,13 +102,12 @@ def classify(recording: Recording, threshold: float = 0.0) -> xr.Dataset:
     require_languages(len(recording.languages))
     n, neurons = len(recording), recording.n_neurons
     tally = _tally(recording, threshold)
-    fraction = np.concatenate(tally.sizes) / neurons
+    sizes = np.concatenate(tally.sizes)
+    fraction = _with_the_rest(sizes, neurons) / neurons
     pairs = np.concatenate(tally.pairs)
     n_active = np.diagonal(pairs, axis1=-2, axis2=-1)
     active = n_active / neurons
-    members = tally.members.transpose(1, 2, 0)
-    never = n - members.sum(axis=-1, keepdims=True)
-    membership = np.concatenate([never, members], axis=-1) / n
+    membership = _with_the_rest(np.moveaxis(tally.members, 0, -1), n) / n
     with np.errstate(invalid="ignore"):
         # A language without an active neuron in a layer shares nothing that could be counted.
         shared = fraction[..., -1:] / active
@@ -127,7 +126,7 @@ def classify(recording: Recording, threshold: float = 0.0) -> xr.Dataset:
             ),
             "fraction_if_items_shuffled": (
                 ("layer", "category"),
-                shuffled_fraction(tally.active / n, n),
+                shuffled_fraction(tally.active, n),
             ),
             "fraction_if_layer_rate": (("layer", "category"), layer_rate_fraction(active)),
         },
@@ -257,12 +256,18 @@ def _require_alike(recordings: Sequence[Recording]) -> None:
                 )
 
 
+def _with_the_rest(counts: Counts, total: int) -> Counts:
+    """Counts (…, category) of all categories, from those of the active ones."""
+    rest = total - counts.sum(axis=-1, keepdims=True, dtype=counts.dtype)
+    return np.concatenate([rest, counts], axis=-1)
+
+
 @dataclass(frozen=True)
 class _Tally:
     """What is counted of a recording, some items at a time.
 
     Attributes:
-        sizes: neurons of each category (item, layer, category), by block.
+        sizes: neurons of each active category (item, layer, category), by block.
         pairs: neurons active in both of two languages (item, layer, language, language), by block.
         active: for how many items each neuron is active (language, layer, neuron).
         members: the same of the active categories (category, layer, neuron).
@@ -277,16 +282,15 @@ class _Tally:
 def _tally(recording: Recording, threshold: float) -> _Tally:
     n_languages, n_layers = len(recording.languages), len(recording.layers)
     neurons = -(-recording.n_neurons // 64) * 64  # up to the end of a word
-    active = np.zeros((n_languages, n_layers, neurons), np.int64)
-    members = np.zeros((len(CATEGORIES) - 1, n_layers, neurons), np.int64)
+    # Small numbers, since these are the largest arrays here.
+    active = np.zeros((n_languages, n_layers, neurons), np.int32)
+    members = np.zeros((len(CATEGORIES) - 1, n_layers, neurons), np.int32)
     sizes, pairs = [], []
     for start in range(0, len(recording), ITEMS_AT_ONCE):
-        bits = recording.bits(threshold, slice(start, start + ITEMS_AT_ONCE))
-        words = as_words(bits)
-        sizes.append(category_counts(bits, recording.n_neurons))
+        words = as_words(recording.bits(threshold, slice(start, start + ITEMS_AT_ONCE)))
         pairs.append(intersections(words))
         add_active(words, active)
-        add_members(words, members)
+        sizes.append(add_members(words, members))
     kept = slice(recording.n_neurons)
     return _Tally(sizes, pairs, active[..., kept], members[..., kept])
 
