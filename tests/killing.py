@@ -21,21 +21,34 @@ from neuroglot.experiments import evaluation
 from neuroglot.recording import recorder
 from tests.testing import small_task, tiny_model
 
-N_ITEMS, BLOCK, PAUSE = 24, 2, 0.02
+BLOCK, PAUSE = 2, 0.04
+N_ITEMS = 24
 ROOT = Path(__file__).parent.parent
 READY = "ready"
 
 
-def make(what: str, out: str | Path | None, pause: float = 0.0) -> xr.Dataset:
-    """The result, with a pause before each block."""
+def prepared(n_items: int = N_ITEMS, pause: float = 0.0) -> tuple[ng.Model, ng.ParallelTask]:
+    """Model and task; from now on blocks are small, and a pause comes before each."""
     recorder.BLOCK = evaluation.ITEMS_AT_ONCE = BLOCK
-    model, task = tiny_model("llama"), small_task(N_ITEMS)
     for module, name in ((recorder, "record_block"), (evaluation, "_answers")):
         real = getattr(module, name)
         setattr(module, name, lambda *args, real=real: (time.sleep(pause), real(*args))[1])
+    return tiny_model("llama"), small_task(n_items)
+
+
+def make(what: str, out: Path, model: ng.Model, task: ng.ParallelTask) -> None:
+    """Record or evaluate."""
     if what == "record":
-        return ng.record(model, task, out, keep_values=True).dataset
-    return ng.evaluate(model, task, out=out)
+        ng.record(model, task, out, keep_values=True)
+    else:
+        ng.evaluate(model, task, out=out)
+
+
+def opened(out: Path) -> xr.Dataset:
+    """The result."""
+    found = ng.open(out)
+    assert not isinstance(found, xr.DataArray)
+    return found.dataset if isinstance(found, ng.Recording) else found
 
 
 def checksum(result: xr.Dataset) -> str:
@@ -48,9 +61,11 @@ def checksum(result: xr.Dataset) -> str:
     return digest.hexdigest()
 
 
-def start(what: str, out: Path, pause: float = PAUSE) -> subprocess.Popen[str]:
-    """A process that makes the result; it says when it begins."""
-    command = [sys.executable, "-m", "tests.killing", what, str(out), str(pause)]
+def start(
+    what: str, out: Path, pause: float = PAUSE, n_items: int = N_ITEMS
+) -> subprocess.Popen[str]:
+    """A process that makes the result; it has said that it is ready to begin."""
+    command = [sys.executable, "-m", "tests.killing", what, str(out), str(pause), str(n_items)]
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -61,22 +76,32 @@ def start(what: str, out: Path, pause: float = PAUSE) -> subprocess.Popen[str]:
     return process
 
 
-def kill_at_random(what: str, out: Path, n_kills: int, seed: int = 0) -> tuple[int, list[int]]:
+def finish(what: str, out: Path, n_items: int = N_ITEMS) -> None:
+    """Let a process make the result, or go on with it, undisturbed."""
+    process = start(what, out, 0.0, n_items)
+    _, errors = process.communicate()
+    if process.returncode:
+        raise RuntimeError(errors)
+
+
+def kill_at_random(
+    what: str, out: Path, n_kills: int, n_items: int = N_ITEMS, seed: int = 0
+) -> list[int]:
     """Kill a run at random moments of its way, each time going on from the last.
 
     Returns:
-        The number of kills that hit a running process, and how many items were done after each.
+        Items that were done after each kill that hit a running process.
     """
-    rng, hits, done = random.Random(seed), 0, []
-    longest = N_ITEMS / BLOCK * PAUSE
+    rng, done = random.Random(seed), []
+    whole = n_items / BLOCK * PAUSE
     for _ in range(n_kills):
-        process = start(what, out)
-        time.sleep(rng.uniform(0, 1.5 * longest / max(1, n_kills // 6)))
-        hits += process.poll() is None
-        process.send_signal(signal.SIGKILL)
+        process = start(what, out, PAUSE, n_items)
+        time.sleep(rng.uniform(0, 2 * whole / n_kills))
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            done.append(n_done(out))
         process.communicate()
-        done.append(n_done(out))
-    return hits, done
+    return done
 
 
 def n_done(out: Path) -> int:
@@ -85,11 +110,12 @@ def n_done(out: Path) -> int:
         found = xr.open_zarr(out, chunks=None, consolidated=False)
     except (OSError, ValueError):
         return 0
-    return int(found["done"].sum()) if "done" in found else N_ITEMS
+    return int(found["done"].sum()) if "done" in found else found.sizes["item"]
 
 
 if __name__ == "__main__":
-    _, task_kind, folder, seconds = sys.argv
+    _, wanted, folder, seconds, items = sys.argv
+    ready = prepared(int(items), float(seconds))
     sys.stdout.write(READY + "\n")
     sys.stdout.flush()
-    make(task_kind, folder, float(seconds))
+    make(wanted, Path(folder), *ready)

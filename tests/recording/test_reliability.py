@@ -44,17 +44,10 @@ def variable_of(what: str) -> str:
 @pytest.mark.slow
 @KINDS
 def test_killed_again_and_again_it_ends_as_if_undisturbed(what: str, tmp_path: Path) -> None:
-    hits, _ = killing.kill_at_random(what, tmp_path / "r", 4)
-    assert hits
-    process = killing.start(what, tmp_path / "r", 0.0)
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
-    undisturbed = killing.start(what, tmp_path / "u", 0.0)
-    undisturbed.communicate()
-    killed, expected = (ng.open(tmp_path / name) for name in "ru")
-    killed, expected = (
-        found.dataset if isinstance(found, ng.Recording) else found for found in (killed, expected)
-    )
+    assert killing.kill_at_random(what, tmp_path / "r", 4)
+    killing.finish(what, tmp_path / "r")
+    killing.finish(what, tmp_path / "u")
+    killed, expected = (killing.opened(tmp_path / name) for name in "ru")
     assert killing.checksum(killed) == killing.checksum(expected)
     xr.testing.assert_identical(killed, expected)
     assert sorted(p.name for p in tmp_path.iterdir() if not p.name.endswith("lock")) == ["r", "u"]

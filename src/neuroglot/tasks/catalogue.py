@@ -183,6 +183,12 @@ def _published(
     check_languages(wanted, known, entry.name)
     items, notes = reader.items(source, wanted, wording, **entry.direction)
     # By a hash, so that the first items are a sample, and the same ones in any set of languages.
-    items.sort(key=lambda item: hashlib.sha256(item["id"].encode()).digest())
+    # Items of one group stay together, so that what their prompts share runs once.
+    group = {item["id"]: item.pop("group", item["id"]) for item in items}
+    items.sort(key=lambda item: (_hash(group[item["id"]]), _hash(item["id"])))
     task = ParallelTask.from_records(items, name=entry.name, languages=wanted)
     return replace(task, template=wording.name, match=entry.match, notes=tuple(notes))
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()

@@ -98,10 +98,15 @@ def read(source: Source, language: str) -> Table:
     return table_of(_checked(rows), ("id", "premise", "hypothesis"), f"xnli ({language})")
 
 
+def _premise(row_id: str) -> str:
+    """Number of the premise: the pairs come in threes, one premise with three hypotheses."""
+    return str((int(row_id) - 1) // 3 + 1) if row_id.isdecimal() else row_id
+
+
 def items(
     source: Source, languages: Sequence[str], wording: Wording
 ) -> tuple[list[Item], list[str]]:
-    """One item a pair; the choices are the three verdicts."""
+    """One item a pair; the choices are the three verdicts. Pairs of one premise are a group."""
     tables = aligned(source, languages, read)
     must_agree(tables, "verdict", "the label")
     words = {language: wording.of(language) for language in languages}
@@ -112,6 +117,7 @@ def items(
         found.append(
             {
                 "id": f"xnli:{row_id}",
+                "group": f"premise {_premise(row_id)}",
                 **asked(words, fields),
                 "answers": {x: words[x][verdict] for x in words},
                 "choices": {x: [words[x][label] for label in VERDICTS] for x in words},
