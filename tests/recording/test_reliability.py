@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 from zarr.storage import LocalStore
 
 import neuroglot as ng
@@ -142,6 +143,18 @@ def test_damaged_marks_and_metadata(tmp_path: Path) -> None:
     with pytest.raises(ng.NeuroglotError, match=r"cannot read a result .* it is damaged"):
         ng.open(tmp_path / "r")
     xr.testing.assert_identical(make("record", tmp_path / "r", overwrite=True), expected)
+
+
+@pytest.mark.parametrize("left", ["damaged", "written before the mark of the whole"])
+def test_what_follows_from_all_blocks_is_made_again(left: str, tmp_path: Path) -> None:
+    expected = make("evaluate", tmp_path / "r").load()
+    if left == "damaged":
+        flip(chunk_of(tmp_path / "r", "accuracy", 0))
+        with pytest.raises(ng.NeuroglotError, match="damaged"):
+            ng.open(tmp_path / "r")
+    else:
+        zarr.open_group(tmp_path / "r", mode="r+").attrs["finished"] = 0
+    xr.testing.assert_identical(make("evaluate", tmp_path / "r"), expected)
 
 
 @KINDS

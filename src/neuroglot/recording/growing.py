@@ -139,8 +139,16 @@ class InFolder:
 
     @property
     def is_finished(self) -> bool:
-        """Whether all was written, the last thing included."""
-        return DONE not in self.arrays or bool(self.group.attrs.get(FINISHED))
+        """Whether all was written, and what follows from all blocks can be read."""
+        if DONE not in self.arrays:
+            return True
+        try:
+            for _, array in self.group.arrays():
+                if "item" not in _dims(array):
+                    array[...]
+        except DAMAGE:
+            return False
+        return bool(self.group.attrs.get(FINISHED))
 
     def missing_blocks(self) -> list[slice]:
         """Blocks that are not done, or whose data are damaged."""
@@ -211,6 +219,10 @@ class InFolder:
         if self.is_finished:
             return
         try:
+            # A run that was killed here, or damage, may have left some of it.
+            for name in map(str, rest.data_vars):
+                if name in self.group:
+                    del self.group[name]
             if rest.data_vars:
                 write_whole(rest.drop_vars(list(rest.coords)), self.path)
             self.group.attrs[FINISHED] = 1

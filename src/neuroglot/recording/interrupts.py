@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+NOTICE = b"\nstopping after this block; Ctrl-C again stops at once\n"
 
 
 @contextmanager
@@ -31,7 +33,8 @@ def stop_when_whole() -> Iterator[Callable[[], None]]:
         if asked:
             raise KeyboardInterrupt
         asked = True
-        sys.stderr.write("\nstopping after this block; Ctrl-C again stops at once\n")
+        # Past Python's buffers, in which the signal may have arrived.
+        os.write(2, NOTICE)
 
     if threading.current_thread() is not threading.main_thread():
         yield stop_if_asked
