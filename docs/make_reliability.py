@@ -22,7 +22,7 @@ os.environ["TQDM_DISABLE"] = os.environ["HF_HUB_OFFLINE"] = "1"
 from tests import killing
 
 PAGE = Path(__file__).parent / "reliability.md"
-N_KILLS, N_ITEMS, N_DAMAGES = 30, 120, 60
+N_KILLS, N_ITEMS, N_DAMAGES = 30, 120, 20
 KINDS = {"record": "recording", "evaluate": "evaluation"}
 INTRODUCTION = """# What happens when something goes wrong
 

@@ -260,7 +260,7 @@ def in_folder(
             require_free(path, overwrite=overwrite)
             _create(path, head, size)
         else:
-            require_same(path, open_dataset(path), head, dims)
+            require_same(path, open_dataset(path, only_coordinates=True), head, dims)
         yield InFolder(path, head.variables)
 
 
@@ -272,7 +272,7 @@ def is_whole(path: Path, head: xr.Dataset, dims: tuple[str, ...]) -> bool:
     """
     if not is_result(path):
         return False
-    require_same(path, open_dataset(path), head, dims)
+    require_same(path, open_dataset(path, only_coordinates=True), head, dims)
     found = InFolder(path, head.variables)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # whoever mends it will say what is damaged

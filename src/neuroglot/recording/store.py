@@ -115,15 +115,20 @@ def _some(data: xr.Dataset, dim: str) -> str:
     return listed(data[dim].to_numpy(), 3) if dim in data.coords else "none"
 
 
-def open_dataset(path: Path) -> xr.Dataset:
-    """The stored dataset; data are read when they are used.
+def open_dataset(path: Path, *, only_coordinates: bool = False) -> xr.Dataset:
+    """The stored dataset; texts and coordinates are read, other data when they are used.
+
+    Args:
+        path: of the result.
+        only_coordinates: leave out everything else, which may be damaged.
 
     Raises:
         NeuroglotError: it cannot be read.
     """
     try:
         data: xr.Dataset = xr.open_zarr(path, chunks=None, consolidated=False)
-        return _text_as_strings(data)
+        kept = data.drop_vars(list(data.data_vars)) if only_coordinates else data
+        return _text_as_strings(kept)
     except (*DAMAGE, AttributeError, TypeError) as error:
         raise _unreadable(path, error) from error
 
@@ -131,8 +136,9 @@ def open_dataset(path: Path) -> xr.Dataset:
 def _unreadable(path: Path, error: Exception) -> NeuroglotError:
     reason = " ".join(f"{type(error).__name__}: {error}".split())
     return NeuroglotError(
-        f"cannot read a result from {str(path)!r}: it is damaged ({reason}). Make it again; what "
-        "was recorded into it goes on with the same settings and the same folder."
+        f"cannot read a result from {str(path)!r}: it is damaged ({reason}). The same call or "
+        "command mends the blocks of a recording or an evaluation; anything else must be made "
+        "again with overwrite=True (--overwrite)."
     )
 
 
