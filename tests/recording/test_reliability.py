@@ -109,6 +109,7 @@ def read_all(path: Path) -> None:
     if isinstance(found, ng.Recording):
         found.bits(items=slice(0, 2))  # these are whole
         found.bits()
+        found.values.load()
 
 
 @pytest.mark.parametrize(

@@ -238,7 +238,11 @@ def cut_last_line(text: str) -> str:
             edit("test.th.jsonl", lambda t: t + t.partition("\n")[0]),
             r"line 7 \(th\): id '0' occurs twice",
         ),
-        ("xcopa", edit("test.th.jsonl", lambda t: t[:-5]), "test.th.jsonl, line 6: no valid JSON"),
+        (
+            "xcopa",
+            edit("test.th.jsonl", lambda t: t[:-5]),
+            r"test.th.jsonl, line 6 \(th\): no valid JSON",
+        ),
         (
             "mgsm",
             edit("mgsm_de.tsv", lambda t: t.replace("2,000", "zwei")),

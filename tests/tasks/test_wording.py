@@ -98,7 +98,10 @@ def test_prompts_of_ones_own_by_language(xnli: Path, as_file: bool) -> None:
     ("template", "message"),
     [
         ("natve", "no template 'natve'; there are shared, native"),
-        ("{premise} {question}", "'question'; its fields may be {premise}, {hypothesis}"),
+        (
+            "{premise} {question}",
+            "'question' is no field.*; its fields may be {premise}, {hypothesis}",
+        ),
         ("{premise} {", "other braces are doubled"),
         ({"en": "{premise}", "sw": "always", "zh": "{premise}"}, "its prompt has no field"),
         ({"en": {"join": ""}}, "'en' needs a text for 'prompt'"),

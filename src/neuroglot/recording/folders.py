@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,14 +10,14 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from neuroglot.errors import NeuroglotError
+from neuroglot.recording.damage import read_attributes
 
 
 def is_result(path: Path) -> bool:
     """Whether a folder holds something that neuroglot saved, and not just any Zarr data."""
     try:
-        metadata = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
-        return "unit" in metadata["attributes"]
-    except (OSError, ValueError, TypeError, KeyError):
+        return "unit" in read_attributes(path)
+    except (OSError, ValueError, RecursionError):
         return False
 
 

@@ -17,10 +17,10 @@ from tqdm.auto import tqdm
 from zarr.codecs import Crc32cCodec
 
 from neuroglot.errors import NeuroglotError
+from neuroglot.recording.damage import DAMAGE, LAYOUT, layout_of, mark_layout
 from neuroglot.recording.folders import fresh_folder, is_result, locked, require_free
 from neuroglot.recording.interrupts import stop_when_whole
 from neuroglot.recording.store import (
-    DAMAGE,
     DONE,
     FINISHED,
     open_dataset,
@@ -128,11 +128,13 @@ class InFolder:
         self.path = path
         # Chunks of zeros are written too, so that one that is missing is known to be.
         with zarr.config.set({"array.write_empty_chunks": True}):
-            self.group = zarr.open_group(path, mode="r+")
+            self.group = zarr.open_group(path, mode="r+", use_consolidated=False)
+            # An array without a mark was being made when its writer was killed.
+            marked = cast("dict[str, str]", self.group.attrs.get(LAYOUT)) or layout_of(path)
             self.arrays = {
                 name: array
                 for name, array in self.group.arrays()
-                if "item" in _dims(array) and name not in others
+                if "item" in _dims(array) and name not in others and name in marked
             }
         done = self.arrays.get(DONE)  # absent where a result was saved whole
         self.n_items, self.size = (done.shape[0], done.chunks[0]) if done is not None else (0, 1)
@@ -178,7 +180,7 @@ class InFolder:
         ]
         for place in itertools.product(*places):
             chunk = self.path / array.basename / array.metadata.encode_chunk_key(place)
-            if not chunk.exists():
+            if not chunk.is_file():
                 raise FileNotFoundError(f"no chunk {chunk.relative_to(self.path)}")
 
     def write(self, block: slice, part: xr.Dataset) -> None:
@@ -211,7 +213,9 @@ class InFolder:
                 compressors=[Crc32cCodec()],
                 dimension_names=[str(dim) for dim in sizes],
                 config={"write_empty_chunks": True},
+                overwrite=True,
             )
+            self.group.attrs[LAYOUT] = layout_of(self.path)
         return self.arrays[name]
 
     def finish(self, rest: xr.Dataset) -> None:
@@ -225,7 +229,7 @@ class InFolder:
                     del self.group[name]
             if rest.data_vars:
                 write_whole(rest.drop_vars(list(rest.coords)), self.path)
-            self.group.attrs[FINISHED] = 1
+            self.group.attrs.update({LAYOUT: layout_of(self.path), FINISHED: 1})
         except OSError as error:
             raise NeuroglotError(f"cannot write to {str(self.path)!r}: {error}.") from error
 
@@ -291,3 +295,4 @@ def _create(path: Path, head: xr.Dataset, size: int) -> None:
             compressors=[Crc32cCodec()],
             dimension_names=["item"],
         )
+        mark_layout(fresh)

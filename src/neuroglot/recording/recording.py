@@ -95,11 +95,11 @@ class Recording:
         chosen = self.dataset["active"].isel(threshold=self.thresholds.index(threshold), item=items)
         try:
             return np.asarray(chosen.values)
-        except (OSError, ValueError, RuntimeError) as error:
+        except NeuroglotError as error:
             ids = listed(chosen["item"].to_numpy(), 3)
             raise NeuroglotError(
-                f"the recording is damaged in some of the items {ids} ({error}). Record with the "
-                "same settings into the same folder; what is whole is kept."
+                f"the recording is damaged in some of the items {ids} ({error.__cause__}). Record "
+                "with the same settings into the same folder; what is whole is kept."
             ) from error
 
     def select(

@@ -8,10 +8,19 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-import zarr
 from zarr.codecs import ZstdCodec
 
 from neuroglot.errors import NeuroglotError, listed
+from neuroglot.recording.damage import (
+    DAMAGE,
+    LAYOUT,
+    check_layout,
+    damaged,
+    guarded,
+    mark_layout,
+    read_attributes,
+    require_chunks,
+)
 from neuroglot.recording.folders import as_path, fresh_folder, is_result, locked, require_free
 from neuroglot.recording.recording import UNIT, Recording, checked_recording
 
@@ -19,9 +28,9 @@ DONE = "done"  # which items of a growing result are written
 FINISHED = "finished"  # attribute of one that is whole
 ONE_ARRAY = "data_array"  # attribute that names the variable of a saved DataArray
 # Settings that may differ between a run and its resumption without changing what is recorded.
-FREE_TO_CHANGE = frozenset({"batch_size", "device", "deterministic", "padding_side", FINISHED})
-# What Zarr and xarray raise for files that are cut, changed or gone.
-DAMAGE = (OSError, ValueError, RuntimeError, KeyError)
+FREE_TO_CHANGE = frozenset(
+    {"batch_size", "device", "deterministic", "padding_side", FINISHED, LAYOUT}
+)
 CHECKED = (ZstdCodec(checksum=True),)
 
 Stored = Recording | xr.Dataset | xr.DataArray
@@ -39,6 +48,7 @@ def save(result: Stored, path: str | Path, *, overwrite: bool = False) -> None:
         require_free(out, overwrite=overwrite)
         with fresh_folder(out) as fresh:
             write_whole(data, fresh)
+            mark_layout(fresh)
 
 
 def write_whole(data: xr.Dataset, path: Path) -> None:
@@ -126,20 +136,13 @@ def open_dataset(path: Path, *, only_coordinates: bool = False) -> xr.Dataset:
         NeuroglotError: it cannot be read.
     """
     try:
+        check_layout(path)
         data: xr.Dataset = xr.open_zarr(path, chunks=None, consolidated=False)
+        data.attrs.pop(LAYOUT, None)
         kept = data.drop_vars(list(data.data_vars)) if only_coordinates else data
-        return _text_as_strings(kept)
-    except (*DAMAGE, AttributeError, TypeError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> NeuroglotError:
-    reason = " ".join(f"{type(error).__name__}: {error}".split())
-    return NeuroglotError(
-        f"cannot read a result from {str(path)!r}: it is damaged ({reason}). The same call or "
-        "command mends the blocks of a recording or an evaluation; anything else must be made "
-        "again with overwrite=True (--overwrite)."
-    )
+        return guarded(_text_as_strings(kept), path)
+    except DAMAGE as error:
+        raise damaged(path, error) from error
 
 
 def open_result(path: str | Path) -> Stored:
@@ -153,16 +156,26 @@ def open_result(path: str | Path) -> Stored:
     folder = Path(path)
     if not is_result(folder):
         raise NeuroglotError(f"{str(folder)!r} holds no result of neuroglot.")
-    data = open_dataset(folder)
-    if DONE in data:
-        data = _finished(folder, data)
     try:
-        _require_chunks(folder)
-        if data.attrs.get("unit") == UNIT:
-            return checked_recording(data)
-        data.load()
+        return _open(folder)
+    except NeuroglotError:
+        raise
     except DAMAGE as error:
-        raise _unreadable(folder, error) from error
+        raise damaged(folder, error) from error
+
+
+def _open(folder: Path) -> Stored:
+    """A result in a folder that holds one; see :func:`open_result`."""
+    grows = (folder / DONE).is_dir()
+    if not grows or read_attributes(folder).get(FINISHED):
+        # Before anything is read, since that would take memory for whatever is claimed.
+        require_chunks(folder, but=DONE)
+    data = open_dataset(folder)
+    if grows:
+        data = _finished(folder, data)
+    if data.attrs.get("unit") == UNIT:
+        return checked_recording(data)
+    data.load()
     if ONE_ARRAY in data.attrs:
         name = data.attrs.pop(ONE_ARRAY)
         array: xr.DataArray = data[name].assign_attrs(data.attrs)
@@ -186,15 +199,3 @@ def _finished(path: Path, data: xr.Dataset) -> xr.Dataset:
     found = data.drop_vars(DONE)
     found.attrs = kept
     return found
-
-
-def _require_chunks(path: Path) -> None:
-    """A chunk that is not there would be read as zeros.
-
-    Raises:
-        FileNotFoundError: it names the variable.
-    """
-    for name, array in zarr.open_group(path, mode="r").arrays():
-        if name != DONE and array.nchunks_initialized < array.nchunks:
-            missing = array.nchunks - array.nchunks_initialized
-            raise FileNotFoundError(f"{missing} of {array.nchunks} chunks of {name!r} are missing")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from neuroglot.errors import NeuroglotError, listed
+from neuroglot.errors import NeuroglotError, listed, shown
+from neuroglot.tasks.files import flaw_of
 
 Item = dict[str, Any]
 
@@ -26,6 +27,15 @@ def codes(languages: Iterable[str]) -> tuple[str, ...]:
     return tuple(languages)
 
 
+def _check_text(text: Any, what: str, where: str) -> None:
+    """A text that is not empty, and that can be stored as it is."""
+    if not isinstance(text, str) or not text.strip():
+        raise NeuroglotError(f"{where}: {what} is empty or no text.")
+    flaw = flaw_of(text)
+    if flaw:
+        raise NeuroglotError(f"{where}: {what} {flaw}; mend or leave out this item.")
+
+
 def languages_of(record: Any, name: str) -> list[str]:
     """Languages in which a record has prompts."""
     if not isinstance(record, dict):
@@ -35,7 +45,7 @@ def languages_of(record: Any, name: str) -> list[str]:
     prompts = record.get("prompts")
     if not isinstance(prompts, dict):
         raise NeuroglotError(
-            f"item {record.get('id')!r} of task {name!r}: 'prompts' must be a mapping from "
+            f"item {shown(record.get('id'))} of task {name!r}: 'prompts' must be a mapping from "
             f"language to text, found {type(prompts).__name__}."
         )
     return list(prompts)
@@ -49,6 +59,8 @@ def check_languages(wanted: tuple[str, ...], known: Iterable[str], name: str) ->
         raise NeuroglotError(
             f"task {name!r} has no language {listed(unknown)}; there are {listed(known)}."
         )
+    for language in wanted:
+        _check_text(language, f"the language {shown(language)}", f"task {name!r}")
     if len(set(wanted)) < max(2, len(wanted)):
         raise NeuroglotError(
             f"task {name!r}: at least two different languages are needed, found {listed(wanted)}."
@@ -61,7 +73,7 @@ def check_item(record: Item, languages: tuple[str, ...], name: str) -> Item:
     Raises:
         NeuroglotError: a field is missing, unknown or of the wrong kind; it names the item.
     """
-    where = f"item {record.get('id')!r} of task {name!r}"
+    where = f"item {shown(record.get('id'))} of task {name!r}"
     _check_fields(record, where)
     item: Item = {
         "id": record["id"],
@@ -87,9 +99,12 @@ def check_item(record: Item, languages: tuple[str, ...], name: str) -> Item:
 
 
 def _check_fields(record: Item, where: str) -> None:
-    if not isinstance(record.get("id"), str) or not record["id"]:
+    if not isinstance(record.get("id"), str) or not record["id"].strip():
         raise NeuroglotError(f"{where}: 'id' must be a text that is not empty.")
-    unknown = sorted(set(record) - set(FIELDS))
+    _check_text(record["id"], "'id'", where)
+    if record.get("relation") is not None:
+        _check_text(record["relation"], "'relation'", where)
+    unknown = sorted(set(record) - set(FIELDS), key=str)
     if unknown:
         raise NeuroglotError(
             f"{where}: unknown field {listed(unknown)}; there are {listed(FIELDS)}."
@@ -105,15 +120,11 @@ def _check_fields(record: Item, where: str) -> None:
 
 def _check_texts(item: Item, language: str, where: str) -> None:
     for field in ("prompts", "answers"):
-        if item[field] and not _is_text(item[field][language]):
-            raise NeuroglotError(f"{where}: the {field[:-1]} in {language!r} is empty or no text.")
+        if item[field]:
+            _check_text(item[field][language], f"the {field[:-1]} in {language!r}", where)
     join = item["joins"][language]
     if not isinstance(join, str) or join.strip():
         raise NeuroglotError(f"{where}: the join in {language!r} must be white space or ''.")
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
 
 
 def _in_languages(record: Item, field: str, languages: tuple[str, ...], where: str) -> Item:
@@ -126,15 +137,17 @@ def _in_languages(record: Item, field: str, languages: tuple[str, ...], where: s
 
 def _check_choices(item: Item, language: str, where: str) -> None:
     choices, answer = item["choices"][language], item["answers"].get(language)
-    if not isinstance(choices, list) or not all(map(_is_text, choices)):
+    if not isinstance(choices, list):
         raise NeuroglotError(f"{where}: choices in {language!r} must be a list of texts.")
+    for choice in choices:
+        _check_text(choice, f"choices in {language!r} must be a list of texts: one", where)
     if len(choices) < 2:
         raise NeuroglotError(
             f"{where}: choices in {language!r} must be at least two texts that are not empty."
         )
     if answer not in choices:
         raise NeuroglotError(
-            f"{where}: the answer {answer!r} in {language!r} is not among its choices "
+            f"{where}: the answer {shown(answer)} in {language!r} is not among its choices "
             f"({listed(choices)})."
         )
     if len(set(choices)) < len(choices):

@@ -11,7 +11,7 @@ from neuroglot.tasks.records import JOIN, Item
 
 FIELDS = ("id", "language", "prompt", "answer", "choices", "join", "relation")
 NEEDED = FIELDS[:3]
-OPTION = re.compile(r"choice(\d+)")
+OPTION = re.compile(r"choice([1-9][0-9]{0,3})")
 
 
 def records_from_rows(rows: Iterable[Item]) -> list[Item]:
@@ -29,7 +29,7 @@ def records_from_rows(rows: Iterable[Item]) -> list[Item]:
     for number, row in enumerate(rows, 1):
         where = f"row {number}"
         _check_columns(row, where)
-        given = {key: value for key, value in row.items() if value not in (None, "")}
+        given = {key: value for key, value in row.items() if not _is_empty(value)}
         new = {"id": given["id"], "prompts": {}, "answers": {}, "choices": {}, "joins": {}}
         record = records.setdefault(given["id"], new | {"relation": given.get("relation")})
         language = given["language"]
@@ -45,10 +45,19 @@ def records_from_rows(rows: Iterable[Item]) -> list[Item]:
     return list(records.values())
 
 
+def _is_empty(value: Any) -> bool:
+    """Whether a cell holds nothing; of an array, equality with a text is no yes or no."""
+    return value is None or (isinstance(value, str) and not value)
+
+
 def _check_columns(row: Any, where: str) -> None:
     if not isinstance(row, dict):
         raise NeuroglotError(f"{where}: expected a dict, found {type(row).__name__}.")
-    unknown = [key for key in row if key not in FIELDS and not OPTION.fullmatch(str(key))]
+    unknown = [
+        key
+        for key in row
+        if not isinstance(key, str) or not (key in FIELDS or OPTION.fullmatch(key))
+    ]
     if unknown:
         raise NeuroglotError(
             f"{where}: unknown column {listed(unknown)}; there are {listed(FIELDS)} and choice1, "

@@ -11,8 +11,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from neuroglot.errors import NeuroglotError, listed
-from neuroglot.tasks.files import read_text
+from neuroglot.errors import NeuroglotError, listed, shown
+from neuroglot.tasks.files import flaw_of, read_text
 
 Words = Mapping[str, str]
 Template = str | Path | Mapping[str, Any]
@@ -49,6 +49,17 @@ class Wording:
         return words
 
 
+def _check_fields(template: str, fields: Mapping[str, str]) -> None:
+    """Fields must be names alone: a width could ask for gigabytes, an attribute for anything.
+
+    Raises:
+        ValueError: a field that is not known, or more than a name.
+    """
+    for _, field, width, conversion in string.Formatter().parse(template):
+        if field is not None and (field not in fields or width or conversion):
+            raise ValueError(f"{shown(field)} is no field, or has something after its name")
+
+
 def fill(template: str, fields: Mapping[str, str]) -> str:
     """The template with its fields in braces filled in.
 
@@ -56,10 +67,11 @@ def fill(template: str, fields: Mapping[str, str]) -> str:
         NeuroglotError: it has a field that the task does not know, or a lone brace.
     """
     try:
+        _check_fields(template, fields)
         return template.format_map(fields)
-    except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
+    except ValueError as error:
         raise NeuroglotError(
-            f"template {template!r}: {error}; its fields may be "
+            f"template {shown(template)}: {error}; its fields may be "
             f"{listed(f'{{{field}}}' for field in fields)}, and other braces are doubled."
         ) from error
 
@@ -89,8 +101,18 @@ def _packaged(task: str) -> dict[str, dict[str, dict[str, str]]]:
     return {name: _by_language(table) for name, table in tomllib.loads(text).items()}
 
 
-def _by_language(table: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """Words by language; a table that holds a prompt itself is that of every language."""
+def _by_language(table: Mapping[str, Any], name: str = "") -> dict[str, dict[str, str]]:
+    """Words by language; a table that holds a prompt itself is that of every language.
+
+    Raises:
+        NeuroglotError: something else than a text or a table stands for a language.
+    """
+    for language, words in table.items():
+        if not isinstance(words, str | Mapping):
+            raise NeuroglotError(
+                f"template {name!r}: expected a prompt, or a table of words, for "
+                f"{shown(language)}; found {shown(words)}."
+            )
     if "prompt" in table:
         return {"*": dict(table)}
     return {
@@ -115,12 +137,12 @@ def find_wording(task: str, template: Template) -> Wording:
     """
     packaged = _packaged(task)
     if isinstance(template, Mapping):
-        return _users(packaged, BY_LANGUAGE, _by_language(template))
+        return _users(packaged, BY_LANGUAGE, _by_language(template, BY_LANGUAGE))
     template = str(template)
     if template in packaged:
         return Wording(template, packaged[template])
     if template.endswith(".toml"):
-        return _users(packaged, template, _by_language(_read_table(Path(template))))
+        return _users(packaged, template, _by_language(_read_table(Path(template)), template))
     if "{" in template:
         return _users(packaged, template, {"*": {"prompt": template}})
     raise NeuroglotError(
@@ -136,10 +158,14 @@ def _users(
     for language, words in table.items():
         if not all(isinstance(text, str) for text in words.values()) or not words.get("prompt"):
             raise NeuroglotError(f"template {name!r}: {language!r} needs a text for 'prompt'.")
+        flaws = [f"{word!r} {flaw}" for word, text in words.items() if (flaw := flaw_of(text))]
+        if flaws:
+            raise NeuroglotError(f"template {name!r}, {language!r}: {flaws[0]}.")
         unknown = set(words) - set(packaged["shared"]["*"])
         if unknown:
             raise NeuroglotError(
-                f"template {name!r}: {language!r} has unknown words {listed(sorted(unknown))}; "
+                f"template {name!r}: {language!r} has unknown words "
+                f"{listed(sorted(unknown, key=str))}; "
                 f"there are {listed(packaged['shared']['*'])}."
             )
         if not _has_field(words["prompt"]):
@@ -164,8 +190,14 @@ def _has_field(prompt: str) -> bool:
 def _read_table(path: Path) -> dict[str, Any]:
     try:
         table = tomllib.loads(read_text(path))
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, deep nesting
+        if isinstance(error, NeuroglotError):
+            raise
         raise NeuroglotError(f"{path}: no valid TOML ({error}).") from error
     # Laid out as those of the package, or without the name of the template.
     found: dict[str, Any] = table.get("native") or table.get("shared") or table
+    if not isinstance(found, dict):
+        raise NeuroglotError(
+            f"{path}: expected a table under 'native' or 'shared', found {shown(found)}."
+        )
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from neuroglot.errors import NeuroglotError
+from neuroglot.errors import NeuroglotError, shown
 from neuroglot.tasks.files import lines_of
 from neuroglot.tasks.readers.source import (
     Rows,
@@ -13,6 +13,7 @@ from neuroglot.tasks.readers.source import (
     aligned,
     languages_with_file,
     must_agree,
+    need,
     rows_by_id,
     table_of,
 )
@@ -24,21 +25,21 @@ languages_in = languages_with_file
 
 def _file_rows(source: Source, language: str) -> Rows:
     path = source.file(language=language)
-    for number, (where, line) in enumerate(lines_of(path), 1):
+    for number, (where, line) in enumerate(lines_of(path, language), 1):
         cells = line.split("\t")
         if len(cells) != 2:
-            raise NeuroglotError(
-                f"{where} ({language}): {len(cells)} columns, expected 2 (question, answer)."
-            )
-        yield f"{where} ({language})", {"row": number, "question": cells[0], "answer": cells[1]}
+            raise NeuroglotError(f"{where}: {len(cells)} columns, expected 2 (question, answer).")
+        yield where, {"row": number, "question": cells[0], "answer": cells[1]}
 
 
 def _rows(source: Source, language: str) -> Rows:
     local = source.folder is not None
     for where, row in _file_rows(source, language) if local else source.hub_rows(language=language):
-        answer = str(row.get("answer_number", row["answer"])).replace(",", "").strip()
+        need(where, row, "question", "answer")
+        given = row.get("answer_number", row["answer"])
+        answer = str(given).replace(",", "").strip() if isinstance(given, str | int) else ""
         if not answer.removeprefix("-").isdecimal():
-            raise NeuroglotError(f"{where}: answer {answer!r} is no whole number.")
+            raise NeuroglotError(f"{where}: answer {shown(given)} is no whole number.")
         yield where, {"id": str(row["row"]), "question": row["question"], "answer": answer}
 
 

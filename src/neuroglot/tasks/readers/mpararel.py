@@ -11,11 +11,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any
 
-from neuroglot.errors import NeuroglotError, listed
+from neuroglot.errors import NeuroglotError, listed, shown
 from neuroglot.tasks.files import json_objects
-from neuroglot.tasks.readers.source import Rows, Source, Table, no_such_file, table_of
+from neuroglot.tasks.readers.source import Row, Rows, Source, Table, need, no_such_file, table_of
 from neuroglot.tasks.records import Item
 from neuroglot.tasks.wording import Wording, Words, asked
 
@@ -31,6 +30,8 @@ RELATIONS = tuple(
 )
 OBJECT_LAST = re.compile(r"(?P<cloze>[^\[\]]*\[X\][^\[\]]*?)(?P<join>\s*)\[Y\]\s*[.。]?\s*")
 N_CHOICES = 10
+LONGEST_PATTERN = 1000  # characters; looking through one takes the square of its length
+FACT = ("subject", "object", "subject_uri", "object_uri")  # fields of a fact that are texts
 
 
 @dataclass(frozen=True)
@@ -60,19 +61,14 @@ def _rows(source: Source, part: str, relation: str, language: str) -> Rows:
     if source.folder is None:
         yield from source.hub_rows(language=language, **fields)
         return
-    for where, row in json_objects(source.file(**fields)):
-        yield f"{where} ({language})", row
-
-
-def _need(where: str, row: Mapping[str, Any], *fields: str) -> None:
-    missing = [field for field in fields if field not in row]
-    if missing:
-        raise NeuroglotError(f"{where}: {listed(missing)} is missing.")
+    yield from json_objects(source.file(**fields), language)
 
 
 def _facts(source: Source, relation: str, language: str) -> Rows:
     for where, row in _rows(source, "tuples", relation, language):
-        _need(where, row, "lineid", "sub_uri", "obj_uri", "sub_label", "obj_label")
+        need(where, row, "lineid", "sub_uri", "obj_uri", "sub_label", "obj_label")
+        if not isinstance(row["lineid"], int | str):
+            raise NeuroglotError(f"{where}: lineid {shown(row['lineid'])} is no number.")
         yield (
             where,
             {
@@ -80,7 +76,8 @@ def _facts(source: Source, relation: str, language: str) -> Rows:
                 "relation": relation,
                 "subject": row["sub_label"],
                 "object": row["obj_label"],
-                "uris": (row["sub_uri"], row["obj_uri"]),
+                "subject_uri": row["sub_uri"],
+                "object_uri": row["obj_uri"],
             },
         )
 
@@ -92,7 +89,7 @@ def read(source: Source, language: str) -> Table:
     table: Table = {}
     for relation in relations_in(source):
         what = f"tuples of {relation} ({language})"
-        table |= table_of(_facts(source, relation, language), ("subject", "object"), what)
+        table |= table_of(_facts(source, relation, language), FACT, what)
     return table
 
 
@@ -112,9 +109,11 @@ def find_pattern(source: Source, relation: str, language: str) -> Pattern | None
     """The first pattern whose object comes last, one that a person has checked if there is any."""
     found: dict[bool, Pattern] = {}
     for where, row in _rows(source, "patterns", relation, language):
-        _need(where, row, "pattern")
-        if not isinstance(row["pattern"], str):
-            raise NeuroglotError(f"{where}: the pattern is no text.")
+        need(where, row, "pattern")
+        if not isinstance(row["pattern"], str) or len(row["pattern"]) > LONGEST_PATTERN:
+            raise NeuroglotError(
+                f"{where}: the pattern is no text of at most {LONGEST_PATTERN:,} characters."
+            )
         match = OBJECT_LAST.fullmatch(row["pattern"])
         if match:
             pattern = Pattern(match["cloze"].strip(), match["join"])
@@ -140,13 +139,18 @@ def shared_facts(tables: Mapping[str, Table]) -> dict[str, Table]:
         if len(kept) < len(tables):
             continue
         for language, found in kept.items():
-            if found["uris"] != row["uris"]:
+            if _uris(found) != _uris(row):
                 raise NeuroglotError(
-                    f"mpararel: fact {row_id!r} is about {row['uris']} in {first!r}, but about "
-                    f"{found['uris']} in {language!r}; the languages do not align."
+                    f"mpararel: fact {row_id!r} is about {_uris(row)} in {first!r}, but about "
+                    f"{_uris(found)} in {language!r}; the languages do not align."
                 )
         shared[row_id] = kept
     return shared
+
+
+def _uris(row: Row) -> tuple[str, str]:
+    """What a fact is about: its subject and its object."""
+    return row["subject_uri"], row["object_uri"]
 
 
 def _choices(facts: Mapping[str, Table]) -> dict[str, list[str]]:
@@ -159,15 +163,15 @@ def _choices(facts: Mapping[str, Table]) -> dict[str, list[str]]:
     right: dict[tuple[str, str], set[str]] = defaultdict(set)
     for row_id, rows in facts.items():
         row = next(iter(rows.values()))
-        objects[row["relation"]].setdefault(row["uris"][1], row_id)
-        right[row["relation"], row["uris"][0]].add(row["uris"][1])
+        objects[row["relation"]].setdefault(row["object_uri"], row_id)
+        right[row["relation"], row["subject_uri"]].add(row["object_uri"])
     found = {}
     for row_id, rows in facts.items():
         row = next(iter(rows.values()))
         others = [
             other
             for uri, other in objects[row["relation"]].items()
-            if uri not in right[row["relation"], row["uris"][0]]
+            if uri not in right[row["relation"], row["subject_uri"]]
         ]
         rng = Random(row_id)
         rng.shuffle(others)

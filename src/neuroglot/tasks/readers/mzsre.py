@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from neuroglot.errors import NeuroglotError, listed
-from neuroglot.tasks.files import read_text
+from neuroglot.tasks.files import parse_json, read_text
 from neuroglot.tasks.readers.source import (
     Row,
     Rows,
@@ -32,10 +31,7 @@ def languages_in(source: Source) -> list[str]:
 
 
 def _file_rows(path: Path, language: str) -> Rows:
-    try:
-        rows = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise NeuroglotError(f"{path} ({language}): no valid JSON ({error}).") from error
+    rows = parse_json(read_text(path, language), f"{path} ({language})")
     if not isinstance(rows, list):
         raise NeuroglotError(f"{path} ({language}): expected a JSON list.")
     for number, row in enumerate(rows, 1):

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neuroglot.errors import NeuroglotError, listed
+from neuroglot.errors import NeuroglotError, listed, shown
+from neuroglot.tasks.files import flaw_of
 from neuroglot.tasks.readers.hub import load_rows
 
 Row = dict[str, Any]
@@ -75,6 +76,17 @@ class Source:
         return options | {"data_files": files, "split": "train"}
 
 
+def need(where: str, row: Row, *fields: str) -> None:
+    """Check that a row has fields, whatever is in them.
+
+    Raises:
+        NeuroglotError: naming those that are missing.
+    """
+    missing = [field for field in fields if field not in row]
+    if missing:
+        raise NeuroglotError(f"{where}: {listed(missing)} is missing.")
+
+
 def table_of(rows: Rows, needed: Sequence[str], what: str) -> Table:
     """Rows by id, checked.
 
@@ -88,9 +100,12 @@ def table_of(rows: Rows, needed: Sequence[str], what: str) -> Table:
     """
     table: Table = {}
     for where, row in rows:
-        for field in needed:
+        for field in ("id", *needed):
             if not isinstance(row.get(field), str) or not row[field].strip():
                 raise NeuroglotError(f"{where}: {field!r} is empty, missing or no text.")
+            flaw = flaw_of(row[field])
+            if flaw:
+                raise NeuroglotError(f"{where}: {field!r} {flaw}.")
         if row["id"] in table:
             raise NeuroglotError(f"{where}: id {row['id']!r} occurs twice.")
         table[row["id"]] = {k: v.strip() if isinstance(v, str) else v for k, v in row.items()}
@@ -152,8 +167,8 @@ def must_agree(tables: Mapping[str, Table], field: str, what: str) -> None:
             found = tables[other][row_id][field]
             if found != row[field]:
                 raise NeuroglotError(
-                    f"{what} of {row_id!r} is {row[field]!r} in {first!r}, but {found!r} in "
-                    f"{other!r}; the languages do not align."
+                    f"{what} of {row_id!r} is {shown(row[field])} in {first!r}, but "
+                    f"{shown(found)} in {other!r}; the languages do not align."
                 )
 
 

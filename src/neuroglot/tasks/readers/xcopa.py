@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from neuroglot.errors import NeuroglotError, listed
+from neuroglot.errors import NeuroglotError, listed, shown
 from neuroglot.tasks.files import json_objects
 from neuroglot.tasks.readers.source import (
     Rows,
@@ -14,6 +14,7 @@ from neuroglot.tasks.readers.source import (
     languages_with_file,
     must_agree,
     must_align,
+    need,
     rows_by_id,
     table_of,
 )
@@ -32,18 +33,17 @@ def _rows(source: Source, language: str) -> Rows:
     if source.folder is None:
         found = source.hub_rows(language=language)
     else:
-        path = source.file(language=language)
-        found = ((f"{where} ({language})", row) for where, row in json_objects(path))
+        found = json_objects(source.file(language=language), language)
     for where, row in found:
-        missing = [field for field in FIELDS if field not in row]
-        if missing:
-            raise NeuroglotError(f"{where}: {listed(missing)} is missing.")
-        if row["label"] not in (0, 1):
-            raise NeuroglotError(f"{where}: label {row['label']!r}, expected 0 or 1.")
+        need(where, row, *FIELDS)
+        if not isinstance(row["label"], int) or row["label"] not in (0, 1):
+            raise NeuroglotError(f"{where}: label {shown(row['label'])}, expected 0 or 1.")
         if row["question"] not in DIRECTIONS:
             raise NeuroglotError(
-                f"{where}: question {row['question']!r} is none of {listed(DIRECTIONS)}."
+                f"{where}: question {shown(row['question'])} is none of {listed(DIRECTIONS)}."
             )
+        if not isinstance(row["idx"], int | str):
+            raise NeuroglotError(f"{where}: idx {shown(row['idx'])} is no number.")
         yield where, {field: row[field] for field in FIELDS} | {"id": str(row["idx"])}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from neuroglot.errors import NeuroglotError, listed
+from neuroglot.errors import NeuroglotError, listed, shown
 from neuroglot.tasks.files import lines_of
 from neuroglot.tasks.readers.source import (
     Rows,
@@ -13,6 +13,7 @@ from neuroglot.tasks.readers.source import (
     Table,
     aligned,
     must_agree,
+    need,
     rows_by_id,
     table_of,
 )
@@ -36,7 +37,7 @@ def languages_in(source: Source) -> list[str]:
 
 def _file_rows(path: Path, language: str) -> Rows:
     """Rows of one language in the published table, where a quotation mark is a mere character."""
-    lines = lines_of(path)
+    lines = lines_of(path)  # of all languages
     where, header = next(lines, (str(path), ""))
     columns = header.split("\t")
     if len(columns) != N_COLUMNS or columns[0] != "language" or not set(columns) >= NEEDED:
@@ -68,7 +69,8 @@ def _file_rows(path: Path, language: str) -> Rows:
 def _hub_rows(source: Source, language: str) -> Rows:
     for where, row in source.hub_rows(language=language):
         # The published pairs are numbered from 1, in the order that the Hub keeps.
-        known = row["label"] in range(len(VERDICTS))
+        need(where, row, "premise", "hypothesis", "label")
+        known = isinstance(row["label"], int) and row["label"] in range(len(VERDICTS))
         yield (
             where,
             {
@@ -84,7 +86,7 @@ def _checked(rows: Rows) -> Rows:
     for where, row in rows:
         if row["verdict"] not in VERDICTS:
             raise NeuroglotError(
-                f"{where}: label {row['verdict']!r} is none of {listed(VERDICTS)}."
+                f"{where}: label {shown(row['verdict'])} is none of {listed(VERDICTS)}."
             )
         yield where, row
 
@@ -95,7 +97,7 @@ def read(source: Source, language: str) -> Table:
         rows = _hub_rows(source, language)
     else:
         rows = _file_rows(source.file(), language)
-    return table_of(_checked(rows), ("id", "premise", "hypothesis"), f"xnli ({language})")
+    return table_of(_checked(rows), ("premise", "hypothesis"), f"xnli ({language})")
 
 
 def _premise(row_id: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from neuroglot.errors import NeuroglotError
+from neuroglot.errors import NeuroglotError, shown
 from neuroglot.tasks.files import parse_object, read_text
 from neuroglot.tasks.readers.source import (
     Rows,
@@ -14,6 +14,7 @@ from neuroglot.tasks.readers.source import (
     Table,
     aligned,
     languages_with_file,
+    need,
     rows_by_id,
     table_of,
 )
@@ -26,12 +27,12 @@ languages_in = languages_with_file
 def _file_rows(path: Path, language: str) -> Rows:
     """Questions of a file in the layout of SQuAD 1.1."""
     where = f"{path} ({language})"
-    articles = parse_object(read_text(path), where)
+    articles = parse_object(read_text(path, language), where)
     try:
         for paragraph in _paragraphs(articles):
             for question in paragraph["qas"]:
                 yield (
-                    f"{where}, question {question.get('id')!r}",
+                    f"{where}, question {shown(question.get('id'))}",
                     {
                         "id": question["id"],
                         "context": paragraph["context"],
@@ -57,18 +58,32 @@ def _rows(source: Source, language: str) -> Rows:
     else:
         found = _file_rows(source.file(language=language), language)
     for where, row in found:
-        texts, starts = row["answers"]["text"], row["answers"]["answer_start"]
+        need(where, row, "id", "context", "question", "answers")
+        texts, starts = _answers(row["answers"], where)
         context = row["context"]
         if not texts or not isinstance(context, str):
             raise NeuroglotError(f"{where}: there is no answer, or no paragraph.")
         for text, start in zip(texts, starts, strict=True):
-            sound = isinstance(text, str) and isinstance(start, int)
+            sound = isinstance(text, str) and isinstance(start, int) and start >= 0
             if not sound or context[start : start + len(text)] != text:
                 raise NeuroglotError(
-                    f"{where}: the answer {text!r} is not at character {start!r} of the paragraph."
+                    f"{where}: the answer {shown(text)} is not at character {shown(start)} of the "
+                    "paragraph."
                 )
         kept = {field: row[field] for field in ("id", "context", "question")}
         yield where, kept | {"answer": texts[0]}
+
+
+def _answers(answers: Any, where: str) -> tuple[list[Any], list[Any]]:
+    """The texts of a question's answers, and where they begin: as many of both."""
+    found = answers if isinstance(answers, dict) else {}
+    texts, starts = found.get("text"), found.get("answer_start")
+    if not isinstance(texts, list) or not isinstance(starts, list) or len(texts) != len(starts):
+        raise NeuroglotError(
+            f"{where}: expected answers with as many of 'text' as of 'answer_start', found "
+            f"{shown(answers)}."
+        )
+    return texts, starts
 
 
 def read(source: Source, language: str) -> Table:
