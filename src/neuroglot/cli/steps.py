@@ -79,8 +79,8 @@ def _print_plan(
         show.as_json(asdict(plan))
         return
     typer.echo(
-        f"{plan.prompts:,} prompts, {plan.tokens:,} tokens, {plan.stored_bytes / 1e6:,.1f} MB "
-        f"before compression, about {plan.seconds:,.0f} s"
+        f"{plan.prompts:,} prompts, {plan.tokens:,} tokens, {plan.stored_bytes / 1e6:,.1f} MB, "
+        f"about {plan.seconds:,.0f} s"
     )
 
 

@@ -117,7 +117,7 @@ class Plan:
     Attributes:
         prompts: number of prompts.
         tokens: number of tokens, padding excluded.
-        stored_bytes: size of the recording before compression.
+        stored_bytes: size of the recording.
         seconds: estimate from a batch that was really run.
     """
 
