@@ -13,6 +13,7 @@ import typer
 
 import neuroglot as ng
 from neuroglot.cli.parsing import language_codes
+from neuroglot.errors import plain
 from neuroglot.models.tokenization import PaddingSide
 
 ModelName = Annotated[
@@ -108,7 +109,7 @@ class TaskOptions:
         chosen = language_codes(self.languages)
         task = ng.load_task(name, chosen, self.limit, self.split, self.template, self.path)
         for note in task.notes:
-            typer.echo(f"neuroglot: note: {name}: {note}", err=True)
+            typer.echo(plain(f"neuroglot: note: {name}: {note}"), err=True)
         return task
 
 

@@ -13,7 +13,7 @@ import xarray as xr
 from typer.core import TyperGroup
 
 import neuroglot as ng
-from neuroglot.errors import NeuroglotError
+from neuroglot.errors import NeuroglotError, plain
 from neuroglot.recording.folders import is_result
 
 BAD_INPUT, INTERRUPTED = 2, 130
@@ -51,7 +51,7 @@ def warnings_as_lines() -> Iterator[None]:
         if str(message).endswith(CUT):
             cut.setdefault(str(message).rpartition(" has ")[0])
         else:
-            typer.echo(f"neuroglot: warning: {message}", err=True)
+            typer.echo(f"neuroglot: warning: {plain(str(message))}", err=True)
 
     with warnings.catch_warnings():
         warnings.showwarning = show
@@ -107,11 +107,12 @@ def results_at(given: str) -> dict[str, xr.Dataset | xr.DataArray]:
         NeuroglotError: there is no result at the path, or the name will not do.
     """
     run, path = "", Path(given)
-    if "=" in given and not path.exists():
+    if "=" in given and not _is_there(path):
         run, _, rest = given.partition("=")
         path = Path(rest)
         if not run.strip() or "/" in run:
             raise NeuroglotError(f"{given!r}: expected RUN=PATH, with a name that has no slash.")
+    exists(path)
     folders = [path] if is_result(path) else [f for f in sorted(path.glob("*/")) if is_result(f)]
     if not folders:
         raise NeuroglotError(f"{str(path)!r} holds no saved result, and no folder in it does.")
@@ -127,9 +128,30 @@ def results_at(given: str) -> dict[str, xr.Dataset | xr.DataArray]:
     return found
 
 
+def _is_there(path: Path) -> bool:
+    """Whether a path is one at all, and something is there."""
+    try:
+        return exists(path)
+    except NeuroglotError:
+        return False
+
+
+def exists(path: Path) -> bool:
+    """Whether something is at a path.
+
+    Raises:
+        NeuroglotError: the path cannot be one; it is too long, for example.
+    """
+    try:
+        return path.exists()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise NeuroglotError(f"cannot use the path {str(path)!r}: {reason}.") from error
+
+
 def check_table(path: Path, *, overwrite: bool = False) -> None:
     """Refuse to replace a file, or to write into a folder that is not there."""
-    if path.exists() and not overwrite:
+    if exists(path) and not overwrite:
         raise NeuroglotError(f"{str(path)!r} exists; pass --overwrite to replace it.")
     if not path.parent.is_dir():
         raise NeuroglotError(f"there is no folder {str(path.parent)!r} to write to.")
@@ -137,6 +159,10 @@ def check_table(path: Path, *, overwrite: bool = False) -> None:
 
 def check_page(page: Path, *, overwrite: bool = False) -> None:
     """Refuse to replace a page that is no report of ours, unless asked to."""
-    ours = not page.exists() or PAGE_MARK in page.read_text(encoding="utf-8", errors="replace")
+    if not exists(page):
+        return
+    if page.is_dir():
+        raise NeuroglotError(f"{str(page)!r} is a folder; name another --out.")
+    ours = PAGE_MARK in page.read_text(encoding="utf-8", errors="replace")
     if not ours and not overwrite:
         raise NeuroglotError(f"{str(page)!r} is no report of neuroglot; name another --out.")

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from neuroglot.analysis.bits import CATEGORIES
+from neuroglot.errors import plain
 from neuroglot.report.accuracy import KINDS
 from neuroglot.report.tables import MAJORITY_NOTE, percent
 from neuroglot.tasks.catalogue import catalogue
@@ -23,9 +24,13 @@ from neuroglot.tasks.catalogue import catalogue
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> None:
     """A table as wide as the terminal; the first column is text, the others are numbers."""
     shown = Table(
-        title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+        title=plain(title or ""),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
     )
-    cells = [list(row) for row in rows]
+    cells = [[plain(cell) for cell in row] for row in rows]
     for i, column in enumerate(columns):
         # In a narrow terminal headings break between words, and nothing else does.
         widest = max(map(cell_len, [*column.split(), *(row[i] for row in cells)]))
@@ -37,12 +42,15 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | No
         )
     for row in cells:
         shown.add_row(*row)
-    Console().print(shown)
+    # Names are no markup: brackets in them would be taken for styles.
+    Console(markup=False, emoji=False).print(shown)
 
 
 def as_json(value: Any) -> None:
     """One JSON document on standard output."""
-    typer.echo(json.dumps(_plain(value), ensure_ascii=False, indent=2))
+    text = json.dumps(_plain(value), ensure_ascii=False, indent=2)
+    # Half surrogate pairs, which names of files may hold, are escapes in JSON.
+    typer.echo(text.encode(errors="backslashreplace").decode())
 
 
 def _plain(value: Any) -> Any:

@@ -15,6 +15,7 @@ from neuroglot.cli import show
 from neuroglot.cli.parsing import (
     batch_size_of,
     check_table,
+    exists,
     numbers,
     open_recording,
     results_at,
@@ -181,7 +182,7 @@ def report(
     overwrite: o.Overwrite = False,
 ) -> None:
     """Draw saved results into one HTML page. Results beside each other belong to one run."""
-    if out.exists() and not overwrite:
+    if exists(out) and not overwrite:
         raise NeuroglotError(f"{str(out)!r} exists; pass --overwrite to replace it.")
     results: dict[str, xr.Dataset | xr.DataArray] = {}
     for path in paths:

@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from neuroglot.errors import NeuroglotError
+from neuroglot.experiments.spreadsheet import save_table
 from neuroglot.tasks import ParallelTask
 
 
@@ -42,13 +43,13 @@ def predictions(task: ParallelTask, answers: xr.Dataset) -> pd.DataFrame:
 
 
 def save_predictions(task: ParallelTask, answers: xr.Dataset, path: Path) -> None:
-    """Write :func:`predictions` as CSV, in UTF-8 with a mark that spreadsheets look for.
+    """Write :func:`predictions` as CSV in which no text is a formula; see ``spreadsheet``.
 
     Raises:
         NeuroglotError: the file cannot be written.
     """
     try:
-        predictions(task, answers).to_csv(path, index=False, encoding="utf-8-sig")
+        save_table(predictions(task, answers), path)
     except OSError as error:
         raise NeuroglotError(f"cannot write {str(path)!r}: {error}.") from error
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from neuroglot.errors import NeuroglotError
 from neuroglot.models import Model
 from neuroglot.models.forward import run_continuations, run_logits, run_prefixes
-from neuroglot.models.tokenization import Tokens, encode, fitted, shown_prompts
+from neuroglot.models.tokenization import Tokens, check_lengths, encode, fitted, shown_prompts
 from neuroglot.recording.batching import (
     BatchSize,
     RowsAndValues,
@@ -78,6 +78,8 @@ def questions(model: Model, asked: Asked) -> list[Question]:
         for prompt, join, choices in zip(shown, joins, asked.choices, strict=True)
         for choice in choices
     ]
+    of_texts = [x for x, given in zip(asked.names, asked.choices, strict=True) for _ in given]
+    check_lengths(model.tokenizer, chosen, texts, of_texts, model.context_length)
     encoded = iter(encode(model.tokenizer, chosen, texts, offsets=True))
     found = []
     for prompt, choices, name in zip(shown, asked.choices, asked.names, strict=True):

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from neuroglot.errors import NeuroglotError
 
 PaddingSide = Literal["left", "right"]
+MOST_CHARACTERS = 64  # of a token, for all that is likely
 PADDING_SIDES: tuple[PaddingSide, ...] = ("left", "right")
 
 
@@ -159,6 +160,40 @@ def encode(
         ends = [end for _, end in found["offset_mapping"][i]] if offsets else []
         tokens.append(Tokens(list(ids[:stop]), ends[:stop], n_special))
     return tokens
+
+
+def check_lengths(
+    tokenizer: PreTrainedTokenizerBase,
+    chosen: Tokenization,
+    shown: Sequence[str],
+    names: Sequence[str],
+    limit: int | None,
+) -> None:
+    """Refuse texts that are far too long by their beginnings, in the time that those take.
+
+    Args:
+        tokenizer: of the model.
+        chosen: how.
+        shown: the texts.
+        names: what errors call each.
+        limit: the most tokens that the model's context holds, or ``None``.
+
+    Raises:
+        NeuroglotError: the beginning of a text alone has too many tokens.
+    """
+    if limit is None or chosen.truncate:
+        return
+    looked_at = limit * MOST_CHARACTERS
+    for text, name in zip(shown, names, strict=True):
+        if len(text) <= looked_at:
+            continue
+        (begun,) = encode(tokenizer, chosen, [text[:looked_at]])
+        if len(begun.ids) > limit:
+            raise NeuroglotError(
+                f"{name} has {len(text):,} characters; the first {looked_at:,} alone are "
+                f"{len(begun.ids):,} tokens, but the model's context holds {limit}. Shorten or "
+                "leave out this item, or ask for truncation."
+            )
 
 
 def fitted(

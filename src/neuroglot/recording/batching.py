@@ -11,7 +11,7 @@ from torch import Tensor
 
 from neuroglot.errors import NeuroglotError
 from neuroglot.models import Model
-from neuroglot.models.tokenization import PaddingSide, encode, fitted, shown_prompts
+from neuroglot.models.tokenization import PaddingSide, check_lengths, encode, fitted, shown_prompts
 
 BatchSize = int | Literal["auto"]
 RowsAndValues = tuple[list[int], Tensor]
@@ -58,6 +58,7 @@ def tokenize(
     """
     chosen = model.tokenization
     shown = shown_prompts(model.tokenizer, chosen, texts)
+    check_lengths(model.tokenizer, chosen, shown, names, model.context_length)
     return [
         fitted(tokens, model.context_length, name, room=room, truncate=chosen.truncate)
         for tokens, name in zip(encode(model.tokenizer, chosen, shown), names, strict=True)

@@ -130,7 +130,7 @@ class InFolder:
         with zarr.config.set({"array.write_empty_chunks": True}):
             self.group = zarr.open_group(path, mode="r+", use_consolidated=False)
             # An array without a mark was being made when its writer was killed.
-            marked = cast("dict[str, str]", self.group.attrs.get(LAYOUT)) or layout_of(path)
+            marked: Any = self.group.attrs.get(LAYOUT) or layout_of(path)
             self.arrays = {
                 name: array
                 for name, array in self.group.arrays()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,15 @@ import altair as alt
 import jinja2
 import vl_convert as vlc
 
-from neuroglot.errors import NeuroglotError
+from neuroglot.errors import NeuroglotError, plain
+from neuroglot.experiments.spreadsheet import save_table
 from neuroglot.report import by_layer, overall
 from neuroglot.report.fragility import fragility_by_layer
 from neuroglot.report.results import Results, Sorted, provenance_rows, run_facts, sort_results
 from neuroglot.report.tables import headline, headline_table, item_table, layer_table
 
 PNG_SCALE = 2.0
+LONGEST_NAME = 120  # bytes of a file name, which most file systems bound to 255
 
 
 def charts(found: Sorted) -> dict[str, alt.TopLevelMixin]:
@@ -64,25 +68,25 @@ def report(
     found = sort_results(results)
     with alt.data_transformers.enable("default", max_rows=None):
         # The limit is there for notebooks; a page of many runs and layers has more rows.
-        made = {name: chart.to_dict() for name, chart in charts(found).items()}
+        made = {name: _plain(chart.to_dict()) for name, chart in charts(found).items()}
     page = Path(out)
     columns, rows = headline_table(headline(found))
     html = _template().render(
         columns=columns,
-        rows=rows,
-        facts=run_facts(results),
+        rows=_plain(rows),
+        facts=_plain(run_facts(results)),
         charts={name: _json(chart) for name, chart in made.items()},
-        provenance=provenance_rows(results),
+        provenance=_plain(provenance_rows(results)),
         script=vlc.javascript_bundle(),  # type: ignore[call-arg]  # the stub lacks its default,
     )
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(html, encoding="utf-8")
         for kind, table in {"items": item_table, "layers": layer_table}.items():
-            table(found).to_csv(page.with_suffix(f".{kind}.csv"), index=False)
+            save_table(table(found), page.with_suffix(f".{kind}.csv"))
         if figures is not None:
             _save_figures(made, Path(figures))
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a null character in a path is a ValueError
         raise NeuroglotError(f"cannot write the report to {str(page)!r}: {error}.") from error
     return page
 
@@ -92,8 +96,31 @@ def _save_figures(made: dict[str, dict[str, Any]], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, specification in made.items():
         image = vlc.vegalite_to_png(specification, scale=PNG_SCALE)
-        (folder / f"{name}.png").write_bytes(image)
-        (folder / f"{name}.svg").write_text(vlc.vegalite_to_svg(specification), encoding="utf-8")
+        stem = file_name(name)
+        (folder / f"{stem}.png").write_bytes(image)
+        (folder / f"{stem}.svg").write_text(vlc.vegalite_to_svg(specification), encoding="utf-8")
+
+
+def file_name(name: str) -> str:
+    """A name that is a file in every file system, and never a path: other signs become ``_``.
+
+    What is changed gets a checksum at its end, so that two names stay two files.
+    """
+    safe = re.sub(r"[^\w ,()+-]", "_", name).encode()[:LONGEST_NAME].decode(errors="ignore").strip()
+    return safe if safe == name else f"{safe}-{_checksum(name)}"
+
+
+def _checksum(name: str) -> str:
+    return hashlib.sha256(name.encode(errors="backslashreplace")).hexdigest()[:8]
+
+
+def _plain(value: Any) -> Any:
+    """The same with every text as :func:`neuroglot.errors.plain` shows it: SVG bears no others."""
+    if isinstance(value, str):
+        return plain(value)
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, list) else value
 
 
 def _json(specification: dict[str, Any]) -> str:

@@ -151,8 +151,11 @@ def _embedded(
 
 def _languages_at(reader: Any, source: Source, folder: Path) -> tuple[str, ...]:
     """The languages for which a folder has the published files."""
-    if not folder.is_dir():
-        wrong = "is a file" if folder.exists() else "does not exist"
+    try:
+        is_folder, wrong = folder.is_dir(), "is a file" if folder.exists() else "does not exist"
+    except (OSError, ValueError) as error:  # too long, or with a null character
+        is_folder, wrong = False, f"cannot be used ({error})"
+    if not is_folder:
         raise NeuroglotError(
             f"path (--path) {str(folder)!r} {wrong}; expected the folder that holds the published "
             f"files of {source.dataset.name} ({source.dataset.files!r})."

@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from neuroglot.errors import NeuroglotError, listed
+from neuroglot.errors import NeuroglotError, listed, shown
 from neuroglot.tasks.files import json_objects, read_text
 from neuroglot.tasks.records import (
     Item,
     check_item,
     check_languages,
+    check_text,
     codes,
     languages_of,
 )
@@ -91,6 +92,7 @@ class ParallelTask:
             NeuroglotError: a missing language, a duplicate id, an empty prompt, an answer that is
                 not among its choices, or fewer than two languages; it names the item.
         """
+        check_text(name, "the name", f"task {shown(name)}")
         found = list(records)
         if not found:
             raise NeuroglotError(f"task {name!r} has no items.")

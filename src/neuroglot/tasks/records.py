@@ -27,13 +27,13 @@ def codes(languages: Iterable[str]) -> tuple[str, ...]:
     return tuple(languages)
 
 
-def _check_text(text: Any, what: str, where: str) -> None:
+def check_text(text: Any, what: str, where: str) -> None:
     """A text that is not empty, and that can be stored as it is."""
     if not isinstance(text, str) or not text.strip():
         raise NeuroglotError(f"{where}: {what} is empty or no text.")
     flaw = flaw_of(text)
     if flaw:
-        raise NeuroglotError(f"{where}: {what} {flaw}; mend or leave out this item.")
+        raise NeuroglotError(f"{where}: {what} {flaw}; mend it or leave it out.")
 
 
 def languages_of(record: Any, name: str) -> list[str]:
@@ -60,7 +60,7 @@ def check_languages(wanted: tuple[str, ...], known: Iterable[str], name: str) ->
             f"task {name!r} has no language {listed(unknown)}; there are {listed(known)}."
         )
     for language in wanted:
-        _check_text(language, f"the language {shown(language)}", f"task {name!r}")
+        check_text(language, f"the language {shown(language)}", f"task {name!r}")
     if len(set(wanted)) < max(2, len(wanted)):
         raise NeuroglotError(
             f"task {name!r}: at least two different languages are needed, found {listed(wanted)}."
@@ -101,9 +101,9 @@ def check_item(record: Item, languages: tuple[str, ...], name: str) -> Item:
 def _check_fields(record: Item, where: str) -> None:
     if not isinstance(record.get("id"), str) or not record["id"].strip():
         raise NeuroglotError(f"{where}: 'id' must be a text that is not empty.")
-    _check_text(record["id"], "'id'", where)
+    check_text(record["id"], "'id'", where)
     if record.get("relation") is not None:
-        _check_text(record["relation"], "'relation'", where)
+        check_text(record["relation"], "'relation'", where)
     unknown = sorted(set(record) - set(FIELDS), key=str)
     if unknown:
         raise NeuroglotError(
@@ -121,7 +121,7 @@ def _check_fields(record: Item, where: str) -> None:
 def _check_texts(item: Item, language: str, where: str) -> None:
     for field in ("prompts", "answers"):
         if item[field]:
-            _check_text(item[field][language], f"the {field[:-1]} in {language!r}", where)
+            check_text(item[field][language], f"the {field[:-1]} in {language!r}", where)
     join = item["joins"][language]
     if not isinstance(join, str) or join.strip():
         raise NeuroglotError(f"{where}: the join in {language!r} must be white space or ''.")
@@ -140,7 +140,7 @@ def _check_choices(item: Item, language: str, where: str) -> None:
     if not isinstance(choices, list):
         raise NeuroglotError(f"{where}: choices in {language!r} must be a list of texts.")
     for choice in choices:
-        _check_text(choice, f"choices in {language!r} must be a list of texts: one", where)
+        check_text(choice, f"choices in {language!r} must be a list of texts: one", where)
     if len(choices) < 2:
         raise NeuroglotError(
             f"{where}: choices in {language!r} must be at least two texts that are not empty."
