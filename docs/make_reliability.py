@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ["TQDM_DISABLE"] = os.environ["HF_HUB_OFFLINE"] = "1"
@@ -22,7 +22,7 @@ os.environ["TQDM_DISABLE"] = os.environ["HF_HUB_OFFLINE"] = "1"
 from tests import killing
 
 PAGE = Path(__file__).parent / "reliability.md"
-N_KILLS, N_ITEMS, N_DAMAGES = 30, 120, 20
+N_KILLS, N_ITEMS, N_DAMAGES = 30, 120, 10
 KINDS = {"record": "recording", "evaluate": "evaluation"}
 INTRODUCTION = """# What happens when something goes wrong
 
@@ -182,18 +182,28 @@ def _short(message: str, folder: Path) -> str:
     return message.replace(str(folder), "…").removeprefix("neuroglot.errors.NeuroglotError: ")
 
 
+def measured(folder: Path) -> Iterator[str]:
+    """Lines of the table, each when it is known."""
+    for what in KINDS:
+        yield killed(folder, what)
+        for damage in DAMAGES:
+            yield damaged(folder, what, damage)
+        yield second_process(folder, what)
+    yield interrupted(folder)
+    yield read_only(folder)
+    yield full_disk(folder)
+
+
 def main() -> None:
     lines = ["| what was done | what became of it |", "|---|---|"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
-        for what in KINDS:
-            lines.append(killed(folder, what))
-            lines += [damaged(folder, what, damage) for damage in DAMAGES]
-            lines.append(second_process(folder, what))
-        lines += [interrupted(folder), read_only(folder), full_disk(folder)]
+        for line in measured(folder):
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
+            lines.append(line)
     PAGE.write_text("\n".join([INTRODUCTION, *lines, ""]), encoding="utf-8")
-    sys.stdout.write(PAGE.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

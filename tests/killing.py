@@ -93,10 +93,12 @@ def kill_at_random(
         Items that were done after each kill that hit a running process.
     """
     rng, done = random.Random(seed), []
-    whole = n_items / BLOCK * PAUSE
-    for _ in range(n_kills):
+    for number in range(n_kills):
         process = start(what, out, PAUSE, n_items)
-        time.sleep(rng.uniform(0, 2 * whole / n_kills))
+        # Spread over the whole run, and within it at any moment of a block's making.
+        while n_done(out) < number * n_items // n_kills and process.poll() is None:
+            time.sleep(PAUSE / 10)
+        time.sleep(rng.uniform(0, 3 * PAUSE))
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
             done.append(n_done(out))

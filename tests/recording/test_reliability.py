@@ -45,7 +45,8 @@ def variable_of(what: str) -> str:
 @pytest.mark.slow
 @KINDS
 def test_killed_again_and_again_it_ends_as_if_undisturbed(what: str, tmp_path: Path) -> None:
-    assert killing.kill_at_random(what, tmp_path / "r", 4)
+    done = killing.kill_at_random(what, tmp_path / "r", 3)
+    assert any(0 < n < killing.N_ITEMS for n in done), "some kill in the middle"
     killing.finish(what, tmp_path / "r")
     killing.finish(what, tmp_path / "u")
     killed, expected = (killing.opened(tmp_path / name) for name in "ru")
