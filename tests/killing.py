@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -109,7 +110,9 @@ def kill_at_random(
 def n_done(out: Path) -> int:
     """Items that are marked as written."""
     try:
-        found = xr.open_zarr(out, chunks=None, consolidated=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # files that are just being written
+            found = xr.open_zarr(out, chunks=None, consolidated=False)
     except (OSError, ValueError):
         return 0
     return int(found["done"].sum()) if "done" in found else found.sizes["item"]
