@@ -90,7 +90,7 @@ def damaged(folder: Path, what: str, damage: str) -> str:
         named += any("are damaged" in str(warning.message) for warning in said)
         mended += killing.checksum(killing.opened(out)) == expected
     return (
-        f"| {N_DAMAGES} × a random file of a {KINDS[what]}'s blocks {damage} | {named} named by "
+        f"| {N_DAMAGES} × a random file of the blocks of one {KINDS[what]} {damage} | {named} named by "
         f"items, {mended} mended to the same bits by the same call |"
     )
 
