@@ -90,8 +90,8 @@ def damaged(folder: Path, what: str, damage: str) -> str:
         named += any("are damaged" in str(warning.message) for warning in said)
         mended += killing.checksum(killing.opened(out)) == expected
     return (
-        f"| {N_DAMAGES} × a random file of the blocks of one {KINDS[what]} {damage} | {named} named "
-        f"by items, {mended} mended to the same bits by the same call |"
+        f"| {N_DAMAGES} × a random file of the blocks of one {KINDS[what]} {damage} | "
+        f"{named} named by items, {mended} mended to the same bits by the same call |"
     )
 
 
