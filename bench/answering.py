@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 import neuroglot as ng
-from bench.measure import Row, at_most, medians
+from bench.measure import Row, at_most, in_turns
 from bench.models import bloom, prompts_of
 from bench.recording import BATCH, padded_batches
 
@@ -30,7 +30,7 @@ def rows(n_items: int = 16) -> list[Row]:
     """Lines of the table."""
     model = bloom(512, 8, 8)
     task = prompts_of(n_items, (16, 60), n_choices=10)
-    seconds = medians(
+    seconds = in_turns(
         {"floor": lambda: floor(model, task), "ours": lambda: ng.evaluate(model, task)}
     )
     note = "prompts and choices run apart, with the head where it is needed"

@@ -1,11 +1,11 @@
-"""Time things beside each other: medians of several runs, taken in turns."""
+"""Time things beside each other: medians over several rounds."""
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Row:
         what: what is measured.
         seconds: the median of it.
         floor: the median of what it is compared with.
-        ratio: the figure.
+        ratio: the figure, the median of the ratios of each round.
         must: what it must reach.
         met: whether it does.
         note: what it is compared with, or whatever must be known.
@@ -31,8 +31,8 @@ class Row:
     note: str
 
 
-def medians(tasks: Mapping[str, Callable[[], object]], rounds: int = 3) -> dict[str, float]:
-    """Seconds of each task: the median over rounds, in each of which all take their turn.
+def in_turns(tasks: Mapping[str, Callable[[], object]], rounds: int = 5) -> dict[str, list[float]]:
+    """Seconds of each task by round, in each of which all take their turn.
 
     One round before these warms caches and compiles what is compiled.
     """
@@ -43,21 +43,30 @@ def medians(tasks: Mapping[str, Callable[[], object]], rounds: int = 3) -> dict[
             run()
             if number:
                 seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(found) for name, found in seconds.items()}
+    return seconds
 
 
-def at_least(what: str, seconds: float, floor: float, least: float, note: str) -> Row:
+def _ratio(these: Sequence[float], of: Sequence[float]) -> float:
+    """The median over rounds of their ratios, which a machine that slows down does not change."""
+    return median(one / other for one, other in zip(these, of, strict=True))
+
+
+def at_least(
+    what: str, seconds: Sequence[float], floor: Sequence[float], least: float, note: str
+) -> Row:
     """A line on throughput: how many times as fast as the floor."""
-    ratio = floor / seconds
-    return Row(what, seconds, floor, ratio, f"≥ {least:g} ×", ratio >= least, note)
+    ratio = _ratio(floor, seconds)
+    return Row(what, median(seconds), median(floor), ratio, f"≥ {least:g} ×", ratio >= least, note)
 
 
-def at_most(what: str, seconds: float, floor: float, most: float, note: str) -> Row:
+def at_most(
+    what: str, seconds: Sequence[float], floor: Sequence[float], most: float, note: str
+) -> Row:
     """A line on cost: how many times as long as the floor."""
-    ratio = seconds / floor
-    return Row(what, seconds, floor, ratio, f"≤ {most:g} ×", ratio <= most, note)
+    ratio = _ratio(seconds, floor)
+    return Row(what, median(seconds), median(floor), ratio, f"≤ {most:g} ×", ratio <= most, note)
 
 
-def reported(what: str, seconds: float, floor: float, note: str) -> Row:
+def reported(what: str, seconds: Sequence[float], floor: Sequence[float], note: str) -> Row:
     """A line on cost without a bound."""
-    return Row(what, seconds, floor, seconds / floor, "", None, note)
+    return Row(what, median(seconds), median(floor), _ratio(seconds, floor), "", None, note)

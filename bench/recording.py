@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 import neuroglot as ng
-from bench.measure import Row, at_least, medians
+from bench.measure import Row, at_least, in_turns
 from bench.models import bloom, prompts_of
 
 BATCH = 16
@@ -114,7 +114,7 @@ def rows(n_items: int = 64, width: int = 512, layers: int = 8) -> list[Row]:
     )
     if agreeing < 4 * len(few) - 2:
         raise RuntimeError("the notebook's way finds other categories")
-    seconds = medians(
+    seconds = in_turns(
         {
             "bare": lambda: bare_forward(model, plain),
             "record": lambda: _recorded(model, plain),
@@ -122,7 +122,7 @@ def rows(n_items: int = 64, width: int = 512, layers: int = 8) -> list[Row]:
             "record, shared": lambda: _recorded(model, shared),
         }
     )
-    small = medians(
+    small = in_turns(
         {
             "notebook": lambda: notebook_way(model, few),
             "ours": lambda: ng.classify(ng.record(model, few)),

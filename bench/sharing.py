@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 import neuroglot as ng
-from bench.measure import Row, at_most, medians, reported
+from bench.measure import Row, at_most, in_turns, reported
 from neuroglot.analysis import baselines, kernels
 from neuroglot.analysis.bits import category_counts
 
@@ -54,7 +54,7 @@ def rows(n_items: int = 1000) -> list[Row]:
     shape = (N_LANGUAGES, N_LAYERS, N_NEURONS)
     active, members = np.zeros(shape, np.int32), np.zeros((3, *shape[1:]), np.int32)
     counts = np.random.default_rng(0).integers(0, n_items, shape, np.int32)
-    seconds = medians(
+    seconds = in_turns(
         {
             "sum": words.sum,
             "fractions": lambda: category_counts(bits, N_NEURONS),

@@ -183,7 +183,10 @@ def test_nothing_joins_a_choice_to_a_chat_template() -> None:
 
 def test_cost_is_what_runs_and_what_is_held() -> None:
     """Three choices, each run as if as long as the longest, each with a copy of the prompt."""
-    assert Question([1] * 10, [[1], [2, 3], [4]]).cost == 10 + 3 * 2 + 3 * 12 // 8
+    question = Question([1] * 10, [[1], [2, 3], [4]])
+    assert question.cost(shared=False) == 3 * 12
+    assert question.cost(shared=True) == 10
+    assert Question([1] * 100, [[1]] * 40).cost(shared=True) == 40 * 101 // 8
 
 
 def test_the_head_runs_for_the_last_token_of_a_prompt_only() -> None:

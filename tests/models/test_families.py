@@ -111,6 +111,25 @@ def test_reading_sees_every_layer_once_and_changes_nothing(name: str, kind: Site
 
 
 @families
+@kinds
+def test_reading_may_end_the_forward_pass(name: str, kind: SiteKind) -> None:
+    """Layers are read as ever up to the last that is wanted; nothing after it runs."""
+    model = model_of(name)
+    whole: list[torch.Tensor] = []
+    with model.reading(kind, lambda _i, values: whole.append(values), [0, 1]):
+        logits(name)
+    some: list[torch.Tensor] = []
+    ended = False
+    with model.reading(kind, lambda _i, values: some.append(values), [1, 0], then_stop=True):
+        logits(name)
+        ended = True
+    assert not ended
+    assert len(some) == len(whole) == 2
+    assert all(map(torch.equal, some, whole))
+    assert hooks_on(model.hf) == 0
+
+
+@families
 def test_one_coefficient_of_one_prompt_is_edited(name: str) -> None:
     model = model_of(name)
     before = logits(name)

@@ -34,13 +34,15 @@ class Question:
     prefix: list[int]
     choices: list[list[int]]
 
-    @property
-    def cost(self) -> int:
-        """Tokens that run, and some for the keys and values that each choice holds a copy of."""
-        longest = max(map(len, self.choices))
-        running = len(self.prefix) + len(self.choices) * longest
-        held = len(self.choices) * (len(self.prefix) + longest)
-        return running + held // 8
+    def cost(self, *, shared: bool) -> int:
+        """Tokens that run at once.
+
+        Where the prompt is shared by its choices, each of them still holds a copy of its keys and
+        values, eight of which count as a token.
+        """
+        n, longest = len(self.choices), max(map(len, self.choices))
+        whole = n * (len(self.prefix) + longest)
+        return max(len(self.prefix), n * longest, whole // 8) if shared else whole
 
 
 @dataclass(frozen=True)
@@ -217,6 +219,6 @@ def log_probs(
     def run(rows: list[int]) -> Tensor:
         return _score(model, found, rows, widest)
 
-    costs = [question.cost for question in found]
+    costs = [question.cost(shared=model.shares_cache) for question in found]
     for wanted in batches(model, by_length(costs), costs, batch_size):
         yield from in_halves(run, wanted)

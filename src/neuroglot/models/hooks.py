@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
@@ -83,20 +83,34 @@ def _positions(block: nn.Module) -> Iterator[_Positions]:
         handle.remove()
 
 
+class _AllReadError(Exception):
+    """Ends a forward pass of which nothing more is wanted."""
+
+
 @contextmanager
-def reading(sites: Sequence[FFNSite], kind: SiteKind, read: Reader) -> Iterator[None]:
+def reading(
+    sites: Sequence[FFNSite], kind: SiteKind, read: Reader, *, then_stop: bool = False
+) -> Iterator[None]:
     """Pass every firing of the sites to ``read``; the forward pass is not changed.
 
     The hooks are gone when the block ends, also after an exception.
+
+    Args:
+        sites: in the order in which they fire.
+        kind: what is read.
+        read: is given the values.
+        then_stop: end the forward pass, and with it the block, once the last site was read.
     """
 
     def reader(layer: int, positions: _Positions) -> Change:
         def see(values: Tensor) -> None:
             read(layer, positions.of(values))
+            if then_stop and layer == sites[-1].layer:
+                raise _AllReadError
 
         return see
 
-    with ExitStack() as stack:
+    with suppress(_AllReadError), ExitStack() as stack:
         for site in sites:
             see = reader(site.layer, stack.enter_context(_positions(site.block)))
             if kind == "gate" and site.activation is not None:

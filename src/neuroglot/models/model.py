@@ -116,9 +116,17 @@ class Model:
         return digest.hexdigest()[:16]
 
     @contextmanager
-    def reading(self, kind: SiteKind, read: Reader, layers: Sequence[int]) -> Iterator[None]:
-        """Within the block, ``read(layer, values)`` sees every firing of the given layers."""
-        with hooks.reading([self.sites[layer] for layer in layers], kind, read):
+    def reading(
+        self, kind: SiteKind, read: Reader, layers: Sequence[int], *, then_stop: bool = False
+    ) -> Iterator[None]:
+        """Within the block, ``read(layer, values)`` sees every firing of the given layers.
+
+        With ``then_stop`` the forward pass ends, and with it the block, after the last of them.
+        """
+        sites = [self.sites[layer] for layer in sorted(layers)]
+        # What loads weights from elsewhere puts them back at the end of each module.
+        offloaded = any(parameter.is_meta for parameter in self.hf.parameters())
+        with hooks.reading(sites, kind, read, then_stop=then_stop and not offloaded):
             yield
 
     @contextmanager

@@ -48,9 +48,9 @@ class _Reader:
 
 @torch.inference_mode()
 def site_values(model: Model, batch: Batch, settings: Settings) -> Tensor:
-    """Site values (prompt, layer, neuron), float32; the LM head is not run."""
+    """Site values (prompt, layer, neuron), float32; nothing runs after the last layer of them."""
     reader = _Reader(batch, settings, model.n_neurons)
-    with model.reading(settings.site, reader, settings.layers):
+    with model.reading(settings.site, reader, settings.layers, then_stop=True):
         run_body(model.hf, batch.ids, batch.mask)
     return reader.values
 
@@ -75,7 +75,7 @@ def _values_after(
     cache = run_body_prefixes(model.hf, before.ids, before.mask)
     reader = _Reader(after, settings, model.n_neurons)
     mask = torch.cat([before.mask[owners], after.mask], dim=1)
-    with model.reading(settings.site, reader, settings.layers):
+    with model.reading(settings.site, reader, settings.layers, then_stop=True):
         run_body_continuations(model.hf, after.ids, mask, cache, owners)
     return reader.values
 
