@@ -104,7 +104,8 @@ def _is_of_block(out: Path, chunk: Path) -> bool:
 
 def second_process(folder: Path, what: str) -> str:
     out = folder / f"{what}-twice"
-    first = killing.start(what, out, killing.PAUSE, N_ITEMS)
+    # Slow enough to be still at work when the second has started.
+    first = killing.start(what, out, 10 * killing.PAUSE, N_ITEMS)
     while not killing.n_done(out):
         pass
     second = killing.start(what, out, 0.0, N_ITEMS)
@@ -135,23 +136,19 @@ def interrupted(folder: Path) -> str:
     )
 
 
-def _as_other_user(folder: Path, code: str, user: int | None = None) -> str:
-    script = f"from pathlib import Path\nfrom tests import killing\n{code}"
+def _said(code: str) -> str:
+    """The last line that a process of its own says when it fails."""
     run = subprocess.run(
-        [sys.executable, "-c", script], cwd=killing.ROOT, capture_output=True, text=True,
-        check=False, user=user, env=os.environ | {"HOME": str(folder)},
+        [sys.executable, "-c", f"from pathlib import Path\nfrom tests import killing\n{code}"],
+        cwd=killing.ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     return run.stderr.strip().splitlines()[-1] if run.returncode else "no error"
-
-
-MAKE = "killing.make('record', Path({out!r}), *killing.prepared())"
 
 
 def read_only(folder: Path) -> str:
     place = folder / "read-only"
     place.mkdir(mode=0o555)
-    other = None if os.geteuid() else 65534
-    said = _as_other_user(folder, MAKE.format(out=str(place / "r")), other)
+    said = _said(f"killing.make_as_nobody(Path({str(folder)!r}), Path({str(place / 'r')!r}))")
     return f"| a folder that may not be written | “{_short(said, folder)}” |"
 
 
@@ -165,7 +162,7 @@ def full_disk(folder: Path) -> str:
     if mounted.returncode:
         return "| a full disk | not run: no file system could be mounted |"
     try:
-        said = _as_other_user(folder, MAKE.format(out=str(place / "r")))
+        said = _said(f"killing.make('record', Path({str(place / 'r')!r}), *killing.prepared())")
         kept = killing.n_done(place / "r")
         subprocess.run(["mount", "-o", "remount,size=9m", str(place)], check=True)
         killing.finish("record", place / "r")

@@ -6,6 +6,7 @@ Blocks are small and their making is slow, so that there are many moments to be 
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from tests.testing import small_task, tiny_model
 
 BLOCK, PAUSE = 2, 0.04
 N_ITEMS = 24
+NOBODY = 65534
 ROOT = Path(__file__).parent.parent
 READY = "ready"
 
@@ -43,6 +45,18 @@ def make(what: str, out: Path, model: ng.Model, task: ng.ParallelTask) -> None:
         ng.record(model, task, out, keep_values=True)
     else:
         ng.evaluate(model, task, out=out)
+
+
+def make_as_nobody(elsewhere: Path, out: Path) -> None:
+    """Record as a user who may write only where all may; root becomes one.
+
+    A first recording elsewhere imports everything while that user may still read all modules.
+    """
+    model, task = prepared()
+    make("record", elsewhere / "first", model, task)
+    if os.geteuid() == 0:
+        os.setuid(NOBODY)
+    make("record", out, model, task)
 
 
 def opened(out: Path) -> xr.Dataset:

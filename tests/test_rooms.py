@@ -9,7 +9,7 @@ import neuroglot
 
 ROOT = Path(neuroglot.__file__).parent
 ROOMS = ("errors", "models", "tasks", "provenance", "recording", "analysis", "experiments")
-ROOMS += ("report", "cli")
+ROOMS += ("attribution", "report", "cli")
 
 
 def imports(path: Path) -> set[str]:

@@ -4,6 +4,7 @@ The public names; see the README for a tour.
 """
 
 from neuroglot.analysis import categories, classify, compare_tasks, sweep_thresholds
+from neuroglot.attribution import attribute, logit_parts, neuron_scores, share_of_correct
 from neuroglot.errors import NeuroglotError
 from neuroglot.experiments import accuracy, evaluate, fragility, predictions
 from neuroglot.models import Model, Tokenization, load_model, wrap_model
@@ -22,6 +23,7 @@ __all__ = [
     "Recording",
     "Tokenization",
     "accuracy",
+    "attribute",
     "categories",
     "classify",
     "compare_tasks",
@@ -29,12 +31,15 @@ __all__ = [
     "fragility",
     "load_model",
     "load_task",
+    "logit_parts",
+    "neuron_scores",
     "open",
     "plan_recording",
     "predictions",
     "record",
     "report",
     "save",
+    "share_of_correct",
     "sweep_thresholds",
     "tasks",
     "wrap_model",

@@ -20,6 +20,13 @@ N_MASKS = 3  # specific, partial-shared, all-shared
 N_PLANES = 8
 MOST_ITEMS = 252  # what vertical counters of eight bits hold, in sevens
 AT_ONCE = 7
+PIECES = 4  # of the layers of a language, so that languages divide evenly among threads
+# The bits of a byte as eight numbers of a byte each, the highest bit first: as vertical counters
+# hold at most 255, eight of them can be added up in one word.
+LANES = np.array(
+    [sum((byte >> (7 - lane) & 1) << (8 * lane) for lane in range(8)) for byte in range(256)],
+    dtype=np.uint64,
+)
 
 
 def as_words(bits: Bits) -> Words:
@@ -137,31 +144,34 @@ def _read_out(planes: Words, counts: Counts) -> None:
     """Add vertical counters to ``counts`` (neuron,); a byte's first neuron is its highest bit."""
     for w in range(planes.shape[1]):
         for byte in range(8):
-            for bit in range(8):
-                n = np.uint64(0)
-                for k in range(N_PLANES):
-                    set_here = (planes[k, w] >> np.uint64(8 * byte + 7 - bit)) & np.uint64(1)
-                    n += set_here << np.uint64(k)
-                counts[64 * w + 8 * byte + bit] += n
+            lanes = np.uint64(0)
+            for k in range(N_PLANES):
+                bits = (planes[k, w] >> np.uint64(8 * byte)) & np.uint64(255)
+                lanes += LANES[bits] << np.uint64(k)
+            for lane in range(8):
+                n = (lanes >> np.uint64(8 * lane)) & np.uint64(255)
+                counts[64 * w + 8 * byte + lane] += n
 
 
 @njit(parallel=True, cache=True)
 def _add_active(words: Words, counts: Counts) -> None:
     n_items, n_languages, n_layers, n_words = words.shape
-    for language in prange(n_languages):
-        planes = np.zeros((n_layers, N_PLANES, n_words), np.uint64)
+    for piece in prange(n_languages * PIECES):
+        language, part = piece // PIECES, piece % PIECES
+        first, last = part * n_layers // PIECES, (part + 1) * n_layers // PIECES
+        planes = np.zeros((last - first, N_PLANES, n_words), np.uint64)
         rows = np.empty((AT_ONCE, n_words), np.uint64)
         for start in range(0, n_items, AT_ONCE):
             n = min(AT_ONCE, n_items - start)
             # Layers are neighbours in memory, items are not.
-            for layer in range(n_layers):
+            for layer in range(first, last):
                 for i in range(n):
                     for w in range(n_words):
                         rows[i, w] = words[start + i, language, layer, w]
                 rows[n:] = 0
-                _count_up(planes[layer], rows)
-        for layer in range(n_layers):
-            _read_out(planes[layer], counts[language, layer])
+                _count_up(planes[layer - first], rows)
+        for layer in range(first, last):
+            _read_out(planes[layer - first], counts[language, layer])
 
 
 @njit(parallel=True, cache=True)

@@ -20,7 +20,7 @@ Variables = dict[str, np.ndarray[Any, Any]]
 """Arrays by name, (item, language) or (item, language, option)."""
 
 
-def _by_prompt(task: ParallelTask, field: str) -> list[Any]:
+def by_prompt(task: ParallelTask, field: str) -> list[Any]:
     """A field of the items for each prompt, item by item and language by language."""
     return [item[field][language] for item in task.items for language in task.languages]
 
@@ -44,8 +44,8 @@ def choose(
     Raises:
         NeuroglotError: a log-probability is NaN or infinite; it names the prompt.
     """
-    choices, names = _by_prompt(task, "choices"), prompt_names(task)
-    asked = Asked(_by_prompt(task, "prompts"), choices, _by_prompt(task, "joins"), names)
+    choices, names = by_prompt(task, "choices"), prompt_names(task)
+    asked = Asked(by_prompt(task, "prompts"), choices, by_prompt(task, "joins"), names)
     found = questions(model, asked)
     log_prob = np.full((len(names), widest), np.nan)
     n_tokens = np.zeros((len(names), widest), np.int64)
@@ -56,7 +56,7 @@ def choose(
     _check_finite(log_prob, n_tokens > 0, names)
     scores = log_prob / np.maximum(n_tokens, 1) if score == "mean" else log_prob
     choice = np.nanargmax(scores, axis=-1)
-    answers = _by_prompt(task, "answers")
+    answers = by_prompt(task, "answers")
     right = np.array([given.index(a) for given, a in zip(choices, answers, strict=True)])
     shape = (len(task), len(task.languages))
     return {
@@ -87,7 +87,7 @@ def write(
         ``correct``, ``answer`` (the right one), ``f1``, ``text`` and ``chance`` (item, language);
         the last is NaN.
     """
-    prompts, answers = _by_prompt(task, "prompts"), _by_prompt(task, "answers")
+    prompts, answers = by_prompt(task, "prompts"), by_prompt(task, "answers")
     texts = [""] * len(prompts)
     names = prompt_names(task)
     for rows, found in generate(model, prompts, names, max_new_tokens, batch_size):

@@ -146,7 +146,7 @@ def evaluate(
         with model.editing(edit) if edit is not None else nullcontext():
             grow(result, make, "evaluate", prompts)
 
-    widest = _widest(task) if task.has_choices else 0
+    widest = task.most_choices
     if out is None:
         memory = InMemory(head, ITEMS_AT_ONCE)
         answer_into(memory)
@@ -229,8 +229,3 @@ def _answers(model: Model, task: ParallelTask, settings: _Settings, widest: int)
     found |= {"held_out": held_out_prompts(task), "counted": counted_prompts(task)}
     dims = (*DIMS, "option")
     return xr.Dataset({name: (dims[: values.ndim], values) for name, values in found.items()})
-
-
-def _widest(task: ParallelTask) -> int:
-    """The most choices that a prompt has."""
-    return max(len(choices) for item in task.items for choices in item["choices"].values())

@@ -57,6 +57,11 @@ def on_output(module: nn.Module, change: Change) -> Iterator[None]:
         handle.remove()
 
 
+def _first_tensor(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """The hidden states that go into a layer."""
+    return next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
+
+
 class _Positions:
     """Gives (prompt, position) back to values that a layer has flattened, as OPT does."""
 
@@ -65,8 +70,7 @@ class _Positions:
 
     def __call__(self, _block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Note the shape of the hidden states that go into the layer."""
-        tensors = (value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
-        self.shape = next(tensors).shape[:-1]
+        self.shape = _first_tensor(args, kwargs).shape[:-1]
 
     def of(self, values: Tensor) -> Tensor:
         flattened = values.ndim == 2 and len(values) == self.shape.numel()
@@ -148,4 +152,29 @@ def editing(sites: Sequence[FFNSite], edit: Editor) -> Iterator[None]:
         for site in sites:
             positions = stack.enter_context(_positions(site.block))
             stack.enter_context(on_input(site.down, editor(site.layer, positions)))
+        yield
+
+
+@contextmanager
+def reading_stream(sites: Sequence[FFNSite], read: Reader) -> Iterator[None]:
+    """Pass the residual stream (prompt, position, d_model) to ``read``.
+
+    It is called with 0 and what goes into the first layer, then with 1, 2, … and what comes out of
+    each. The forward pass is not changed; the hooks are gone when the block ends.
+    """
+
+    def entering(_block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        read(0, _first_tensor(args, kwargs))
+
+    def leaving(layer: int) -> Change:
+        def see(output: Tensor) -> None:
+            read(layer + 1, output)
+
+        return see
+
+    with ExitStack() as stack:
+        handle = sites[0].block.register_forward_pre_hook(entering, with_kwargs=True)
+        stack.callback(handle.remove)
+        for site in sites:
+            stack.enter_context(on_output(site.block, leaving(site.layer)))
         yield

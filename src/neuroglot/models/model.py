@@ -130,6 +130,15 @@ class Model:
             yield
 
     @contextmanager
+    def reading_stream(self, read: Reader) -> Iterator[None]:
+        """Within the block, ``read(n, values)`` sees the residual stream after ``n`` layers.
+
+        Values are (prompt, position, d_model).
+        """
+        with hooks.reading_stream(self.sites, read):
+            yield
+
+    @contextmanager
     def editing(self, edit: Editor) -> Iterator[None]:
         """Within the block, coefficients are what ``edit(layer, coefficients)`` returns."""
         with hooks.editing(self.sites, edit):

@@ -26,10 +26,11 @@ from neuroglot.recording.recording import UNIT, Recording, checked_recording
 
 DONE = "done"  # which items of a growing result are written
 FINISHED = "finished"  # attribute of one that is whole
+ITEMS_ADDED = "items_added"  # attribute of sums that do not hold all items yet
 ONE_ARRAY = "data_array"  # attribute that names the variable of a saved DataArray
 # Settings that may differ between a run and its resumption without changing what is recorded.
 FREE_TO_CHANGE = frozenset(
-    {"batch_size", "device", "deterministic", "padding_side", FINISHED, LAYOUT}
+    {"batch_size", "device", "deterministic", "padding_side", FINISHED, ITEMS_ADDED, LAYOUT}
 )
 CHECKED = (ZstdCodec(checksum=True),)
 
@@ -171,6 +172,8 @@ def _open(folder: Path) -> Stored:
         # Before anything is read, since that would take memory for whatever is claimed.
         require_chunks(folder, but=DONE)
     data = open_dataset(folder)
+    if ITEMS_ADDED in data.attrs:
+        raise _unfinished(folder, data, int(data.attrs[ITEMS_ADDED]))
     if grows:
         data = _finished(folder, data)
     if data.attrs.get("unit") == UNIT:
@@ -190,12 +193,15 @@ def _finished(path: Path, data: xr.Dataset) -> xr.Dataset:
         NeuroglotError: it was not finished.
     """
     if not data.attrs.get(FINISHED):
-        n_done, total = int(data[DONE].sum()), data.sizes["item"]
-        raise NeuroglotError(
-            f"{str(path)!r} is an unfinished {data.attrs['unit']} ({n_done} of {total} items); "
-            "the same call or command with the same folder goes on."
-        )
+        raise _unfinished(path, data, int(data[DONE].sum()))
     kept = {key: value for key, value in data.attrs.items() if key != FINISHED}
     found = data.drop_vars(DONE)
     found.attrs = kept
     return found
+
+
+def _unfinished(path: Path, data: xr.Dataset, n_done: int) -> NeuroglotError:
+    return NeuroglotError(
+        f"{str(path)!r} is an unfinished {data.attrs['unit']} ({n_done} of "
+        f"{data.sizes['item']} items); the same call or command with the same folder goes on."
+    )

@@ -77,6 +77,11 @@ class ParallelTask:
         """Whether every item says what the right answer is."""
         return all(item["answers"] for item in self.items)
 
+    @property
+    def most_choices(self) -> int:
+        """The most choices that a prompt has; 0 where there are none."""
+        return max(len(given) for item in self.items for given in [[], *item["choices"].values()])
+
     @classmethod
     def from_records(
         cls, records: Iterable[Item], *, name: str, languages: Iterable[str] | None = None

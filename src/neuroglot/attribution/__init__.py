@@ -1,0 +1,7 @@
+"""What neurons contribute to the answers: scores, their sum by category, and a causal check."""
+
+from neuroglot.attribution.attribute import attribute, share_of_correct
+from neuroglot.attribution.logit_parts import logit_parts
+from neuroglot.attribution.neuron_scores import neuron_scores
+
+__all__ = ["attribute", "logit_parts", "neuron_scores", "share_of_correct"]

@@ -1,0 +1,265 @@
+"""What each sharing category contributes to the answers, over all items of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from neuroglot.analysis.attribution import (
+    ANSWERED,
+    add_item,
+    category_shares,
+    no_sums,
+    top_k_for,
+)
+from neuroglot.analysis.bits import CATEGORIES
+from neuroglot.analysis.sharing import categories
+from neuroglot.attribution.direct import Weights, weights_for
+from neuroglot.attribution.neuron_scores import check_scores, score_batches
+from neuroglot.attribution.targets import Target, TargetName, check_target, targets_of
+from neuroglot.errors import NeuroglotError, listed
+from neuroglot.experiments.answers import choose, write
+from neuroglot.experiments.evaluation import MAX_NEW_TOKENS
+from neuroglot.models import Model
+from neuroglot.provenance import model_provenance, task_provenance, versions
+from neuroglot.recording import Recording
+from neuroglot.recording.accumulating import Sums, add_all, finished, sums_in_folder
+from neuroglot.recording.batching import BatchSize, check_batch_size
+from neuroglot.recording.folders import as_path
+from neuroglot.recording.matching import recorded_part
+from neuroglot.recording.store import open_result
+from neuroglot.tasks import ParallelTask
+
+DEFAULT_SCORES = ("contribution", "effective", "direct_logit")
+UNIT = "attribution"
+# Items that are scored together: their scores are in memory at once, and lost when a run is killed.
+ITEMS_AT_ONCE, BYTES_AT_ONCE = 64, 64 * 2**20
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """How neurons are scored."""
+
+    scores: tuple[str, ...]
+    target: TargetName
+    top_k: int
+    threshold: float
+    batch_size: BatchSize
+
+
+def attribute(  # noqa: PLR0913 (the public contract)
+    model: Model,
+    task: ParallelTask,
+    recording: Recording,
+    *,
+    scores: Sequence[str] = DEFAULT_SCORES,
+    top_k: int | None = None,
+    target: str | None = None,
+    threshold: float = 0.0,
+    out: str | Path | None = None,
+    batch_size: BatchSize = "auto",
+    overwrite: bool = False,
+) -> xr.Dataset:
+    """Add up the scores of neurons by their sharing category, item by item.
+
+    A neuron has, for every item, the category that the recording gives it there. Its scores are
+    those of :func:`neuroglot.neuron_scores`, at the token from which the target is predicted: the
+    last of the prompt and of what is fed after it. Every prompt is also answered, since scores of
+    correct and of wrong answers are told apart. Memory does not grow with the number of items.
+
+    Args:
+        model: the one that was recorded.
+        task: the one that was recorded; its items need answers.
+        recording: from :func:`neuroglot.record`, of all layers; its items and languages count.
+        scores: see :func:`neuroglot.neuron_scores`.
+        top_k: how many neurons of a layer are its top; by default 800 of 16,384, as in the paper,
+            and the same share of another width.
+        target: see :func:`neuroglot.neuron_scores`.
+        threshold: a neuron was active where its site value was greater.
+        out: folder to save the result in. An unfinished one of the same settings there goes on
+            where it stopped; a finished one is opened.
+        batch_size: prompts in a batch; ``"auto"`` fills a budget of tokens.
+        overwrite: replace what ``out`` holds.
+
+    Returns:
+        A dataset over ``answered`` (``all``, ``incorrect``, ``correct``), ``language``, ``layer``
+        and ``category``, by ``score`` where there is one; NaN where there is nothing to divide by:
+
+        - ``n_prompts`` (answered, language);
+        - ``fraction``: the category's share of all neurons;
+        - ``top_share``: its share of the top-K neurons;
+        - ``positive_share``: its share of all positive scores (a ratio of sums over prompts), with
+          ``…_low`` and ``…_high`` (95 %, linearised over prompts);
+        - ``model_fraction``, ``model_positive_share`` and its interval: the same over all layers;
+        - ``positive_sum`` and ``signed_sum`` of its neurons' scores, for one prompt;
+        - ``mean`` score of its neurons beside ``layer_mean``, that of all neurons;
+        - ``maximum`` beside ``random_maximum``, the greatest that as many random neurons of the
+          layer are expected to have; both are means over the prompts where the category has any;
+        - ``mean_score`` (score, language, layer, neuron), over all prompts.
+
+    Raises:
+        NeuroglotError: bad settings, a recording of another model or task, or a score that is not
+            defined for the model.
+    """
+    check_scores(scores)
+    check_batch_size(batch_size)
+    chosen = recorded_part(model, task, recording)
+    k = _check_top_k(model, top_k)
+    settings = _Settings(tuple(scores), check_target(task, target), k, threshold, batch_size)
+    adding = _Adding(model, chosen, recording, settings)
+    head = _head(adding)
+    if out is None:
+        memory = Sums(head, adding.nothing, None)
+        add_all(memory, adding.add, adding.items_at_once, "attribute")
+        return _result(memory.sums, head)
+    path = as_path(out)
+    if overwrite or not finished(path, head):
+        with sums_in_folder(path, head, adding.nothing, overwrite=overwrite) as folder:
+            add_all(folder, adding.add, adding.items_at_once, "attribute")
+            folder.replace(_result(folder.sums, head))
+    found = open_result(path)
+    assert isinstance(found, xr.Dataset)
+    return found
+
+
+def _check_top_k(model: Model, top_k: int | None) -> int:
+    if top_k is None:
+        return top_k_for(model.n_neurons)
+    if isinstance(top_k, bool) or not isinstance(top_k, int) or not 0 < top_k <= model.n_neurons:
+        raise NeuroglotError(f"top_k={top_k}: expected 1 to {model.n_neurons}, a whole number.")
+    return top_k
+
+
+@dataclass(frozen=True)
+class _Adding:
+    """What is added up, and of what."""
+
+    model: Model
+    task: ParallelTask
+    recording: Recording
+    settings: _Settings
+
+    @cached_property
+    def weights(self) -> Weights:
+        """Not before they are needed: a finished result is only opened."""
+        return weights_for(self.model, self.settings.scores)
+
+    @property
+    def nothing(self) -> xr.Dataset:
+        """Sums over no items."""
+        sizes = {"language": len(self.task.languages), "score": len(self.settings.scores)}
+        return no_sums(sizes | {"layer": self.model.n_layers, "neuron": self.model.n_neurons})
+
+    @property
+    def items_at_once(self) -> int:
+        """Items whose scores are in memory together."""
+        an_item = 4 * self.nothing["score_sum"].size
+        return max(1, min(ITEMS_AT_ONCE, BYTES_AT_ONCE // an_item))
+
+    def add(self, sums: xr.Dataset, block: slice) -> None:
+        """Answer and score the prompts of some items, and add them to the sums."""
+        some = replace(self.task, items=self.task.items[block])
+        answers = answers_of(self.model, some, self.settings.batch_size)
+        targets = targets_of(self.model, some, self.settings.target, answers.get("log_prob"))
+        by_item = self._scores(targets)
+        ids = [item["id"] for item in some.items]
+        codes = categories(self.recording, self.settings.threshold, ids).to_numpy()
+        for i, scores in enumerate(by_item):
+            here = torch.from_numpy(codes[i]).to(scores.device)
+            add_item(sums, scores, here, answers["correct"][i], self.settings.top_k)
+
+    def _scores(self, targets: Sequence[Target]) -> Tensor:
+        """Scores (item, score, language, layer, neuron)."""
+        model, names = self.model, self.settings.scores
+        shape = (len(names), model.n_layers, model.n_neurons)
+        found = torch.empty((len(targets), *shape), device=model.device)
+        batches = score_batches(model, self.weights, targets, names, self.settings.batch_size)
+        for rows, values in batches:
+            found[rows] = values
+        return found.reshape(-1, len(self.task.languages), *shape).transpose(1, 2)
+
+
+def _head(adding: _Adding) -> xr.Dataset:
+    """Coordinates and provenance of a result, without its data."""
+    recording, settings = adding.recording, adding.settings
+    return xr.Dataset(
+        coords={
+            "item": list(recording.items),
+            "language": list(recording.languages),
+            "layer": list(recording.layers),
+            "category": list(CATEGORIES),
+            "score": list(settings.scores),
+        },
+        attrs={
+            "unit": UNIT,
+            **model_provenance(adding.model),
+            **task_provenance(adding.task),
+            # Of the whole task, of which the recording may be a part.
+            "task_checksum": recording.attrs["task_checksum"],
+            "site": recording.attrs["site"],
+            "position": recording.attrs["position"],
+            "threshold": settings.threshold,
+            "target": settings.target,
+            "top_k": settings.top_k,
+            "batch_size": settings.batch_size,
+            **versions(),
+        },
+    )
+
+
+def _result(sums: xr.Dataset, head: xr.Dataset) -> xr.Dataset:
+    labels = {name: head[name] for name in ("language", "layer", "category", "score")}
+    found = category_shares(sums.drop_attrs().assign_coords(labels))
+    return found.assign_coords(head.coords).assign_attrs(head.attrs)
+
+
+def answers_of(
+    model: Model, task: ParallelTask, batch_size: BatchSize
+) -> dict[str, np.ndarray[Any, Any]]:
+    """What the model answers: ``correct`` (item, language) and, with choices, ``log_prob``.
+
+    Raises:
+        NeuroglotError: items without answers.
+    """
+    if not task.has_answers:
+        raise NeuroglotError(f"task {task.name!r} has items without choices or answers.")
+    if task.has_choices:
+        return choose(model, task, "sum", batch_size, task.most_choices)
+    return write(model, task, MAX_NEW_TOKENS, batch_size)
+
+
+def share_of_correct(attribution: xr.Dataset, score: str = "effective") -> xr.Dataset:
+    """The paper's headline: how much of correct answers comes from all-shared neurons.
+
+    Args:
+        attribution: from :func:`attribute`.
+        score: which of its scores.
+
+    Returns:
+        ``share``, ``share_low`` and ``share_high`` (language, layer): of the positive scores in
+        correctly answered prompts, what all-shared neurons have, with its 95 % interval;
+        ``fraction`` (language, layer): how many of the neurons are all-shared there. The same over
+        all layers as ``model_share``, … (language).
+
+    Raises:
+        NeuroglotError: the score was not attributed.
+    """
+    known = [str(name) for name in attribution["score"].to_numpy()]
+    if score not in known:
+        raise NeuroglotError(f"score {score!r} was not attributed; there are {listed(known)}.")
+    here = attribution.sel(score=score, answered=ANSWERED[1], category="all_shared", drop=True)
+    found = {}
+    for model_wide in ("", "model_"):
+        found[f"{model_wide}fraction"] = here[f"{model_wide}fraction"]
+        for end in ("", "_low", "_high"):
+            found[f"{model_wide}share{end}"] = here[f"{model_wide}positive_share{end}"]
+    kept = attribution.attrs | {"unit": "share of correct answers", "score": score}
+    return xr.Dataset(found).assign_attrs(kept)

@@ -1,0 +1,142 @@
+"""Scores from gradients of the target's log-probability with respect to coefficients.
+
+Only coefficients at the last token are looked at, so that only that token runs again and again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neuroglot.attribution.direct import require_finite
+from neuroglot.attribution.last_token import LastTokens
+from neuroglot.attribution.targets import Target
+from neuroglot.models import Model
+
+STEPS = 16  # points of the Gauss-Legendre rule on the line from zero
+
+
+def target_value(logits: Tensor, targets: Sequence[Target], rows: Tensor) -> Tensor:
+    """Log-probability (row,) of each row's target, less that of what it stands against.
+
+    Args:
+        logits: (row, token).
+        targets: by prompt.
+        rows: prompt of each row (row,).
+    """
+    log_probs = logits.log_softmax(dim=-1)
+    device = logits.device
+    tokens = torch.tensor([target.token for target in targets], device=device)[rows]
+    value = log_probs.gather(1, tokens[:, None])[:, 0]
+    against = [target.against for target in targets]
+    other = torch.tensor([0 if token is None else token for token in against], device=device)[rows]
+    alone = torch.tensor([token is None for token in against], device=device)[rows]
+    return value - log_probs.gather(1, other[:, None])[:, 0].masked_fill(alone, 0.0)
+
+
+@contextmanager
+def _fixed_weights(model: Model) -> Iterator[None]:
+    """Within the block no gradient reaches the weights, so that nothing is kept for them."""
+    trained = [weight for weight in model.hf.parameters() if weight.requires_grad]
+    for weight in trained:
+        weight.requires_grad = False
+    try:
+        yield
+    finally:
+        for weight in trained:
+            weight.requires_grad = True
+
+
+def _at_last(values: Tensor, new: Tensor) -> Tensor:
+    """``values`` (row, position, neuron) with ``new`` (row, neuron) at the last position."""
+    return torch.cat([values[:, :-1], new[:, None]], dim=1)
+
+
+def gradient_x_activation(model: Model, targets: Sequence[Target]) -> Tensor:
+    """``m_i · ∂ log p(target) / ∂ m_i`` at the last token (prompt, layer, neuron).
+
+    Source: Shrikumar et al., *Not Just a Black Box* (arXiv 1605.01713).
+    """
+    tokens = LastTokens(model, [target.ids for target in targets])
+    leaves: dict[int, Tensor] = {}
+
+    def as_leaves(layer: int, values: Tensor) -> Tensor:
+        # Added to the coefficients, so that what a layer does reaches the next one's as well.
+        shift = torch.zeros_like(values[:, -1], requires_grad=True)
+        leaves[layer] = shift
+        coefficients[layer] = values[:, -1].detach().float()
+        return _at_last(values, values[:, -1] + shift)
+
+    coefficients: dict[int, Tensor] = {}
+    with _fixed_weights(model), torch.enable_grad(), model.editing(as_leaves):
+        logits = tokens.logits()
+        rows = torch.arange(len(targets), device=logits.device)
+        total = target_value(logits, targets, rows).sum()
+        gradients = torch.autograd.grad(total, [leaves[layer] for layer in sorted(leaves)])
+    found = [
+        (coefficients[layer] * gradient.float()).to(model.device)
+        for layer, gradient in enumerate(gradients)
+    ]
+    scores = torch.stack(found, dim=1)
+    require_finite(model, scores)
+    return scores
+
+
+def integrated_gradients(model: Model, targets: Sequence[Target], steps: int = STEPS) -> Tensor:
+    """Integrated gradients of the target's log-probability (prompt, layer, neuron).
+
+    One FFN at a time: all coefficients of a layer at the last token go from zero to their value
+    along a straight line, while every other layer does what follows. The scores of a layer then
+    sum to what zeroing its FFN (but for its bias) takes off the target's log-probability.
+
+    Source: Sundararajan et al. (arXiv 1703.01365), equation 1, by a Gauss-Legendre rule.
+    """
+    tokens = LastTokens(model, [target.ids for target in targets])
+    points, weights = np.polynomial.legendre.leggauss(steps)
+    device = model.device
+    alphas = torch.tensor((points + 1) / 2, dtype=torch.float32, device=device)
+    share = torch.tensor(weights / 2, dtype=torch.float32, device=device)
+    rows = torch.arange(len(targets), device=device).repeat_interleave(steps)
+    found = []
+    with _fixed_weights(model), torch.enable_grad():
+        for layer in range(model.n_layers):
+            value, gradient = _along_line(tokens, layer, rows, alphas.repeat(len(targets)), targets)
+            by_step = gradient.reshape(len(targets), steps, -1)
+            found.append(value[::steps] * torch.einsum("psn,s->pn", by_step, share))
+    scores = torch.stack(found, dim=1)
+    require_finite(model, scores)
+    return scores
+
+
+def _along_line(
+    tokens: LastTokens, layer: int, rows: Tensor, alphas: Tensor, targets: Sequence[Target]
+) -> tuple[Tensor, Tensor]:
+    """Coefficients (row, neuron) of a layer, and gradients where they are ``alpha`` times as large.
+
+    Args:
+        tokens: of the prompts.
+        layer: whose coefficients.
+        rows: prompt of each row (row,).
+        alphas: of each row (row,).
+        targets: of the prompts.
+    """
+    kept: list[Tensor] = []
+
+    def scaled(this: int, values: Tensor) -> Tensor:
+        if this != layer:
+            return values
+        value = values[:, -1].detach()
+        at = (alphas.to(value)[:, None] * value).requires_grad_()
+        kept.extend([value, at])
+        return _at_last(values, at)
+
+    with tokens.model.editing(scaled):
+        total = target_value(tokens.logits(rows), targets, rows).sum()
+    value, at = kept
+    (gradient,) = torch.autograd.grad(total, [at])
+    device = tokens.model.device
+    return value.float().to(device), gradient.float().to(device)

@@ -1,0 +1,53 @@
+"""The last token of some prompts, run again and again while what comes before it stays."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from neuroglot.models import Model
+from neuroglot.models.forward import (
+    run_body_prefixes,
+    run_continuations,
+    run_logits,
+)
+from neuroglot.recording.batching import pad
+
+
+class LastTokens:
+    """Some prompts up to their last token, at which coefficients may be edited.
+
+    An edit of the last token does not reach those before it. Where the model can, their keys and
+    values are therefore computed once; else the whole prompts run each time. Either way, what an
+    edit changes must be at the last position, ``[:, -1]``.
+    """
+
+    def __init__(self, model: Model, sequences: Sequence[Sequence[int]]) -> None:
+        self.model = model
+        self.batch = pad(model, sequences, list(range(len(sequences))), side="left")
+        self.cache = None
+        # A prompt of one token has nothing before it.
+        if model.shares_cache and min(map(len, sequences)) > 1:
+            ids, mask = self.batch.ids[:, :-1], self.batch.mask[:, :-1]
+            # Unlike those of inference mode, these may be part of a graph later.
+            with torch.no_grad():
+                self.cache = run_body_prefixes(model.hf, ids, mask)
+
+    def logits(self, rows: Tensor | None = None) -> Tensor:
+        """Logits (row, token) after the last token, in float32.
+
+        Args:
+            rows: which prompts run, some perhaps several times (row,); by default each once.
+        """
+        ids, mask = self.batch.ids, self.batch.mask
+        if rows is None:
+            rows = torch.arange(len(ids), device=ids.device)
+        if self.cache is None:
+            return run_logits(self.model.hf, ids[rows], mask[rows], ids.shape[1] - 1)[:, -1].float()
+        # It is used up by a run.
+        cache = copy.deepcopy(self.cache)
+        last = ids[rows, -1:]
+        return run_continuations(self.model.hf, last, mask[rows], cache, rows)[:, -1].float()

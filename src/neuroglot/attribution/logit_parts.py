@@ -1,0 +1,109 @@
+"""The logit of a target, as a sum of what each part of the model adds to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from neuroglot.attribution.direct import (
+    Forward,
+    Weights,
+    direct_logit,
+    end_direction,
+    ffn_bias,
+    layer_directions,
+    run_forward,
+    target_directions,
+    weights_for,
+)
+from neuroglot.attribution.neuron_scores import name_target, target_coordinates, targets_for
+from neuroglot.attribution.targets import Target
+from neuroglot.models import Model
+from neuroglot.provenance import model_provenance, versions
+from neuroglot.recording.batching import BatchSize, batches, by_length
+from neuroglot.tasks import ParallelTask
+
+BY_LAYER = ("neurons", "ffn_bias", "attention")
+BY_PROMPT = ("embedding", "end_bias", "logit")
+
+
+def logit_parts(
+    model: Model,
+    prompts: Sequence[str] | ParallelTask,
+    target: Sequence[int] | str | None = None,
+    *,
+    batch_size: BatchSize = "auto",
+) -> xr.Dataset:
+    """What neurons, attention, embedding and biases directly add to the target's logit.
+
+    Norms on the way are linear maps whose scale is frozen. All parts together are the logit (of
+    the target less what it stands against); where logits are bounded in the end (Gemma 2), the one
+    before that.
+
+    Args:
+        model: from :func:`neuroglot.load_model` or :func:`neuroglot.wrap_model`.
+        prompts: as in :func:`neuroglot.neuron_scores`.
+        target: as in :func:`neuroglot.neuron_scores`.
+        batch_size: prompts in a batch; ``"auto"`` fills a budget of tokens.
+
+    Returns:
+        ``neurons`` (the sum of the direct logit scores of a layer), ``ffn_bias`` and ``attention``
+        (everything else that a layer adds) (prompt, layer); ``embedding``, ``end_bias`` (of the
+        last norm and the LM head) and ``logit``, their sum (prompt).
+
+    Raises:
+        NeuroglotError: see :func:`neuroglot.neuron_scores`.
+    """
+    name = name_target(prompts, "direct_logit", target)
+    targets = targets_for(model, prompts, name, target)
+    weights = weights_for(model, ("direct_logit",))
+    by_layer = {part: np.empty((len(targets), model.n_layers)) for part in BY_LAYER}
+    by_prompt = {part: np.empty(len(targets)) for part in BY_PROMPT}
+    lengths = [len(of.ids) for of in targets]
+    for rows in batches(model, by_length(lengths), lengths, batch_size):
+        these = [targets[row] for row in rows]
+        for part, values in _parts(model, weights, run_forward(model, these), these).items():
+            (by_layer if part in by_layer else by_prompt)[part][rows] = values.cpu().numpy()
+    found: dict[str, Any] = {part: (("prompt", "layer"), x) for part, x in by_layer.items()}
+    found |= {part: ("prompt", x) for part, x in by_prompt.items()}
+    return xr.Dataset(
+        found,
+        coords=target_coordinates(model, prompts, targets) | {"layer": range(model.n_layers)},
+        attrs={"unit": "logit parts", **model_provenance(model), "target": name, **versions()},
+    )
+
+
+@torch.inference_mode()
+def _parts(
+    model: Model, weights: Weights, found: Forward, targets: Sequence[Target]
+) -> dict[str, Tensor]:
+    path = weights.path
+    assert path is not None
+    end = end_direction(path, found, targets)
+    neurons = direct_logit(model, weights, found, targets).sum(dim=-1)
+    biases = [
+        (end * after.bias).sum(dim=-1) + (direction * ffn_bias(model, layer)).sum(dim=-1)
+        for layer, (after, direction) in enumerate(
+            zip(path.after, layer_directions(model, path, found, targets), strict=True)
+        )
+    ]
+    ffn_biases = torch.stack(biases, dim=1)
+    added = torch.einsum("pld,pd->pl", found.stream.diff(dim=1), end)
+    embedding = (found.stream[:, 0] * end).sum(dim=-1)
+    rows = path.scale * target_directions(path.unembedding, targets)
+    end_bias = (rows * path.final.bias).sum(dim=-1)
+    if path.bias is not None:
+        end_bias = end_bias + path.scale * target_directions(path.bias, targets)
+    return {
+        "neurons": neurons,
+        "ffn_bias": ffn_biases,
+        "attention": added - neurons - ffn_biases,
+        "embedding": embedding,
+        "end_bias": end_bias,
+        "logit": embedding + added.sum(dim=-1) + end_bias,
+    }

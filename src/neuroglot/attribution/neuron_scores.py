@@ -1,0 +1,239 @@
+"""What every neuron contributes to the answer, prompt by prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+import xarray as xr
+from torch import Tensor
+
+from neuroglot.attribution.direct import DIRECT, Weights, run_forward, weights_for
+from neuroglot.attribution.gradients import STEPS, gradient_x_activation, integrated_gradients
+from neuroglot.attribution.targets import (
+    TARGETS,
+    Target,
+    check_target,
+    given,
+    predicted,
+    targets_of,
+    text_names,
+)
+from neuroglot.errors import NeuroglotError, listed
+from neuroglot.models import Model
+from neuroglot.provenance import model_provenance, task_provenance, versions
+from neuroglot.recording.batching import (
+    BatchSize,
+    RowsAndValues,
+    batches,
+    by_length,
+    check_batch_size,
+    in_halves,
+    tokenize,
+)
+from neuroglot.recording.blocks import tokenize_block
+from neuroglot.tasks import ParallelTask
+
+GRADIENT: dict[str, Callable[[Model, Sequence[Target]], Tensor]] = {
+    "gradient_x_activation": gradient_x_activation,
+    "integrated_gradients": integrated_gradients,
+}
+SCORES = (*DIRECT, *GRADIENT)
+NO_TARGET, GIVEN = "none", "given tokens"
+# What a prompt costs beside one forward pass of it: the tokens that run again, and keys and values.
+COST = {"integrated_gradients": STEPS}
+
+
+def neuron_scores(
+    model: Model,
+    prompts: Sequence[str] | ParallelTask,
+    score: str,
+    target: Sequence[int] | str | None = None,
+    *,
+    batch_size: BatchSize = "auto",
+) -> xr.DataArray:
+    """The score of every neuron for every prompt, at the token from which the target is predicted.
+
+    All scores are kept in memory; :func:`neuroglot.attribute` adds them up by category instead.
+
+    Args:
+        model: from :func:`neuroglot.load_model` or :func:`neuroglot.wrap_model`.
+        prompts: texts, or a task: all its prompts, item by item and language by language.
+        score: ``"contribution"`` (``|m_i| · ‖v_i‖``; needs no target), ``"effective"``
+            (``e_w · m_i v_i``), ``"direct_logit"`` (the same through the norms on the way to the
+            logits, their scale frozen, and through what logits are multiplied with),
+            ``"gradient_x_activation"`` or ``"integrated_gradients"`` (of the target's
+            log-probability; the coefficients of one FFN at a time go from zero to their value).
+        target: one token id for each prompt, or ``"prediction"`` (the likeliest token); for a task
+            also ``"answer"`` (the first token of the answer, as in the paper) or
+            ``"correct_minus_best_wrong"`` (the first token at which the answer differs from the
+            likeliest wrong choice, what they share being fed, less the token of that choice). By
+            default the last of these that there is what for: choices, answers, or neither.
+        batch_size: prompts in a batch; ``"auto"`` fills a budget of tokens.
+
+    Returns:
+        Scores (prompt, layer, neuron), float32, in logits or nats but for the contribution. Of the
+        prompts it says ``token`` and ``against`` (their texts), ``fed`` (how many tokens of the
+        answer were fed) and, for a task, ``item`` and ``language``.
+
+    Raises:
+        NeuroglotError: an unknown score or target, a target that the prompts do not have, or a
+            model that the score is not defined for.
+    """
+    check_scores([score])
+    check_batch_size(batch_size)
+    name = name_target(prompts, score, target)
+    targets = targets_for(model, prompts, name, target)
+    shape = (len(targets), model.n_layers, model.n_neurons)
+    values = torch.empty(shape, dtype=torch.float32)
+    weights = weights_for(model, (score,))
+    for rows, found in score_batches(model, weights, targets, (score,), batch_size):
+        values[rows] = found[:, 0].cpu()
+    return xr.DataArray(
+        values.numpy(),
+        dims=("prompt", "layer", "neuron"),
+        coords=target_coordinates(model, prompts, targets, named=name != NO_TARGET)
+        | {"layer": range(model.n_layers)},
+        name=score,
+        attrs={
+            "unit": "neuron scores",
+            **model_provenance(model),
+            **(task_provenance(prompts) if isinstance(prompts, ParallelTask) else {}),
+            "score": score,
+            "target": name,
+            **versions(),
+        },
+    )
+
+
+def check_scores(scores: Sequence[str]) -> None:
+    """Refuse what is no score.
+
+    Raises:
+        NeuroglotError: an unknown score, none, or one that is named twice.
+    """
+    unknown = [score for score in scores if score not in SCORES]
+    if unknown:
+        raise NeuroglotError(f"unknown score {unknown[0]!r}; there are {listed(SCORES)}.")
+    if not scores or len(set(scores)) < len(scores):
+        raise NeuroglotError(f"scores={listed(scores) or 'none'}: expected different ones.")
+
+
+def score_batches(
+    model: Model,
+    weights: Weights,
+    targets: Sequence[Target],
+    scores: Sequence[str],
+    batch_size: BatchSize,
+) -> Iterator[RowsAndValues]:
+    """Rows of ``targets`` and their scores (prompt, score, layer, neuron), batch by batch.
+
+    Args:
+        model: which runs.
+        weights: from :func:`neuroglot.attribution.direct.weights_for` for these scores.
+        targets: prompts with their targets.
+        scores: which.
+        batch_size: prompts in a batch.
+    """
+
+    def run(rows: list[int]) -> Tensor:
+        return _scored(model, weights, [targets[row] for row in rows], scores)
+
+    costs = [len(t.ids) + max(COST.get(score, 0) for score in scores) for t in targets]
+    for wanted in batches(model, by_length(costs), costs, batch_size):
+        yield from in_halves(run, wanted)
+
+
+def _scored(
+    model: Model, weights: Weights, targets: Sequence[Target], scores: Sequence[str]
+) -> Tensor:
+    found: dict[str, Tensor] = {}
+    if any(score in DIRECT for score in scores):
+        forward = run_forward(model, targets)
+        for score in DIRECT:
+            if score in scores:
+                found[score] = DIRECT[score](model, weights, forward, targets)
+    for score, of in GRADIENT.items():
+        if score in scores:
+            found[score] = of(model, targets)
+    return torch.stack([found[score].detach() for score in scores], dim=1)
+
+
+def name_target(
+    prompts: Sequence[str] | ParallelTask, score: str, target: Sequence[int] | str | None
+) -> str:
+    """Which target is meant, once defaults are filled in.
+
+    Raises:
+        NeuroglotError: the prompts do not have it.
+    """
+    if isinstance(prompts, str):
+        raise NeuroglotError("prompts is one text; expected a list of them, or a task.")
+    if not len(prompts):
+        raise NeuroglotError("there are no prompts.")
+    if target is None and score == "contribution":
+        return NO_TARGET
+    of_task = isinstance(prompts, ParallelTask)
+    if not (target is None or isinstance(target, str)):
+        if of_task:
+            raise NeuroglotError("a task takes the name of a target, not token ids.")
+        return GIVEN
+    if isinstance(prompts, ParallelTask):
+        return check_target(prompts, target)
+    if target not in (None, "prediction"):
+        unknown = f"unknown target {target!r}; there are {listed(TARGETS)}."
+        needs = f"target {target!r} needs a task, whose items have answers; texts take token ids."
+        raise NeuroglotError(needs if target in TARGETS else unknown)
+    return "prediction"
+
+
+def targets_for(
+    model: Model,
+    prompts: Sequence[str] | ParallelTask,
+    name: str,
+    target: Sequence[int] | str | None,
+) -> list[Target]:
+    """Targets of the prompts, one each.
+
+    Args:
+        model: which answers.
+        prompts: texts or a task.
+        name: from :func:`name_target`.
+        target: as the user gave it.
+    """
+    if isinstance(prompts, ParallelTask):
+        if name == NO_TARGET:
+            return [Target(ids, 0) for ids in tokenize_block(model, prompts)]
+        return targets_of(model, prompts, check_target(prompts, name))
+    if name == GIVEN:
+        assert target is not None
+        return given(model, prompts, [int(token) for token in target])
+    sequences = tokenize(model, prompts, text_names(prompts))
+    return (
+        [Target(ids, 0) for ids in sequences] if name == NO_TARGET else predicted(model, sequences)
+    )
+
+
+def target_coordinates(
+    model: Model,
+    prompts: Sequence[str] | ParallelTask,
+    targets: Sequence[Target],
+    *,
+    named: bool = True,
+) -> dict[str, Any]:
+    """What results say of each prompt; ``named`` is whether its target means anything."""
+
+    def text(token: int | None) -> str:
+        return "" if token is None else str(model.tokenizer.decode([token]))
+
+    found: dict[str, Any] = {
+        "token": ("prompt", [text(t.token if named else None) for t in targets]),
+        "against": ("prompt", [text(t.against) for t in targets]),
+        "fed": ("prompt", [t.n_fed for t in targets]),
+    }
+    if isinstance(prompts, ParallelTask):
+        pairs = [(item["id"], language) for item in prompts.items for language in prompts.languages]
+        found["item"] = ("prompt", [item for item, _ in pairs])
+        found["language"] = ("prompt", [language for _, language in pairs])
+    return found

@@ -1,0 +1,102 @@
+"""Norms as affine maps whose scale is frozen, whatever class they are of."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+# Inputs of this size leave nothing of the small number that norms add to the variance.
+LARGE = 1e3
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Norm:
+    """``norm(x) = weight * (x - mean(x)) / scale(x) + bias``; the mean only where ``centred``.
+
+    Attributes:
+        module: a copy of the model's module, in float32.
+        weight: of each dimension (d_model,).
+        bias: of each dimension (d_model,).
+        centred: whether the mean is taken off (LayerNorm) or not (RMSNorm).
+    """
+
+    module: nn.Module
+    weight: Tensor
+    bias: Tensor
+    centred: bool
+
+    def _spread(self, x: Tensor) -> Tensor:
+        """``weight * (x - mean(x))``, shape of ``x``."""
+        return self.weight * (x - x.mean(dim=-1, keepdim=True) if self.centred else x)
+
+    @torch.no_grad()
+    def apply(self, x: Tensor) -> Tensor:
+        """What the module gives for ``x`` (…, d_model), in float32."""
+        found: Tensor = self.module.forward(x.float())
+        return found
+
+    def pull_back(self, direction: Tensor, at: Tensor) -> Tensor:
+        """The direction before the norm that does what ``direction`` does after it.
+
+        Args:
+            direction: (prompt, d_model), after the norm.
+            at: input (prompt, d_model) at which the scale is frozen.
+
+        Returns:
+            ``d'`` (prompt, d_model) with ``d' · x = direction · (norm(x) - bias)`` for all ``x`` of
+            the same scale.
+        """
+        spread = self._spread(at.float())
+        size = (spread * spread).sum(dim=-1, keepdim=True)
+        along = (spread * (self.apply(at) - self.bias)).sum(dim=-1, keepdim=True)
+        # A vector that the norm leaves nothing of has no scale, and no part in the output.
+        inverse_scale = torch.where(size > 0, along / size.clamp(min=1e-30), 0.0)
+        found = self.weight * direction
+        if self.centred:
+            found = found - found.mean(dim=-1, keepdim=True)
+        return found * inverse_scale
+
+
+@torch.no_grad()
+def as_norm(module: nn.Module, d_model: int, device: torch.device) -> Norm | None:
+    """The module as a norm of vectors of ``d_model``, found by what it does, or ``None``.
+
+    Its weight and bias are read off two opposite inputs; whether it takes off the mean, off a
+    constant one. A random input must then give what the formula says.
+    """
+    size = sum(parameter.numel() for parameter in module.parameters())
+    if size > 2 * d_model or any(parameter.is_meta for parameter in module.parameters()):
+        return None
+    # `forward` itself, so that no hook of the model sees these.
+    copied = copy.deepcopy(module).float().to(device)
+    signs = torch.ones(1, d_model, device=device)
+    signs[:, 1::2] = -1
+    signs = signs - signs.mean()
+    try:
+        up, down = copied.forward(LARGE * signs), copied.forward(-LARGE * signs)
+        constant = copied.forward(LARGE * torch.ones_like(signs))
+        bias = (up + down) / 2
+        weight = (up - down) / 2 * signs.square().mean().sqrt() / signs
+        centred = bool((constant - bias).norm() < (constant - bias - weight).norm())
+        norm = Norm(copied, weight[0], bias[0], centred)
+        x = torch.randn(1, d_model, generator=torch.Generator().manual_seed(0)).to(device) + 0.5
+        spread = x - x.mean() if centred else x
+        expected = weight * spread / spread.square().mean().sqrt() + bias
+        error = (copied.forward(x) - expected).norm() / expected.norm()
+    except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
+        return None
+    return norm if error < TOLERANCE else None
+
+
+def norms_in(
+    parts: Iterable[nn.Module], d_model: int, device: torch.device
+) -> dict[nn.Module, Norm]:
+    """Those of the modules that are norms, and what each does."""
+    leaves = (part for part in parts if not any(True for _ in part.children()))
+    found = {part: as_norm(part, d_model, device) for part in leaves}
+    return {part: norm for part, norm in found.items() if norm is not None}

@@ -1,0 +1,36 @@
+"""Hold a model and a task against a recording of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from neuroglot.errors import NeuroglotError, listed
+from neuroglot.models import Model
+from neuroglot.recording.recording import Recording
+from neuroglot.tasks import ParallelTask
+
+
+def recorded_part(model: Model, task: ParallelTask, recording: Recording) -> ParallelTask:
+    """The items and languages of a task that a recording holds.
+
+    Raises:
+        NeuroglotError: it is a recording of another model or task, or not of all layers.
+    """
+    attrs = recording.attrs
+    wanted = {"model_weights": model.fingerprint, "task_checksum": task.checksum}
+    for key, value in wanted.items():
+        if attrs.get(key) != value:
+            what = key.partition("_")[0]
+            raise NeuroglotError(
+                f"the recording is of {what} {attrs.get(what)!r} ({key} {attrs.get(key)!r:.20}), "
+                f"but the {what} given is another ({value!r:.20}). Record this one first."
+            )
+    if recording.layers != tuple(range(model.n_layers)):
+        raise NeuroglotError(
+            f"the recording holds the layers {listed(recording.layers)}, expected all "
+            f"{model.n_layers}."
+        )
+    kept = set(recording.items)
+    by_id = {item["id"]: item for item in task.items if item["id"] in kept}
+    items = [by_id[item] for item in recording.items]
+    return replace(task, items=items, languages=recording.languages)
