@@ -156,7 +156,7 @@ def full_disk(folder: Path) -> str:
     place = folder / "full"
     place.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(place)],
+        ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(place)],
         capture_output=True, check=False,
     )  # fmt: skip
     if mounted.returncode:
@@ -170,7 +170,7 @@ def full_disk(folder: Path) -> str:
     finally:
         subprocess.run(["umount", str(place)], check=False)
     return (
-        f"| a full disk (200 kB), then more room | “{_short(said, folder)}”; {kept} items kept, "
+        f"| a full disk (100 kB), then more room | “{_short(said, folder)}”; {kept} items kept, "
         f"then {whole} of {killing.N_ITEMS} |"
     )
 

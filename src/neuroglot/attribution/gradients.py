@@ -15,6 +15,7 @@ from torch import Tensor
 from neuroglot.attribution.direct import require_finite
 from neuroglot.attribution.last_token import LastTokens
 from neuroglot.attribution.targets import Target
+from neuroglot.errors import NeuroglotError
 from neuroglot.models import Model
 
 STEPS = 16  # points of the Gauss-Legendre rule on the line from zero
@@ -56,6 +57,8 @@ def _at_last(values: Tensor, new: Tensor) -> Tensor:
     return torch.cat([values[:, :-1], new[:, None]], dim=1)
 
 
+@torch.inference_mode(mode=False)
+@torch.enable_grad()
 def gradient_x_activation(model: Model, targets: Sequence[Target]) -> Tensor:
     """``m_i · ∂ log p(target) / ∂ m_i`` at the last token (prompt, layer, neuron).
 
@@ -72,7 +75,7 @@ def gradient_x_activation(model: Model, targets: Sequence[Target]) -> Tensor:
         return _at_last(values, values[:, -1] + shift)
 
     coefficients: dict[int, Tensor] = {}
-    with _fixed_weights(model), torch.enable_grad(), model.editing(as_leaves):
+    with _fixed_weights(model), model.editing(as_leaves):
         logits = tokens.logits()
         rows = torch.arange(len(targets), device=logits.device)
         total = target_value(logits, targets, rows).sum()
@@ -86,6 +89,8 @@ def gradient_x_activation(model: Model, targets: Sequence[Target]) -> Tensor:
     return scores
 
 
+@torch.inference_mode(mode=False)
+@torch.enable_grad()
 def integrated_gradients(model: Model, targets: Sequence[Target], steps: int = STEPS) -> Tensor:
     """Integrated gradients of the target's log-probability (prompt, layer, neuron).
 
@@ -94,7 +99,16 @@ def integrated_gradients(model: Model, targets: Sequence[Target], steps: int = S
     sum to what zeroing its FFN (but for its bias) takes off the target's log-probability.
 
     Source: Sundararajan et al. (arXiv 1703.01365), equation 1, by a Gauss-Legendre rule.
+
+    Raises:
+        NeuroglotError: a norm follows the FFN.
     """
+    if model.norm_after_ffn:
+        raise NeuroglotError(
+            f"integrated gradients are not defined for {model.name!r}: a norm after its "
+            "feed-forward networks leaves out the size of what they give, so that all change "
+            "happens in a jump at zero. Use 'gradient_x_activation' or another score."
+        )
     tokens = LastTokens(model, [target.ids for target in targets])
     points, weights = np.polynomial.legendre.leggauss(steps)
     device = model.device
@@ -102,7 +116,7 @@ def integrated_gradients(model: Model, targets: Sequence[Target], steps: int = S
     share = torch.tensor(weights / 2, dtype=torch.float32, device=device)
     rows = torch.arange(len(targets), device=device).repeat_interleave(steps)
     found = []
-    with _fixed_weights(model), torch.enable_grad():
+    with _fixed_weights(model):
         for layer in range(model.n_layers):
             value, gradient = _along_line(tokens, layer, rows, alphas.repeat(len(targets)), targets)
             by_step = gradient.reshape(len(targets), steps, -1)

@@ -170,6 +170,10 @@ def find_direct_path(hf: PreTrainedModel, sites: tuple[FFNSite, ...]) -> DirectP
         stack.enter_context(reading_stream(sites, seen.read_stream))
         logits = probe_logits(hf)[:, -1].float()
     end = seen.stream[len(sites)]
+    if not (torch.isfinite(end).all() and torch.isfinite(logits).all()):
+        raise NeuroglotError(
+            f"{type(hf).__name__} gives NaN or infinite activations; load it with dtype='float32'."
+        )
     near = [
         norm
         for part, norm in finals.items()
@@ -194,16 +198,16 @@ def _scale(hf: PreTrainedModel, logits: Tensor, given: Tensor) -> tuple[float, f
     Raises:
         NeuroglotError: something else.
     """
-    tolerance = _tolerance(hf)
-    scale, error = _fit(logits, given)
-    if error < tolerance:
-        return _exactly(scale, tolerance), None
+    ways: list[tuple[float | None, Tensor]] = [(None, logits)]
     cap = getattr(hf.config.get_text_config(), "final_logit_softcapping", None)
     if isinstance(cap, int | float) and cap > 0:
-        inside = (logits / cap).clamp(-1 + 1e-6, 1 - 1e-6)
-        scale, error = _fit(cap * torch.atanh(inside), given)
-        if error < tolerance:
-            return _exactly(scale, tolerance), float(cap)
+        ways.append((float(cap), cap * torch.atanh((logits / cap).clamp(-1 + 1e-6, 1 - 1e-6))))
+    fits = [(*_fit(before, given), cap) for cap, before in ways]
+    # Small logits hardly meet the bound, so that both may fit.
+    scale, error, cap = min(fits, key=lambda fit: fit[1])
+    tolerance = _tolerance(hf)
+    if error < tolerance:
+        return _exactly(scale, tolerance), cap
     raise NeuroglotError(
         f"the logits of {type(hf).__name__} are not proportional to what its LM head gives "
         f"({error:.1%} are left over); direct logit attribution needs that. The other scores do "
