@@ -1,6 +1,6 @@
 """What neurons contribute to the answers: scores, their sum by category, and a causal check."""
 
-from neuroglot.attribution.attribute import attribute, share_of_correct
+from neuroglot.attribution.by_category import attribute, share_of_correct
 from neuroglot.attribution.logit_parts import logit_parts
 from neuroglot.attribution.neuron_scores import neuron_scores
 

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
@@ -26,6 +24,7 @@ from neuroglot.attribution.direct import Weights, weights_for
 from neuroglot.attribution.neuron_scores import check_scores, score_batches
 from neuroglot.attribution.targets import Target, TargetName, check_target, targets_of
 from neuroglot.errors import NeuroglotError, listed
+from neuroglot.experiments.answers import Variables as Answers
 from neuroglot.experiments.answers import choose, write
 from neuroglot.experiments.evaluation import MAX_NEW_TOKENS
 from neuroglot.models import Model
@@ -64,6 +63,7 @@ def attribute(  # noqa: PLR0913 (the public contract)
     top_k: int | None = None,
     target: str | None = None,
     threshold: float = 0.0,
+    answers: xr.Dataset | None = None,
     out: str | Path | None = None,
     batch_size: BatchSize = "auto",
     overwrite: bool = False,
@@ -72,8 +72,8 @@ def attribute(  # noqa: PLR0913 (the public contract)
 
     A neuron has, for every item, the category that the recording gives it there. Its scores are
     those of :func:`neuroglot.neuron_scores`, at the token from which the target is predicted: the
-    last of the prompt and of what is fed after it. Every prompt is also answered, since scores of
-    correct and of wrong answers are told apart. Memory does not grow with the number of items.
+    last of the prompt and of what is fed after it. Scores of correct and of wrong answers are told
+    apart. Memory does not grow with the number of items.
 
     Args:
         model: the one that was recorded.
@@ -84,6 +84,8 @@ def attribute(  # noqa: PLR0913 (the public contract)
             and the same share of another width.
         target: see :func:`neuroglot.neuron_scores`.
         threshold: a neuron was active where its site value was greater.
+        answers: from :func:`neuroglot.evaluate`, of this model and task; by default every prompt
+            is answered here.
         out: folder to save the result in. An unfinished one of the same settings there goes on
             where it stopped; a finished one is opened.
         batch_size: prompts in a batch; ``"auto"`` fills a budget of tokens.
@@ -114,7 +116,8 @@ def attribute(  # noqa: PLR0913 (the public contract)
     chosen = recorded_part(model, task, recording)
     k = _check_top_k(model, top_k)
     settings = _Settings(tuple(scores), check_target(task, target), k, threshold, batch_size)
-    adding = _Adding(model, chosen, recording, settings)
+    known = None if answers is None else answers_to(model, recording, answers)
+    adding = _Adding(model, chosen, recording, settings, known)
     head = _head(adding)
     if out is None:
         memory = Sums(head, adding.nothing, None)
@@ -146,6 +149,7 @@ class _Adding:
     task: ParallelTask
     recording: Recording
     settings: _Settings
+    answers: xr.Dataset | None
 
     @cached_property
     def weights(self) -> Weights:
@@ -167,7 +171,7 @@ class _Adding:
     def add(self, sums: xr.Dataset, block: slice) -> None:
         """Answer and score the prompts of some items, and add them to the sums."""
         some = replace(self.task, items=self.task.items[block])
-        answers = answers_of(self.model, some, self.settings.batch_size)
+        answers = self._answers(some, block)
         targets = targets_of(self.model, some, self.settings.target, answers.get("log_prob"))
         by_item = self._scores(targets)
         ids = [item["id"] for item in some.items]
@@ -175,6 +179,12 @@ class _Adding:
         for i, scores in enumerate(by_item):
             here = torch.from_numpy(codes[i]).to(scores.device)
             add_item(sums, scores, here, answers["correct"][i], self.settings.top_k)
+
+    def _answers(self, task: ParallelTask, block: slice) -> Answers:
+        if self.answers is None:
+            return answers_of(self.model, task, self.settings.batch_size)
+        here = self.answers.isel(item=block)
+        return {str(name): values.to_numpy() for name, values in here.data_vars.items()}
 
     def _scores(self, targets: Sequence[Target]) -> Tensor:
         """Scores (item, score, language, layer, neuron)."""
@@ -221,9 +231,7 @@ def _result(sums: xr.Dataset, head: xr.Dataset) -> xr.Dataset:
     return found.assign_coords(head.coords).assign_attrs(head.attrs)
 
 
-def answers_of(
-    model: Model, task: ParallelTask, batch_size: BatchSize
-) -> dict[str, np.ndarray[Any, Any]]:
+def answers_of(model: Model, task: ParallelTask, batch_size: BatchSize) -> Answers:
     """What the model answers: ``correct`` (item, language) and, with choices, ``log_prob``.
 
     Raises:
@@ -234,6 +242,23 @@ def answers_of(
     if task.has_choices:
         return choose(model, task, "sum", batch_size, task.most_choices)
     return write(model, task, MAX_NEW_TOKENS, batch_size)
+
+
+def answers_to(model: Model, recording: Recording, answers: xr.Dataset) -> xr.Dataset:
+    """The answers to the prompts of a recording.
+
+    Raises:
+        NeuroglotError: they are another model's, to other prompts, or under an edit.
+    """
+    wanted = {"unit": "evaluation", "model_weights": model.fingerprint, "edited": 0}
+    wanted["task_checksum"] = recording.attrs["task_checksum"]
+    for key, value in wanted.items():
+        if answers.attrs.get(key) != value:
+            raise NeuroglotError(
+                f"the answers are not those of this model to this task ({key} is "
+                f"{answers.attrs.get(key)!r:.20}, expected {value!r:.20}); leave them out."
+            )
+    return answers.sel(item=list(recording.items), language=list(recording.languages))
 
 
 def share_of_correct(attribution: xr.Dataset, score: str = "effective") -> xr.Dataset:

@@ -1,0 +1,186 @@
+"""Sums of scores by category, against loops over prompts and neurons."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from neuroglot.analysis.attribution import (
+    add_item,
+    category_shares,
+    no_sums,
+    random_maximum,
+    top_k_for,
+)
+
+N_ITEMS, N_SCORES, N_LANGUAGES, N_LAYERS, N_NEURONS, TOP_K = 12, 2, 3, 2, 9, 3
+
+
+def random_items(n_items: int = N_ITEMS, seed: int = 0) -> list[tuple[Any, Any, Any]]:
+    """Scores, category codes and correctness of some items; some scores are equal or zero."""
+    rng = np.random.default_rng(seed)
+    shape = (N_SCORES, N_LANGUAGES, N_LAYERS, N_NEURONS)
+    return [
+        (
+            rng.normal(0.2, 1, shape).round(1).astype(np.float32),
+            # The last item has a category that is empty in every layer.
+            rng.integers(0, 4 if i < n_items - 1 else 3, (N_LAYERS, N_NEURONS)).astype(np.uint8),
+            rng.integers(0, 2, N_LANGUAGES).astype(bool),
+        )
+        for i in range(n_items)
+    ]
+
+
+def shares(items: list[tuple[Any, Any, Any]]) -> Any:
+    sizes = {"language": N_LANGUAGES, "score": N_SCORES, "layer": N_LAYERS, "neuron": N_NEURONS}
+    sums = no_sums(sizes)
+    for scores, codes, correct in items:
+        add_item(sums, torch.from_numpy(scores), torch.from_numpy(codes), correct, TOP_K)
+    return category_shares(sums.assign_coords(layer=range(N_LAYERS)))
+
+
+ITEMS = random_items()
+FOUND = shares(ITEMS)
+
+
+def test_k_keeps_the_papers_share() -> None:
+    assert [top_k_for(n) for n in (16_384, 2_048, 100, 3)] == [800, 100, 5, 1]
+
+
+@pytest.mark.parametrize("n", range(1, 7))
+def test_the_greatest_of_random_neurons(n: int) -> None:
+    """The mean over all ways to draw as many."""
+    values = [2.5, 1.0, 1.0, 0.0, -1.5, -4.0]
+    expected = np.mean([max(drawn) for drawn in itertools.combinations(values, n)])
+    ranked, sizes = torch.tensor([values]), torch.tensor([[n, 0, 6, 1]])
+    found = random_maximum(ranked, sizes)[0]
+    assert found[0].item() == pytest.approx(expected)
+    assert found[1].isnan()
+    assert found[2].item() == pytest.approx(2.5)
+    assert found[3].item() == pytest.approx(np.mean(values))
+
+
+def test_the_greatest_of_many() -> None:
+    """Of a width at which binomial coefficients overflow."""
+    values = torch.linspace(1, 0, 16_384)[None]
+    found = random_maximum(values, torch.tensor([[8000, 1, 0, 16_384]]))[0]
+    assert found[[0, 1, 3]].tolist() == pytest.approx([1 - 1 / 16_383, 0.5, 1.0], abs=1e-4)
+
+
+@pytest.mark.parametrize("answered", ["all", "incorrect", "correct"])
+@pytest.mark.parametrize("language", range(N_LANGUAGES))
+def test_sums_over_prompts(answered: str, language: int) -> None:
+    kept = [
+        (scores[:, language], codes)
+        for scores, codes, correct in ITEMS
+        if answered == "all" or correct[language] == (answered == "correct")
+    ]
+    here = FOUND.sel(answered=answered).isel(language=language)
+    assert int(here["n_prompts"]) == len(kept)
+    places = itertools.product(range(N_SCORES), range(N_LAYERS), range(4))
+    for score, layer, category in places:
+        of = here.isel(layer=layer, category=category)
+        one = of.isel(score=score)
+        values = [
+            [float(v) for v, c in zip(s[score, layer], codes[layer], strict=True) if c == category]
+            for s, codes in kept
+        ]
+        every = [[float(v) for v in s[score, layer]] for s, _ in kept]
+        size = sum(map(len, values))
+        assert float(of["fraction"]) == pytest.approx(size / (len(kept) * N_NEURONS))
+        positive = sum(v for prompt in values for v in prompt if v > 0)
+        total = sum(v for prompt in every for v in prompt if v > 0)
+        assert float(one["positive_share"]) == pytest.approx(positive / total, rel=1e-5)
+        assert float(one["positive_sum"]) == pytest.approx(positive / len(kept), rel=1e-5)
+        signed = sum(map(sum, values))
+        assert float(one["signed_sum"]) == pytest.approx(signed / len(kept), abs=1e-5)
+        assert float(one["mean"]) == pytest.approx(signed / size if size else np.nan, nan_ok=True)
+        layer_mean = sum(map(sum, every)) / (len(kept) * N_NEURONS)
+        assert float(one["layer_mean"]) == pytest.approx(layer_mean, abs=1e-5)
+        greatest = [max(prompt) for prompt in values if prompt]
+        assert float(one["maximum"]) == pytest.approx(np.mean(greatest), rel=1e-5)
+        drawn = [
+            np.mean([max(d) for d in itertools.combinations(whole, len(prompt))])
+            for prompt, whole in zip(values, every, strict=True)
+            if prompt
+        ]
+        assert float(one["random_maximum"]) == pytest.approx(np.mean(drawn), rel=1e-5, abs=1e-6)
+
+
+def test_the_top_of_a_layer() -> None:
+    """Of each prompt's layer the K highest, if they are positive; equal ones in their order."""
+    in_top = np.zeros((N_SCORES, N_LANGUAGES, N_LAYERS, 4))
+    for scores, codes, _ in ITEMS:
+        for s, language, layer in itertools.product(
+            range(N_SCORES), range(N_LANGUAGES), range(N_LAYERS)
+        ):
+            values = scores[s, language, layer]
+            order = sorted(range(N_NEURONS), key=lambda i, v=values: -v[i])
+            for neuron in order[:TOP_K]:
+                if values[neuron] > 0:
+                    in_top[s, language, layer, codes[layer, neuron]] += 1
+    expected = in_top / in_top.sum(axis=-1, keepdims=True)
+    np.testing.assert_allclose(FOUND["top_share"].sel(answered="all"), expected)
+
+
+def test_over_all_layers() -> None:
+    """Ratios of sums, not means of the layers' ratios."""
+    for language, category in itertools.product(range(N_LANGUAGES), range(4)):
+        scores = np.stack([s[0, language] for s, _, _ in ITEMS]).clip(0)
+        mine = np.stack([codes == category for _, codes, _ in ITEMS])
+        one = FOUND.sel(answered="all").isel(score=0, language=language, category=category)
+        assert float(one["model_positive_share"]) == pytest.approx(
+            scores[mine].sum() / scores.sum(), rel=1e-5
+        )
+        assert float(one["model_fraction"]) == pytest.approx(mine.mean())
+
+
+def test_the_mean_of_every_neuron() -> None:
+    expected = np.mean([scores for scores, _, _ in ITEMS], axis=0)
+    np.testing.assert_allclose(FOUND["mean_score"], expected, rtol=1e-5, atol=1e-7)
+    assert FOUND["mean_score"].dims == ("score", "language", "layer", "neuron")
+
+
+def test_the_interval_is_that_of_the_bootstrap() -> None:
+    """Of many prompts, resampled with their numerators and denominators together."""
+    items = random_items(300, seed=1)
+    one = shares(items).sel(answered="all").isel(score=0, language=1, layer=0, category=2)
+    parts = np.array([(s[0, 1, 0].clip(0) * (c[0] == 2)).sum() for s, c, _ in items])
+    totals = np.array([s[0, 1, 0].clip(0).sum() for s, _, _ in items])
+    draws = np.random.default_rng(0).integers(0, 300, (4000, 300))
+    ratios = parts[draws].sum(axis=1) / totals[draws].sum(axis=1)
+    low, high = np.quantile(ratios, [0.025, 0.975])
+    assert float(one["positive_share_low"]) == pytest.approx(low, abs=0.1 * (high - low))
+    assert float(one["positive_share_high"]) == pytest.approx(high, abs=0.1 * (high - low))
+
+
+def test_an_interval_needs_two_prompts() -> None:
+    found = shares(ITEMS[:1]).sel(answered="all")
+    assert found["positive_share"].notnull().all()
+    assert found["positive_share_low"].isnull().all()
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 10_000), st.integers(1, 6))
+def test_shares_add_up_and_order_does_not_matter(seed: int, n_items: int) -> None:
+    items = random_items(n_items, seed)
+    found = shares(items)
+    for name in ("fraction", "positive_share", "top_share", "model_positive_share"):
+        total = found[name].sum("category", skipna=False).to_numpy()
+        np.testing.assert_allclose(total[~np.isnan(total)], 1)
+    every = found.sel(answered="all")
+    drawn, greatest = every["random_maximum"], every["maximum"].max("category")
+    if n_items == 1:
+        assert (drawn.isnull() | (drawn <= greatest + 1e-6)).all()
+    assert (
+        found["n_prompts"].sel(answered=["correct", "incorrect"]).sum("answered") == n_items
+    ).all()
+    backwards = shares(items[::-1])
+    for name, values in found.items():
+        np.testing.assert_allclose(backwards[name], values, rtol=1e-6, atol=1e-9)

@@ -1,0 +1,179 @@
+"""Adding up by category, streaming over items."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import neuroglot as ng
+from neuroglot.attribution import by_category as module
+from tests.attribution.models import random_model
+from tests.testing import small_task
+
+MODEL, TASK = random_model("llama"), small_task(7)
+RECORDING = ng.record(MODEL, TASK)
+SCORES = ("contribution", "effective", "gradient_x_activation")
+
+
+def attributed(**kwargs: Any) -> xr.Dataset:
+    return ng.attribute(MODEL, TASK, RECORDING, scores=SCORES, **kwargs)
+
+
+FOUND = attributed()
+
+
+def test_longhand_from_single_scores_and_answers() -> None:
+    """Sums over the whole arrays of `neuron_scores`, `categories` and `evaluate`."""
+    codes, answers = ng.categories(RECORDING), ng.evaluate(MODEL, TASK)["correct"]
+    target = "correct_minus_best_wrong"
+    for name in SCORES:
+        scores = ng.neuron_scores(MODEL, TASK, name, target).to_numpy()
+        by_item = scores.reshape(7, 3, MODEL.n_layers, MODEL.n_neurons)
+        for answered in ("all", "correct", "incorrect"):
+            for j, language in enumerate(TASK.languages):
+                right = answers.sel(language=language).to_numpy()
+                kept = np.ones(7, bool) if answered == "all" else right == (answered == "correct")
+                here = FOUND.sel(score=name, answered=answered, language=language)
+                assert int(here["n_prompts"]) == kept.sum()
+                for layer in range(MODEL.n_layers):
+                    values = by_item[kept, j, layer].clip(0)
+                    mine = codes.to_numpy()[kept, layer] == 3
+                    one = here.sel(layer=layer, category="all_shared")
+                    with np.errstate(invalid="ignore"):
+                        expected = values[mine].sum() / values.sum()
+                    assert float(one["positive_share"]) == pytest.approx(
+                        expected, rel=1e-4, nan_ok=True
+                    )
+        means = by_item.mean(axis=0)
+        np.testing.assert_allclose(FOUND["mean_score"].sel(score=name), means, rtol=1e-3, atol=1e-5)
+
+
+def test_scores_are_taken_where_the_target_is_predicted() -> None:
+    """Also the contribution, for which `neuron_scores` needs no target."""
+    assert FOUND.attrs["target"] == "correct_minus_best_wrong"
+    first = attributed(target="answer")
+    assert first.attrs["target"] == "answer"
+    assert not np.allclose(
+        first["mean_score"].sel(score="effective"), FOUND["mean_score"].sel(score="effective")
+    )
+
+
+def test_answers_that_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = ng.evaluate(MODEL, TASK)
+    monkeypatch.setattr(module, "answers_of", None)
+    xr.testing.assert_identical(attributed(answers=answers), FOUND)
+    part = RECORDING.select(items=["item4", "item1"], languages=["th", "en"])
+    found = ng.attribute(MODEL, TASK, part, answers=answers)
+    right = answers["correct"].sel(item=["item4", "item1"], language=["th", "en"]).sum("item")
+    assert (found["n_prompts"].sel(answered="correct", drop=True) == right).all()
+
+
+@pytest.mark.parametrize("size", [1, 3, "auto"])
+def test_batches_change_nothing(size: ng.BatchSize) -> None:
+    found = attributed(batch_size=size)
+    xr.testing.assert_allclose(found.drop_attrs(), FOUND.drop_attrs(), rtol=1e-3, atol=1e-5)
+
+
+def test_a_part_of_the_items_and_languages() -> None:
+    part = RECORDING.select(items=["item4", "item1"], languages=["th", "en"])
+    found = ng.attribute(MODEL, TASK, part)
+    assert found["item"].values.tolist() == ["item4", "item1"]
+    assert found["language"].values.tolist() == ["th", "en"]
+    assert found["n_prompts"].sel(answered="all").values.tolist() == [2, 2]
+
+
+def test_a_task_without_choices_is_answered_by_writing() -> None:
+    records = [
+        {"id": str(i), "prompts": {"en": f"w{3 + i} w5", "de": f"w{7 + i}"},
+         "answers": {"en": "w8 w9", "de": "w10"}}
+        for i in range(4)
+    ]  # fmt: skip
+    task = ng.ParallelTask.from_records(records, name="written")
+    found = ng.attribute(MODEL, task, ng.record(MODEL, task), scores=["effective"])
+    assert found.attrs["target"] == "answer"
+    correct = ng.evaluate(MODEL, task)["correct"].sum("item")
+    assert (found["n_prompts"].sel(answered="correct", drop=True) == correct).all()
+
+
+def test_saved_and_opened_and_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ITEMS_AT_ONCE", 2)
+    expected = attributed(out=tmp_path / "whole")
+    xr.testing.assert_identical(ng.open(tmp_path / "whole"), expected)
+    xr.testing.assert_allclose(expected.drop_attrs(), FOUND.drop_attrs(), rtol=1e-3, atol=1e-5)
+
+    real, calls = module.answers_of, []
+
+    def stopping(*args: Any) -> Any:
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    monkeypatch.setattr(module, "answers_of", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        attributed(out=tmp_path / "stopped")
+    with pytest.raises(ng.NeuroglotError, match=r"unfinished attribution \(4 of 7 items\)"):
+        ng.open(tmp_path / "stopped")
+    with pytest.raises(ng.NeuroglotError, match=r"top_k: there 1, now 2"):
+        attributed(out=tmp_path / "stopped", top_k=2)
+    found = attributed(out=tmp_path / "stopped")
+    assert len(calls) == 3 + 2, "what was added is not computed again"
+    xr.testing.assert_identical(found, expected)
+    attributed(out=tmp_path / "stopped")
+    assert len(calls) == 5, "a finished one is opened"
+    attributed(out=tmp_path / "stopped", overwrite=True)
+    assert len(calls) == 9
+
+
+def test_the_headline() -> None:
+    found = ng.share_of_correct(FOUND)
+    correct = FOUND.sel(answered="correct", category="all_shared", score="effective", drop=True)
+    xr.testing.assert_equal(found["share"], correct["positive_share"])
+    xr.testing.assert_equal(
+        found["fraction"], correct["fraction"].drop_vars("score", errors="ignore")
+    )
+    assert found["share"].dims == ("language", "layer")
+    assert found["model_share"].dims == ("language",)
+    with pytest.raises(ng.NeuroglotError, match="'direct_logit' was not attributed; there are"):
+        ng.share_of_correct(FOUND, "direct_logit")
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"scores": ("effective", "effective")}, "expected different ones"),
+        ({"scores": ()}, "scores=none"),
+        ({"scores": ("loud",)}, "unknown score 'loud'"),
+        ({"top_k": 0}, "top_k=0: expected 1 to 20"),
+        ({"top_k": 21}, "top_k=21"),
+        ({"top_k": 1.5}, "a whole number"),
+        ({"target": "x"}, "unknown target 'x'"),
+        ({"threshold": 0.7}, "threshold 0.7 was not recorded"),
+        ({"batch_size": -1}, "batch_size=-1"),
+    ],
+)
+def test_settings_that_make_no_sense(kwargs: dict[str, Any], message: str) -> None:
+    with pytest.raises(ng.NeuroglotError, match=message):
+        ng.attribute(MODEL, TASK, RECORDING, **kwargs)
+
+
+def test_recordings_of_something_else() -> None:
+    with pytest.raises(ng.NeuroglotError, match="recording is of model 'random-llama'"):
+        ng.attribute(random_model("bloom"), TASK, RECORDING)
+    with pytest.raises(ng.NeuroglotError, match="recording is of task 'small'"):
+        ng.attribute(MODEL, small_task(7, seed=3), RECORDING)
+    with pytest.raises(ng.NeuroglotError, match="holds the layers 0, 2, expected all 3"):
+        ng.attribute(MODEL, TASK, ng.record(MODEL, TASK, layers=[0, 2]))
+    edited = ng.evaluate(MODEL, TASK, edit=lambda _layer, values: values * 0)
+    others = ng.evaluate(random_model("bloom"), TASK)
+    for answers in (edited, others, ng.classify(RECORDING)):
+        with pytest.raises(ng.NeuroglotError, match="are not those of this model to this task"):
+            attributed(answers=answers)
+    records = [{"id": "a", "prompts": {"en": "w3", "de": "w4"}}]
+    silent = ng.ParallelTask.from_records(records, name="silent")
+    with pytest.raises(ng.NeuroglotError, match="without choices or answers"):
+        ng.attribute(MODEL, silent, ng.record(MODEL, silent))
