@@ -9,7 +9,7 @@ import neuroglot
 
 ROOT = Path(neuroglot.__file__).parent
 ROOMS = ("errors", "models", "tasks", "provenance", "recording", "analysis", "experiments")
-ROOMS += ("attribution", "report", "cli")
+ROOMS += ("attribution", "pipeline", "report", "cli")
 
 
 def imports(path: Path) -> set[str]:

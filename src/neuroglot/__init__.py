@@ -4,7 +4,15 @@ The public names; see the README for a tour.
 """
 
 from neuroglot.analysis import categories, classify, compare_tasks, sweep_thresholds
-from neuroglot.attribution import attribute, logit_parts, neuron_scores, share_of_correct
+from neuroglot.attribution import (
+    Description,
+    attribute,
+    causal_agreement,
+    describe,
+    logit_parts,
+    neuron_scores,
+    share_of_correct,
+)
 from neuroglot.errors import NeuroglotError
 from neuroglot.experiments import accuracy, evaluate, fragility, predictions
 from neuroglot.models import Model, Tokenization, load_model, wrap_model
@@ -17,6 +25,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BatchSize",
+    "Description",
     "Model",
     "NeuroglotError",
     "ParallelTask",
@@ -25,8 +34,10 @@ __all__ = [
     "accuracy",
     "attribute",
     "categories",
+    "causal_agreement",
     "classify",
     "compare_tasks",
+    "describe",
     "evaluate",
     "fragility",
     "load_model",

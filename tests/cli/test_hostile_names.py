@@ -98,7 +98,7 @@ def test_a_name_of_a_run_is_no_path(cli: Cli, tmp_path: Path) -> None:
 
 def test_a_task_with_a_name_like_a_path(tmp_path: Path, cli: Cli) -> None:
     """A task from Python may be called anything; what a run writes stays in its folder."""
-    from neuroglot.experiments.pipeline import run_task  # noqa: PLC0415
+    from neuroglot.pipeline import run_task  # noqa: PLC0415
     from tests.testing import tiny_model  # noqa: PLC0415
 
     for name in ("../../x", "/etc/x"):

@@ -11,11 +11,17 @@ import typer
 import xarray as xr
 
 import neuroglot as ng
+from neuroglot.cli import neurons, show, steps
 from neuroglot.cli import options as o
-from neuroglot.cli import show, steps
-from neuroglot.cli.parsing import Commands, batch_size_of, check_page, warnings_as_lines
+from neuroglot.cli.parsing import (
+    Commands,
+    batch_size_of,
+    check_page,
+    score_names,
+    warnings_as_lines,
+)
 from neuroglot.experiments.evaluation import MAX_NEW_TOKENS
-from neuroglot.experiments.pipeline import (
+from neuroglot.pipeline import (
     DEMO_ITEMS,
     PREDICTIONS,
     Answering,
@@ -93,19 +99,21 @@ def run(
     max_new_tokens: o.MaxNewTokens = MAX_NEW_TOKENS,
     site: o.Site = "gate",
     position: o.Position = "last",
+    scores: o.NeuronScores = o.SCORES,
     batch_size: o.BatchSize = "auto",
     overwrite: o.Overwrite = False,
     json: o.Json = False,
 ) -> None:
-    """Record, classify, evaluate and report, in one go. The same command goes on if stopped."""
+    """Record, classify, evaluate, attribute and report. The same command goes on if stopped."""
     check_page(out / "report.html", overwrite=overwrite)
-    size = batch_size_of(batch_size)
+    size, wanted = batch_size_of(batch_size), score_names(scores)
     chosen = which.load(task)
     done = run_task(
         how.load(model),
         chosen,
         reading=Reading(site, position),
         answering=Answering(score, max_new_tokens),
+        scores=wanted,
         batch_size=size,
         out=out,
         overwrite=overwrite,
@@ -121,6 +129,10 @@ def run(
         assert isinstance(answers, xr.Dataset)
         show.accuracy_table(accuracy_rows(answers), "Accuracy by language")
         typer.echo(f"Every answer: {(out / PREDICTIONS).resolve()}")
+    if f"{chosen.name}/attribution" in done.results:
+        attributed = done.results[f"{chosen.name}/attribution"]
+        assert isinstance(attributed, xr.Dataset)
+        show.attribution_table(attributed)
     typer.echo(f"The report: {page.resolve()}")
 
 
@@ -151,5 +163,14 @@ def tasks(json: o.Json = False) -> None:
     show.tasks(rows)
 
 
-for step in (steps.record, steps.classify, steps.evaluate, steps.fragility, steps.report):
+for step in (
+    steps.record,
+    steps.classify,
+    steps.evaluate,
+    neurons.attribute,
+    neurons.agreement,
+    neurons.describe,
+    steps.fragility,
+    steps.report,
+):
     app.command()(step)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, cast, get_type_hints
 import typer
 
 import neuroglot as ng
+from neuroglot.attribution.by_category import DEFAULT_SCORES
 from neuroglot.cli.parsing import language_codes
 from neuroglot.errors import plain
 from neuroglot.models.tokenization import PaddingSide
@@ -86,6 +87,22 @@ Truncate = Annotated[
 ]
 Score = Annotated[
     str, typer.Option(help="Choices by the sum of their log-probabilities, or the mean a token.")
+]
+SCORES = ",".join(DEFAULT_SCORES)
+NeuronScores = Annotated[
+    str,
+    typer.Option(
+        "--scores",
+        help="Of neurons, with commas between: contribution, effective, direct_logit, "
+        "gradient_x_activation, integrated_gradients; or none.",
+    ),
+]
+Target = Annotated[
+    str | None,
+    typer.Option(
+        help="correct_minus_best_wrong, answer (its first token, as in the paper) or prediction. "
+        "Default: the first of these that the task has what for.",
+    ),
 ]
 MaxNewTokens = Annotated[
     int, typer.Option(help="The most tokens that the model writes, where there are no choices.")

@@ -13,6 +13,7 @@ import xarray as xr
 from typer.core import TyperGroup
 
 import neuroglot as ng
+from neuroglot.attribution.neuron_scores import check_scores
 from neuroglot.errors import NeuroglotError, plain
 from neuroglot.recording.folders import is_result
 
@@ -69,6 +70,15 @@ def warnings_as_lines() -> Iterator[None]:
 def language_codes(languages: str | None) -> list[str] | None:
     """``"en,de"`` as a list; ``None`` stands for all."""
     return None if languages is None else [code.strip() for code in languages.split(",")]
+
+
+def score_names(scores: str) -> tuple[str, ...]:
+    """``"contribution,effective"`` as names, checked; ``"none"`` stands for none."""
+    if scores.strip() == "none":
+        return ()
+    names = tuple(name.strip() for name in scores.split(","))
+    check_scores(names)
+    return names
 
 
 def numbers(text: str) -> tuple[float, ...]:

@@ -17,7 +17,8 @@ from rich.table import Table
 from neuroglot.analysis.bits import CATEGORIES
 from neuroglot.errors import plain
 from neuroglot.report.accuracy import KINDS
-from neuroglot.report.tables import MAJORITY_NOTE, percent
+from neuroglot.report.attribution import SCORE_LABELS, main_score
+from neuroglot.report.tables import MAJORITY_NOTE, attribution_cells, attribution_rows, percent
 from neuroglot.tasks.catalogue import catalogue
 
 
@@ -164,3 +165,43 @@ def rows_as_table(rows: Sequence[dict[str, Any]], title: str | None = None) -> N
 
     columns = [column.replace("_", " ") for column in rows[0]]
     table(columns, [[cell(value) for value in row.values()] for row in rows], title)
+
+
+def attribution_table(attribution: xr.Dataset) -> None:
+    """What all-shared neurons contribute to correct answers, by language."""
+    score = main_score(attribution)
+    rows = attribution_rows(attribution, score)
+    title = (
+        f"All-shared neurons in correct answers: how many, and their share ({SCORE_LABELS[score]})"
+    )
+    table(*attribution_cells(rows), title)
+
+
+def agreement_rows(agreement: xr.Dataset) -> list[dict[str, Any]]:
+    """One row a score and layer: rank correlations with their intervals."""
+    names = [f"{size}agreement{end}" for size in ("", "size_") for end in ("", "_low", "_high")]
+    return [
+        {"score": str(score), "layer": int(layer)}
+        | {name: float(agreement[name].sel(score=score, layer=layer)) for name in names}
+        for score in agreement["score"].to_numpy()
+        for layer in agreement["layer"].to_numpy()
+    ]
+
+
+def agreement_table(rows: list[dict[str, Any]], title: str) -> None:
+    """The same for people."""
+
+    def cell(row: dict[str, Any], name: str) -> str:
+        value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
+        return "–" if np.isnan(value) else f"{value:.2f} ({low:.2f} to {high:.2f})"
+
+    cells = [
+        [
+            SCORE_LABELS[row["score"]],
+            str(row["layer"]),
+            cell(row, "agreement"),
+            cell(row, "size_agreement"),
+        ]
+        for row in rows
+    ]
+    table(("score", "layer", "with sign (95 %)", "size only (95 %)"), cells, title)

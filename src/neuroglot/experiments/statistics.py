@@ -56,3 +56,30 @@ def bootstrap_interval(
     )
     low, high = result.confidence_interval
     return float(low), float(high)
+
+
+def bootstrap_mean(values: np.ndarray[Any, Any], seed: int) -> Interval:
+    """Percentile bootstrap of a mean over items.
+
+    Args:
+        values: one of each item (item,); NaN is left out.
+        seed: of the resampling.
+
+    Returns:
+        Lower and upper end at 95 %; NaN with fewer than two items.
+    """
+    kept = values[~np.isnan(values)]
+    if len(kept) < 2:
+        return (np.nan, np.nan)
+    result = stats.bootstrap(
+        (kept,),
+        np.mean,
+        vectorized=True,
+        n_resamples=N_RESAMPLES,
+        batch=200,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    low, high = result.confidence_interval
+    return float(low), float(high)

@@ -16,7 +16,7 @@ import vl_convert as vlc
 
 from neuroglot.errors import NeuroglotError, plain
 from neuroglot.experiments.spreadsheet import save_table
-from neuroglot.report import by_layer, overall
+from neuroglot.report import attribution, by_layer, overall
 from neuroglot.report.fragility import fragility_by_layer
 from neuroglot.report.results import Results, Sorted, provenance_rows, run_facts, sort_results
 from neuroglot.report.tables import headline, headline_table, item_table, layer_table
@@ -38,8 +38,19 @@ def charts(found: Sorted) -> dict[str, alt.TopLevelMixin]:
         "repetition": (bool(found.sharing), lambda: by_layer.repetition_by_layer(found.sharing)),
         "overlap": (bool(found.sharing), lambda: overall.language_overlap(found.sharing)),
         "thresholds": (bool(found.thresholds), lambda: overall.threshold_sweep(found.thresholds)),
+        "score-shares": (
+            bool(found.attributions),
+            lambda: attribution.size_and_share(found.attributions),
+        ),
+        "causal-agreement": (
+            bool(found.agreements),
+            lambda: attribution.agreement_by_layer(found.agreements),
+        ),
     }
     made = {name: make() for name, (wanted, make) in makers.items() if wanted}
+    for name, attributed in found.attributions.items():
+        for kind, draw in attribution.FIGURES.items():
+            made[f"{kind}-{name}"] = draw(attributed, name)
     for name, compared in found.comparisons.items():
         made[f"tasks-{name}"] = by_layer.task_comparison(compared)
     for name, rounded in found.fragilities.items():

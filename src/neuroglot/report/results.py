@@ -23,6 +23,8 @@ class Sorted:
         thresholds: from :func:`neuroglot.sweep_thresholds`.
         comparisons: from :func:`neuroglot.compare_tasks`.
         fragilities: from :func:`neuroglot.fragility`.
+        attributions: from :func:`neuroglot.attribute`.
+        agreements: from :func:`neuroglot.causal_agreement`.
     """
 
     sharing: dict[str, xr.Dataset] = field(default_factory=dict)
@@ -30,6 +32,8 @@ class Sorted:
     thresholds: dict[str, xr.DataArray] = field(default_factory=dict)
     comparisons: dict[str, xr.Dataset] = field(default_factory=dict)
     fragilities: dict[str, xr.Dataset] = field(default_factory=dict)
+    attributions: dict[str, xr.Dataset] = field(default_factory=dict)
+    agreements: dict[str, xr.Dataset] = field(default_factory=dict)
 
 
 def sort_results(results: Results) -> Sorted:
@@ -62,6 +66,8 @@ def _group(found: Sorted, name: str, result: xr.Dataset | xr.DataArray) -> dict[
         "thresholds": (xr.DataArray, found.thresholds),
         "task comparison": (xr.Dataset, found.comparisons),
         "fragility": (xr.Dataset, found.fragilities),
+        "attribution": (xr.Dataset, found.attributions),
+        "causal agreement": (xr.Dataset, found.agreements),
     }
     if kind not in groups or not isinstance(result, groups[kind][0]):
         raise NeuroglotError(

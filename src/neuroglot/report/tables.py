@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from neuroglot.attribution import share_of_correct
 from neuroglot.report.accuracy import counted_by_kind, has_f1, majority, to_be_compared
 from neuroglot.report.results import Sorted
 
@@ -49,6 +50,52 @@ def layer_table(found: Sorted) -> pd.DataFrame:
         frame.insert(0, "run", run)
         frames.append(frame)
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+ATTRIBUTION_COLUMNS = {
+    "language": "language",
+    "prompts": "prompts",
+    "correct": "correct",
+    "fraction": "neurons",
+    "share": "share of the score",
+    "interval": "95 %",
+}
+
+
+def attribution_rows(attribution: xr.Dataset, score: str) -> list[dict[str, Any]]:
+    """One row a language: how many neurons are all-shared, and what they contribute.
+
+    Over all layers, in prompts answered correctly; see :func:`neuroglot.share_of_correct`.
+    """
+    found, counts = share_of_correct(attribution, score), attribution["n_prompts"]
+    return [
+        {
+            "language": str(language),
+            "prompts": int(counts.sel(answered="all", language=language)),
+            "correct": int(counts.sel(answered="correct", language=language)),
+            "fraction": float(found["model_fraction"].sel(language=language)),
+            "share": float(found["model_share"].sel(language=language)),
+            "low": float(found["model_share_low"].sel(language=language)),
+            "high": float(found["model_share_high"].sel(language=language)),
+        }
+        for language in found["language"].to_numpy()
+    ]
+
+
+def attribution_cells(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells of these rows."""
+    cells = [
+        [
+            row["language"],
+            str(row["prompts"]),
+            str(row["correct"]),
+            percent(row["fraction"]),
+            percent(row["share"]),
+            f"{percent(row['low'])} to {percent(row['high'])}",
+        ]
+        for row in rows
+    ]
+    return list(ATTRIBUTION_COLUMNS.values()), cells
 
 
 HEADLINE_COLUMNS = {

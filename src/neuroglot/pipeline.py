@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import xarray as xr
 
 from neuroglot.analysis import classify, compare_tasks, sweep_thresholds
+from neuroglot.attribution import attribute
+from neuroglot.attribution.by_category import DEFAULT_SCORES
+from neuroglot.attribution.direct import weights_for
 from neuroglot.errors import NeuroglotError
 from neuroglot.experiments.evaluation import MAX_NEW_TOKENS, check_answering, evaluate
 from neuroglot.experiments.predictions import save_predictions
@@ -64,11 +69,12 @@ def run_task(
     *,
     reading: Reading | None = None,
     answering: Answering | None = None,
+    scores: Sequence[str] = DEFAULT_SCORES,
     batch_size: BatchSize = "auto",
     out: Path | None = None,
     overwrite: bool = False,
 ) -> Run:
-    """Record, classify and evaluate.
+    """Record, classify, evaluate and attribute.
 
     Args:
         model: from :func:`neuroglot.load_model` or :func:`neuroglot.wrap_model`.
@@ -76,6 +82,8 @@ def run_task(
         name: what the results call this run; by default the task's name.
         reading: what is recorded.
         answering: how.
+        scores: of neurons, to be added up by category; those that the model has none of are left
+            out with a warning. See :func:`neuroglot.attribute`.
         batch_size: prompts in a batch; ``"auto"`` fills a budget of tokens.
         out: folder to keep everything in; a run that was stopped goes on there.
         overwrite: replace what ``out`` holds of other settings.
@@ -118,7 +126,32 @@ def run_task(
         results[f"{name}/answers"] = answers
         if out is not None:
             save_predictions(task, answers, out / PREDICTIONS)
+        defined = _defined(model, scores)
+        if defined:
+            results[f"{name}/attribution"] = attribute(
+                model,
+                task,
+                recording,
+                scores=defined,
+                answers=answers,
+                out=place("attribution"),
+                batch_size=batch_size,
+                overwrite=overwrite,
+            )
     return Run(recording, results)
+
+
+def _defined(model: Model, scores: Sequence[str]) -> list[str]:
+    """The scores that a model has."""
+    found = []
+    for score in scores:
+        try:
+            weights_for(model, [score])
+        except NeuroglotError as error:
+            warnings.warn(f"{score} is left out: {error}", stacklevel=3)
+        else:
+            found.append(score)
+    return found
 
 
 def _save_new(results: Results, out: Path, *, overwrite: bool) -> None:
@@ -144,7 +177,11 @@ def run_demo(items: int = DEMO_ITEMS) -> Results:
         model, short = load_model(model_name), model_name.rpartition("/")[2]
         runs = [
             run_task(
-                model, load_task("facts", limit=items, template=template), f"{short}, {template}"
+                model,
+                load_task("facts", limit=items, template=template),
+                f"{short}, {template}",
+                # Of one template, for a page of bearable length.
+                scores=DEFAULT_SCORES if template == DEMO_TEMPLATES[0] else (),
             )
             for template in DEMO_TEMPLATES
         ]

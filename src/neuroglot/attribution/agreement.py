@@ -1,0 +1,204 @@
+"""Does attribution agree with causation? Scores beside what zeroing a neuron does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from scipy import stats
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from neuroglot.attribution.direct import Weights, require_finite, weights_for
+from neuroglot.attribution.gradients import target_value
+from neuroglot.attribution.last_token import LastTokens
+from neuroglot.attribution.neuron_scores import check_scores, score_batches
+from neuroglot.attribution.targets import Target, check_target, targets_of
+from neuroglot.errors import NeuroglotError
+from neuroglot.experiments.statistics import bootstrap_mean
+from neuroglot.models import Model
+from neuroglot.provenance import model_provenance, task_provenance, versions
+from neuroglot.recording.batching import BatchSize, batches, by_length, check_batch_size
+from neuroglot.tasks import ParallelTask
+
+UNIT = "causal agreement"
+N_NEURONS = 64
+PROMPT_DIMS = ("item", "language", "layer")
+
+
+def causal_agreement(
+    model: Model,
+    task: ParallelTask,
+    *,
+    scores: Sequence[str] = ("contribution", "effective", "direct_logit", "gradient_x_activation"),
+    target: str | None = None,
+    n_neurons: int = N_NEURONS,
+    seed: int = 0,
+    batch_size: BatchSize = "auto",
+) -> xr.Dataset:
+    """How well each score ranks neurons by what zeroing them does.
+
+    In every layer the same random neurons are set to zero, one at a time, at the token from which
+    the target is predicted. The effect of a neuron is what that takes off the log-probability of
+    the target (less that of what it stands against). Scores and effects of one prompt and layer are
+    compared by Spearman's rank correlation, which is then averaged over prompts.
+
+    Every neuron runs by itself, so take some tens of items.
+
+    Args:
+        model: from :func:`neuroglot.load_model` or :func:`neuroglot.wrap_model`.
+        task: all its prompts are taken.
+        scores: see :func:`neuroglot.neuron_scores`.
+        target: see :func:`neuroglot.neuron_scores`.
+        n_neurons: how many of a layer; at most all.
+        seed: of the sample, and of the bootstrap.
+        batch_size: prompts in a batch; ``"auto"`` fills a budget of tokens.
+
+    Returns:
+        - ``agreement`` (score, layer): the mean over items of Spearman's correlation between scores
+          and effects, with ``…_low`` and ``…_high`` (95 % bootstrap over items);
+        - ``size_agreement``, …: the same between their absolute values. A contribution has no
+          sign, so only this says something of it;
+        - ``effect`` (item, language, layer, sample) in nats, and ``value`` (score, item, language,
+          layer, sample) of the sampled neurons, whose numbers are ``neuron`` (layer, sample).
+
+    Raises:
+        NeuroglotError: bad settings, or a score that is not defined for the model.
+    """
+    check_scores(scores)
+    check_batch_size(batch_size)
+    if isinstance(n_neurons, bool) or not isinstance(n_neurons, int) or n_neurons < 3:
+        raise NeuroglotError(f"n_neurons={n_neurons}: a rank correlation needs at least 3.")
+    name = check_target(task, target)
+    targets = targets_of(model, task, name)
+    sample = _sample(model, min(n_neurons, model.n_neurons), seed)
+    weights = weights_for(model, scores)
+    effect = torch.empty((len(targets), *sample.shape))
+    value = torch.empty((len(targets), len(scores), *sample.shape))
+    # Every prompt runs once for each sampled neuron of a layer.
+    costs = [len(of.ids) + sample.shape[1] for of in targets]
+    with tqdm(total=len(targets), desc="zero neurons", unit="prompt") as bar:
+        for rows in batches(model, by_length(costs), costs, batch_size):
+            some = [targets[row] for row in rows]
+            effect[rows] = _effects(model, some, sample).cpu()
+            value[rows] = _sampled(model, weights, some, scores, sample)
+            bar.update(len(rows))
+    require_finite(model, effect, value)
+    attrs = {
+        "unit": UNIT,
+        **model_provenance(model),
+        **task_provenance(task),
+        "target": name,
+        "seed": seed,
+        "batch_size": batch_size,
+        **versions(),
+    }
+    by_prompt = _by_prompt(task, scores, sample, effect, value).assign_attrs(attrs)
+    return by_prompt.assign(_agreement(by_prompt, seed))
+
+
+def _by_prompt(
+    task: ParallelTask, scores: Sequence[str], sample: Tensor, effect: Tensor, value: Tensor
+) -> xr.Dataset:
+    """Effects (prompt, layer, sample) and scores (prompt, score, layer, sample), labelled."""
+    shape = (len(task), len(task.languages), *sample.shape)
+    values = value.transpose(0, 1).reshape(len(scores), *shape)
+    return xr.Dataset(
+        {
+            "effect": ((*PROMPT_DIMS, "sample"), effect.reshape(shape).numpy()),
+            "value": (("score", *PROMPT_DIMS, "sample"), values.numpy()),
+        },
+        coords={
+            "item": [item["id"] for item in task.items],
+            "language": list(task.languages),
+            "layer": range(len(sample)),
+            "score": list(scores),
+            "neuron": (("layer", "sample"), sample.cpu().numpy()),
+        },
+    )
+
+
+def _sample(model: Model, n: int, seed: int) -> Tensor:
+    """Random neurons (layer, sample), ascending, each once."""
+    rng = np.random.default_rng(seed)
+    drawn = [rng.choice(model.n_neurons, n, replace=False) for _ in range(model.n_layers)]
+    return torch.from_numpy(np.sort(np.stack(drawn), axis=1)).to(model.device)
+
+
+@torch.inference_mode()
+def _effects(model: Model, targets: Sequence[Target], sample: Tensor) -> Tensor:
+    """What zeroing each sampled neuron takes off the target (prompt, layer, sample), in nats."""
+    tokens = LastTokens(model, [target.ids for target in targets])
+    every = torch.arange(len(targets), device=model.device)
+    whole = target_value(tokens.logits(), targets, every)
+    rows = every.repeat_interleave(sample.shape[1])
+    found = []
+    for layer, neurons in enumerate(sample):
+        zeroed = neurons.repeat(len(targets))
+
+        def without(
+            this: int, values: Tensor, layer: int = layer, zeroed: Tensor = zeroed
+        ) -> Tensor:
+            if this != layer:
+                return values
+            values = values.clone()
+            at = torch.arange(len(values), device=values.device)
+            values[at, -1, zeroed.to(values.device)] = 0
+            return values
+
+        with model.editing(without):
+            left = target_value(tokens.logits(rows), targets, rows)
+        found.append(whole[:, None] - left.reshape(len(targets), -1))
+    return torch.stack(found, dim=1)
+
+
+def _sampled(
+    model: Model,
+    weights: Weights,
+    targets: Sequence[Target],
+    scores: Sequence[str],
+    sample: Tensor,
+) -> Tensor:
+    """Scores of the sampled neurons (prompt, score, layer, sample)."""
+    found = torch.empty((len(targets), len(scores), *sample.shape))
+    for rows, values in score_batches(model, weights, targets, scores, "auto"):
+        index = sample.expand(*values.shape[:2], *sample.shape)
+        found[rows] = values.gather(-1, index).cpu()
+    return found
+
+
+def _agreement(by_prompt: xr.Dataset, seed: int) -> dict[str, xr.DataArray]:
+    """Mean rank correlation (score, layer) of scores and effects, and of their sizes."""
+    found: dict[str, xr.DataArray] = {}
+    for prefix in ("", "size_"):
+        effect, value = by_prompt["effect"], by_prompt["value"]
+        if prefix:
+            effect, value = abs(effect), abs(value)
+        by_item = _rank_correlation(value.values, effect.values).mean("language")
+        found[f"{prefix}agreement"] = by_item.mean("item")
+        intervals = xr.apply_ufunc(
+            lambda values: np.array(bootstrap_mean(values, seed)),
+            by_item,
+            input_core_dims=[["item"]],
+            output_core_dims=[["end"]],
+            vectorize=True,
+        )
+        found[f"{prefix}agreement_low"] = intervals.isel(end=0)
+        found[f"{prefix}agreement_high"] = intervals.isel(end=1)
+    return found
+
+
+def _rank_correlation(value: np.ndarray[Any, Any], effect: np.ndarray[Any, Any]) -> xr.DataArray:
+    """Spearman's correlation over the last axis (score, item, language, layer).
+
+    NaN where all scores or all effects are equal, as in a layer of neurons that never fire.
+    """
+    with np.errstate(invalid="ignore"):
+        ranks = [stats.rankdata(x, axis=-1) for x in np.broadcast_arrays(value, effect)]
+        one, two = (x - x.mean(axis=-1, keepdims=True) for x in ranks)
+        size = np.sqrt((one**2).sum(axis=-1) * (two**2).sum(axis=-1))
+        found = (one * two).sum(axis=-1) / size
+    return xr.DataArray(found, dims=("score", *PROMPT_DIMS))

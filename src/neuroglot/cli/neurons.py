@@ -1,0 +1,116 @@
+"""Commands about what neurons contribute: attribute, agreement, describe."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import neuroglot as ng
+from neuroglot.attribution.agreement import N_NEURONS
+from neuroglot.cli import options as o
+from neuroglot.cli import show
+from neuroglot.cli.parsing import batch_size_of, open_recording, score_names
+from neuroglot.errors import NeuroglotError, plain
+from neuroglot.report.tables import attribution_rows
+
+
+@o.grouped
+def attribute(
+    model: o.ModelName,
+    task: o.TaskName,
+    recording: o.Stored,
+    which: o.TaskOptions,
+    how: o.ModelOptions,
+    scores: o.NeuronScores = o.SCORES,
+    target: o.Target = None,
+    top_k: Annotated[
+        int | None,
+        typer.Option(help="Neurons of a layer that are its top. Default: 800 of 16,384."),
+    ] = None,
+    threshold: Annotated[float, typer.Option(help="A neuron is active above this.")] = 0.0,
+    out: o.Out = None,
+    batch_size: o.BatchSize = "auto",
+    overwrite: o.Overwrite = False,
+    json: o.Json = False,
+) -> None:
+    """Add up the scores of neurons by category. The same command goes on if stopped."""
+    size, wanted = batch_size_of(batch_size), score_names(scores)
+    if not wanted:
+        raise NeuroglotError("--scores none: there is nothing to attribute.")
+    chosen = which.load(task)
+    recorded = open_recording(recording)
+    found = ng.attribute(
+        how.load(model),
+        chosen,
+        recorded,
+        scores=wanted,
+        top_k=top_k,
+        target=target,
+        threshold=threshold,
+        out=out,
+        batch_size=size,
+        overwrite=overwrite,
+    )
+    if json:
+        rows = {score: attribution_rows(found, score) for score in wanted}
+        show.as_json({"all_shared": rows, "provenance": found.attrs})
+        return
+    show.attribution_table(found)
+
+
+@o.grouped
+def agreement(
+    model: o.ModelName,
+    task: o.TaskName,
+    which: o.TaskOptions,
+    how: o.ModelOptions,
+    scores: o.NeuronScores = f"{o.SCORES},gradient_x_activation",
+    target: o.Target = None,
+    neurons: Annotated[int, typer.Option(help="Random neurons of each layer.")] = N_NEURONS,
+    seed: Annotated[int, typer.Option(help="Of the random neurons.")] = 0,
+    out: o.Out = None,
+    overwrite: o.Overwrite = False,
+    json: o.Json = False,
+) -> None:
+    """Hold scores against what zeroing single neurons does; give it some tens of items."""
+    found = ng.causal_agreement(
+        how.load(model),
+        which.load(task),
+        scores=score_names(scores),
+        target=target,
+        n_neurons=neurons,
+        seed=seed,
+    )
+    if out is not None:
+        ng.save(found, out, overwrite=overwrite)
+    rows = show.agreement_rows(found)
+    if json:
+        show.as_json({"agreement": rows, "provenance": found.attrs})
+        return
+    title = f"{model} on {task}: Spearman's correlation of scores with what zeroing does"
+    show.agreement_table(rows, title)
+
+
+@o.grouped
+def describe(
+    model: o.ModelName,
+    layer: Annotated[int, typer.Argument(help="From 0.", show_default=False)],
+    neuron: Annotated[int, typer.Argument(help="From 0.", show_default=False)],
+    how: o.ModelOptions,
+    recording: Annotated[
+        Path | None, typer.Option(help="What `neuroglot record` wrote; when it is active.")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", help="How many tokens and prompts.")] = 10,
+    json: o.Json = False,
+) -> None:
+    """Which tokens a neuron promotes and suppresses, and when it is active."""
+    recorded = None if recording is None else open_recording(recording)
+    found = ng.describe(how.load(model), layer, neuron, recorded, k=k)
+    if json:
+        show.as_json(asdict(found))
+        return
+    for line in str(found).splitlines():
+        typer.echo(plain(line))
