@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import neuroglot as ng
+from neuroglot.models.direct_path import find_direct_path
 from tests.families import FAMILIES, family_hf
 from tests.testing import tokenizer
 
@@ -32,6 +33,9 @@ TAIL = """
 - **Norm after**: a norm stands between the FFN and the output of its layer, so that a value vector
   does not go into the residual stream as it is. Found out by scaling the coefficients, not by
   name. (OPT with `do_layer_norm_before=False` is OPT-350m.)
+- **Direct logit**: the way from the FFN straight to the logits is measured when it is asked for
+  (norms, factors and bounds on it), and the parts of a logit add up to it. *No*: the norm is over
+  the residual stream itself, or something else than a norm stands before the LM head.
 
 ## Verified when a model loads
 
@@ -67,11 +71,21 @@ Load a model of it: most are found by structure. If not, try
 """
 
 
+def _direct(model: ng.Model) -> str:
+    """Whether direct logit attribution is defined."""
+    try:
+        find_direct_path(model.hf, model.sites)
+    except ng.NeuroglotError:
+        return "no"
+    return "yes"
+
+
 def page() -> str:
     """The text of docs/families.md."""
     rows = [
-        "| family | class | neurons | found by | verified | gated | norm after | tested |",
-        "|---|---|---|---|---|---|---|---|",
+        "| family | class | neurons | found by | verified | gated | norm after | direct logit "
+        "| tested |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name in FAMILIES:
         # Raises where something does not hold; a family that is here is one that the tests run on.
@@ -82,7 +96,7 @@ def page() -> str:
         after = "yes" if about["norm_after_ffn"] else "no"
         rows.append(
             f"| {name} | `{about['architecture']}` | `{path}` | {about['found_by']} | yes "
-            f"| {gated} | {after} | yes |"
+            f"| {gated} | {after} | {_direct(model)} | yes |"
         )
     return HEAD + "\n".join(rows) + "\n" + TAIL
 

@@ -21,8 +21,8 @@ from tests.attribution.models import (
     random_model,
     value_vectors,
 )
-from tests.families import FAMILIES
-from tests.testing import small_task
+from tests.families import FAMILIES, build
+from tests.testing import small_task, tokenizer
 
 TEXTS = ["w3 w5 w7 w9", "w9", "w8 w2 w6 w11 w20 w4", "w30 w31"]
 TOKENS = [5, 40, 7, 9]
@@ -258,3 +258,27 @@ def test_overflow_is_an_error() -> None:
     for score in SCORES:
         with pytest.raises(ng.NeuroglotError, match="gives NaN or infinite activations"):
             ng.neuron_scores(half, TEXTS, score, TOKENS)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("score", SCORES)
+def test_quantised_weights(score: str) -> None:
+    quantization = pytest.importorskip("torch.ao.quantization", reason="PyTorch has moved it")
+    hf = quantization.quantize_dynamic(
+        build(FAMILIES["llama"].architecture, FAMILIES["llama"].config),
+        {torch.nn.Linear},
+        dtype=torch.qint8,
+    )
+    model = ng.wrap_model(hf, tokenizer())
+    with pytest.raises(ng.NeuroglotError, match=r"floating-point weights|quantised|no gradient"):
+        ng.neuron_scores(model, TEXTS, score, TOKENS)
+
+
+def test_sums_take_the_same_room_for_any_number_of_items() -> None:
+    model = random_model("llama")
+    sizes = set()
+    for n in (2, 9):
+        task = small_task(n)
+        found = ng.attribute(model, task, ng.record(model, task), scores=["effective"])
+        sizes.add(found.drop_vars("item").nbytes)
+    assert len(sizes) == 1

@@ -24,7 +24,7 @@ def test_help_names_every_command(cli: Cli) -> None:
     assert code == 0
     for command in (
         *("demo", "run", "check", "tasks", "record", "classify", "evaluate", "fragility"),
-        "report",
+        *("attribute", "agreement", "describe", "report"),
     ):
         assert command in out
         assert cli(command, "--help")[0] == 0

@@ -27,6 +27,8 @@ def results() -> dict:
     return {
         "one/sharing": ng.classify(recording),
         "one/answers": ng.evaluate(model, task),
+        "one/attribution": ng.attribute(model, task, recording),
+        "one/agreement": ng.causal_agreement(model, task.first(4), n_neurons=5),
         "one/thresholds": ng.sweep_thresholds(recording),
         "two/sharing": ng.classify(recording),
         "tasks": ng.compare_tasks(
@@ -41,7 +43,8 @@ def test_page_figures_and_tables(results: dict, tmp_path: Path) -> None:
     assert "<script src" not in html
     assert "@import" not in html
     names = {"accuracy", "baselines", "fractions", "activity", "repetition", "overlap"}
-    names |= {"thresholds", "tasks-tasks"}
+    names |= {"thresholds", "tasks-tasks", "score-shares", "causal-agreement"}
+    names |= {f"{kind}-one" for kind in ("shares", "curves", "maxima", "correct")}
     for suffix in (".png", ".svg"):
         assert {path.stem for path in (tmp_path / "figures").glob(f"*{suffix}")} == names
     for path in (tmp_path / "figures").glob("*.png"):
@@ -51,6 +54,9 @@ def test_page_figures_and_tables(results: dict, tmp_path: Path) -> None:
     items = pd.read_csv(page.with_suffix(".items.csv"))
     assert len(items) == 2 * 24 * 3
     assert {"run", "item", "language", "active", "shared_of_active", "correct"} <= set(items)
+    scores = pd.read_csv(page.with_suffix(".attribution.csv"))
+    assert len(scores) == 3 * 3 * 3 * 3 * 4
+    assert {"run", "score", "answered", "category", "positive_share", "maximum"} <= set(scores)
     layers = pd.read_csv(page.with_suffix(".layers.csv"))
     assert len(layers) == 2 * 3 * 4
 

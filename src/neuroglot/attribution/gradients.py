@@ -52,6 +52,23 @@ def _fixed_weights(model: Model) -> Iterator[None]:
             weight.requires_grad = True
 
 
+def _gradients(model: Model, total: Tensor, leaves: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Gradients of ``total`` with respect to coefficients.
+
+    Raises:
+        NeuroglotError: none reaches them.
+    """
+    try:
+        return torch.autograd.grad(total, leaves)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise NeuroglotError(
+            f"no gradient goes through {model.name!r} ({error}), as where weights are quantised; "
+            "use a score without gradients."
+        ) from error
+
+
 def _at_last(values: Tensor, new: Tensor) -> Tensor:
     """``values`` (row, position, neuron) with ``new`` (row, neuron) at the last position."""
     return torch.cat([values[:, :-1], new[:, None]], dim=1)
@@ -79,7 +96,7 @@ def gradient_x_activation(model: Model, targets: Sequence[Target]) -> Tensor:
         logits = tokens.logits()
         rows = torch.arange(len(targets), device=logits.device)
         total = target_value(logits, targets, rows).sum()
-        gradients = torch.autograd.grad(total, [leaves[layer] for layer in sorted(leaves)])
+        gradients = _gradients(model, total, [leaves[layer] for layer in sorted(leaves)])
     found = [
         (coefficients[layer] * gradient.float()).to(model.device)
         for layer, gradient in enumerate(gradients)
@@ -151,6 +168,6 @@ def _along_line(
     with tokens.model.editing(scaled):
         total = target_value(tokens.logits(rows), targets, rows).sum()
     value, at = kept
-    (gradient,) = torch.autograd.grad(total, [at])
+    (gradient,) = _gradients(tokens.model, total, [at])
     device = tokens.model.device
     return value.float().to(device), gradient.float().to(device)

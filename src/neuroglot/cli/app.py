@@ -31,7 +31,7 @@ from neuroglot.pipeline import (
 )
 from neuroglot.report.accuracy import accuracy_rows
 from neuroglot.report.results import sort_results
-from neuroglot.report.tables import MAJORITY_NOTE, headline, headline_table
+from neuroglot.report.tables import MAJORITY_NOTE, SCORE_NOTE, headline, headline_table
 
 app = typer.Typer(
     cls=Commands,
@@ -83,7 +83,7 @@ def demo(
         return
     title = f"facts, {items} items in ten languages"
     show.table(*headline_table(rows), title)
-    typer.echo(MAJORITY_NOTE)
+    typer.echo(f"{MAJORITY_NOTE}\n{SCORE_NOTE}")
     typer.echo(f"Analysed in {seconds:.0f} s. The report: {page.resolve()}")
 
 

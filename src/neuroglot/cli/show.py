@@ -17,7 +17,7 @@ from rich.table import Table
 from neuroglot.analysis.bits import CATEGORIES
 from neuroglot.errors import plain
 from neuroglot.report.accuracy import KINDS
-from neuroglot.report.attribution import SCORE_LABELS, main_score
+from neuroglot.report.results import SCORE_LABELS, main_score
 from neuroglot.report.tables import MAJORITY_NOTE, attribution_cells, attribution_rows, percent
 from neuroglot.tasks.catalogue import catalogue
 

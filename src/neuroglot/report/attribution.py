@@ -8,6 +8,7 @@ import altair as alt
 import pandas as pd
 import xarray as xr
 
+from neuroglot.report.results import SCORE_LABELS, main_score
 from neuroglot.report.style import (
     CATEGORY_COLOURS,
     CATEGORY_LABELS,
@@ -24,22 +25,9 @@ from neuroglot.report.style import (
     styled,
 )
 
-SCORE_LABELS = {
-    "contribution": "contribution",
-    "effective": "effective score",
-    "direct_logit": "direct logit",
-    "gradient_x_activation": "gradient × activation",
-    "integrated_gradients": "integrated gradients",
-}
 EVERY = "all neurons"
 SMALL_WIDTH, SMALL_HEIGHT, SMALL_COLUMNS = 130, 120, 5
 ANSWER_COLOURS = {"correct": LINE_COLOURS[0], "incorrect": LINE_COLOURS[1]}
-
-
-def main_score(attribution: xr.Dataset) -> str:
-    """The score that a figure of one score shows: the effective score where there is one."""
-    known = [str(name) for name in attribution["score"].to_numpy()]
-    return "effective" if "effective" in known else known[0]
 
 
 def _frame(data: xr.Dataset) -> pd.DataFrame:
@@ -262,7 +250,7 @@ def size_and_share(runs: Runs) -> alt.TopLevelMixin:
         .transform_calculate(one="datum.model_fraction")
         .encode(x=x, y="one:Q")
     )
-    note = "all layers; one point a language, with its 95 % interval; on the line: as neurons are"
+    note = "all layers; one point a language with its 95 % interval; dashed: as many as neurons"
     return styled(
         alt.layer(equal, bars, points, data=frame)
         .properties(width=WIDTH, height=HEIGHT)
@@ -284,6 +272,9 @@ def agreement_by_layer(runs: Runs) -> alt.TopLevelMixin:
     picked = legend_filter("score")
     scores = [label for label in SCORE_LABELS.values() if label in set(frame["score"])]
     colour = alt.Color("score:N", title="score", scale=alt.Scale(domain=scores, range=LINE_COLOURS))
+    # Direct logit and effective score nearly coincide in some models.
+    patterns = [[6, 3] if label == SCORE_LABELS["direct_logit"] else [1, 0] for label in scores]
+    dash = alt.StrokeDash("score:N", title="score", scale=alt.Scale(domain=scores, range=patterns))
     base = alt.Chart(frame).encode(x=layer_axis(frame), color=colour)
     y_title = "Spearman's correlation"
     band = base.mark_area(opacity=0.15).encode(
@@ -291,6 +282,7 @@ def agreement_by_layer(runs: Runs) -> alt.TopLevelMixin:
     )
     line = base.mark_line(point=alt.OverlayMarkDef(size=18)).encode(
         y=alt.Y("agreement:Q", title=y_title),
+        strokeDash=dash,
         opacity=dimmed(picked),
         tooltip=[
             "run:N", "score:N", "kind:N", "layer:Q",

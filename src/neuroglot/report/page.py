@@ -19,7 +19,14 @@ from neuroglot.experiments.spreadsheet import save_table
 from neuroglot.report import attribution, by_layer, overall
 from neuroglot.report.fragility import fragility_by_layer
 from neuroglot.report.results import Results, Sorted, provenance_rows, run_facts, sort_results
-from neuroglot.report.tables import headline, headline_table, item_table, layer_table
+from neuroglot.report.tables import (
+    SCORE_NOTE,
+    attribution_table,
+    headline,
+    headline_table,
+    item_table,
+    layer_table,
+)
 
 PNG_SCALE = 2.0
 LONGEST_NAME = 120  # bytes of a file name, which most file systems bound to 255
@@ -66,8 +73,8 @@ def report(
     Args:
         results: ``{name: result}``; the name is what figures call the run. Several results of
             one run are told apart after a slash: ``{"base/sharing": …, "base/answers": …}``.
-        out: the page; beside it come two tables, ``….items.csv`` (one row for each item and
-            language) and ``….layers.csv``.
+        out: the page; beside it come tables, ``….items.csv`` (one row for each item and
+            language), ``….layers.csv`` and, where neurons were attributed, ``….attribution.csv``.
         figures: folder to write the same figures to, as PNG and SVG.
 
     Returns:
@@ -85,6 +92,8 @@ def report(
     html = _template().render(
         columns=columns,
         rows=_plain(rows),
+        score_note=SCORE_NOTE if found.attributions else "",
+        agrees=bool(found.agreements),
         facts=_plain(run_facts(results)),
         charts={name: _json(chart) for name, chart in made.items()},
         provenance=_plain(provenance_rows(results)),
@@ -95,6 +104,8 @@ def report(
         page.write_text(html, encoding="utf-8")
         for kind, table in {"items": item_table, "layers": layer_table}.items():
             save_table(table(found), page.with_suffix(f".{kind}.csv"))
+        if found.attributions:
+            save_table(attribution_table(found), page.with_suffix(".attribution.csv"))
         if figures is not None:
             _save_figures(made, Path(figures))
     except (OSError, ValueError) as error:  # a null character in a path is a ValueError

@@ -76,6 +76,21 @@ def _group(found: Sorted, name: str, result: xr.Dataset | xr.DataArray) -> dict[
     return groups[kind][1]
 
 
+SCORE_LABELS = {
+    "contribution": "contribution",
+    "effective": "effective score",
+    "direct_logit": "direct logit",
+    "gradient_x_activation": "gradient × activation",
+    "integrated_gradients": "integrated gradients",
+}
+
+
+def main_score(attribution: xr.Dataset) -> str:
+    """The score that a figure of one score shows: the effective score where there is one."""
+    known = [str(name) for name in attribution["score"].to_numpy()]
+    return "effective" if "effective" in known else known[0]
+
+
 FACTS = ("run", "model", "task", "template", "items", "languages", "site", "position", "dtype")
 MOST_LANGUAGES = 15  # that are named in one cell
 

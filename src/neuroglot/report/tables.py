@@ -10,7 +10,7 @@ import xarray as xr
 
 from neuroglot.attribution import share_of_correct
 from neuroglot.report.accuracy import counted_by_kind, has_f1, majority, to_be_compared
-from neuroglot.report.results import Sorted
+from neuroglot.report.results import Sorted, main_score
 
 
 def item_table(found: Sorted) -> pd.DataFrame:
@@ -47,6 +47,17 @@ def layer_table(found: Sorted) -> pd.DataFrame:
             }
         )
         frame = table.to_dataframe().reset_index()
+        frame.insert(0, "run", run)
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def attribution_table(found: Sorted) -> pd.DataFrame:
+    """One row for each run, score, kind of answer, language, layer and category."""
+    frames = []
+    for run, data in found.attributions.items():
+        kept = [name for name, values in data.data_vars.items() if "category" in values.dims]
+        frame = data[[n for n in kept if "layer" in data[n].dims]].to_dataframe().reset_index()
         frame.insert(0, "run", run)
         frames.append(frame)
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
@@ -108,9 +119,14 @@ HEADLINE_COLUMNS = {
     "all_shared": "all-shared",
     "if_items_shuffled": "shuffled",
     "if_layer_rate": "by rate",
+    "score_share": "of the score",
 }
 # Left out where they say nothing of any run: a task either has held-out prompts or not.
-OPTIONAL = ("accuracy", "taught", "held_out", "chance", "majority")
+OPTIONAL = ("accuracy", "taught", "held_out", "chance", "majority", "score_share")
+SCORE_NOTE = (
+    "Of the score: what all-shared neurons have of the positive scores in correct answers, over "
+    "all layers, mean over languages."
+)
 MAJORITY_NOTE = (
     "Majority: right by always giving a language's commonest right answer. Chance and majority are "
     "those of the held-out prompts, where there are any."
@@ -120,12 +136,14 @@ MAJORITY_NOTE = (
 def headline(found: Sorted) -> list[dict[str, Any]]:
     """One row a run: accuracy and the all-shared fraction beside its baselines.
 
-    Fractions are means over items and layers. Where a task knows in which languages a fact was
-    taught, accuracy is given for those (``taught``) and the others (``held_out``), and chance and
-    majority are those of the held-out prompts. Missing numbers are NaN.
+    Fractions are means over items and layers; ``score_share`` is what all-shared neurons have of
+    the positive scores in correct answers, mean over languages. Where a task knows in which
+    languages a fact was taught, accuracy is given for those (``taught``) and the others
+    (``held_out``), and chance and majority are those of the held-out prompts. Missing numbers are
+    NaN.
     """
     rows = []
-    for run in dict.fromkeys([*found.sharing, *found.evaluations]):
+    for run in dict.fromkeys([*found.sharing, *found.evaluations, *found.attributions]):
         row: dict[str, Any] = dict.fromkeys(HEADLINE_COLUMNS, np.nan) | {"run": run}
         if run in found.evaluations:
             answers = found.evaluations[run]
@@ -139,6 +157,10 @@ def headline(found: Sorted) -> list[dict[str, Any]]:
             row["all_shared"] = float(shared["fraction"].mean())
             for baseline in ("if_items_shuffled", "if_layer_rate"):
                 row[baseline] = float(shared[f"fraction_{baseline}"].mean())
+        if run in found.attributions:
+            attribution = found.attributions[run]
+            of_correct = share_of_correct(attribution, main_score(attribution))
+            row["score_share"] = float(of_correct["model_share"].mean())
         rows.append(row)
     return rows
 
