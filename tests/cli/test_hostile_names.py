@@ -109,5 +109,6 @@ def test_a_task_with_a_name_like_a_path(tmp_path: Path, cli: Cli) -> None:
         assert {p.name for p in out.iterdir() if not p.name.startswith(".")} == {
             *("answers", "figures", "predictions.csv", "recording", "report.html", "sharing"),
             *("report.items.csv", "report.layers.csv", "thresholds"),
+            *("attribution", "report.attribution.csv"),
         }
     assert {path.name for path in tmp_path.iterdir()} == {"6", "7"}

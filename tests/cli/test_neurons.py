@@ -92,14 +92,13 @@ def test_describe(cli: Cli, tiny: tuple[Path, Path], recorded: Path) -> None:
 def test_run_attributes(cli: Cli, tiny: tuple[Path, Path], tmp_path: Path) -> None:
     code, out, _ = cli("run", *tiny, "--out", tmp_path / "run")
     assert code == 0
-    assert "of the score" in out
     assert "All-shared neurons in correct answers" in out
     table = (tmp_path / "run" / "report.attribution.csv").read_text().splitlines()
     assert len(table) == 1 + 3 * 3 * 3 * 3 * 4
     assert (tmp_path / "run" / "figures" / "score-shares.png").exists()
     code, out, _ = cli("run", *tiny, "--out", tmp_path / "plain", "--scores", "none")
     assert code == 0
-    assert "of the score" not in out
+    assert "share of the score" not in out
     assert not (tmp_path / "plain" / "attribution").exists()
 
 

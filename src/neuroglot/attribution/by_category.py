@@ -113,6 +113,7 @@ def attribute(  # noqa: PLR0913 (the public contract)
     """
     check_scores(scores)
     check_batch_size(batch_size)
+    recording.check_threshold(threshold)
     chosen = recorded_part(model, task, recording)
     k = _check_top_k(model, top_k)
     settings = _Settings(tuple(scores), check_target(task, target), k, threshold, batch_size)
@@ -153,7 +154,7 @@ class _Adding:
 
     @cached_property
     def weights(self) -> Weights:
-        """Not before they are needed: a finished result is only opened."""
+        """What the scores need; not before it is needed, since a finished result is only opened."""
         return weights_for(self.model, self.settings.scores)
 
     @property
@@ -170,10 +171,11 @@ class _Adding:
 
     def add(self, sums: xr.Dataset, block: slice) -> None:
         """Answer and score the prompts of some items, and add them to the sums."""
+        weights = self.weights  # first, since the model may have none for a score
         some = replace(self.task, items=self.task.items[block])
         answers = self._answers(some, block)
         targets = targets_of(self.model, some, self.settings.target, answers.get("log_prob"))
-        by_item = self._scores(targets)
+        by_item = self._scores(weights, targets)
         ids = [item["id"] for item in some.items]
         codes = categories(self.recording, self.settings.threshold, ids).to_numpy()
         for i, scores in enumerate(by_item):
@@ -186,12 +188,12 @@ class _Adding:
         here = self.answers.isel(item=block)
         return {str(name): values.to_numpy() for name, values in here.data_vars.items()}
 
-    def _scores(self, targets: Sequence[Target]) -> Tensor:
+    def _scores(self, weights: Weights, targets: Sequence[Target]) -> Tensor:
         """Scores (item, score, language, layer, neuron)."""
         model, names = self.model, self.settings.scores
         shape = (len(names), model.n_layers, model.n_neurons)
         found = torch.empty((len(targets), *shape), device=model.device)
-        batches = score_batches(model, self.weights, targets, names, self.settings.batch_size)
+        batches = score_batches(model, weights, targets, names, self.settings.batch_size)
         for rows, values in batches:
             found[rows] = values
         return found.reshape(-1, len(self.task.languages), *shape).transpose(1, 2)

@@ -31,7 +31,7 @@ from neuroglot.pipeline import (
 )
 from neuroglot.report.accuracy import accuracy_rows
 from neuroglot.report.results import sort_results
-from neuroglot.report.tables import MAJORITY_NOTE, SCORE_NOTE, headline, headline_table
+from neuroglot.report.tables import MAJORITY_NOTE, headline, headline_table, score_rows
 
 app = typer.Typer(
     cls=Commands,
@@ -77,13 +77,16 @@ def demo(
     results = run_demo(items)
     seconds = time.perf_counter() - began
     page = ng.report(results, out / "report.html", figures=out / "figures")
-    rows = headline(sort_results(results))
+    found = sort_results(results)
+    rows = headline(found)
     if json:
-        show.as_json({"results": rows, "seconds": seconds, "report": str(page.resolve())})
+        done = {"results": rows, "scores": score_rows(found), "seconds": seconds}
+        show.as_json(done | {"report": str(page.resolve())})
         return
     title = f"facts, {items} items in ten languages"
     show.table(*headline_table(rows), title)
-    typer.echo(f"{MAJORITY_NOTE}\n{SCORE_NOTE}")
+    typer.echo(MAJORITY_NOTE)
+    show.score_table(score_rows(found))
     typer.echo(f"Analysed in {seconds:.0f} s. The report: {page.resolve()}")
 
 

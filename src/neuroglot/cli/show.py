@@ -18,7 +18,14 @@ from neuroglot.analysis.bits import CATEGORIES
 from neuroglot.errors import plain
 from neuroglot.report.accuracy import KINDS
 from neuroglot.report.results import SCORE_LABELS, main_score
-from neuroglot.report.tables import MAJORITY_NOTE, attribution_cells, attribution_rows, percent
+from neuroglot.report.tables import (
+    MAJORITY_NOTE,
+    SCORE_COLUMNS,
+    attribution_cells,
+    attribution_rows,
+    percent,
+    score_cells,
+)
 from neuroglot.tasks.catalogue import catalogue
 
 
@@ -165,6 +172,12 @@ def rows_as_table(rows: Sequence[dict[str, Any]], title: str | None = None) -> N
 
     columns = [column.replace("_", " ") for column in rows[0]]
     table(columns, [[cell(value) for value in row.values()] for row in rows], title)
+
+
+def score_table(rows: list[dict[str, Any]]) -> None:
+    """What all-shared neurons contribute to correct answers, by run."""
+    if rows:
+        table(SCORE_COLUMNS, score_cells(rows), "All-shared neurons in correct answers")
 
 
 def attribution_table(attribution: xr.Dataset) -> None:

@@ -81,17 +81,25 @@ class Recording:
             f"{self.n_neurons} neurons)"
         )
 
-    def bits(self, threshold: float = 0.0, items: slice | Sequence[int] = slice(None)) -> Bits:
-        """Packed activity (item, language, layer, byte) at one threshold.
+    def check_threshold(self, threshold: float) -> None:
+        """Refuse a threshold at which activity was not recorded.
 
         Raises:
-            NeuroglotError: activity was not recorded at this threshold, or is damaged.
+            NeuroglotError: it names those that there are.
         """
         if threshold not in self.thresholds:
             raise NeuroglotError(
                 f"threshold {threshold} was not recorded; there are {listed(self.thresholds)}. "
                 "Record with thresholds=(…)."
             )
+
+    def bits(self, threshold: float = 0.0, items: slice | Sequence[int] = slice(None)) -> Bits:
+        """Packed activity (item, language, layer, byte) at one threshold.
+
+        Raises:
+            NeuroglotError: activity was not recorded at this threshold, or is damaged.
+        """
+        self.check_threshold(threshold)
         chosen = self.dataset["active"].isel(threshold=self.thresholds.index(threshold), item=items)
         try:
             return np.asarray(chosen.values)

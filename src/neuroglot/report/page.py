@@ -20,12 +20,14 @@ from neuroglot.report import attribution, by_layer, overall
 from neuroglot.report.fragility import fragility_by_layer
 from neuroglot.report.results import Results, Sorted, provenance_rows, run_facts, sort_results
 from neuroglot.report.tables import (
-    SCORE_NOTE,
+    SCORE_COLUMNS,
     attribution_table,
     headline,
     headline_table,
     item_table,
     layer_table,
+    score_cells,
+    score_rows,
 )
 
 PNG_SCALE = 2.0
@@ -92,7 +94,8 @@ def report(
     html = _template().render(
         columns=columns,
         rows=_plain(rows),
-        score_note=SCORE_NOTE if found.attributions else "",
+        score_columns=SCORE_COLUMNS,
+        scores=_plain(score_cells(score_rows(found))),
         agrees=bool(found.agreements),
         facts=_plain(run_facts(results)),
         charts={name: _json(chart) for name, chart in made.items()},

@@ -10,7 +10,7 @@ import xarray as xr
 
 from neuroglot.attribution import share_of_correct
 from neuroglot.report.accuracy import counted_by_kind, has_f1, majority, to_be_compared
-from neuroglot.report.results import Sorted, main_score
+from neuroglot.report.results import SCORE_LABELS, Sorted, main_score
 
 
 def item_table(found: Sorted) -> pd.DataFrame:
@@ -93,6 +93,41 @@ def attribution_rows(attribution: xr.Dataset, score: str) -> list[dict[str, Any]
     ]
 
 
+SCORE_COLUMNS = ("run", "score", "neurons", "share", "lowest", "highest")
+
+
+def score_rows(found: Sorted) -> list[dict[str, Any]]:
+    """One row a run: how many neurons are all-shared, and their share of the score.
+
+    Over all layers, in prompts answered correctly: the mean over languages, and the lowest and
+    the highest of them.
+    """
+    rows = []
+    for run, attribution in found.attributions.items():
+        score = main_score(attribution)
+        of_correct = share_of_correct(attribution, score)
+        share = of_correct["model_share"]
+        rows.append(
+            {
+                "run": run,
+                "score": SCORE_LABELS[score],
+                "neurons": float(of_correct["model_fraction"].mean()),
+                "share": float(share.mean()),
+                "lowest": float(share.min()),
+                "highest": float(share.max()),
+            }
+        )
+    return rows
+
+
+def score_cells(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """Cells of these rows, under :data:`SCORE_COLUMNS`."""
+    return [
+        [row[key] if isinstance(row[key], str) else percent(row[key]) for key in SCORE_COLUMNS]
+        for row in rows
+    ]
+
+
 def attribution_cells(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Headings and cells of these rows."""
     cells = [
@@ -119,14 +154,9 @@ HEADLINE_COLUMNS = {
     "all_shared": "all-shared",
     "if_items_shuffled": "shuffled",
     "if_layer_rate": "by rate",
-    "score_share": "of the score",
 }
 # Left out where they say nothing of any run: a task either has held-out prompts or not.
-OPTIONAL = ("accuracy", "taught", "held_out", "chance", "majority", "score_share")
-SCORE_NOTE = (
-    "Of the score: what all-shared neurons have of the positive scores in correct answers, over "
-    "all layers, mean over languages."
-)
+OPTIONAL = ("accuracy", "taught", "held_out", "chance", "majority")
 MAJORITY_NOTE = (
     "Majority: right by always giving a language's commonest right answer. Chance and majority are "
     "those of the held-out prompts, where there are any."
@@ -136,14 +166,12 @@ MAJORITY_NOTE = (
 def headline(found: Sorted) -> list[dict[str, Any]]:
     """One row a run: accuracy and the all-shared fraction beside its baselines.
 
-    Fractions are means over items and layers; ``score_share`` is what all-shared neurons have of
-    the positive scores in correct answers, mean over languages. Where a task knows in which
-    languages a fact was taught, accuracy is given for those (``taught``) and the others
-    (``held_out``), and chance and majority are those of the held-out prompts. Missing numbers are
-    NaN.
+    Fractions are means over items and layers. Where a task knows in which languages a fact was
+    taught, accuracy is given for those (``taught``) and the others (``held_out``), and chance and
+    majority are those of the held-out prompts. Missing numbers are NaN.
     """
     rows = []
-    for run in dict.fromkeys([*found.sharing, *found.evaluations, *found.attributions]):
+    for run in dict.fromkeys([*found.sharing, *found.evaluations]):
         row: dict[str, Any] = dict.fromkeys(HEADLINE_COLUMNS, np.nan) | {"run": run}
         if run in found.evaluations:
             answers = found.evaluations[run]
@@ -157,10 +185,6 @@ def headline(found: Sorted) -> list[dict[str, Any]]:
             row["all_shared"] = float(shared["fraction"].mean())
             for baseline in ("if_items_shuffled", "if_layer_rate"):
                 row[baseline] = float(shared[f"fraction_{baseline}"].mean())
-        if run in found.attributions:
-            attribution = found.attributions[run]
-            of_correct = share_of_correct(attribution, main_score(attribution))
-            row["score_share"] = float(of_correct["model_share"].mean())
         rows.append(row)
     return rows
 
