@@ -5,6 +5,7 @@ The public names; see the README for a tour.
 
 from neuroglot.analysis import categories, classify, compare_tasks, sweep_thresholds
 from neuroglot.attribution import (
+    Activity,
     Description,
     attribute,
     causal_agreement,
@@ -24,6 +25,7 @@ from neuroglot.tasks import ParallelTask, load_task, tasks
 __version__ = "0.1.0"
 
 __all__ = [
+    "Activity",
     "BatchSize",
     "Description",
     "Model",

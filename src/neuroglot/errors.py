@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import reprlib
 from collections.abc import Iterable
+from numbers import Integral
 
 LONGEST_NAME = 200  # of what a message names
 LONGEST_BEGINNING, LONGEST_END = 1400, 500  # of a message; how to mend it stands at the end
@@ -50,3 +51,10 @@ def listed(names: Iterable[object], limit: int = 12) -> str:
     cut = [x if len(x) <= LONGEST_NAME else f"{x[:LONGEST_NAME]}…" for x in all_names[:limit]]
     more = len(all_names) - limit
     return f"{', '.join(cut)} and {more} more" if more > 0 else ", ".join(cut)
+
+
+def is_whole_number(value: object, least: int, most: float = float("inf")) -> bool:
+    """Whether a value is a whole number, NumPy's included, between two ends that count."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        return False
+    return least <= int(value) <= most

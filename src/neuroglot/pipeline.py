@@ -13,6 +13,7 @@ from neuroglot.analysis import classify, compare_tasks, sweep_thresholds
 from neuroglot.attribution import attribute
 from neuroglot.attribution.by_category import DEFAULT_SCORES
 from neuroglot.attribution.direct import weights_for
+from neuroglot.attribution.neuron_scores import check_scores
 from neuroglot.errors import NeuroglotError
 from neuroglot.experiments.evaluation import MAX_NEW_TOKENS, check_answering, evaluate
 from neuroglot.experiments.predictions import save_predictions
@@ -93,6 +94,8 @@ def run_task(
     """
     name, how, read = name or task.name, answering or Answering(), reading or Reading()
     check_answering(how.score, how.max_new_tokens)  # before the work that comes first
+    if scores:
+        check_scores(scores)
 
     def place(part: str) -> Path | None:
         return out / part if out is not None else None

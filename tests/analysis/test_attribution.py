@@ -41,7 +41,8 @@ def shares(items: list[tuple[Any, Any, Any]]) -> Any:
     sizes = {"language": N_LANGUAGES, "score": N_SCORES, "layer": N_LAYERS, "neuron": N_NEURONS}
     sums = no_sums(sizes)
     for scores, codes, correct in items:
-        add_item(sums, torch.from_numpy(scores), torch.from_numpy(codes), correct, TOP_K)
+        answered = (correct, np.ones(N_LANGUAGES, bool))
+        add_item(sums, torch.from_numpy(scores), torch.from_numpy(codes), answered, TOP_K)
     return category_shares(sums.assign_coords(layer=range(N_LAYERS)))
 
 
@@ -160,10 +161,24 @@ def test_the_interval_is_that_of_the_bootstrap() -> None:
     assert float(one["positive_share_high"]) == pytest.approx(high, abs=0.1 * (high - low))
 
 
-def test_an_interval_needs_two_prompts() -> None:
-    found = shares(ITEMS[:1]).sel(answered="all")
-    assert found["positive_share"].notnull().all()
-    assert found["positive_share_low"].isnull().all()
+def test_an_interval_needs_ten_prompts() -> None:
+    for n, known in ((1, False), (9, False), (10, True)):
+        found = shares(ITEMS[:n]).sel(answered="all")
+        assert found["positive_share"].notnull().all()
+        assert bool(found["positive_share_low"].notnull().all()) == known
+
+
+def test_the_interval_covers_what_it_should() -> None:
+    """About 95 of 100 intervals from ten prompts hold the share of the whole population."""
+    population = random_items(2000, seed=5)
+    true = shares(population).sel(answered="all")["model_positive_share"].isel(category=3)
+    rng = np.random.default_rng(0)
+    hits = []
+    for _ in range(100):
+        one = shares([population[i] for i in rng.integers(0, 2000, 10)]).sel(answered="all")
+        low, high = (one[f"model_positive_share_{end}"].isel(category=3) for end in ("low", "high"))
+        hits.append(((low <= true) & (true <= high)).mean())
+    assert 0.9 < float(np.mean(hits)) < 0.98
 
 
 @settings(deadline=None, max_examples=30)

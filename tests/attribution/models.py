@@ -24,6 +24,7 @@ NAMES = (
     "llama",
     "opt",
     "gemma2",
+    "gemma3",
     "olmo2",
     "glm4",
     "cohere",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -125,3 +126,16 @@ def test_too_few_neurons() -> None:
             ng.causal_agreement(random_model("llama"), TASK, n_neurons=n)  # type: ignore[arg-type]
     found = ng.causal_agreement(random_model("llama"), TASK, scores=["effective"], n_neurons=999)
     assert found.sizes["sample"] == 20, "at most all"
+
+
+def test_half_precision_is_refused() -> None:
+    model = random_model("llama")
+    half = ng.wrap_model(copy.deepcopy(model.hf).to(torch.bfloat16), model.tokenizer)
+    with pytest.raises(ng.NeuroglotError, match="in bfloat16 most effects"):
+        ng.causal_agreement(half, TASK)
+
+
+def test_seeds_are_whole_numbers() -> None:
+    for seed in (-1, 1.5):
+        with pytest.raises(ng.NeuroglotError, match="expected a whole number from 0"):
+            ng.causal_agreement(random_model("llama"), TASK, seed=seed)  # type: ignore[arg-type]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 
 import neuroglot as ng
@@ -65,7 +68,7 @@ def test_scores_are_taken_where_the_target_is_predicted() -> None:
 def test_answers_that_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = ng.evaluate(MODEL, TASK)
     monkeypatch.setattr(module, "answers_of", None)
-    xr.testing.assert_identical(attributed(answers=answers), FOUND)
+    xr.testing.assert_equal(attributed(answers=answers), FOUND)
     part = RECORDING.select(items=["item4", "item1"], languages=["th", "en"])
     found = ng.attribute(MODEL, TASK, part, answers=answers)
     right = answers["correct"].sel(item=["item4", "item1"], language=["th", "en"]).sum("item")
@@ -101,6 +104,7 @@ def test_a_task_without_choices_is_answered_by_writing() -> None:
 
 def test_saved_and_opened_and_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ITEMS_AT_ONCE", 2)
+    monkeypatch.setattr("neuroglot.recording.accumulating.SECONDS_BETWEEN", 0.0)
     expected = attributed(out=tmp_path / "whole")
     xr.testing.assert_identical(ng.open(tmp_path / "whole"), expected)
     xr.testing.assert_allclose(expected.drop_attrs(), FOUND.drop_attrs(), rtol=1e-3, atol=1e-5)
@@ -177,3 +181,98 @@ def test_recordings_of_something_else() -> None:
     silent = ng.ParallelTask.from_records(records, name="silent")
     with pytest.raises(ng.NeuroglotError, match="without choices or answers"):
         ng.attribute(MODEL, silent, ng.record(MODEL, silent))
+
+
+def stopped(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave sums over the first four items at a place."""
+    monkeypatch.setattr(module, "ITEMS_AT_ONCE", 2)
+    monkeypatch.setattr("neuroglot.recording.accumulating.SECONDS_BETWEEN", 0.0)
+    real, calls = module.answers_of, []
+
+    def stopping(*args: Any) -> Any:
+        calls.append(args)
+        if len(calls) == 3:
+            raise RuntimeError("stop")
+        return real(*args)
+
+    with monkeypatch.context() as context:
+        context.setattr(module, "answers_of", stopping)
+        with pytest.raises(RuntimeError, match="stop"):
+            attributed(out=out)
+
+
+def test_damaged_sums_are_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped(tmp_path / "r", monkeypatch)
+    chunks = [path for path in (tmp_path / "r" / "positive" / "c").rglob("*") if path.is_file()]
+    assert chunks
+    chunks[0].unlink()
+    with pytest.raises(ng.NeuroglotError, match="chunks of 'positive' are missing"):
+        attributed(out=tmp_path / "r")
+    found = attributed(out=tmp_path / "r", overwrite=True)
+    xr.testing.assert_allclose(found.drop_attrs(), FOUND.drop_attrs(), rtol=1e-3, atol=1e-5)
+
+
+def test_one_that_another_process_has_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attributed(out=tmp_path / "r")
+    monkeypatch.setattr(module, "finished", lambda *_: False)
+    with pytest.raises(ng.NeuroglotError, match="has just been finished by another process"):
+        attributed(out=tmp_path / "r")
+
+
+def test_other_answers_are_other_settings(tmp_path: Path) -> None:
+    answers = ng.evaluate(MODEL, TASK)
+    attributed(out=tmp_path / "r", answers=answers)
+    flipped = answers.assign(correct=~answers["correct"])
+    with pytest.raises(ng.NeuroglotError, match="answers_checksum: there"):
+        attributed(out=tmp_path / "r", answers=flipped)
+    with pytest.raises(ng.NeuroglotError, match="answers lack a recorded item"):
+        attributed(answers=answers.isel(item=slice(2)))
+
+
+def test_a_recording_under_another_tokenisation() -> None:
+    tokens = copy.deepcopy(MODEL.tokenizer)
+    tokens.chat_template = "{% for m in messages %}w7 {{ m.content }} w9{% endfor %}"
+    chat = ng.wrap_model(MODEL.hf, tokens, tokenization=ng.Tokenization(chat_template=True))
+    with pytest.raises(ng.NeuroglotError, match="recording was made with special_tokens 0, but"):
+        ng.attribute(MODEL, TASK, ng.record(chat, TASK))
+    with pytest.raises(ng.NeuroglotError, match=r"answers are not those .*special_tokens is"):
+        attributed(answers=ng.evaluate(chat, TASK))
+    half = ng.wrap_model(copy.deepcopy(MODEL.hf).to(torch.bfloat16), MODEL.tokenizer)
+    with pytest.raises(ng.NeuroglotError, match="recording is of model"):
+        ng.attribute(half, TASK, RECORDING)
+
+
+def test_prompts_that_cannot_be_told_apart_are_left_out() -> None:
+    records = [dict(item) for item in TASK.items]
+    records[2] = records[2] | {
+        "choices": records[2]["choices"] | {"de": ["w4", "w4 w5", "w4 w6"]},
+        "answers": records[2]["answers"] | {"de": "w4"},
+    }
+    task = ng.ParallelTask.from_records(records, name="some")
+    recording = ng.record(MODEL, task)
+    with pytest.warns(UserWarning, match="1 prompts are left out of the attribution"):
+        found = ng.attribute(MODEL, task, recording, scores=["effective"])
+    assert found["n_prompts"].sel(answered="all").values.tolist() == [7, 6, 7]
+    rest = [item for item in recording.items if item != "item2"]
+    without = ng.attribute(MODEL, task, recording.select(items=rest), scores=["effective"])
+    for name in ("positive_share", "mean_score", "maximum"):
+        np.testing.assert_allclose(
+            found[name].sel(language="de"), without[name].sel(language="de"), rtol=1e-4, atol=1e-6
+        )
+
+
+def test_the_split_decides_what_counts() -> None:
+    held_out = dataclasses.replace(TASK, split="held_out")
+    found = ng.attribute(MODEL, held_out, ng.record(MODEL, held_out), scores=["effective"])
+    counted = ng.evaluate(MODEL, held_out)["counted"].sum("item")
+    assert (found["n_prompts"].sel(answered="all", drop=True) == counted).all()
+
+
+def test_mixed_tasks_are_refused() -> None:
+    records = [dict(item) for item in TASK.items]
+    records[0] = records[0] | {"choices": {}}
+    task = ng.ParallelTask.from_records(records, name="mixed")
+    with pytest.raises(ng.NeuroglotError, match="items with choices and items without"):
+        ng.attribute(MODEL, task, ng.record(MODEL, task))

@@ -56,10 +56,13 @@ def test_printed() -> None:
     text = str(ng.describe(model, 1, 3, ng.record(model, TASK), k=2))
     lines = text.splitlines()
     assert lines[0].startswith("layer 1, neuron 3 (length of its value vector ")
-    starts = ["promotes", "suppresses", "active in", "category", "strongest"]
+    starts = ["promotes", "suppresses", "active in", "category", "(by", "strongest"]
     assert [line.split()[0] for line in lines[1:]] == [start.split()[0] for start in starts]
     assert lines[3].count("%") == 3
-    assert "values were not kept" in lines[5]
+    assert "with a negative coefficient it does the opposite" in lines[5]
+    assert "values were not kept" in lines[6]
+    coefficients = ng.record(model, TASK, site="coefficient")
+    assert "opposite" not in str(ng.describe(model, 1, 3, coefficients))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import transformers
 
 import neuroglot as ng
 from neuroglot.models.direct_path import find_direct_path
+from neuroglot.models.finding import find_sites
 from tests.attribution.models import (
     ATTENTION,
     FINAL_NORM,
@@ -175,3 +177,34 @@ def test_quantised_heads_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model.hf, "get_output_embeddings", lambda: None)
     with pytest.raises(ng.NeuroglotError, match="names no output embeddings"):
         ng.neuron_scores(model, TEXTS, "effective", TOKENS)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_factors_in_half_precision(dtype: torch.dtype) -> None:
+    """A feed-forward network that is small beside its residual stream, as in Granite 3."""
+    torch.manual_seed(0)
+    config = transformers.GraniteConfig(
+        vocab_size=64, hidden_size=64, intermediate_size=128, num_hidden_layers=4,
+        num_attention_heads=4, num_key_value_heads=2, embedding_multiplier=12.0,
+        residual_multiplier=0.22, logits_scaling=8.0, pad_token_id=0, eos_token_id=0,
+        bos_token_id=0,
+    )  # fmt: skip
+    whole = transformers.GraniteForCausalLM(config).eval()
+    half = copy.deepcopy(whole).to(dtype)
+    exact = ng.neuron_scores(ng.wrap_model(whole, tokenizer()), TEXTS, "direct_logit", TOKENS)
+    found = ng.neuron_scores(ng.wrap_model(half, tokenizer()), TEXTS, "direct_logit", TOKENS)
+    for layer in range(4):
+        one, other = exact.sel(layer=layer).to_numpy(), found.sel(layer=layer).to_numpy()
+        assert float((one * other).sum() / (one * one).sum()) == pytest.approx(1, abs=0.1)
+
+
+def test_what_rounding_hides_is_refused() -> None:
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(**FAMILIES["llama"].config)
+    hf = transformers.LlamaForCausalLM(config).eval()
+    hf.model.embed_tokens.weight.data.mul_(1e5)
+    for layer in hf.model.layers:
+        layer.mlp.down_proj.weight.data.mul_(1e-3)
+    hf = hf.to(torch.bfloat16)
+    with pytest.raises(ng.NeuroglotError, match=r"lost in the rounding of the residual stream"):
+        find_direct_path(hf, find_sites(hf))

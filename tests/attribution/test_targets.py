@@ -48,8 +48,9 @@ def test_a_choice_that_only_goes_on_is_passed_over() -> None:
     given = task("w3", choices="w10|w10 w11|w12", answer="w10")
     assert targets_of(model, given, "correct_minus_best_wrong") == [Target([3], 10, 12)] * 2
     given = task("w3", choices="w10 w11|w10", answer="w10")
+    assert targets_of(model, given, "correct_minus_best_wrong") == [None, None]
     with pytest.raises(ng.NeuroglotError, match=r"item 'a' in 'en': every wrong choice begins"):
-        targets_of(model, given, "correct_minus_best_wrong")
+        ng.neuron_scores(model, given, "effective")
 
 
 def test_the_papers_target_is_the_answers_first_token() -> None:

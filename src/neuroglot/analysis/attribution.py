@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
+from scipy import stats
 from torch import Tensor
 
 from neuroglot.analysis.bits import CATEGORIES
 
 ANSWERED = ("incorrect", "correct")
-Z_95 = 1.96
+FEWEST_PROMPTS = 10  # of an interval
 TOP_K, TOP_K_WIDTH = 800, 16_384  # the paper's, and the width it is meant for
 
 
@@ -117,7 +118,11 @@ def no_sums(sizes: dict[str, int]) -> xr.Dataset:
 
 
 def add_item(
-    sums: xr.Dataset, scores: Tensor, codes: Tensor, correct: np.ndarray[Any, Any], top_k: int
+    sums: xr.Dataset,
+    scores: Tensor,
+    codes: Tensor,
+    answered: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]],
+    top_k: int,
 ) -> None:
     """Add the prompts of one item, one of each language, to ``sums``.
 
@@ -125,9 +130,10 @@ def add_item(
         sums: from :func:`no_sums`; changed.
         scores: (score, language, layer, neuron).
         codes: category of each neuron (layer, neuron).
-        correct: whether each prompt was answered correctly (language,).
+        answered: whether each prompt was answered correctly, and whether it counts (language,).
         top_k: see :func:`score_tallies`.
     """
+    correct, counted = answered
     found = {key: value.cpu().numpy() for key, value in score_tallies(scores, codes, top_k).items()}
     size = found.pop("size")
     by_language = {key: np.nan_to_num(np.moveaxis(x, 1, 0)) for key, x in found.items()}
@@ -143,10 +149,11 @@ def add_item(
         "positive_x_total": positive * total[..., None],
         "total_squared": total**2,
     }
-    answered, languages = correct.astype(int), np.arange(len(correct))
+    languages = np.flatnonzero(counted)
+    rows = correct.astype(int)[languages]
     for name, values in by_language.items():
-        sums[name].values[answered, languages] += values
-    sums["score_sum"].values[:] += scores.transpose(0, 1).cpu().numpy()
+        sums[name].values[rows, languages] += values[languages]
+    sums["score_sum"].values[languages] += scores.transpose(0, 1).cpu().numpy()[languages]
 
 
 def category_shares(sums: xr.Dataset) -> xr.Dataset:
@@ -199,15 +206,19 @@ def _ratio_with_interval(data: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray, 
     """Share of each category in the positive scores, with a 95 % interval over prompts.
 
     The interval of a ratio of sums ``R = Σp / Σt`` by linearisation: its variance is
-    ``n / (n − 1) · Σ(p − R t)² / (Σt)²``. Source: Cochran, *Sampling Techniques* (1977), §2.11.
+    ``n / (n − 1) · Σ(p − R t)² / (Σt)²``, and Student's distribution stands for that of the error.
+    NaN below ten prompts, where it would be far too narrow. Source: Cochran, *Sampling Techniques*
+    (1977), §2.11.
     """
     n, total = data["n_prompts"], data["positive"].sum("category")
+    enough = n.where(n >= FEWEST_PROMPTS)
+    t = xr.apply_ufunc(lambda n: stats.t.ppf(0.975, n - 1), enough)
     ratio = data["positive"] / total.where(total > 0)
     left = (
         data["positive_squared"]
         - 2 * ratio * data["positive_x_total"]
         + ratio**2 * data["total_squared"]
     ).clip(min=0)
-    deviation = np.sqrt(left * (n / (n - 1)).where(n > 1)) / total
-    low, high = (ratio - Z_95 * deviation).clip(0, 1), (ratio + Z_95 * deviation).clip(0, 1)
+    deviation = t * np.sqrt(left * enough / (enough - 1)) / total
+    low, high = (ratio - deviation).clip(0, 1), (ratio + deviation).clip(0, 1)
     return ratio, low, high

@@ -14,10 +14,10 @@ from tqdm.auto import tqdm
 
 from neuroglot.attribution.direct import Weights, require_finite, weights_for
 from neuroglot.attribution.gradients import target_value
-from neuroglot.attribution.last_token import LastTokens
+from neuroglot.attribution.last_token import LastTokens, cost_of_last
 from neuroglot.attribution.neuron_scores import check_scores, score_batches
-from neuroglot.attribution.targets import Target, check_target, targets_of
-from neuroglot.errors import NeuroglotError
+from neuroglot.attribution.targets import Target, check_target, require_targets, targets_of
+from neuroglot.errors import NeuroglotError, is_whole_number
 from neuroglot.experiments.statistics import bootstrap_mean
 from neuroglot.models import Model
 from neuroglot.provenance import model_provenance, task_provenance, versions
@@ -26,6 +26,7 @@ from neuroglot.tasks import ParallelTask
 
 UNIT = "causal agreement"
 N_NEURONS = 64
+EXACT_ENOUGH = (torch.float32, torch.float64)
 PROMPT_DIMS = ("item", "language", "layer")
 
 
@@ -59,27 +60,36 @@ def causal_agreement(
 
     Returns:
         - ``agreement`` (score, layer): the mean over items of Spearman's correlation between scores
-          and effects, with ``…_low`` and ``…_high`` (95 % bootstrap over items);
+          and effects, with ``…_low`` and ``…_high`` (95 % bootstrap over items, for these neurons:
+          what other seeds would give is not in it);
         - ``size_agreement``, …: the same between their absolute values. A contribution has no
           sign, so only this says something of it;
         - ``effect`` (item, language, layer, sample) in nats, and ``value`` (score, item, language,
           layer, sample) of the sampled neurons, whose numbers are ``neuron`` (layer, sample).
 
     Raises:
-        NeuroglotError: bad settings, or a score that is not defined for the model.
+        NeuroglotError: bad settings, a model in half precision (where most effects are rounded to
+            nothing), or a score that is not defined for the model.
     """
     check_scores(scores)
     check_batch_size(batch_size)
-    if isinstance(n_neurons, bool) or not isinstance(n_neurons, int) or n_neurons < 3:
+    if model.hf.dtype not in EXACT_ENOUGH:
+        raise NeuroglotError(
+            f"in {model.dtype} most effects of single neurons are lost in rounding; load the model "
+            "with dtype='float32'."
+        )
+    if not is_whole_number(n_neurons, 3):
         raise NeuroglotError(f"n_neurons={n_neurons}: a rank correlation needs at least 3.")
+    if not is_whole_number(seed, 0):
+        raise NeuroglotError(f"seed={seed}: expected a whole number from 0.")
     name = check_target(task, target)
-    targets = targets_of(model, task, name)
+    targets = require_targets(task, targets_of(model, task, name))
     sample = _sample(model, min(n_neurons, model.n_neurons), seed)
     weights = weights_for(model, scores)
     effect = torch.empty((len(targets), *sample.shape))
     value = torch.empty((len(targets), len(scores), *sample.shape))
-    # Every prompt runs once for each sampled neuron of a layer.
-    costs = [len(of.ids) + sample.shape[1] for of in targets]
+    # Every prompt's last token runs once for each sampled neuron of a layer.
+    costs = [cost_of_last(model, len(of.ids), sample.shape[1]) for of in targets]
     with tqdm(total=len(targets), desc="zero neurons", unit="prompt") as bar:
         for rows in batches(model, by_length(costs), costs, batch_size):
             some = [targets[row] for row in rows]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
@@ -23,17 +27,21 @@ from neuroglot.analysis.sharing import categories
 from neuroglot.attribution.direct import Weights, weights_for
 from neuroglot.attribution.neuron_scores import check_scores, score_batches
 from neuroglot.attribution.targets import Target, TargetName, check_target, targets_of
-from neuroglot.errors import NeuroglotError, listed
+from neuroglot.errors import NeuroglotError, is_whole_number, listed
 from neuroglot.experiments.answers import Variables as Answers
 from neuroglot.experiments.answers import choose, write
-from neuroglot.experiments.evaluation import MAX_NEW_TOKENS
+from neuroglot.experiments.evaluation import (
+    MAX_NEW_TOKENS,
+    counted_prompts,
+    require_answerable,
+)
 from neuroglot.models import Model
 from neuroglot.provenance import model_provenance, task_provenance, versions
 from neuroglot.recording import Recording
 from neuroglot.recording.accumulating import Sums, add_all, finished, sums_in_folder
 from neuroglot.recording.batching import BatchSize, check_batch_size
 from neuroglot.recording.folders import as_path
-from neuroglot.recording.matching import recorded_part
+from neuroglot.recording.matching import recorded_part, run_as
 from neuroglot.recording.store import open_result
 from neuroglot.tasks import ParallelTask
 
@@ -110,6 +118,9 @@ def attribute(  # noqa: PLR0913 (the public contract)
     Raises:
         NeuroglotError: bad settings, a recording of another model or task, or a score that is not
             defined for the model.
+
+    Prompts that the task's split does not count are left out, and so are, with a warning, those
+    where no token tells the answer from a wrong choice.
     """
     check_scores(scores)
     check_batch_size(batch_size)
@@ -117,6 +128,7 @@ def attribute(  # noqa: PLR0913 (the public contract)
     chosen = recorded_part(model, task, recording)
     k = _check_top_k(model, top_k)
     settings = _Settings(tuple(scores), check_target(task, target), k, threshold, batch_size)
+    require_answerable(task)
     known = None if answers is None else answers_to(model, recording, answers)
     adding = _Adding(model, chosen, recording, settings, known)
     head = _head(adding)
@@ -137,9 +149,9 @@ def attribute(  # noqa: PLR0913 (the public contract)
 def _check_top_k(model: Model, top_k: int | None) -> int:
     if top_k is None:
         return top_k_for(model.n_neurons)
-    if isinstance(top_k, bool) or not isinstance(top_k, int) or not 0 < top_k <= model.n_neurons:
+    if not is_whole_number(top_k, 1, model.n_neurons):
         raise NeuroglotError(f"top_k={top_k}: expected 1 to {model.n_neurons}, a whole number.")
-    return top_k
+    return int(top_k)
 
 
 @dataclass(frozen=True)
@@ -175,12 +187,16 @@ class _Adding:
         some = replace(self.task, items=self.task.items[block])
         answers = self._answers(some, block)
         targets = targets_of(self.model, some, self.settings.target, answers.get("log_prob"))
+        there = np.array([target is not None for target in targets]).reshape(len(some), -1)
+        counted = counted_prompts(some)
+        _warn_of(int((counted & ~there).sum()))
         by_item = self._scores(weights, targets)
         ids = [item["id"] for item in some.items]
         codes = categories(self.recording, self.settings.threshold, ids).to_numpy()
         for i, scores in enumerate(by_item):
             here = torch.from_numpy(codes[i]).to(scores.device)
-            add_item(sums, scores, here, answers["correct"][i], self.settings.top_k)
+            answered = (answers["correct"][i], counted[i] & there[i])
+            add_item(sums, scores, here, answered, self.settings.top_k)
 
     def _answers(self, task: ParallelTask, block: slice) -> Answers:
         if self.answers is None:
@@ -188,15 +204,25 @@ class _Adding:
         here = self.answers.isel(item=block)
         return {str(name): values.to_numpy() for name, values in here.data_vars.items()}
 
-    def _scores(self, weights: Weights, targets: Sequence[Target]) -> Tensor:
-        """Scores (item, score, language, layer, neuron)."""
+    def _scores(self, weights: Weights, targets: Sequence[Target | None]) -> Tensor:
+        """Scores (item, score, language, layer, neuron); zero where there is no target."""
         model, names = self.model, self.settings.scores
         shape = (len(names), model.n_layers, model.n_neurons)
-        found = torch.empty((len(targets), *shape), device=model.device)
-        batches = score_batches(model, weights, targets, names, self.settings.batch_size)
-        for rows, values in batches:
-            found[rows] = values
+        found = torch.zeros((len(targets), *shape), device=model.device)
+        there = [(row, target) for row, target in enumerate(targets) if target is not None]
+        some = [target for _, target in there]
+        for rows, values in score_batches(model, weights, some, names, self.settings.batch_size):
+            found[[there[row][0] for row in rows]] = values
         return found.reshape(-1, len(self.task.languages), *shape).transpose(1, 2)
+
+
+def _warn_of(n_left_out: int) -> None:
+    if n_left_out:
+        warnings.warn(
+            f"{n_left_out} prompts are left out of the attribution: no token tells their answers "
+            "from a wrong choice. With target='answer' they would not be.",
+            stacklevel=4,
+        )
 
 
 def _head(adding: _Adding) -> xr.Dataset:
@@ -220,11 +246,30 @@ def _head(adding: _Adding) -> xr.Dataset:
             "position": recording.attrs["position"],
             "threshold": settings.threshold,
             "target": settings.target,
+            **_how_answered(adding.answers),
             "top_k": settings.top_k,
             "batch_size": settings.batch_size,
             **versions(),
         },
     )
+
+
+def _how_answered(answers: xr.Dataset | None) -> dict[str, Any]:
+    """What decides which answers are correct."""
+    attrs = {} if answers is None else answers.attrs
+    return {
+        "answer_score": attrs.get("score", "sum"),
+        "max_new_tokens": attrs.get("max_new_tokens", MAX_NEW_TOKENS),
+        "answers_checksum": "" if answers is None else _checksum(answers),
+    }
+
+
+def _checksum(answers: xr.Dataset) -> str:
+    digest = hashlib.sha256()
+    for name in ("correct", "log_prob"):
+        if name in answers:
+            digest.update(answers[name].to_numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _result(sums: xr.Dataset, head: xr.Dataset) -> xr.Dataset:
@@ -234,13 +279,7 @@ def _result(sums: xr.Dataset, head: xr.Dataset) -> xr.Dataset:
 
 
 def answers_of(model: Model, task: ParallelTask, batch_size: BatchSize) -> Answers:
-    """What the model answers: ``correct`` (item, language) and, with choices, ``log_prob``.
-
-    Raises:
-        NeuroglotError: items without answers.
-    """
-    if not task.has_answers:
-        raise NeuroglotError(f"task {task.name!r} has items without choices or answers.")
+    """What the model answers: ``correct`` (item, language) and, with choices, ``log_prob``."""
     if task.has_choices:
         return choose(model, task, "sum", batch_size, task.most_choices)
     return write(model, task, MAX_NEW_TOKENS, batch_size)
@@ -252,7 +291,7 @@ def answers_to(model: Model, recording: Recording, answers: xr.Dataset) -> xr.Da
     Raises:
         NeuroglotError: they are another model's, to other prompts, or under an edit.
     """
-    wanted = {"unit": "evaluation", "model_weights": model.fingerprint, "edited": 0}
+    wanted = {"unit": "evaluation", "edited": 0, **run_as(model)}
     wanted["task_checksum"] = recording.attrs["task_checksum"]
     for key, value in wanted.items():
         if answers.attrs.get(key) != value:
@@ -260,6 +299,9 @@ def answers_to(model: Model, recording: Recording, answers: xr.Dataset) -> xr.Da
                 f"the answers are not those of this model to this task ({key} is "
                 f"{answers.attrs.get(key)!r:.20}, expected {value!r:.20}); leave them out."
             )
+    for dim, names in (("item", recording.items), ("language", recording.languages)):
+        if not set(names) <= set(map(str, answers[dim].to_numpy())):
+            raise NeuroglotError(f"the answers lack a recorded {dim}; leave them out.")
     return answers.sel(item=list(recording.items), language=list(recording.languages))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from neuroglot.analysis.bits import CATEGORIES
-from neuroglot.errors import NeuroglotError, listed
+from neuroglot.errors import NeuroglotError, is_whole_number, listed
 from neuroglot.models import Model
 from neuroglot.models.direct_path import check_unembedding
 from neuroglot.recording import Recording
@@ -25,11 +25,14 @@ class Activity:
         by_category: share of items for which it was in each sharing category.
         strongest: item, language and site value of the prompts with the greatest values; empty
             where values were not kept.
+        either_sign: whether the coefficient may be negative where the neuron is active, as where
+            the gate of a gated network was recorded: it then does the opposite.
     """
 
     by_language: dict[str, float]
     by_category: dict[str, float]
     strongest: tuple[tuple[str, str, float], ...]
+    either_sign: bool
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,10 @@ class Description:
                 ("category", self.activity.by_category),
             ):
                 lines.append(f"{name:12}" + "  ".join(f"{k} {v:.0%}" for k, v in shares.items()))
+            if self.activity.either_sign:
+                lines.append(
+                    f"{'':12}(by its gate: with a negative coefficient it does the opposite)"
+                )
             strongest = [f"{i} {lang} {v:.3g}" for i, lang, v in self.activity.strongest]
             lines.append(f"{'strongest':12}" + ("  ".join(strongest) or "values were not kept"))
         return "\n".join(lines)
@@ -93,9 +100,9 @@ def describe(
         ("layer", layer, model.n_layers),
         ("neuron", neuron, model.n_neurons),
     ):
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < size:
+        if not is_whole_number(value, 0, size - 1):
             raise NeuroglotError(f"{name}={value}: expected a number from 0 to {size - 1}.")
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+    if not is_whole_number(k, 1):
         raise NeuroglotError(f"k={k}: expected at least 1, a whole number.")
     activity = None if recording is None else _activity(model, recording, layer, neuron, k)
     with torch.inference_mode():
@@ -145,6 +152,7 @@ def _activity(model: Model, recording: Recording, layer: int, neuron: int, k: in
         dict(zip(recording.languages, active.mean(axis=0).tolist(), strict=True)),
         {name: float(counts[name].mean()) for name in CATEGORIES},
         _strongest(recording, row, neuron, k),
+        recording.attrs["site"] == "gate" and model.sites[layer].activation is not None,
     )
 
 

@@ -73,8 +73,8 @@ def require_finite(model: Model, *values: Tensor) -> None:
     """
     if not all(bool(torch.isfinite(found).all()) for found in values):
         raise NeuroglotError(
-            f"{model.name!r} in {model.dtype} gives NaN or infinite activations or gradients; load "
-            "it with dtype='float32' or leave out this prompt."
+            f"{model.name!r} in {model.dtype} gives NaN or infinite activations or gradients for "
+            "some of the prompts; load it with dtype='float32'."
         )
 
 
@@ -114,6 +114,12 @@ def weights_for(model: Model, scores: Sequence[str]) -> Weights:
     Raises:
         NeuroglotError: the model does not have it; it says why.
     """
+    if "integrated_gradients" in scores and model.norm_after_ffn:
+        raise NeuroglotError(
+            f"integrated gradients are not defined for {model.name!r}: a norm after its "
+            "feed-forward networks leaves out the size of what they give, so that all change "
+            "happens in a jump at zero. Use 'gradient_x_activation' or another score."
+        )
     return Weights(
         value_norms(model) if "contribution" in scores else None,
         check_unembedding(model.hf, model.sites[0]) if "effective" in scores else None,
@@ -171,21 +177,22 @@ def layer_directions(
 def end_direction(path: DirectPath, found: Forward, targets: Sequence[Target]) -> Tensor:
     """Direction (prompt, d_model) of the last residual stream that raises the target's logit."""
     direction = path.scale * target_directions(path.unembedding, targets)
-    return path.final.pull_back(direction, found.stream[:, -1])
+    end = found.stream[:, -1]
+    return path.final.pull_back(direction.to(end.device), end)
 
 
 @torch.inference_mode()
 def ffn_output(model: Model, layer: int, coefficients: Tensor) -> Tensor:
     """What the FFN of a layer gives (prompt, d_model) for coefficients (prompt, neuron)."""
     vectors = model.sites[layer].value_vectors()
-    output = coefficients.to(vectors.device) @ vectors.float() + ffn_bias(model, layer)
-    return output.to(model.device)
+    output = (coefficients.to(vectors.device) @ vectors.float()).to(model.device)
+    return output + ffn_bias(model, layer)
 
 
 def ffn_bias(model: Model, layer: int) -> Tensor | float:
     """The bias (d_model,) of a layer's down projection; zero where there is none."""
     bias = getattr(model.sites[layer].down, "bias", None)
-    return 0.0 if bias is None else bias.detach().float()
+    return 0.0 if bias is None else bias.detach().float().to(model.device)
 
 
 def _along(model: Model, layer: int, directions: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ def target_value(logits: Tensor, targets: Sequence[Target], rows: Tensor) -> Ten
     """
     log_probs = logits.log_softmax(dim=-1)
     device = logits.device
+    rows = rows.to(device)
     tokens = torch.tensor([target.token for target in targets], device=device)[rows]
     value = log_probs.gather(1, tokens[:, None])[:, 0]
     against = [target.against for target in targets]
@@ -117,15 +118,9 @@ def integrated_gradients(model: Model, targets: Sequence[Target], steps: int = S
 
     Source: Sundararajan et al. (arXiv 1703.01365), equation 1, by a Gauss-Legendre rule.
 
-    Raises:
-        NeuroglotError: a norm follows the FFN.
+    Not for models with a norm after the FFN; see
+    :func:`neuroglot.attribution.direct.weights_for`.
     """
-    if model.norm_after_ffn:
-        raise NeuroglotError(
-            f"integrated gradients are not defined for {model.name!r}: a norm after its "
-            "feed-forward networks leaves out the size of what they give, so that all change "
-            "happens in a jump at zero. Use 'gradient_x_activation' or another score."
-        )
     tokens = LastTokens(model, [target.ids for target in targets])
     points, weights = np.polynomial.legendre.leggauss(steps)
     device = model.device

@@ -51,3 +51,13 @@ class LastTokens:
         cache = copy.deepcopy(self.cache)
         last = ids[rows, -1:]
         return run_continuations(self.model.hf, last, mask[rows], cache, rows)[:, -1].float()
+
+
+def cost_of_last(model: Model, length: int, times: int) -> int:
+    """Tokens that run at once where a prompt's last token runs so many times.
+
+    Each time holds a copy of the keys and values before it, eight of which count as a token;
+    without them the whole prompt runs each time.
+    """
+    whole = length * times
+    return max(length, times, whole // 8) if model.shares_cache else whole

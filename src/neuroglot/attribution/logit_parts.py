@@ -24,12 +24,12 @@ from neuroglot.attribution.direct import (
 from neuroglot.attribution.neuron_scores import name_target, target_coordinates, targets_for
 from neuroglot.attribution.targets import Target
 from neuroglot.models import Model
-from neuroglot.provenance import model_provenance, versions
+from neuroglot.provenance import model_provenance, task_provenance, versions
 from neuroglot.recording.batching import BatchSize, batches, by_length
 from neuroglot.tasks import ParallelTask
 
-BY_LAYER = ("neurons", "ffn_bias", "attention")
-BY_PROMPT = ("embedding", "end_bias", "logit")
+OF_LAYER = ("neurons", "ffn_bias", "attention")
+OF_PROMPT = ("embedding", "end_bias", "logit")
 
 
 def logit_parts(
@@ -62,8 +62,8 @@ def logit_parts(
     name = name_target(prompts, "direct_logit", target)
     targets = targets_for(model, prompts, name, target)
     weights = weights_for(model, ("direct_logit",))
-    by_layer = {part: np.empty((len(targets), model.n_layers)) for part in BY_LAYER}
-    by_prompt = {part: np.empty(len(targets)) for part in BY_PROMPT}
+    by_layer = {part: np.empty((len(targets), model.n_layers)) for part in OF_LAYER}
+    by_prompt = {part: np.empty(len(targets)) for part in OF_PROMPT}
     lengths = [len(of.ids) for of in targets]
     for rows in batches(model, by_length(lengths), lengths, batch_size):
         these = [targets[row] for row in rows]
@@ -74,7 +74,13 @@ def logit_parts(
     return xr.Dataset(
         found,
         coords=target_coordinates(model, prompts, targets) | {"layer": range(model.n_layers)},
-        attrs={"unit": "logit parts", **model_provenance(model), "target": name, **versions()},
+        attrs={
+            "unit": "logit parts",
+            **model_provenance(model),
+            **(task_provenance(prompts) if isinstance(prompts, ParallelTask) else {}),
+            "target": name,
+            **versions(),
+        },
     )
 
 
@@ -95,10 +101,10 @@ def _parts(
     ffn_biases = torch.stack(biases, dim=1)
     added = torch.einsum("pld,pd->pl", found.stream.diff(dim=1), end)
     embedding = (found.stream[:, 0] * end).sum(dim=-1)
-    rows = path.scale * target_directions(path.unembedding, targets)
+    rows = path.scale * target_directions(path.unembedding, targets).to(end.device)
     end_bias = (rows * path.final.bias).sum(dim=-1)
     if path.bias is not None:
-        end_bias = end_bias + path.scale * target_directions(path.bias, targets)
+        end_bias = end_bias + path.scale * target_directions(path.bias, targets).to(end.device)
     return {
         "neurons": neurons,
         "ffn_bias": ffn_biases,

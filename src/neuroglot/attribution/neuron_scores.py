@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
 
 from neuroglot.attribution.direct import DIRECT, Weights, run_forward, weights_for
 from neuroglot.attribution.gradients import STEPS, gradient_x_activation, integrated_gradients
+from neuroglot.attribution.last_token import cost_of_last
 from neuroglot.attribution.targets import (
     TARGETS,
     Target,
     check_target,
     given,
     predicted,
+    require_targets,
     targets_of,
     text_names,
 )
@@ -41,8 +44,6 @@ GRADIENT: dict[str, Callable[[Model, Sequence[Target]], Tensor]] = {
 }
 SCORES = (*DIRECT, *GRADIENT)
 NO_TARGET, GIVEN = "none", "given tokens"
-# What a prompt costs beside one forward pass of it: the tokens that run again, and keys and values.
-COST = {"integrated_gradients": STEPS}
 
 
 def neuron_scores(
@@ -140,7 +141,8 @@ def score_batches(
     def run(rows: list[int]) -> Tensor:
         return _scored(model, weights, [targets[row] for row in rows], scores)
 
-    costs = [len(t.ids) + max(COST.get(score, 0) for score in scores) for t in targets]
+    again = STEPS if "integrated_gradients" in scores else 1
+    costs = [cost_of_last(model, len(target.ids), again) for target in targets]
     for wanted in batches(model, by_length(costs), costs, batch_size):
         yield from in_halves(run, wanted)
 
@@ -176,6 +178,8 @@ def name_target(
         return NO_TARGET
     of_task = isinstance(prompts, ParallelTask)
     if not (target is None or isinstance(target, str)):
+        if not isinstance(target, Sequence | np.ndarray):
+            raise NeuroglotError(f"target={target!r}: expected one token id for each prompt.")
         if of_task:
             raise NeuroglotError("a task takes the name of a target, not token ids.")
         return GIVEN
@@ -205,10 +209,10 @@ def targets_for(
     if isinstance(prompts, ParallelTask):
         if name == NO_TARGET:
             return [Target(ids, 0) for ids in tokenize_block(model, prompts)]
-        return targets_of(model, prompts, check_target(prompts, name))
+        return require_targets(prompts, targets_of(model, prompts, check_target(prompts, name)))
     if name == GIVEN:
         assert target is not None
-        return given(model, prompts, [int(token) for token in target])
+        return given(model, prompts, [*target])
     sequences = tokenize(model, prompts, text_names(prompts))
     return (
         [Target(ids, 0) for ids in sequences] if name == NO_TARGET else predicted(model, sequences)

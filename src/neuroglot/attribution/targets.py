@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from neuroglot.attribution.last_token import LastTokens
-from neuroglot.errors import NeuroglotError, listed
+from neuroglot.errors import NeuroglotError, is_whole_number, listed
 from neuroglot.experiments.answers import by_prompt, choose
 from neuroglot.experiments.scoring import Asked, Question, questions
 from neuroglot.models import Model
@@ -94,7 +94,7 @@ def given(model: Model, texts: Sequence[str], tokens: Sequence[int]) -> list[Tar
         raise NeuroglotError(f"{len(tokens)} target tokens for {len(texts)} prompts.")
     known = model.n_embeddings
     for name, token in zip(names, tokens, strict=True):
-        if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < known:
+        if not is_whole_number(token, 0, known - 1):
             raise NeuroglotError(
                 f"target {token!r} of {name}: expected a token id from 0 to {known - 1}."
             )
@@ -130,32 +130,28 @@ def _asked(model: Model, task: ParallelTask) -> list[tuple[Question, int]]:
 
 def against_best_wrong(
     model: Model, task: ParallelTask, log_prob: np.ndarray | None = None
-) -> list[Target]:
+) -> list[Target | None]:
     """Each prompt with the first tokens at which the answer and the best wrong choice differ.
 
     What the two share is fed after the prompt. A wrong choice that only goes on where the answer
-    ends, or ends where it goes on, has no such token and is passed over.
+    ends, or ends where it goes on, has no such token and is passed over; ``None`` where all do.
 
     Args:
         model: which answers.
         task: its items have choices.
         log_prob: of the choices (item, language, option), where they are known already.
-
-    Raises:
-        NeuroglotError: no wrong choice of a prompt differs from its answer at any token.
     """
     if log_prob is None:
         log_prob = choose(model, task, "sum", "auto", task.most_choices)["log_prob"]
     by_row = log_prob.reshape(-1, log_prob.shape[-1])
     found = []
-    names = prompt_names(task)
-    for (question, right), scores, name in zip(_asked(model, task), by_row, names, strict=True):
+    for (question, right), scores in zip(_asked(model, task), by_row, strict=True):
         order = [int(i) for i in np.argsort(-scores, kind="stable") if i < len(question.choices)]
-        found.append(_first_difference(question, right, [i for i in order if i != right], name))
+        found.append(_first_difference(question, right, [i for i in order if i != right]))
     return found
 
 
-def _first_difference(question: Question, right: int, wrong: list[int], name: str) -> Target:
+def _first_difference(question: Question, right: int, wrong: list[int]) -> Target | None:
     """The target for the first of the wrong choices that differs from the right one at a token."""
     answer = question.choices[right]
     for other in wrong:
@@ -163,16 +159,31 @@ def _first_difference(question: Question, right: int, wrong: list[int], name: st
         n = next((i for i, (one, two) in enumerate(pairs) if one != two), None)
         if n is not None:
             return Target(question.prefix + answer[:n], *pairs[n], n_fed=n)
-    raise NeuroglotError(
-        f"{name}: every wrong choice begins as the answer does and goes on, or ends before it, so "
-        "that no token tells them apart; use target='answer'."
-    )
+    return None
+
+
+def require_targets(task: ParallelTask, targets: Sequence[Target | None]) -> list[Target]:
+    """The targets of all prompts of a task.
+
+    Raises:
+        NeuroglotError: a prompt has none; it names the prompt.
+    """
+    for name, target in zip(prompt_names(task), targets, strict=True):
+        if target is None:
+            raise NeuroglotError(
+                f"{name}: every wrong choice begins as the answer does and goes on, or ends before "
+                "it, so that no token tells them apart; use target='answer', or leave out this "
+                "item."
+            )
+    return [target for target in targets if target is not None]
 
 
 def targets_of(
     model: Model, task: ParallelTask, target: TargetName, log_prob: np.ndarray | None = None
-) -> list[Target]:
+) -> list[Target | None]:
     """Targets of all prompts of a task, item by item and language by language.
+
+    ``None`` for a prompt where no token tells the answer from a wrong choice.
 
     Args:
         model: which answers.
@@ -181,7 +192,7 @@ def targets_of(
         log_prob: of the choices (item, language, option), where they are known already.
     """
     if target == "prediction":
-        return predicted(model, tokenize_block(model, task))
+        return [*predicted(model, tokenize_block(model, task))]
     if target == "answer":
-        return answered_first(model, task)
+        return [*answered_first(model, task)]
     return against_best_wrong(model, task, log_prob)

@@ -12,8 +12,10 @@ import neuroglot as ng
 from neuroglot.attribution.agreement import N_NEURONS
 from neuroglot.cli import options as o
 from neuroglot.cli import show
-from neuroglot.cli.parsing import batch_size_of, open_recording, score_names
+from neuroglot.cli.parsing import batch_size_of, open_evaluation, open_recording, score_names
 from neuroglot.errors import NeuroglotError, plain
+from neuroglot.recording.folders import as_path, require_free
+from neuroglot.report.page import save_figures
 from neuroglot.report.tables import attribution_rows
 
 
@@ -31,7 +33,12 @@ def attribute(
         typer.Option(help="Neurons of a layer that are its top. Default: 800 of 16,384."),
     ] = None,
     threshold: Annotated[float, typer.Option(help="A neuron is active above this.")] = 0.0,
+    answers: Annotated[
+        Path | None,
+        typer.Option(help="What `neuroglot evaluate --out` wrote. Default: answer here."),
+    ] = None,
     out: o.Out = None,
+    figures: Annotated[Path | None, typer.Option(help="Folder for PNG and SVG files.")] = None,
     batch_size: o.BatchSize = "auto",
     overwrite: o.Overwrite = False,
     json: o.Json = False,
@@ -50,10 +57,13 @@ def attribute(
         top_k=top_k,
         target=target,
         threshold=threshold,
+        answers=None if answers is None else open_evaluation(answers),
         out=out,
         batch_size=size,
         overwrite=overwrite,
     )
+    if figures is not None:
+        save_figures({str(task): found}, figures)
     if json:
         rows = {score: attribution_rows(found, score) for score in wanted}
         show.as_json({"all_shared": rows, "provenance": found.attrs})
@@ -76,6 +86,8 @@ def agreement(
     json: o.Json = False,
 ) -> None:
     """Hold scores against what zeroing single neurons does; give it some tens of items."""
+    if out is not None:
+        require_free(as_path(out), overwrite=overwrite)
     found = ng.causal_agreement(
         how.load(model),
         which.load(task),

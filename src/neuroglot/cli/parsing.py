@@ -106,6 +106,14 @@ def open_recording(path: Path) -> ng.Recording:
     return stored
 
 
+def open_evaluation(path: Path) -> xr.Dataset:
+    """The answers at ``path``, and no other result."""
+    stored = ng.open(path)
+    if not isinstance(stored, xr.Dataset) or stored.attrs.get("unit") != "evaluation":
+        raise NeuroglotError(f"{str(path)!r} holds no answers, but another result.")
+    return stored
+
+
 def results_at(given: str) -> dict[str, xr.Dataset | xr.DataArray]:
     """Results by ``run/folder`` of a folder with results in it, or of one result.
 

@@ -127,12 +127,7 @@ def evaluate(
             else.
     """
     settings = _Settings(check_answering(score, max_new_tokens), max_new_tokens, batch_size, seed)
-    if any(item["choices"] for item in task.items) and not task.has_choices:
-        raise NeuroglotError(
-            f"task {task.name!r} has items with choices and items without; make two tasks of them."
-        )
-    if not task.has_answers:
-        raise NeuroglotError(f"task {task.name!r} has items without choices or answers.")
+    require_answerable(task)
     head = _head(task, _provenance(model, task, edit, settings))
 
     def make(block: slice, done: Callable[[int], object]) -> xr.Dataset:
@@ -173,6 +168,20 @@ def _opened(path: Path) -> xr.Dataset:
     found = open_result(path)
     assert isinstance(found, xr.Dataset)
     return found
+
+
+def require_answerable(task: ParallelTask) -> None:
+    """Refuse a task whose items cannot all be answered, or not all in the same way.
+
+    Raises:
+        NeuroglotError: items without answers, or some with choices and some without.
+    """
+    if any(item["choices"] for item in task.items) and not task.has_choices:
+        raise NeuroglotError(
+            f"task {task.name!r} has items with choices and items without; make two tasks of them."
+        )
+    if not task.has_answers:
+        raise NeuroglotError(f"task {task.name!r} has items without choices or answers.")
 
 
 def check_answering(score: str, max_new_tokens: int) -> Score:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from contextlib import ExitStack
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import torch
@@ -22,9 +23,10 @@ from neuroglot.models.probing import probe_logits, relative_change
 from neuroglot.models.sites import FFNSite, down_widths, is_ordinary
 
 TOLERANCE = 1e-3  # relative, in float32
-# What coefficients are multiplied with to see where the FFN's output goes: it stands out from the
-# residual stream, and a norm, which leaves out the size, still gives the opposite.
-SCALE = -16.0
+# What coefficients are multiplied with to see where the FFN's output goes, until it stands out from
+# the residual stream. A norm leaves out the size, but still gives the opposite.
+SCALES = (-16.0, -256.0, -4096.0)
+MOST_ROUNDING = 0.1  # of what is measured
 
 
 @dataclass(frozen=True)
@@ -115,25 +117,32 @@ def check_unembedding(hf: PreTrainedModel, site: FFNSite) -> Tensor:
 
 
 class _Seen:
-    """What passes some modules during a forward pass, at the last position, in float32."""
+    """What passes some modules during a forward pass, at the last position, in float32.
 
-    def __init__(self) -> None:
+    All on one device, wherever the modules are.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
         self.into: dict[nn.Module, Tensor] = {}
         self.out_of: dict[nn.Module, Tensor] = {}
         self.stream: dict[int, Tensor] = {}
 
     def watch(self, stack: ExitStack, module: nn.Module) -> None:
         def into(x: Tensor) -> None:
-            self.into[module] = x.reshape(-1, x.shape[-1])[-1:].float()
+            self.into[module] = self._last(x)
 
         def out_of(x: Tensor) -> None:
-            self.out_of[module] = x.reshape(-1, x.shape[-1])[-1:].float()
+            self.out_of[module] = self._last(x)
 
         stack.enter_context(on_input(module, into))
         stack.enter_context(on_output(module, out_of))
 
     def read_stream(self, layer: int, values: Tensor) -> None:
-        self.stream[layer] = values.reshape(-1, values.shape[-1])[-1:].float()
+        self.stream[layer] = self._last(values)
+
+    def _last(self, values: Tensor) -> Tensor:
+        return values.reshape(-1, values.shape[-1])[-1:].float().to(self.device)
 
 
 def _fit(found: Tensor, predicted: Tensor) -> tuple[float, float]:
@@ -162,13 +171,13 @@ def find_direct_path(hf: PreTrainedModel, sites: tuple[FFNSite, ...]) -> DirectP
     d_model = weight.shape[1]
     blocks = {part for site in sites for part in site.block.modules()}
     outside = [part for part in hf.modules() if part not in blocks]
-    finals = norms_in(outside, d_model, weight.device)
-    seen = _Seen()
+    finals = norms_in(outside, d_model, hf.device)
+    seen = _Seen(hf.device)
     with ExitStack() as stack:
         for module in (head, *finals):
             seen.watch(stack, module)
         stack.enter_context(reading_stream(sites, seen.read_stream))
-        logits = probe_logits(hf)[:, -1].float()
+        logits = probe_logits(hf)[:, -1].float().to(hf.device)
     end = seen.stream[len(sites)]
     if not (torch.isfinite(end).all() and torch.isfinite(logits).all()):
         raise NeuroglotError(
@@ -188,7 +197,7 @@ def find_direct_path(hf: PreTrainedModel, sites: tuple[FFNSite, ...]) -> DirectP
             "needs one. The other scores do not."
         )
     scale, cap = _scale(hf, logits, seen.out_of[head])
-    after = tuple(_after(hf, site) for site in sites)
+    after = _alike([_after(hf, site) for site in sites], _tolerance(hf))
     return DirectPath(weight, getattr(head, "bias", None), near[0], scale, cap, after)
 
 
@@ -203,16 +212,25 @@ def _scale(hf: PreTrainedModel, logits: Tensor, given: Tensor) -> tuple[float, f
     if isinstance(cap, int | float) and cap > 0:
         ways.append((float(cap), cap * torch.atanh((logits / cap).clamp(-1 + 1e-6, 1 - 1e-6))))
     fits = [(*_fit(before, given), cap) for cap, before in ways]
-    # Small logits hardly meet the bound, so that both may fit.
-    scale, error, cap = min(fits, key=lambda fit: fit[1])
     tolerance = _tolerance(hf)
-    if error < tolerance:
-        return _exactly(scale, tolerance), cap
+    # Small logits hardly meet the bound, so that both may fit: then the one with the bound.
+    for scale, error, bound in reversed(fits):
+        if error < tolerance:
+            return _exactly(scale, tolerance), bound
+    error = fits[0][1]
     raise NeuroglotError(
         f"the logits of {type(hf).__name__} are not proportional to what its LM head gives "
         f"({error:.1%} are left over); direct logit attribution needs that. The other scores do "
         "not."
     )
+
+
+def _alike(after: list[AfterFFN], tolerance: float) -> tuple[AfterFFN, ...]:
+    """The same with one factor, if all are the same up to rounding."""
+    common = median(one.factor for one in after)
+    if all(abs(one.factor - common) <= 4 * tolerance * abs(common) for one in after):
+        return tuple(AfterFFN(one.norm, _exactly(common, tolerance)) for one in after)
+    return tuple(AfterFFN(one.norm, _exactly(one.factor, tolerance)) for one in after)
 
 
 def _after(hf: PreTrainedModel, site: FFNSite) -> AfterFFN:
@@ -222,36 +240,46 @@ def _after(hf: PreTrainedModel, site: FFNSite) -> AfterFFN:
         NeuroglotError: it does not simply add to the residual stream.
     """
     d_model = down_widths(site.down)[1]
-    device = site.value_vectors().device
-    norms = norms_in(site.block.modules(), d_model, device)
-    runs = []
-    for factor in (1.0, SCALE):
-        seen = _Seen()
-
-        def scaled(_layer: int, values: Tensor, factor: float = factor) -> Tensor:
-            return values * factor
-
-        with ExitStack() as stack:
-            for module in (site.down, site.block, *norms):
-                seen.watch(stack, module)
-            stack.enter_context(editing([site], scaled))
-            probe_logits(hf)
-        runs.append(seen)
-    once, more = runs
+    norms = norms_in(site.block.modules(), d_model, hf.device)
+    once = _scaled(hf, site, norms, 1.0)
     output = once.out_of[site.down]
     # The FFN's own output, or what a dropout, which does nothing now, makes of it.
     near = [n for part, n in norms.items() if torch.equal(once.into.get(part, output * 0), output)]
     norm = near[0] if near else None
     plain = AfterFFN(norm, 1.0)
-    predicted = plain.apply(more.out_of[site.down]) - plain.apply(output)
-    change = more.out_of[site.block] - once.out_of[site.block]
-    factor, error = _fit(change, predicted)
-    size = float(more.out_of[site.block].norm() / change.norm())
-    allowed = TOLERANCE + 4 * torch.finfo(hf.dtype).eps * size
-    if not (error < allowed and math.isfinite(factor)):
+    for scale in SCALES:
+        more = _scaled(hf, site, norms, scale)
+        predicted = plain.apply(more.out_of[site.down]) - plain.apply(output)
+        change = more.out_of[site.block] - once.out_of[site.block]
+        factor, error = _fit(change, predicted)
+        size = float(more.out_of[site.block].norm() / change.norm())
+        # What rounding of the stream leaves of a change that is small beside it.
+        allowed = TOLERANCE + torch.finfo(hf.dtype).eps * size
+        if allowed < _tolerance(hf):
+            break
+    if allowed > MOST_ROUNDING:
+        raise NeuroglotError(
+            f"in {hf.dtype} what the feed-forward network of layer {site.layer} adds is lost in "
+            "the rounding of the residual stream; for direct logit attribution load the model "
+            "with dtype='float32'."
+        )
+    if not (error < 4 * allowed and math.isfinite(factor)):
         raise NeuroglotError(
             f"the feed-forward network of layer {site.layer} of {type(hf).__name__} does not just "
             f"add to the residual stream ({error:.1%} of what it changes is left over), as where a "
             "norm follows the sum; direct logit attribution needs that. The other scores do not."
         )
-    return AfterFFN(norm, _exactly(factor, allowed))
+    return AfterFFN(norm, factor)
+
+
+def _scaled(
+    hf: PreTrainedModel, site: FFNSite, norms: dict[nn.Module, Norm], scale: float
+) -> _Seen:
+    """What passes a layer when its coefficients are so many times as large."""
+    seen = _Seen(hf.device)
+    with ExitStack() as stack:
+        for module in (site.down, site.block, *norms):
+            seen.watch(stack, module)
+        stack.enter_context(editing([site], lambda _layer, values: values * scale))
+        probe_logits(hf)
+    return seen

@@ -74,6 +74,8 @@ def as_norm(module: nn.Module, d_model: int, device: torch.device) -> Norm | Non
         return None
     # `forward` itself, so that no hook of the model sees these.
     copied = copy.deepcopy(module).float().to(device)
+    # Accelerate puts a function of its own here, which would send the values elsewhere.
+    copied.__dict__.pop("forward", None)
     signs = torch.ones(1, d_model, device=device)
     signs[:, 1::2] = -1
     signs = signs - signs.mean()
@@ -88,6 +90,8 @@ def as_norm(module: nn.Module, d_model: int, device: torch.device) -> Norm | Non
         spread = x - x.mean() if centred else x
         expected = weight * spread / spread.square().mean().sqrt() + bias
         error = (copied.forward(x) - expected).norm() / expected.norm()
+    except torch.OutOfMemoryError:
+        raise
     except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
         return None
     return norm if error < TOLERANCE else None

@@ -6,6 +6,7 @@ many items there are.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,10 +14,20 @@ from pathlib import Path
 import xarray as xr
 from tqdm.auto import tqdm
 
-from neuroglot.recording.damage import mark_layout, read_attributes
+from neuroglot.errors import NeuroglotError
+from neuroglot.recording.damage import (
+    DAMAGE,
+    damaged,
+    mark_layout,
+    read_attributes,
+    require_chunks,
+)
 from neuroglot.recording.folders import fresh_folder, is_result, locked, require_free
 from neuroglot.recording.interrupts import stop_when_whole
 from neuroglot.recording.store import ITEMS_ADDED, open_dataset, require_same, write_whole
+
+# All sums are written each time; so much work is lost at most when a run is killed.
+SECONDS_BETWEEN = 30.0
 
 AddItems = Callable[[xr.Dataset, slice], None]
 """Adds a block of items to sums, in place."""
@@ -30,9 +41,12 @@ class Sums:
         self.n_added = 0
 
     def add(self, block: slice, add: AddItems) -> None:
-        """Add one block, then save all."""
+        """Add one block."""
         add(self.sums, block)
         self.n_added = block.stop
+
+    def save(self) -> None:
+        """Save what was added so far."""
         if self.path is not None:
             self.replace(self.sums.assign_attrs({ITEMS_ADDED: self.n_added}))
 
@@ -65,10 +79,27 @@ def sums_in_folder(
         if overwrite or not is_result(path):
             require_free(path, overwrite=overwrite)
         else:
-            saved = open_dataset(path).load()
+            saved = _saved(path, head)
             found.n_added = int(saved.attrs[ITEMS_ADDED])
             found.sums = saved.drop_vars([name for name in saved.coords if name in head.coords])
         yield found
+
+
+def _saved(path: Path, head: xr.Dataset) -> xr.Dataset:
+    """Unfinished sums of these settings.
+
+    Raises:
+        NeuroglotError: they are of other settings, damaged, or finished by now.
+    """
+    try:
+        require_chunks(path)  # a missing one would be read as zeros
+        saved = open_dataset(path).load()
+    except DAMAGE as error:
+        raise damaged(path, error) from error
+    require_same(path, saved, head, tuple(map(str, head.dims)))
+    if ITEMS_ADDED not in saved.attrs:
+        raise NeuroglotError(f"{str(path)!r} has just been finished by another process.")
+    return saved
 
 
 def finished(path: Path, head: xr.Dataset) -> bool:
@@ -92,7 +123,7 @@ def add_all(sums: Sums, add: AddItems, size: int, what: str) -> None:
         size: items of a block.
         what: what the progress bar says is done.
     """
-    n_items = sums.head.sizes["item"]
+    n_items, saved = sums.head.sizes["item"], time.monotonic()
     with (
         stop_when_whole() as stop_if_asked,
         tqdm(total=n_items, initial=sums.n_added, desc=what, unit="item") as bar,
@@ -101,4 +132,11 @@ def add_all(sums: Sums, add: AddItems, size: int, what: str) -> None:
             block = slice(sums.n_added, min(sums.n_added + size, n_items))
             sums.add(block, add)
             bar.update(block.stop - block.start)
-            stop_if_asked()
+            if time.monotonic() - saved >= SECONDS_BETWEEN:
+                sums.save()
+                saved = time.monotonic()
+            try:
+                stop_if_asked()
+            except KeyboardInterrupt:
+                sums.save()
+                raise

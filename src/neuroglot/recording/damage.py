@@ -83,7 +83,7 @@ def check_layout(path: Path) -> None:
             raise ValueError(f"{name}/{METADATA} is not as it was written")
 
 
-def require_chunks(path: Path, but: str) -> None:
+def require_chunks(path: Path, but: str | None = None) -> None:
     """A chunk that is not there would be read as zeros.
 
     Args:

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from neuroglot.errors import NeuroglotError, listed
 from neuroglot.models import Model
+from neuroglot.models.tokenization import describe_tokenization
 from neuroglot.recording.recording import Recording
 from neuroglot.tasks import ParallelTask
+
+
+def run_as(model: Model) -> dict[str, Any]:
+    """What of a model decides what it does with a prompt: weights, number type, tokenisation."""
+    tokenization = describe_tokenization(model.tokenizer, model.tokenization)
+    kept = {key: value for key, value in tokenization.items() if key != "padding_side"}
+    return {"model_weights": model.fingerprint, "dtype": model.dtype, **kept}
 
 
 def recorded_part(model: Model, task: ParallelTask, recording: Recording) -> ParallelTask:
@@ -24,6 +33,12 @@ def recorded_part(model: Model, task: ParallelTask, recording: Recording) -> Par
             raise NeuroglotError(
                 f"the recording is of {what} {attrs.get(what)!r} ({key} {attrs.get(key)!r:.20}), "
                 f"but the {what} given is another ({value!r:.20}). Record this one first."
+            )
+    for key, value in run_as(model).items():
+        if attrs.get(key) != value:
+            raise NeuroglotError(
+                f"the recording was made with {key} {attrs.get(key)!r}, but the model given has "
+                f"{value!r}. Load it as it was when it was recorded, or record again."
             )
     if recording.layers != tuple(range(model.n_layers)):
         raise NeuroglotError(

@@ -167,7 +167,7 @@ def maxima(attribution: xr.Dataset, run: str) -> alt.TopLevelMixin:
         .mark_line(color="#888888", strokeDash=[4, 3])
         .encode(x=alt.X("x:Q", scale=scale), y=alt.Y("y:Q", scale=scale))
     )
-    note = f"{SCORE_LABELS[score]}; one point a language and layer; above the line: beyond chance"
+    note = f"{SCORE_LABELS[score]}; one point a language and layer; on the line: as random neurons"
     return styled(
         (equal + points)
         .properties(width=2 * WIDTH, height=2 * HEIGHT)
@@ -182,7 +182,8 @@ def correct_beside_incorrect(attribution: xr.Dataset, run: str) -> alt.TopLevelM
     data = attribution[names].sel(
         score=score, category="all_shared", answered=list(ANSWER_COLOURS), drop=True
     )
-    frame = _frame(data).dropna(subset=["positive_share"])
+    # Without an interval there are too few prompts to compare.
+    frame = _frame(data).dropna(subset=["positive_share", "positive_share_low"])
     picked = legend_filter("answered")
     colour = alt.Color(
         "answered:N",
@@ -226,6 +227,7 @@ def size_and_share(runs: Runs) -> alt.TopLevelMixin:
         )
         frames.append(_frame(chosen).assign(run=run))
     frame = pd.concat(frames, ignore_index=True).dropna(subset=["model_positive_share"])
+    scores = {SCORE_LABELS[main_score(data)] for data in runs.values()}
     picked = legend_filter("category")
     x = alt.X("model_fraction:Q", title="share of all neurons", axis=alt.Axis(format="%"))
     base = alt.Chart(frame).encode(x=x, color=category_colour(alt.Legend(symbolType="circle")))
@@ -250,7 +252,7 @@ def size_and_share(runs: Runs) -> alt.TopLevelMixin:
         .transform_calculate(one="datum.model_fraction")
         .encode(x=x, y="one:Q")
     )
-    note = "all layers; one point a language with its 95 % interval; dashed: as many as neurons"
+    note = f"{', '.join(sorted(scores))}, correct answers, all layers; one point a language, 95 %"
     return styled(
         alt.layer(equal, bars, points, data=frame)
         .properties(width=WIDTH, height=HEIGHT)

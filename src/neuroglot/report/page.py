@@ -86,9 +86,7 @@ def report(
         NeuroglotError: there are no results, one cannot be drawn, or ``out`` cannot be written.
     """
     found = sort_results(results)
-    with alt.data_transformers.enable("default", max_rows=None):
-        # The limit is there for notebooks; a page of many runs and layers has more rows.
-        made = {name: _plain(chart.to_dict()) for name, chart in charts(found).items()}
+    made = _specifications(found)
     page = Path(out)
     columns, rows = headline_table(headline(found))
     html = _template().render(
@@ -114,6 +112,26 @@ def report(
     except (OSError, ValueError) as error:  # a null character in a path is a ValueError
         raise NeuroglotError(f"cannot write the report to {str(page)!r}: {error}.") from error
     return page
+
+
+def _specifications(found: Sorted) -> dict[str, dict[str, Any]]:
+    """Every figure as Vega-Lite."""
+    with alt.data_transformers.enable("default", max_rows=None):
+        # The limit is there for notebooks; a page of many runs and layers has more rows.
+        return {name: _plain(chart.to_dict()) for name, chart in charts(found).items()}
+
+
+def save_figures(results: Results, folder: Path) -> None:
+    """Write the figures of some results as PNG and SVG, without a page.
+
+    Raises:
+        NeuroglotError: there are no results, one cannot be drawn, or the folder cannot be written.
+    """
+    made = _specifications(sort_results(results))
+    try:
+        _save_figures(made, folder)
+    except (OSError, ValueError) as error:  # a null character in a path is a ValueError
+        raise NeuroglotError(f"cannot write figures to {str(folder)!r}: {error}.") from error
 
 
 def _save_figures(made: dict[str, dict[str, Any]], folder: Path) -> None:

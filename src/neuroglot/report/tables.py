@@ -56,8 +56,8 @@ def attribution_table(found: Sorted) -> pd.DataFrame:
     """One row for each run, score, kind of answer, language, layer and category."""
     frames = []
     for run, data in found.attributions.items():
-        kept = [name for name, values in data.data_vars.items() if "category" in values.dims]
-        frame = data[[n for n in kept if "layer" in data[n].dims]].to_dataframe().reset_index()
+        kept = [n for n in map(str, data) if n != "mean_score" and not n.startswith("model_")]
+        frame = data[kept].to_dataframe().reset_index()
         frame.insert(0, "run", run)
         frames.append(frame)
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
