@@ -235,10 +235,11 @@ def test_a_recording_under_another_tokenisation() -> None:
     tokens = copy.deepcopy(MODEL.tokenizer)
     tokens.chat_template = "{% for m in messages %}w7 {{ m.content }} w9{% endfor %}"
     chat = ng.wrap_model(MODEL.hf, tokens, tokenization=ng.Tokenization(chat_template=True))
+    bare = ng.wrap_model(MODEL.hf, tokens, tokenization=ng.Tokenization(special_tokens=False))
     with pytest.raises(ng.NeuroglotError, match="recording was made with special_tokens 0, but"):
         ng.attribute(MODEL, TASK, ng.record(chat, TASK))
     with pytest.raises(ng.NeuroglotError, match=r"answers are not those .*special_tokens is"):
-        attributed(answers=ng.evaluate(chat, TASK))
+        attributed(answers=ng.evaluate(bare, TASK))
     half = ng.wrap_model(copy.deepcopy(MODEL.hf).to(torch.bfloat16), MODEL.tokenizer)
     with pytest.raises(ng.NeuroglotError, match="recording is of model"):
         ng.attribute(half, TASK, RECORDING)
