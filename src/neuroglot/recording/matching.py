@@ -31,9 +31,10 @@ def recorded_part(model: Model, task: ParallelTask, recording: Recording) -> Par
         if attrs.get(key) != value:
             what = key.partition("_")[0]
             raise NeuroglotError(
-                f"the recording is of {what} {attrs.get(what)!r} ({key} {str(attrs.get(key))[:16]}), "
-                f"but the {what} given is another ({value[:16]}). Give the same one, with the same "
-                "limit, languages, template and split, or record this one."
+                f"the recording is of {what} {attrs.get(what)!r} ({key} "
+                f"{str(attrs.get(key))[:16]}), but the {what} given is another ({value[:16]}). "
+                "Give the same one, with the same limit, languages, template and split, or record "
+                "this one."
             )
     for key, value in run_as(model).items():
         if attrs.get(key) != value:
