@@ -151,6 +151,7 @@ def test_the_headline() -> None:
     [
         ({"scores": ("effective", "effective")}, "expected different ones"),
         ({"scores": ()}, "scores=none"),
+        ({"scores": "effective"}, "is one text; expected a list of names"),
         ({"scores": ("loud",)}, "unknown score 'loud'"),
         ({"top_k": 0}, "top_k=0: expected 1 to 20"),
         ({"top_k": 21}, "top_k=21"),
@@ -166,6 +167,8 @@ def test_settings_that_make_no_sense(kwargs: dict[str, Any], message: str) -> No
 
 
 def test_recordings_of_something_else() -> None:
+    with pytest.raises(ng.NeuroglotError, match="recording is a str; expected what"):
+        ng.attribute(MODEL, TASK, "folder")  # type: ignore[arg-type]
     with pytest.raises(ng.NeuroglotError, match="recording is of model 'random-llama'"):
         ng.attribute(random_model("bloom"), TASK, RECORDING)
     with pytest.raises(ng.NeuroglotError, match="recording is of task 'small'"):

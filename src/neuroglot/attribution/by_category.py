@@ -124,6 +124,11 @@ def attribute(  # noqa: PLR0913 (the public contract)
     """
     check_scores(scores)
     check_batch_size(batch_size)
+    if not isinstance(recording, Recording):
+        raise NeuroglotError(
+            f"recording is a {type(recording).__name__}; expected what neuroglot.record returns, "
+            "or neuroglot.open of its folder."
+        )
     recording.check_threshold(threshold)
     chosen = recorded_part(model, task, recording)
     k = _check_top_k(model, top_k)

@@ -114,6 +114,8 @@ def check_scores(scores: Sequence[str]) -> None:
     Raises:
         NeuroglotError: an unknown score, none, or one that is named twice.
     """
+    if isinstance(scores, str):
+        raise NeuroglotError(f"scores={scores!r} is one text; expected a list of names.")
     unknown = [score for score in scores if score not in SCORES]
     if unknown:
         raise NeuroglotError(f"unknown score {unknown[0]!r}; there are {listed(SCORES)}.")
