@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -144,12 +145,12 @@ def attribute(  # noqa: PLR0913 (the public contract)
     adding = _Adding(model, chosen, recording, settings, known)
     head = _head(adding)
     if out is None:
-        memory = Sums(head, adding.nothing, None)
+        memory = Sums(head, no_sums(adding.sizes), None)
         add_all(memory, adding.add, adding.items_at_once, "attribute")
         return _result(memory.sums, head)
     path = as_path(out)
     if overwrite or not finished(path, head):
-        with sums_in_folder(path, head, adding.nothing, overwrite=overwrite) as folder:
+        with sums_in_folder(path, head, no_sums(adding.sizes), overwrite=overwrite) as folder:
             add_all(folder, adding.add, adding.items_at_once, "attribute")
             folder.replace(_result(folder.sums, head))
     found = open_result(path)
@@ -181,15 +182,19 @@ class _Adding:
         return weights_for(self.model, self.settings.scores)
 
     @property
-    def nothing(self) -> xr.Dataset:
-        """Sums over no items."""
-        sizes = {"language": len(self.task.languages), "score": len(self.settings.scores)}
-        return no_sums(sizes | {"layer": self.model.n_layers, "neuron": self.model.n_neurons})
+    def sizes(self) -> dict[str, int]:
+        """Of what is scored for one item."""
+        return {
+            "language": len(self.task.languages),
+            "score": len(self.settings.scores),
+            "layer": self.model.n_layers,
+            "neuron": self.model.n_neurons,
+        }
 
     @property
     def items_at_once(self) -> int:
         """Items whose scores are in memory together."""
-        an_item = 4 * self.nothing["score_sum"].size
+        an_item = 4 * math.prod(self.sizes.values())
         return max(1, min(ITEMS_AT_ONCE, BYTES_AT_ONCE // an_item))
 
     def add(self, sums: xr.Dataset, block: slice) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from neuroglot.analysis.bits import CATEGORIES
+from neuroglot.analysis.sharing import categories
 from neuroglot.errors import NeuroglotError, is_whole_number, listed
 from neuroglot.models import Model
 from neuroglot.models.direct_path import check_unembedding
@@ -144,16 +145,11 @@ def _activity(model: Model, recording: Recording, layer: int, neuron: int, k: in
         ]
     )
     active = (active >> (7 - neuron % 8)) & 1
-    n = active.sum(axis=1)
-    counts = {
-        "non_activated": n == 0,
-        "specific": n == 1,
-        "partial_shared": (n > 1) & (n < len(recording.languages)),
-        "all_shared": n == len(recording.languages),
-    }
+    alone = Recording(recording.dataset.isel(layer=[row]))
+    codes = categories(alone).isel(layer=0, neuron=neuron).to_numpy()
     return Activity(
         dict(zip(recording.languages, active.mean(axis=0).tolist(), strict=True)),
-        {name: float(counts[name].mean()) for name in CATEGORIES},
+        {name: float((codes == code).mean()) for code, name in enumerate(CATEGORIES)},
         _strongest(recording, row, neuron, k),
         recording.attrs["site"] == "gate" and model.sites[layer].activation is not None,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -43,10 +44,17 @@ def bootstrap_interval(
     def share(rights: Any, totals: Any, axis: int = -1) -> Any:
         return rights.sum(axis=axis) / totals.sum(axis=axis)
 
+    return _percentile_interval((rights[kept], totals[kept]), share, seed)
+
+
+def _percentile_interval(
+    samples: tuple[np.ndarray[Any, Any], ...], statistic: Callable[..., Any], seed: int
+) -> Interval:
+    """Percentile bootstrap at 95 %; where there are several samples, an item is one of each."""
     result = stats.bootstrap(
-        (rights[kept], totals[kept]),
-        share,
-        paired=True,
+        samples,
+        statistic,
+        paired=len(samples) > 1,
         vectorized=True,
         n_resamples=N_RESAMPLES,
         batch=200,
@@ -71,15 +79,4 @@ def bootstrap_mean(values: np.ndarray[Any, Any], seed: int) -> Interval:
     kept = values[~np.isnan(values)]
     if len(kept) < 2:
         return (np.nan, np.nan)
-    result = stats.bootstrap(
-        (kept,),
-        np.mean,
-        vectorized=True,
-        n_resamples=N_RESAMPLES,
-        batch=200,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    )
-    low, high = result.confidence_interval
-    return float(low), float(high)
+    return _percentile_interval((kept,), np.mean, seed)
