@@ -20,7 +20,7 @@ def versions() -> dict[str, str]:
 
 
 def model_provenance(model: Model) -> dict[str, Any]:
-    """Name, revision, checksum, number type and place of a model, and its tokenisation."""
+    """Name, revision, checksum, number type and place of a model, its edits and tokenisation."""
     return {
         "model": model.name,
         "model_revision": model.revision or "",
@@ -31,6 +31,7 @@ def model_provenance(model: Model) -> dict[str, Any]:
         "deterministic": int(
             model.device.type == "cpu" or torch.are_deterministic_algorithms_enabled()
         ),
+        "edits": "; ".join(model.running.edits),
         **describe_tokenization(model.tokenizer, model.tokenization),
     }
 

@@ -14,9 +14,15 @@ from tqdm.auto import tqdm
 
 from neuroglot.attribution.direct import Weights, require_finite, weights_for
 from neuroglot.attribution.gradients import target_value
-from neuroglot.attribution.last_token import LastTokens, cost_of_last
+from neuroglot.attribution.last_token import cost_of_last
 from neuroglot.attribution.neuron_scores import check_scores, score_batches
-from neuroglot.attribution.targets import Target, check_target, require_targets, targets_of
+from neuroglot.attribution.targets import (
+    Target,
+    check_target,
+    last_tokens,
+    require_targets,
+    targets_of,
+)
 from neuroglot.errors import NeuroglotError, is_whole_number
 from neuroglot.experiments.statistics import bootstrap_mean
 from neuroglot.models import Model
@@ -141,7 +147,7 @@ def _sample(model: Model, n: int, seed: int) -> Tensor:
 @torch.inference_mode()
 def _effects(model: Model, targets: Sequence[Target], sample: Tensor) -> Tensor:
     """What zeroing each sampled neuron takes off the target (prompt, layer, sample), in nats."""
-    tokens = LastTokens(model, [target.ids for target in targets])
+    tokens = last_tokens(model, targets)
     every = torch.arange(len(targets), device=model.device)
     whole = target_value(tokens.logits(), targets, every)
     rows = every.repeat_interleave(sample.shape[1])

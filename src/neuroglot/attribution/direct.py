@@ -53,11 +53,13 @@ def run_forward(model: Model, targets: Sequence[Target]) -> Forward:
         NeuroglotError: activations that are NaN or infinite.
     """
     batch = pad(model, [target.ids for target in targets], list(range(len(targets))))
+    lengths = torch.tensor([len(of.ids) - of.n_fed for of in targets], device=model.device)
     coefficients: dict[int, Tensor] = {}
     stream: dict[int, Tensor] = {}
     with (
         model.reading("coefficient", _keeper(batch, coefficients), range(model.n_layers)),
         model.reading_stream(_keeper(batch, stream)),
+        model.asking(lengths=lengths),
     ):
         run_body(model.hf, batch.ids, batch.mask)
     found = Forward(_stacked(coefficients, model), _stacked(stream, model))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from neuroglot.attribution.direct import require_finite
 from neuroglot.attribution.last_token import LastTokens
-from neuroglot.attribution.targets import Target
+from neuroglot.attribution.targets import Target, last_tokens
 from neuroglot.errors import NeuroglotError
 from neuroglot.models import Model
 
@@ -82,7 +82,7 @@ def gradient_x_activation(model: Model, targets: Sequence[Target]) -> Tensor:
 
     Source: Shrikumar et al., *Not Just a Black Box* (arXiv 1605.01713).
     """
-    tokens = LastTokens(model, [target.ids for target in targets])
+    tokens = last_tokens(model, targets)
     leaves: dict[int, Tensor] = {}
 
     def as_leaves(layer: int, values: Tensor) -> Tensor:
@@ -121,7 +121,7 @@ def integrated_gradients(model: Model, targets: Sequence[Target], steps: int = S
     Not for models with a norm after the FFN; see
     :func:`neuroglot.attribution.direct.weights_for`.
     """
-    tokens = LastTokens(model, [target.ids for target in targets])
+    tokens = last_tokens(model, targets)
     points, weights = np.polynomial.legendre.leggauss(steps)
     device = model.device
     alphas = torch.tensor((points + 1) / 2, dtype=torch.float32, device=device)

@@ -25,15 +25,21 @@ class LastTokens:
     edit changes must be at the last position, ``[:, -1]``.
     """
 
-    def __init__(self, model: Model, sequences: Sequence[Sequence[int]]) -> None:
+    def __init__(
+        self, model: Model, sequences: Sequence[Sequence[int]], n_fed: Sequence[int] | None = None
+    ) -> None:
+        """Run what comes before the last token; ``n_fed`` of each are the answer's first tokens."""
         self.model = model
+        fed = [0] * len(sequences) if n_fed is None else n_fed
+        lengths = [len(ids) - n for ids, n in zip(sequences, fed, strict=True)]
+        self.lengths = torch.tensor(lengths, device=model.device)
         self.batch = pad(model, sequences, list(range(len(sequences))), side="left")
         self.cache = None
         # A prompt of one token has nothing before it.
         if model.shares_cache and min(map(len, sequences)) > 1:
             ids, mask = self.batch.ids[:, :-1], self.batch.mask[:, :-1]
             # Unlike those of inference mode, these may be part of a graph later.
-            with torch.no_grad():
+            with torch.no_grad(), model.asking(lengths=self.lengths):
                 self.cache = run_body_prefixes(model.hf, ids, mask)
 
     def logits(self, rows: Tensor | None = None) -> Tensor:
@@ -45,12 +51,13 @@ class LastTokens:
         ids, mask = self.batch.ids, self.batch.mask
         if rows is None:
             rows = torch.arange(len(ids), device=ids.device)
-        if self.cache is None:
-            return run_logits(self.model.hf, ids[rows], mask[rows], ids.shape[1] - 1)[:, -1].float()
-        # It is used up by a run.
-        cache = copy.deepcopy(self.cache)
-        last = ids[rows, -1:]
-        return run_continuations(self.model.hf, last, mask[rows], cache, rows)[:, -1].float()
+        hf = self.model.hf
+        with self.model.asking(lengths=self.lengths[rows]):
+            if self.cache is None:
+                return run_logits(hf, ids[rows], mask[rows], ids.shape[1] - 1)[:, -1].float()
+            # It is used up by a run.
+            cache = copy.deepcopy(self.cache)
+            return run_continuations(hf, ids[rows, -1:], mask[rows], cache, rows)[:, -1].float()
 
 
 def cost_of_last(model: Model, length: int, times: int) -> int:

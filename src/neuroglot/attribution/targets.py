@@ -11,8 +11,8 @@ import torch
 
 from neuroglot.attribution.last_token import LastTokens
 from neuroglot.errors import NeuroglotError, is_whole_number, listed
-from neuroglot.experiments.answers import by_prompt, choose
-from neuroglot.experiments.scoring import Asked, Question, questions
+from neuroglot.experiments.answers import asked_of, by_prompt, choose
+from neuroglot.experiments.scoring import Question, questions
 from neuroglot.models import Model
 from neuroglot.recording.batching import BatchSize, batches, by_length, tokenize
 from neuroglot.recording.blocks import prompt_names, tokenize_block
@@ -37,6 +37,11 @@ class Target:
     token: int
     against: int | None = None
     n_fed: int = 0
+
+
+def last_tokens(model: Model, targets: Sequence[Target]) -> LastTokens:
+    """The tokens from which the targets are predicted, to be run again and again."""
+    return LastTokens(model, [of.ids for of in targets], [of.n_fed for of in targets])
 
 
 def default_target(task: ParallelTask) -> TargetName:
@@ -120,10 +125,9 @@ def _asked(model: Model, task: ParallelTask) -> list[tuple[Question, int]]:
 
     Where an item has no choices, its answer is the only one.
     """
-    prompts, names = by_prompt(task, "prompts"), prompt_names(task)
-    answers, joins = by_prompt(task, "answers"), by_prompt(task, "joins")
+    answers = by_prompt(task, "answers")
     choices = by_prompt(task, "choices") if task.has_choices else [[a] for a in answers]
-    found = questions(model, Asked(prompts, choices, joins, names))
+    found = questions(model, asked_of(task, choices))
     right = [options.index(a) for options, a in zip(choices, answers, strict=True)]
     return list(zip(found, right, strict=True))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,10 +29,19 @@ def generate(
     model: Model,
     prompts: Sequence[str],
     names: Sequence[str],
+    keys: Sequence[Hashable],
     max_new_tokens: int,
     batch_size: BatchSize,
 ) -> Iterator[tuple[list[int], list[str]]]:
     """Rows of ``prompts`` and what the model writes after them, greedily, batch by batch.
+
+    Args:
+        model: which writes.
+        prompts: texts.
+        names: what errors call each of them.
+        keys: item and language of each, for edits that ask for them.
+        max_new_tokens: the most tokens that the model writes.
+        batch_size: prompts in a batch.
 
     Raises:
         NeuroglotError: a prompt leaves too little room in the context.
@@ -43,9 +52,10 @@ def generate(
         lengths = [len(ids) + max_new_tokens for ids in sequences]
         for rows in batches(model, by_length(lengths), lengths, batch_size):
             batch = pad(model, sequences, rows, side="left")
-            written = hf.generate(
-                input_ids=batch.ids, attention_mask=batch.mask.long(), generation_config=config
-            )
+            with model.asking([keys[row] for row in rows], batch.mask.sum(dim=1)):
+                written = hf.generate(
+                    input_ids=batch.ids, attention_mask=batch.mask.long(), generation_config=config
+                )
             texts = model.tokenizer.batch_decode(
                 written[:, batch.ids.shape[1] :], skip_special_tokens=True
             )

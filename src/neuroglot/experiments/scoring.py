@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from transformers import Cache
 
 from neuroglot.errors import NeuroglotError
 from neuroglot.models import Model
-from neuroglot.models.forward import run_continuations, run_logits, run_prefixes
+from neuroglot.models.forward import (
+    run_body_prefixes,
+    run_continuations,
+    run_logits,
+    run_prefixes,
+)
 from neuroglot.models.tokenization import Tokens, check_lengths, encode, fitted, shown_prompts
 from neuroglot.recording.batching import (
+    Batch,
     BatchSize,
     RowsAndValues,
     batches,
@@ -29,20 +37,23 @@ class Question:
     Attributes:
         prefix: tokens before the choices, the same for all of them.
         choices: tokens of each choice; all begin at the same character.
+        prompt: item and language, for edits that ask for them.
     """
 
     prefix: list[int]
     choices: list[list[int]]
+    prompt: Hashable = None
 
-    def cost(self, *, shared: bool) -> int:
+    def cost(self, *, shared: bool, begun: bool = False) -> int:
         """Tokens that run at once.
 
         Where the prompt is shared by its choices, each of them still holds a copy of its keys and
-        values, eight of which count as a token.
+        values, eight of which count as a token. ``begun`` prompts ran before up to their last.
         """
         n, longest = len(self.choices), max(map(len, self.choices))
         whole = n * (len(self.prefix) + longest)
-        return max(len(self.prefix), n * longest, whole // 8) if shared else whole
+        runs = 1 if begun else len(self.prefix)
+        return max(runs, n * longest, whole // 8) if shared else whole
 
 
 @dataclass(frozen=True)
@@ -54,12 +65,14 @@ class Asked:
         choices: texts of each prompt.
         joins: text between each prompt and its choices; left out in a chat template.
         names: what errors call each prompt.
+        keys: item and language of each prompt.
     """
 
     prompts: Sequence[str]
     choices: Sequence[Sequence[str]]
     joins: Sequence[str]
     names: Sequence[str]
+    keys: Sequence[Hashable]
 
 
 def questions(model: Model, asked: Asked) -> list[Question]:
@@ -84,9 +97,12 @@ def questions(model: Model, asked: Asked) -> list[Question]:
     check_lengths(model.tokenizer, chosen, texts, of_texts, model.context_length)
     encoded = iter(encode(model.tokenizer, chosen, texts, offsets=True))
     found = []
-    for prompt, choices, name in zip(shown, asked.choices, asked.names, strict=True):
+    for prompt, choices, name, key in zip(
+        shown, asked.choices, asked.names, asked.keys, strict=True
+    ):
         options = [next(encoded) for _ in choices]
-        found.append(_question(model, options, len(prompt), list(choices), name))
+        question = _question(model, options, len(prompt), list(choices), name)
+        found.append(replace(question, prompt=key))
     return found
 
 
@@ -141,33 +157,33 @@ class _Options:
     tokens: list[list[int]]
 
 
-def _options(found: Sequence[Question], rows: list[int]) -> _Options:
-    listing = [
-        (i, j, choice) for i, row in enumerate(rows) for j, choice in enumerate(found[row].choices)
-    ]
+def _options(asked: Sequence[Question]) -> _Options:
+    listing = [(i, j, x) for i, question in enumerate(asked) for j, x in enumerate(question.choices)]
     owner, option, tokens = zip(*listing, strict=True)
     return _Options(list(owner), list(option), list(tokens))
 
 
 @torch.inference_mode()
-def _score(model: Model, found: Sequence[Question], rows: list[int], widest: int) -> Tensor:
+def _score(model: Model, asked: Sequence[Question], widest: int, *, same: bool) -> Tensor:
     """Summed log-probabilities (prompt, option) of some questions; NaN beyond their choices."""
-    options = _options(found, rows)
-    prefixes = [found[row].prefix for row in rows]
-    how = _from_shared_prefixes if model.shares_cache else _from_whole_texts
-    scores = torch.full((len(rows), widest), torch.nan)
-    scores[torch.tensor(options.owner), torch.tensor(options.option)] = how(
-        model, prefixes, options
-    ).cpu()
+    options = _options(asked)
+    scores = torch.full((len(asked), widest), torch.nan)
+    if model.shares_cache:
+        found = _from_shared_prefixes(model, asked, options, same=same)
+    else:
+        found = _from_whole_texts(model, asked, options)
+    scores[torch.tensor(options.owner), torch.tensor(options.option)] = found.cpu()
     return scores
 
 
-def _from_whole_texts(model: Model, prefixes: list[list[int]], options: _Options) -> Tensor:
+def _from_whole_texts(model: Model, asked: Sequence[Question], options: _Options) -> Tensor:
     """Log-probability (choice,) of each choice, each run with its prompt."""
-    texts = [prefixes[i] + tokens for i, tokens in zip(options.owner, options.tokens, strict=True)]
+    owners = [asked[i] for i in options.owner]
+    texts = [one.prefix + tokens for one, tokens in zip(owners, options.tokens, strict=True)]
     batch = pad(model, texts, list(range(len(texts))), side="left")
     longest = max(map(len, options.tokens))
-    logits = run_logits(model.hf, batch.ids, batch.mask, batch.ids.shape[1] - longest - 1)
+    with _asking(model, owners):
+        logits = run_logits(model.hf, batch.ids, batch.mask, batch.ids.shape[1] - longest - 1)
     # Each choice ends where all texts end.
     ids = batch.ids[:, -longest:]
     lengths = torch.tensor([len(tokens) for tokens in options.tokens], device=ids.device)
@@ -175,10 +191,18 @@ def _from_whole_texts(model: Model, prefixes: list[list[int]], options: _Options
     return _picked(logits[:, :-1], ids, places[None] <= lengths[:, None])
 
 
-def _from_shared_prefixes(model: Model, prefixes: list[list[int]], options: _Options) -> Tensor:
+def _asking(model: Model, asked: Sequence[Question]) -> AbstractContextManager[None]:
+    """Tells edits whose prompt each row of what runs is."""
+    lengths = torch.tensor([len(one.prefix) for one in asked], device=model.device)
+    return model.asking([one.prompt for one in asked], lengths)
+
+
+def _from_shared_prefixes(
+    model: Model, asked: Sequence[Question], options: _Options, *, same: bool
+) -> Tensor:
     """Log-probability (choice,) of each choice, where a prompt runs once for all its choices."""
-    before = pad(model, prefixes, list(range(len(prefixes))), side="left")
-    last, cache = run_prefixes(model.hf, before.ids, before.mask)
+    before = pad(model, [one.prefix for one in asked], list(range(len(asked))), side="left")
+    last, cache = (_after_same_beginnings if same else _after_prefixes)(model, asked, before)
     begun = last.float().log_softmax(dim=-1)
     owner = torch.tensor(options.owner, device=begun.device)
     totals = begun[owner, torch.tensor([t[0] for t in options.tokens], device=begun.device)]
@@ -189,10 +213,37 @@ def _from_shared_prefixes(model: Model, prefixes: list[list[int]], options: _Opt
         tails = pad(model, [tokens[1:] for tokens in options.tokens], longer, side="right")
         owners = owner[longer].to(heads.ids.device)
         mask = torch.cat([before.mask[owners], heads.mask], dim=1)
-        logits = run_continuations(model.hf, heads.ids, mask, cache, owners)
+        with _asking(model, [asked[options.owner[i]] for i in longer]):
+            logits = run_continuations(model.hf, heads.ids, mask, cache, owners)
         picked = _picked(logits, tails.ids, tails.mask)
         totals = totals.index_add(0, torch.tensor(longer, device=totals.device), picked)
     return totals
+
+
+def _after_prefixes(
+    model: Model, asked: Sequence[Question], before: Batch
+) -> tuple[Tensor, Cache]:
+    """Logits (question, token) after each prefix, and the keys and values of all."""
+    with _asking(model, asked):
+        return run_prefixes(model.hf, before.ids, before.mask)
+
+
+def _after_same_beginnings(
+    model: Model, asked: Sequence[Question], before: Batch
+) -> tuple[Tensor, Cache]:
+    """The same, where what edits do begins at the last token of the prefix.
+
+    What stands before it then runs once for all questions that have it in common.
+    """
+    rows: dict[tuple[int, ...], int] = {}
+    owner = [rows.setdefault(tuple(one.prefix), len(rows)) for one in asked]
+    first = [owner.index(i) for i in range(len(rows))]
+    owners = torch.tensor(owner, device=before.ids.device)
+    with _asking(model, [asked[row] for row in first]):
+        cache = run_body_prefixes(model.hf, before.ids[first, :-1], before.mask[first, :-1])
+    with _asking(model, asked):
+        logits = run_continuations(model.hf, before.ids[:, -1:], before.mask, cache, owners)
+    return logits[:, -1], cache
 
 
 def _picked(logits: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
@@ -203,7 +254,12 @@ def _picked(logits: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
 
 
 def log_probs(
-    model: Model, found: Sequence[Question], batch_size: BatchSize, widest: int
+    model: Model,
+    found: Sequence[Question],
+    batch_size: BatchSize,
+    widest: int,
+    *,
+    same_beginnings: bool = False,
 ) -> Iterator[RowsAndValues]:
     """Rows of ``found`` and the log-probabilities of their choices, batch by batch.
 
@@ -214,11 +270,15 @@ def log_probs(
         found: from :func:`questions`.
         batch_size: prompts in a batch; ``"auto"`` fills a budget of tokens.
         widest: the most choices that a prompt has.
+        same_beginnings: the same prompts come again and again, neighbours in ``found``, under edits
+            that begin at their last token.
     """
+    # A prefix of one token has no beginning.
+    same = same_beginnings and model.shares_cache and min(len(x.prefix) for x in found) > 1
 
     def run(rows: list[int]) -> Tensor:
-        return _score(model, found, rows, widest)
+        return _score(model, [found[row] for row in rows], widest, same=same)
 
-    costs = [question.cost(shared=model.shares_cache) for question in found]
+    costs = [question.cost(shared=model.shares_cache, begun=same) for question in found]
     for wanted in batches(model, by_length(costs), costs, batch_size):
         yield from in_halves(run, wanted)

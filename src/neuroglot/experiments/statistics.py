@@ -7,9 +7,13 @@ from typing import Any
 
 import numpy as np
 from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
 
 CONFIDENCE = 0.95
 N_RESAMPLES = 2000
+N_PERMUTATIONS = 4999
+LEAST_CLUSTERS = 10  # fewer say little of how clusters differ
 
 Interval = tuple[float, float]
 
@@ -80,3 +84,93 @@ def bootstrap_mean(values: np.ndarray[Any, Any], seed: int) -> Interval:
     if len(kept) < 2:
         return (np.nan, np.nan)
     return _percentile_interval((kept,), np.mean, seed)
+
+
+def clustered_interval(
+    values: np.ndarray[Any, Any], clusters: np.ndarray[Any, Any], seed: int
+) -> Interval:
+    """Percentile bootstrap of a mean, whose clusters are resampled whole.
+
+    Args:
+        values: to be averaged (prompt,).
+        clusters: which cluster each is of (prompt,), such as the subject of its item.
+        seed: of the resampling.
+
+    Returns:
+        Lower and upper end at 95 %; NaN with fewer than ten clusters.
+    """
+    sums, sizes = _by_cluster(values, clusters)
+    if len(sums) < LEAST_CLUSTERS:
+        return (np.nan, np.nan)
+
+    def mean(sums: Any, sizes: Any, axis: int = -1) -> Any:
+        return sums.sum(axis=axis) / sizes.sum(axis=axis)
+
+    return _percentile_interval((sums, sizes), mean, seed)
+
+
+def sign_flip_p(
+    differences: np.ndarray[Any, Any], clusters: np.ndarray[Any, Any], seed: int
+) -> float:
+    """Two-sided p-value of paired differences, under random signs of whole clusters.
+
+    If condition and control do the same, either could have been the other in each cluster.
+
+    Args:
+        differences: condition less control (prompt,).
+        clusters: which cluster each is of (prompt,).
+        seed: of the permutations, where there are too many for all of them.
+
+    Returns:
+        The p-value; NaN with fewer than ten clusters.
+    """
+    sums, _ = _by_cluster(differences, clusters)
+    if len(sums) < LEAST_CLUSTERS:
+        return np.nan
+    result = stats.permutation_test(
+        (sums,),
+        np.sum,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=N_PERMUTATIONS,
+        batch=1000,
+        rng=np.random.default_rng(seed),
+    )
+    return float(result.pvalue)
+
+
+def _by_cluster(
+    values: np.ndarray[Any, Any], clusters: np.ndarray[Any, Any]
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Sum of the values of each cluster, and how many there are."""
+    _, place = np.unique(clusters, return_inverse=True)
+    return np.bincount(place, values), np.bincount(place)
+
+
+def mcnemar_p(before: np.ndarray[Any, Any], after: np.ndarray[Any, Any]) -> float:
+    """Exact two-sided p-value of McNemar's test for paired answers, right or wrong.
+
+    Args:
+        before: whether each prompt was answered rightly (prompt,).
+        after: the same under another condition (prompt,).
+
+    Returns:
+        The p-value; 1 where no answer differs, NaN without any.
+    """
+    if not len(before):
+        return np.nan
+    one, other = before.astype(bool), after.astype(bool)
+    table = [
+        [int((one & other).sum()), int((one & ~other).sum())],
+        [int((~one & other).sum()), int((~one & ~other).sum())],
+    ]
+    return float(mcnemar(table, exact=True).pvalue)
+
+
+def holm(p_values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """P-values corrected for how many there are (Holm 1979), in their shape; NaN stays NaN."""
+    corrected = np.full(p_values.shape, np.nan)
+    known = ~np.isnan(p_values)
+    if known.any():
+        corrected[known] = multipletests(p_values[known], method="holm")[1]
+    return corrected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from neuroglot.errors import NeuroglotError
+from neuroglot.models.running import Positions, Running
 from neuroglot.models.sites import FFNSite, SiteKind
 
 Reader = Callable[[int, Tensor], None]
@@ -20,6 +22,10 @@ Editor = Callable[[int, Tensor], Tensor]
 
 A row is a prompt, or a choice that goes on from a prompt that ran before.
 """
+
+TokenEditor = Callable[[int, Tensor, Tensor], Tensor]
+"""Called with the layer, the coefficients of chosen tokens (token, neuron) and the row that each
+token is in (token,); returns new coefficients."""
 
 Change = Callable[[Tensor], Tensor | None]
 """Called with a tensor; returns what takes its place, or ``None`` to leave it as it is."""
@@ -153,6 +159,52 @@ def editing(sites: Sequence[FFNSite], edit: Editor) -> Iterator[None]:
             positions = stack.enter_context(_positions(site.block))
             stack.enter_context(on_input(site.down, editor(site.layer, positions)))
         yield
+
+
+@contextmanager
+def editing_tokens(
+    body: nn.Module, sites: Sequence[FFNSite], edit: TokenEditor, at: tuple[Running, Positions]
+) -> Iterator[None]:
+    """Replace the coefficients of chosen tokens by what ``edit`` returns.
+
+    Args:
+        body: the module whose inputs say which tokens run.
+        sites: as :func:`editing`.
+        edit: gives new coefficients.
+        at: what is told which tokens run, and which of them are meant.
+    """
+    running, positions = at
+    signature = inspect.signature(body.forward)
+    chosen: list[tuple[Tensor, Tensor]] = []  # row and position of the tokens of this pass
+
+    def begin(_body: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        given = signature.bind_partial(*args, **kwargs).arguments
+        given |= given.pop("kwargs", {})
+        ids = given.get("input_ids")
+        cache = given.get("past_key_values")
+        running.see(
+            given["inputs_embeds"] if ids is None else ids,
+            given.get("attention_mask"),
+            0 if cache is None else cache.get_seq_length(),
+        )
+        # Once a pass, since on a GPU it waits for what runs there.
+        rows, places = running.tokens(positions).nonzero(as_tuple=True)
+        chosen[:] = [(rows, places)]
+
+    def change(layer: int, values: Tensor) -> Tensor:
+        rows, places = (part.to(values.device) for part in chosen[0])
+        if not len(rows):
+            return values
+        new = values.clone()
+        new[rows, places] = edit(layer, values[rows, places], rows)
+        return new
+
+    handle = body.register_forward_pre_hook(begin, with_kwargs=True)
+    try:
+        with editing(sites, change):
+            yield
+    finally:
+        handle.remove()
 
 
 @contextmanager

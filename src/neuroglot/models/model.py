@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from neuroglot.errors import NeuroglotError
 from neuroglot.models import hooks
 from neuroglot.models.behaviour import shares_cache
 from neuroglot.models.finding import find_sites, refuse_encoder_decoder
-from neuroglot.models.hooks import Editor, Reader
+from neuroglot.models.hooks import Editor, Reader, TokenEditor
 from neuroglot.models.probing import norm_follows
+from neuroglot.models.running import Positions, Running
 from neuroglot.models.sites import FFNSite, SiteKind
 from neuroglot.models.structure import one_of_each_kind
 from neuroglot.models.tokenization import (
@@ -46,6 +48,7 @@ class Model:
         tokenization: how prompts become tokens.
         norm_after_ffn: whether a norm stands between the FFN and the output of its layer.
         shares_cache: whether a prompt need run only once for all its choices.
+        running: what it runs at the moment.
     """
 
     hf: PreTrainedModel
@@ -56,6 +59,7 @@ class Model:
     tokenization: Tokenization = field(default_factory=Tokenization)
     norm_after_ffn: bool = False
     shares_cache: bool = False
+    running: Running = field(default_factory=Running, repr=False, compare=False)
 
     def __repr__(self) -> str:
         """One line; ``describe()`` says more."""
@@ -142,6 +146,26 @@ class Model:
     def editing(self, edit: Editor) -> Iterator[None]:
         """Within the block, coefficients are what ``edit(layer, coefficients)`` returns."""
         with hooks.editing(self.sites, edit):
+            yield
+
+    @contextmanager
+    def editing_tokens(self, edit: TokenEditor, positions: Positions) -> Iterator[None]:
+        """Within the block, coefficients of some tokens are what ``edit`` returns for them."""
+        at = (self.running, positions)
+        with hooks.editing_tokens(self.hf.base_model, self.sites, edit, at):
+            yield
+
+    @contextmanager
+    def asking(
+        self, prompts: Sequence[Hashable] | None = None, lengths: Tensor | None = None
+    ) -> Iterator[None]:
+        """Within the block, forward passes run these prompts, one a row.
+
+        Args:
+            prompts: what tells them apart: item and language.
+            lengths: tokens of each (row,), where more than the prompts run, or less.
+        """
+        with self.running.these(prompts, lengths):
             yield
 
     def describe(self) -> dict[str, Any]:

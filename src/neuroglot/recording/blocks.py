@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,9 @@ from neuroglot.recording.prefixes import Group, shared_prefixes
 from neuroglot.recording.recording import BIT_DIMS, VALUE_DIMS, Bits
 from neuroglot.recording.settings import Settings
 from neuroglot.tasks import ParallelTask
+
+Prompt = tuple[str, str]
+"""Item and language."""
 
 WEIGHTS = (128, 64, 32, 16, 8, 4, 2, 1)  # of a byte's bits, the first neuron's first
 
@@ -47,10 +51,22 @@ class _Reader:
 
 
 @torch.inference_mode()
-def site_values(model: Model, batch: Batch, settings: Settings) -> Tensor:
-    """Site values (prompt, layer, neuron), float32; nothing runs after the last layer of them."""
+def site_values(
+    model: Model, batch: Batch, settings: Settings, prompts: Sequence[Prompt] | None = None
+) -> Tensor:
+    """Site values (prompt, layer, neuron), float32; nothing runs after the last layer of them.
+
+    Args:
+        model: which runs.
+        batch: of prompts.
+        settings: what is read.
+        prompts: item and language of each prompt of the batch, for edits that ask for them.
+    """
     reader = _Reader(batch, settings, model.n_neurons)
-    with model.reading(settings.site, reader, settings.layers, then_stop=True):
+    with (
+        model.reading(settings.site, reader, settings.layers, then_stop=True),
+        model.asking(prompts),
+    ):
         run_body(model.hf, batch.ids, batch.mask)
     return reader.values
 
@@ -78,6 +94,11 @@ def _values_after(
     with model.reading(settings.site, reader, settings.layers, then_stop=True):
         run_body_continuations(model.hf, after.ids, mask, cache, owners)
     return reader.values
+
+
+def prompt_keys(task: ParallelTask, block: slice = slice(None)) -> list[Prompt]:
+    """What tells prompts apart, item by item and language by language."""
+    return [(item["id"], language) for item in task.items[block] for language in task.languages]
 
 
 def prompt_names(task: ParallelTask, block: slice = slice(None)) -> list[str]:
@@ -175,10 +196,12 @@ def record_block(
     sequences = tokenize_block(model, task, block)
     kept = _Kept(len(sequences), settings, model.n_neurons)
     groups = [Group([row], 0) for row in range(len(sequences))]
-    # Where all positions are looked at, a shared beginning belongs to each of its prompts.
-    if settings.position == "last" and model.shares_cache and batch_size != 1:
+    # Where all positions are looked at, or edited, a shared beginning belongs to each prompt.
+    alone = settings.position == "all" or bool(model.running.edits) or batch_size == 1
+    if model.shares_cache and not alone:
         groups = shared_prefixes(sequences)
-    for run, order in _orders(model, sequences, groups, settings):
+    prompts = _Prompts(sequences, prompt_keys(task, block))
+    for run, order in _orders(model, prompts, groups, settings):
         for batch in batches(model, order, [len(ids) for ids in sequences], batch_size):
             for rows, values in in_halves(run, batch):
                 _check_finite(values, rows, names, settings.layers)
@@ -187,14 +210,24 @@ def record_block(
     return kept.by_item(len(task.languages))
 
 
+@dataclass(frozen=True)
+class _Prompts:
+    """Tokens of each prompt, and what tells it apart."""
+
+    sequences: Sequence[Sequence[int]]
+    keys: Sequence[Prompt]
+
+
 def _orders(
-    model: Model, sequences: Sequence[Sequence[int]], groups: Sequence[Group], settings: Settings
+    model: Model, prompts: _Prompts, groups: Sequence[Group], settings: Settings
 ) -> Iterator[tuple[Callable[[list[int]], Tensor], list[int]]]:
     """How prompts are run, and in which order: those by themselves, and those in groups."""
     group_of = {row: group for group in groups for row in group.rows}
+    sequences = prompts.sequences
 
     def by_themselves(rows: list[int]) -> Tensor:
-        return site_values(model, pad(model, sequences, rows), settings)
+        these = [prompts.keys[row] for row in rows]
+        return site_values(model, pad(model, sequences, rows), settings, these)
 
     def in_groups(rows: list[int]) -> Tensor:
         # A batch may hold a part of a group.

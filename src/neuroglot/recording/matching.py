@@ -13,10 +13,11 @@ from neuroglot.tasks import ParallelTask
 
 
 def run_as(model: Model) -> dict[str, Any]:
-    """What of a model decides what it does with a prompt: weights, number type, tokenisation."""
+    """What of a model decides what it does with a prompt: weights, edits, number type, tokenisation."""
     tokenization = describe_tokenization(model.tokenizer, model.tokenization)
     kept = {key: value for key, value in tokenization.items() if key != "padding_side"}
-    return {"model_weights": model.fingerprint, "dtype": model.dtype, **kept}
+    edits = "; ".join(model.running.edits)
+    return {"model_weights": model.fingerprint, "dtype": model.dtype, "edits": edits, **kept}
 
 
 def recorded_part(model: Model, task: ParallelTask, recording: Recording) -> ParallelTask:

@@ -36,9 +36,9 @@ class ParallelTask:
         name: what results call it.
         languages: codes, in the order of every result's ``language`` dimension; at least two.
         items: plain dicts ``{"id", "prompts": {language: text}, "answers": {language: text},
-            "choices": {language: [text]}, "joins": {language: text}, "relation",
-            "held_out": [language]}``. A join stands between prompt and answer: a space, or
-            nothing in a script that sets none.
+            "choices": {language: [text]}, "joins": {language: text}, "relation", "subject",
+            "held_out": [language]}``. A join stands between prompt and answer: a space, or nothing
+            in a script that sets none. Items of one subject are no independent samples.
         split: which prompts count for accuracy; ``"held_out"``: only those in the languages that
             an item's ``held_out`` lists.
         template: name of the prompt template, where the task has several.
@@ -135,7 +135,7 @@ class ParallelTask:
 
         Args:
             rows: dicts with ``id``, ``language``, ``prompt`` and, where there are any, ``answer``,
-                ``choices`` (or ``choice1``, ``choice2``, …) and ``relation``.
+                ``choices`` (or ``choice1``, ``choice2``, …), ``relation`` and ``subject``.
             name: what results call the task.
             languages: which to keep, in this order; by default all.
 

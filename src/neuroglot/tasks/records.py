@@ -10,7 +10,7 @@ from neuroglot.tasks.files import flaw_of
 
 Item = dict[str, Any]
 
-FIELDS = ("id", "prompts", "answers", "choices", "joins", "relation", "held_out")
+FIELDS = ("id", "prompts", "answers", "choices", "joins", "relation", "subject", "held_out")
 BY_LANGUAGE = ("prompts", "answers", "choices", "joins")
 JOIN = " "  # between a prompt and what answers it, where a record does not say
 
@@ -82,6 +82,7 @@ def check_item(record: Item, languages: tuple[str, ...], name: str) -> Item:
         "choices": {},
         "joins": dict.fromkeys(languages, JOIN),
         "relation": record.get("relation"),
+        "subject": record.get("subject"),
         "held_out": [lang for lang in languages if lang in (record.get("held_out") or [])],
     }
     for field in ("answers", "choices", "joins"):
@@ -102,8 +103,9 @@ def _check_fields(record: Item, where: str) -> None:
     if not isinstance(record.get("id"), str) or not record["id"].strip():
         raise NeuroglotError(f"{where}: 'id' must be a text that is not empty.")
     check_text(record["id"], "'id'", where)
-    if record.get("relation") is not None:
-        check_text(record["relation"], "'relation'", where)
+    for field in ("relation", "subject"):
+        if record.get(field) is not None:
+            check_text(record[field], f"{field!r}", where)
     unknown = sorted(set(record) - set(FIELDS), key=str)
     if unknown:
         raise NeuroglotError(

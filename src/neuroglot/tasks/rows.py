@@ -9,8 +9,9 @@ from typing import Any
 from neuroglot.errors import NeuroglotError, listed
 from neuroglot.tasks.records import JOIN, Item
 
-FIELDS = ("id", "language", "prompt", "answer", "choices", "join", "relation")
+FIELDS = ("id", "language", "prompt", "answer", "choices", "join", "relation", "subject")
 NEEDED = FIELDS[:3]
+OF_ITEM = ("relation", "subject")  # said of the item, not of one prompt
 OPTION = re.compile(r"choice([1-9][0-9]{0,3})")
 
 
@@ -20,7 +21,7 @@ def records_from_rows(rows: Iterable[Item]) -> list[Item]:
     Args:
         rows: dicts with ``id``, ``language`` and ``prompt``, and where there are any ``answer``,
             ``choices`` (a list) or ``choice1``, ``choice2``, …, ``join`` (text between prompt and
-            answer, by default a space) and ``relation``.
+            answer, by default a space), ``relation`` and ``subject``.
 
     Raises:
         NeuroglotError: a row lacks a field, has an unknown one, or repeats an item's language.
@@ -31,12 +32,14 @@ def records_from_rows(rows: Iterable[Item]) -> list[Item]:
         _check_columns(row, where)
         given = {key: value for key, value in row.items() if not _is_empty(value)}
         new = {"id": given["id"], "prompts": {}, "answers": {}, "choices": {}, "joins": {}}
-        record = records.setdefault(given["id"], new | {"relation": given.get("relation")})
+        of_item = {field: given.get(field) for field in OF_ITEM}
+        record = records.setdefault(given["id"], new | of_item)
         language = given["language"]
         if language in record["prompts"]:
             raise NeuroglotError(f"{where}: item {given['id']!r} has {language!r} twice.")
-        if record["relation"] != given.get("relation"):
-            raise NeuroglotError(f"{where}: item {given['id']!r} has two relations.")
+        for field in OF_ITEM:
+            if record[field] != of_item[field]:
+                raise NeuroglotError(f"{where}: item {given['id']!r} has two {field}s.")
         record["prompts"][language] = given["prompt"]
         record["answers"][language] = given.get("answer")
         record["choices"][language] = given.get("choices") or _options(given, where) or None

@@ -53,6 +53,7 @@ def items(template: str, told_in: str | None, asked_in: str | None) -> list[dict
                     for lang in LANGUAGES
                 },
                 "relation": fact.relation,
+                "subject": fact.subject.code,
                 "held_out": list(fact.held_out),
             }
         )

@@ -26,6 +26,7 @@ def items(template: str) -> list[dict[str, object]]:
             "answers": {lang: name(fact.answer, lang) for lang in LANGUAGES},
             "choices": {lang: [name(c, lang) for c in fact.choices] for lang in LANGUAGES},
             "relation": fact.relation,
+            "subject": fact.subject.code,
             "held_out": list(fact.held_out),
         }
         for fact in shuffled

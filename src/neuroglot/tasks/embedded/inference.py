@@ -154,6 +154,7 @@ def items(template: str) -> list[dict[str, object]]:
             "answers": {lang: words[lang][case.label] for lang in LANGUAGES},
             "choices": {lang: list(words[lang].values()) for lang in LANGUAGES},
             "relation": case.premise.relation,
+            "subject": case.premise.subject.code,
             "held_out": list(case.held_out),
         }
         for i, case in enumerate(itertools.islice(cases(), N_ITEMS))

@@ -244,6 +244,7 @@ def _item(
         "answers": {x: rows[x]["object"] for x in words},
         "choices": {x: [facts[other][x]["object"] for other in chosen] for x in words},
         "relation": _relation(row_id),
+        "subject": rows[next(iter(words))]["subject_uri"],
     }
 
 

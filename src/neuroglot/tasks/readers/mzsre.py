@@ -56,6 +56,7 @@ def _rows(source: Source, pair: str, language: str) -> Rows:
                     # What ties the languages together: the row has no id of its own.
                     "english": english["src"],
                     "english_answer": english["alt"],
+                    "subject": _subject(english),
                 },
             )
         except (KeyError, TypeError) as error:
@@ -63,6 +64,12 @@ def _rows(source: Source, pair: str, language: str) -> Rows:
                 f"{where}: expected 'src' and 'alt' under {listed([ENGLISH, pair])}; {error} is "
                 "missing."
             ) from error
+
+
+def _subject(english: Row) -> str | None:
+    """What the question is about, where the row says so."""
+    subject = english.get("subject")
+    return subject if isinstance(subject, str) and subject.strip() else None
 
 
 def read(source: Source, language: str) -> Table:
@@ -104,6 +111,7 @@ def items(
                 "id": f"mzsre:{row_id}",
                 **asked({x: words[target[x]] for x in languages}, fields),
                 "answers": {x: rows[target[x]]["answer"] for x in languages},
+                "subject": rows[languages[0]]["subject"],
             }
         )
     return found, []

@@ -124,6 +124,7 @@ def items(
                 "answers": {x: words[x][verdict] for x in words},
                 "choices": {x: [words[x][label] for label in VERDICTS] for x in words},
                 "relation": verdict,
+                "subject": f"premise {_premise(row_id)}",
             }
         )
     return found, []

@@ -99,9 +99,19 @@ def items(
     """One item a question."""
     tables = aligned(source, languages, read)
     words = {language: wording.of(language) for language in languages}
+    paragraphs: dict[str, int] = {}
     found: list[Item] = []
     for row_id, rows in rows_by_id(tables):
         fields = {x: {f: row[f] for f in ("context", "question")} for x, row in rows.items()}
         answers = {x: row["answer"] for x, row in rows.items()}
-        found.append({"id": f"xquad:{row_id}", **asked(words, fields), "answers": answers})
+        paragraph = rows[languages[0]]["context"]
+        number = paragraphs.setdefault(paragraph, len(paragraphs) + 1)
+        found.append(
+            {
+                "id": f"xquad:{row_id}",
+                **asked(words, fields),
+                "answers": answers,
+                "subject": f"paragraph {number}",
+            }
+        )
     return found, []

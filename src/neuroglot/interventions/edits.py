@@ -1,0 +1,216 @@
+"""Edits of coefficients: what happens to the neurons of a set while a model runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from neuroglot.errors import NeuroglotError, listed
+from neuroglot.models import Model
+from neuroglot.models.running import Positions, check_positions
+from neuroglot.neurons import NeuronSet, PromptSets
+from neuroglot.recording import Recording
+
+Neurons = NeuronSet | PromptSets
+
+
+class Edit(Protocol):
+    """What happens to the coefficients of some neurons."""
+
+    @property
+    def neurons(self) -> Neurons:
+        """Which neurons: the same for every prompt, or each prompt's own."""
+
+    def new(self, layer: int, values: Tensor) -> Tensor:
+        """What coefficients (token, neuron) of a layer become, were all neurons meant."""
+
+    def check(self, model: Model) -> None:
+        """Refuse what cannot be done to the model."""
+
+    def __str__(self) -> str:
+        """What is done, for provenance."""
+
+
+class _OnNeurons:
+    """What all edits have in common."""
+
+    neurons: Neurons
+
+    def check(self, model: Model) -> None:
+        """Refuse a model of another shape.
+
+        Raises:
+            NeuroglotError: it gives both shapes.
+        """
+        if not isinstance(self.neurons, Neurons):
+            raise NeuroglotError(
+                f"an edit needs a NeuronSet or PromptSets, found {type(self.neurons).__name__}."
+            )
+        self.neurons.check_fits(model)
+
+    def _said(self, what: str) -> str:
+        return f"{what} {self.neurons.name} ({self.neurons.checksum})"
+
+
+@dataclass(frozen=True)
+class Zero(_OnNeurons):
+    """Switch neurons off: their coefficients are zero."""
+
+    neurons: Neurons
+
+    def new(self, _layer: int, values: Tensor) -> Tensor:
+        """Zeros."""
+        return torch.zeros_like(values)
+
+    def __str__(self) -> str:
+        return self._said("zero")
+
+
+@dataclass(frozen=True)
+class Scale(_OnNeurons):
+    """Multiply coefficients by a factor: amplify above 1, weaken below."""
+
+    neurons: Neurons
+    factor: float
+
+    def __post_init__(self) -> None:
+        _require_finite("factor", self.factor)
+
+    def new(self, _layer: int, values: Tensor) -> Tensor:
+        """Multiples."""
+        return values * self.factor
+
+    def __str__(self) -> str:
+        return self._said(f"scale by {self.factor:g}")
+
+
+@dataclass(frozen=True)
+class SetTo(_OnNeurons):
+    """Give all coefficients one value."""
+
+    neurons: Neurons
+    value: float
+
+    def __post_init__(self) -> None:
+        _require_finite("value", self.value)
+
+    def new(self, _layer: int, values: Tensor) -> Tensor:
+        """The value."""
+        return torch.full_like(values, self.value)
+
+    def __str__(self) -> str:
+        return self._said(f"set to {self.value:g}")
+
+
+@dataclass(frozen=True, eq=False)
+class MeanAblate(_OnNeurons):
+    """Give every neuron its mean coefficient over other prompts.
+
+    Attributes:
+        neurons: which.
+        reference: a recording with ``site="coefficient"`` and ``keep_values=True``, whose mean over
+            items and languages is taken, or means (layer, neuron).
+    """
+
+    neurons: Neurons
+    reference: Recording | xr.DataArray
+
+    @cached_property
+    def means(self) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+        """Mean coefficients (layer, neuron).
+
+        Raises:
+            NeuroglotError: a recording of another site, or without values.
+        """
+        if not isinstance(self.reference, Recording):
+            return np.asarray(self.reference, dtype=np.float32)
+        site = self.reference.attrs["site"]
+        if site != "coefficient":
+            raise NeuroglotError(
+                f"the reference holds values of the site {site!r}, expected those of "
+                "'coefficient'; record it with site='coefficient' and keep_values=True."
+            )
+        return self.reference.values.mean(["item", "language"]).to_numpy()
+
+    def check(self, model: Model) -> None:
+        """Refuse a model, or a reference, of another shape.
+
+        Raises:
+            NeuroglotError: it gives both shapes.
+        """
+        super().check(model)
+        shape = (model.n_layers, model.n_neurons)
+        means = self.means
+        if means.shape != shape or not np.isfinite(means).all():
+            raise NeuroglotError(
+                f"the reference has means of shape {means.shape}, expected finite ones of {shape} "
+                "(layer, neuron)."
+            )
+
+    def new(self, layer: int, values: Tensor) -> Tensor:
+        """The means of the layer."""
+        means = torch.from_numpy(self.means[layer])
+        return means.to(values.device, values.dtype).expand_as(values)
+
+    def __str__(self) -> str:
+        return self._said("set to the mean of other prompts")
+
+
+def _require_finite(what: str, number: float) -> None:
+    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+        raise NeuroglotError(f"{what}={number!r}: expected a finite number.")
+
+
+@contextmanager
+def edit(
+    model: Model, edits: Edit | Sequence[Edit], positions: str = "answer"
+) -> Iterator[Model]:
+    """Within the block, coefficients of the model are edited; its weights are never touched.
+
+    Blocks may stand within each other, and an edit then gets what those around it left. Leaving
+    one restores the model bit for bit, also after an exception. Results made within say so.
+
+    Args:
+        model: whose coefficients.
+        edits: one or several, in order: ``ng.Zero(neurons)``, ``ng.Scale(neurons, factor)``,
+            ``ng.SetTo(neurons, value)``, ``ng.MeanAblate(neurons, reference)``.
+        positions: ``"answer"``: the last prompt token and the answer's tokens, given or written;
+            ``"last"``: the last prompt token; ``"all"``: every token of both. Where the model
+            itself is called, all tokens are a prompt's, unless keys and values of others come with
+            them.
+
+    Raises:
+        NeuroglotError: sets for a model of another shape, or unknown positions.
+    """
+    chosen = check_positions(positions)
+    these: Sequence[Edit] = edits if isinstance(edits, Sequence) else [edits]
+    for one in these:
+        if not callable(getattr(one, "check", None)):
+            names = listed(["Zero", "Scale", "SetTo", "MeanAblate"])
+            raise NeuroglotError(f"{type(one).__name__} is no edit; there are {names}.")
+        one.check(model)
+    running = model.running
+    with ExitStack() as stack:
+        for one in these:
+            running.edits.append(f"{one} at {chosen}")
+            stack.callback(running.edits.pop)
+            stack.enter_context(model.editing_tokens(_token_editor(model, one), chosen))
+        yield model
+
+
+def _token_editor(model: Model, one: Edit):  # type: ignore[no-untyped-def]
+    def change(layer: int, values: Tensor, rows: Tensor) -> Tensor:
+        masks = one.neurons.masks(layer, model.running.prompts).to(values.device)
+        meant = masks.expand(1, -1) if len(masks) == 1 else masks[rows]
+        return torch.where(meant, one.new(layer, values), values)
+
+    return change

@@ -1,0 +1,162 @@
+"""What conditions do to accuracy, beside no edit and beside their controls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from neuroglot.experiments.statistics import (
+    LEAST_CLUSTERS,
+    clustered_interval,
+    holm,
+    mcnemar_p,
+    sign_flip_p,
+)
+
+NO_EDIT = "no_edit"
+PROMPT = ("item", "language")
+Numbers = np.ndarray[Any, np.dtype[np.float64]]
+
+
+def effects(outcome: xr.Dataset, seed: int) -> xr.Dataset:
+    """Accuracies, differences to no edit and to each control, intervals and p-values.
+
+    Args:
+        outcome: ``correct_no_edit`` (item, language), ``correct`` (condition, item, language),
+            ``correct_control`` (condition, control, draw, item, language; NaN where a pool was too
+            small), ``counted`` (item, language) and ``subject`` (item).
+        seed: of resampling and permutations.
+
+    Returns:
+        What :func:`neuroglot.deactivate` says of accuracy.
+    """
+    outcome = outcome.transpose(..., *PROMPT)
+    accuracies = _accuracies(outcome, seed)
+    differences = _differences(outcome, seed)
+    return xr.merge([accuracies, differences], join="exact")
+
+
+def _accuracies(outcome: xr.Dataset, seed: int) -> xr.Dataset:
+    """Accuracy of every arm by language, with its interval over subjects."""
+    counted, subject = outcome["counted"].to_numpy(), outcome["subject"].to_numpy()
+    controls = outcome["correct_control"].mean("draw", skipna=False)
+    arms = {
+        "accuracy_no_edit": outcome["correct_no_edit"],
+        "accuracy": outcome["correct"],
+        "accuracy_control": controls,
+    }
+
+    def by_language(correct: Numbers) -> Numbers:
+        rows = []
+        for language in range(correct.shape[1]):
+            kept = counted[:, language] & ~np.isnan(correct[:, language])
+            values = correct[kept, language]
+            mean = values.mean() if len(values) else np.nan
+            rows.append((mean, *clustered_interval(values, subject[kept], seed)))
+        return np.array(rows)
+
+    found = {}
+    for name, correct in arms.items():
+        ends = xr.apply_ufunc(
+            by_language,
+            correct.astype(float),
+            input_core_dims=[PROMPT],
+            output_core_dims=[["language", "end"]],
+            vectorize=True,
+        )
+        for end, suffix in enumerate(("", "_low", "_high")):
+            found[f"{name}{suffix}"] = ends.isel(end=end)
+    return xr.Dataset(found)
+
+
+def _differences(outcome: xr.Dataset, seed: int) -> xr.Dataset:
+    """Accuracy less that of no edit and of each control, over all languages and by language."""
+    counted, subject = outcome["counted"].to_numpy(), outcome["subject"].to_numpy()
+    correct = outcome["correct"].astype(float)
+    no_edit = outcome["correct_no_edit"].astype(float).expand_dims(against=[NO_EDIT])
+    controls = outcome["correct_control"].mean("draw", skipna=False).rename(control="against")
+    against = xr.concat([no_edit, controls], dim="against")
+    against = against.assign_coords(against=against["against"].astype(str))
+    against = against.broadcast_like(correct).transpose("condition", "against", *PROMPT)
+    languages = outcome["language"].to_numpy()
+    shape = against.shape[:2]
+    pooled = np.full((*shape, len(COLUMNS)), np.nan)
+    by_language = np.full((*shape, len(languages), len(COLUMNS)), np.nan)
+    for place in np.ndindex(shape):
+        one, other = correct.to_numpy()[place[0]], against.to_numpy()[place]
+        is_no_edit = place[1] == 0
+        pooled[place] = _compared(one, other, counted, subject, seed)
+        for i in range(len(languages)):
+            column = (x[:, [i]] for x in (one, other, counted))
+            by_language[(*place, i)] = _compared(*column, subject, seed)
+            if is_no_edit:
+                kept = counted[:, i]
+                p = mcnemar_p(other[kept, i], one[kept, i])
+                by_language[(*place, i, COLUMNS.index("p"))] = p
+    found = _labelled(pooled, "", ("condition", "against"))
+    found |= _labelled(by_language, "_by_language", ("condition", "against", "language"))
+    coords = {"condition": outcome["condition"], "against": against["against"]}
+    return xr.Dataset(found, coords=coords | {"language": languages})
+
+
+COLUMNS = ("difference", "low", "high", "p", "n_prompts", "n_subjects")
+
+
+def _compared(
+    correct: Numbers, against: Numbers, counted: Numbers, subject: Numbers, seed: int
+) -> Sequence[float]:
+    """The columns, over the prompts (item, language) that count and have both."""
+    kept = counted & ~np.isnan(correct) & ~np.isnan(against)
+    differences = (correct - against)[kept]
+    clusters = np.broadcast_to(subject[:, None], kept.shape)[kept]
+    if not len(differences):
+        return (np.nan, np.nan, np.nan, np.nan, 0, 0)
+    return (
+        differences.mean(),
+        *clustered_interval(differences, clusters, seed),
+        sign_flip_p(differences, clusters, seed),
+        len(differences),
+        len(np.unique(clusters)),
+    )
+
+
+def _labelled(values: Numbers, suffix: str, dims: tuple[str, ...]) -> dict[str, Any]:
+    """The columns as variables, and the p-values corrected for how many there are."""
+    found: dict[str, Any] = {}
+    for i, name in enumerate(COLUMNS):
+        full = name if name in ("difference", "p") or name[0] == "n" else f"difference_{name}"
+        column = values[..., i]
+        found[f"{full}{suffix}"] = (dims, column.astype(int) if name[0] == "n" else column)
+    found[f"p_holm{suffix}"] = (dims, holm(values[..., COLUMNS.index("p")]))
+    return found
+
+
+def reasons(outcome: xr.Dataset) -> xr.DataArray:
+    """Why a control says nothing of some or all prompts (condition, control); ``""`` where it does.
+
+    Args:
+        outcome: as :func:`effects` takes it.
+    """
+    counted = outcome["counted"]
+    missing = outcome["correct_control"].isnull().any("draw") & counted
+    n, n_all = missing.sum(PROMPT), int(counted.sum())
+
+    def say(few: int, subjects: int) -> str:
+        if few == 0:
+            return ""
+        said = f"the pool was too small for {few:,} of {n_all:,} prompts"
+        return said + (
+            "; fewer than ten subjects are left" if subjects < LEAST_CLUSTERS else ""
+        )
+
+    there = (counted & ~missing).any("language")
+    subjects = xr.apply_ufunc(
+        lambda kept: len(np.unique(outcome["subject"].to_numpy()[kept])),
+        there,
+        input_core_dims=[["item"]],
+        vectorize=True,
+    )
+    return xr.apply_ufunc(np.vectorize(say, otypes=[object]), n, subjects).astype(str)

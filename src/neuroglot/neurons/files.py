@@ -1,0 +1,133 @@
+"""A neuron set as one file: a line of JSON, then packed bits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from neuroglot.errors import NeuroglotError, shown
+
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
+Provenance = str | int | float
+FORMAT = "neuroglot neuron set 1"
+LONGEST_HEADER = 2**20
+
+
+def write_set(
+    path: str | Path,
+    mask: Mask,
+    name: str,
+    provenance: Mapping[str, Provenance],
+    *,
+    overwrite: bool,
+) -> None:
+    """Write a mask (layer, neuron) with its name, whole or not at all.
+
+    Raises:
+        NeuroglotError: ``path`` exists and ``overwrite`` is not set, or cannot be written.
+    """
+    out = _as_file(path)
+    if out.exists() and not overwrite:
+        raise NeuroglotError(f"{str(out)!r} exists; pass overwrite=True to replace it.")
+    bits = np.packbits(mask, axis=1).tobytes()
+    header = {
+        "format": FORMAT,
+        "name": name,
+        "shape": list(mask.shape),
+        "sizes": [int(n) for n in mask.sum(axis=1)],
+        "provenance": dict(provenance),
+        "sha256": hashlib.sha256(bits).hexdigest(),
+    }
+    try:
+        line = json.dumps(header, ensure_ascii=False).encode()
+    except (TypeError, ValueError) as error:
+        raise NeuroglotError(
+            f"neuron set {name!r}: its provenance must be plain texts and numbers ({error})."
+        ) from error
+    try:
+        _write_whole(out, line + b"\n" + bits)
+    except OSError as error:
+        raise NeuroglotError(f"cannot write {str(out)!r}: {error}.") from error
+
+
+def _as_file(path: str | Path) -> Path:
+    """The path, if it can be one of a file.
+
+    Raises:
+        NeuroglotError: it is a folder, or no path at all.
+    """
+    file = Path(path)
+    try:
+        if file.is_dir():
+            raise NeuroglotError(f"{str(path)!r} is a folder; a neuron set is one file.")
+    except (OSError, ValueError) as error:
+        raise NeuroglotError(f"cannot use the path {str(path)!r}: {error}.") from error
+    return file
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read_set(path: str | Path) -> tuple[Mask, str, dict[str, Provenance]]:
+    """Mask (layer, neuron), name and provenance of a file that :func:`write_set` wrote.
+
+    Raises:
+        NeuroglotError: no such file, or one that does not hold what it says.
+    """
+    file = _as_file(path)
+    try:
+        with file.open("rb") as opened:
+            line = opened.readline(LONGEST_HEADER)
+            bits = opened.read()
+    except OSError as error:
+        raise NeuroglotError(f"cannot read {str(file)!r}: {error}.") from error
+    try:
+        return _parsed(line, bits)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise NeuroglotError(
+            f"{str(file)!r} is no sound neuron set ({shown(str(error))}). Save it again, or get "
+            "another copy."
+        ) from error
+
+
+def _parsed(line: bytes, bits: bytes) -> tuple[Mask, str, dict[str, Provenance]]:
+    header = json.loads(line.decode())
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise ValueError(f"its first line is no JSON header of format {FORMAT!r}")
+    n_layers, n_neurons = (_counted(n) for n in header["shape"])
+    n_bytes = -(-n_neurons // 8)
+    if len(bits) != n_layers * n_bytes:
+        raise ValueError(f"{len(bits)} bytes, expected {n_layers * n_bytes} by its shape")
+    if hashlib.sha256(bits).hexdigest() != header["sha256"]:
+        raise ValueError("the checksum does not match: it is damaged")
+    packed = np.frombuffer(bits, np.uint8).reshape(n_layers, n_bytes)
+    mask = np.unpackbits(packed, axis=1, count=n_neurons).astype(np.bool_)
+    sizes = [int(n) for n in mask.sum(axis=1)]
+    if header["sizes"] != sizes or int(np.bitwise_count(packed).sum()) != sum(sizes):
+        raise ValueError("it says that it has other numbers of neurons than it has")
+    name, provenance = header["name"], header["provenance"]
+    plain = isinstance(name, str) and isinstance(provenance, dict)
+    if not plain or not all(isinstance(x, Provenance) for x in provenance.values()):
+        raise ValueError("its name or provenance is no plain text")
+    return mask, name, provenance
+
+
+def _counted(number: Any) -> int:
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise ValueError(f"its shape holds {number!r}")
+    return number

@@ -1,0 +1,56 @@
+"""Random neurons with equal counts in each layer and stratum."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
+Strata = np.ndarray[Any, np.dtype[np.uint8]]
+N_STRATA = 256  # what a byte can name
+
+
+@njit(cache=True)
+def _sample(
+    wanted: Mask, pool: Mask, strata: Strata, drawn: Mask, rng: np.random.Generator
+) -> bool:
+    """Selection sampling: every subset of the right size is as likely (Knuth, algorithm S)."""
+    for layer in range(len(wanted)):
+        missing = np.zeros(N_STRATA, np.int64)
+        left = np.zeros(N_STRATA, np.int64)
+        for neuron in range(wanted.shape[1]):
+            stratum = strata[layer, neuron]
+            missing[stratum] += wanted[layer, neuron]
+            left[stratum] += pool[layer, neuron]
+        for stratum in range(N_STRATA):
+            if missing[stratum] > left[stratum]:
+                return False
+        for neuron in range(wanted.shape[1]):
+            if pool[layer, neuron]:
+                stratum = strata[layer, neuron]
+                if rng.random() * left[stratum] < missing[stratum]:
+                    drawn[layer, neuron] = True
+                    missing[stratum] -= 1
+                left[stratum] -= 1
+    return True
+
+
+def sample(
+    wanted: Mask, pool: Mask, rng: np.random.Generator, strata: Strata | None = None
+) -> Mask | None:
+    """As many random neurons of the pool as are wanted, in each layer and stratum.
+
+    Args:
+        wanted: whose numbers count (layer, neuron).
+        pool: what is drawn from (layer, neuron).
+        rng: draws; used up by as many numbers as the pool has neurons.
+        strata: which stratum every neuron is in (layer, neuron); by default all in one.
+
+    Returns:
+        The drawn neurons (layer, neuron), or ``None`` where the pool has too few of a stratum.
+    """
+    drawn = np.zeros(wanted.shape, np.bool_)
+    of_one = np.zeros(wanted.shape, np.uint8) if strata is None else strata
+    return drawn if _sample(wanted, pool, of_one, drawn, rng) else None
