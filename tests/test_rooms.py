@@ -8,8 +8,8 @@ from pathlib import Path
 import neuroglot
 
 ROOT = Path(neuroglot.__file__).parent
-ROOMS = ("errors", "models", "tasks", "provenance", "recording", "analysis", "experiments")
-ROOMS += ("attribution", "pipeline", "report", "cli")
+ROOMS = ("errors", "models", "tasks", "provenance", "recording", "analysis", "neurons")
+ROOMS += ("experiments", "attribution", "interventions", "pipeline", "report", "cli")
 
 
 def imports(path: Path) -> set[str]:

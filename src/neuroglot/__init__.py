@@ -16,7 +16,20 @@ from neuroglot.attribution import (
 )
 from neuroglot.errors import NeuroglotError
 from neuroglot.experiments import accuracy, evaluate, fragility, predictions
+from neuroglot.interventions import (
+    MeanAblate,
+    Scale,
+    SetTo,
+    Variant,
+    Zero,
+    amplify,
+    deactivate,
+    doses,
+    edit,
+    layer_bands,
+)
 from neuroglot.models import Model, Tokenization, load_model, wrap_model
+from neuroglot.neurons import NeuronSet, PromptSets
 from neuroglot.recording import BatchSize, Recording, plan_recording, record, save
 from neuroglot.recording import open_result as open  # noqa: A004
 from neuroglot.report import report
@@ -28,20 +41,32 @@ __all__ = [
     "Activity",
     "BatchSize",
     "Description",
+    "MeanAblate",
     "Model",
     "NeuroglotError",
+    "NeuronSet",
     "ParallelTask",
+    "PromptSets",
     "Recording",
+    "Scale",
+    "SetTo",
     "Tokenization",
+    "Variant",
+    "Zero",
     "accuracy",
+    "amplify",
     "attribute",
     "categories",
     "causal_agreement",
     "classify",
     "compare_tasks",
+    "deactivate",
     "describe",
+    "doses",
+    "edit",
     "evaluate",
     "fragility",
+    "layer_bands",
     "load_model",
     "load_task",
     "logit_parts",

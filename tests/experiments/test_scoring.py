@@ -147,7 +147,7 @@ def spaceless(pattern: str, vocabulary: list[str]) -> PreTrainedTokenizerFast:
 
 
 def ask(model: ng.Model, prompt: str, choices: list[str], join: str) -> tuple[list, list]:
-    found = questions(model, Asked([prompt], [choices], [join], ["the prompt"]))[0]
+    found = questions(model, Asked([prompt], [choices], [join], ["the prompt"], [None]))[0]
     return found.prefix, found.choices
 
 

@@ -92,7 +92,7 @@ def likeliest(
 ) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Which choice of every prompt has the largest score (prompt,)."""
     scores = log_prob / np.maximum(n_tokens, 1) if score == "mean" else log_prob
-    return np.nanargmax(scores, axis=-1)
+    return np.asarray(np.nanargmax(scores, axis=-1))
 
 
 def check_finite(log_prob: np.ndarray, scored: np.ndarray, names: Sequence[str]) -> None:

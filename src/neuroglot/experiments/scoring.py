@@ -158,7 +158,9 @@ class _Options:
 
 
 def _options(asked: Sequence[Question]) -> _Options:
-    listing = [(i, j, x) for i, question in enumerate(asked) for j, x in enumerate(question.choices)]
+    listing = [
+        (i, j, x) for i, question in enumerate(asked) for j, x in enumerate(question.choices)
+    ]
     owner, option, tokens = zip(*listing, strict=True)
     return _Options(list(owner), list(option), list(tokens))
 
@@ -220,9 +222,7 @@ def _from_shared_prefixes(
     return totals
 
 
-def _after_prefixes(
-    model: Model, asked: Sequence[Question], before: Batch
-) -> tuple[Tensor, Cache]:
+def _after_prefixes(model: Model, asked: Sequence[Question], before: Batch) -> tuple[Tensor, Cache]:
     """Logits (question, token) after each prefix, and the keys and values of all."""
     with _asking(model, asked):
         return run_prefixes(model.hf, before.ids, before.mask)

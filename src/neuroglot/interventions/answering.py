@@ -104,7 +104,10 @@ def _written(
     model: Model, task: ParallelTask, pairs: Sequence[tuple[int, int]], how: Answering
 ) -> np.ndarray[Any, Any]:
     """Whether what the model writes is the answer (pair,)."""
-    prompts, answers, names = (*(by_prompt(task, x) for x in ("prompts", "answers")), prompt_names(task))
+    prompts, answers, names = (
+        *(by_prompt(task, x) for x in ("prompts", "answers")),
+        prompt_names(task),
+    )
     rows = [row for row, _ in pairs]
     texts = [""] * len(pairs)
     written = generate(
@@ -118,5 +121,7 @@ def _written(
     for places, some in written:
         for place, text in zip(places, some, strict=True):
             texts[place] = text
-    right = [exact_match(text, answers[row], task.match) for text, row in zip(texts, rows, strict=True)]
+    right = [
+        exact_match(text, answers[row], task.match) for text, row in zip(texts, rows, strict=True)
+    ]
     return np.array(right)

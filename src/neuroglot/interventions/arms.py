@@ -134,7 +134,9 @@ class Arms:
                 "share": (DIMS, np.where(there, share, np.nan).astype(np.float32).reshape(shape)),
                 "n_neurons": (
                     DIMS[:2],
-                    np.bitwise_count(sets[:, 0]).sum(axis=(1, 2), dtype=np.int64).reshape(shape[:2]),
+                    np.bitwise_count(sets[:, 0])
+                    .sum(axis=(1, 2), dtype=np.int64)
+                    .reshape(shape[:2]),
                 ),
             }
         )
@@ -172,9 +174,7 @@ class Arms:
                     sets[row, arm] = np.packbits(mask, axis=-1)
         return sets, there
 
-    def _categories(
-        self, active: Bits, contribution: np.ndarray[Any, Any]
-    ) -> tuple[Masks, Masks]:
+    def _categories(self, active: Bits, contribution: np.ndarray[Any, Any]) -> tuple[Masks, Masks]:
         """All neurons of the category, and those to be edited (prompt, layer, neuron)."""
         chosen, variant = self.condition.chosen, self.condition.variant
         if chosen.neurons is None:
@@ -203,4 +203,4 @@ def _shares(sets: Bits, contribution: np.ndarray[Any, Any]) -> np.ndarray[Any, A
     for layer in range(contribution.shape[1]):  # masks as numbers take eight times the memory
         masks = unpack(sets[:, :, layer], contribution.shape[-1])
         sums += np.einsum("pan,pn->pa", masks, contribution[:, layer])
-    return sums / contribution.sum(axis=(1, 2))[:, None]
+    return np.asarray(sums / contribution.sum(axis=(1, 2))[:, None])

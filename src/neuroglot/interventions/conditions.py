@@ -63,13 +63,21 @@ class Variant:
         """What differs from deactivating the whole category, item by item; ``""`` for nothing."""
         said = {
             "keep only": "" if self.keep_only else None,
-            "layers": None if self.layers is None else ",".join(map(str, self.layers)),
+            "layers": None if self.layers is None else layer_range(self.layers),
             "top": None if self.top == 1 else f"{self.top:g}",
             "by": None if self.top == 1 or self.rank_by == "contribution" else self.rank_by,
             "membership": None if self.membership is None else f"{self.membership:g}",
             "times": None if self.factor == 0 else f"{self.factor:g}",
         }
         return ", ".join(f"{what} {how}".strip() for what, how in said.items() if how is not None)
+
+
+def layer_range(layers: Sequence[int]) -> str:
+    """Layers as text: neighbours as ``0-2``, others as ``0,2,5``."""
+    first, last = min(layers), max(layers)
+    if sorted(layers) == list(range(first, last + 1)):
+        return str(first) if first == last else f"{first}-{last}"
+    return ",".join(map(str, layers))
 
 
 def check_variant(variant: Variant, model: Model, scores: Sequence[str]) -> None:
@@ -129,7 +137,7 @@ def members(names: Sequence[str], active: Bits, n_neurons: int) -> Masks:
             found |= bits_of_category(active, "specific", n_neurons)[:, None] & active
         else:
             found |= bits_of_category(active, name, n_neurons)[:, None]
-    return unpack(found, n_neurons).astype(np.bool_)
+    return np.asarray(unpack(found, n_neurons), np.bool_)
 
 
 def within(masks: Masks, layers: Sequence[int] | None) -> Masks:
@@ -155,7 +163,7 @@ def strongest(masks: Masks, ranking: np.ndarray[Any, Any], share: float) -> Mask
     order = np.argsort(-np.where(masks, ranking, -np.inf), axis=-1, kind="stable")
     place = np.empty_like(order)
     np.put_along_axis(place, order, np.arange(masks.shape[-1])[None, None], axis=-1)
-    return masks & (place < n_kept)
+    return np.asarray(masks & (place < n_kept))
 
 
 def deciles(contribution: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -165,7 +173,7 @@ def deciles(contribution: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.u
     """
     ends = np.quantile(contribution, np.arange(1, N_DECILES) / N_DECILES, axis=-1)
     found = (contribution[None] > ends[:, :, None]).sum(axis=0)
-    return found.astype(np.uint8)
+    return np.asarray(found, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -230,4 +238,6 @@ def fixed_set(
         )
     shares = classify(recording, threshold)["membership"].sel(category=list(names)).sum("category")
     # Sums of shares may be a little less than what they should be.
-    return NeuronSet(shares.to_numpy() >= membership - 1e-9, f"{UNION.join(names)} ≥ {membership:g}")
+    return NeuronSet(
+        shares.to_numpy() >= membership - 1e-9, f"{UNION.join(names)} ≥ {membership:g}"
+    )

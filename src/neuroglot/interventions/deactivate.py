@@ -2,95 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import xarray as xr
 
-from neuroglot.attribution import attribute
 from neuroglot.attribution.neuron_scores import SCORES
 from neuroglot.errors import NeuroglotError, is_whole_number, listed
-from neuroglot.experiments.evaluation import (
-    MAX_NEW_TOKENS,
-    check_answering,
-    evaluate,
-    require_answerable,
-)
-from neuroglot.experiments.halves import halves, subject_of
+from neuroglot.experiments.evaluation import MAX_NEW_TOKENS, check_answering
 from neuroglot.interventions.answering import Answering
-from neuroglot.interventions.arms import DIMS, Arms, Chosen, Condition, Controls
 from neuroglot.interventions.conditions import (
     CONTROLS,
     DEFAULT_CATEGORIES,
     Variant,
     check_category,
     check_variant,
-    fixed_set,
 )
-from neuroglot.interventions.effects import effects, reasons
+from neuroglot.interventions.job import check_controls, job_of
+from neuroglot.interventions.outcome import name_of, outcome_of
 from neuroglot.models import Model
 from neuroglot.models.running import check_positions
-from neuroglot.provenance import model_provenance, task_provenance, versions
 from neuroglot.recording import Recording
-from neuroglot.recording.batching import BatchSize, check_batch_size
-from neuroglot.recording.folders import as_path
-from neuroglot.recording.growing import InMemory, grow, in_folder, is_whole
-from neuroglot.recording.matching import recorded_part
-from neuroglot.recording.store import open_dataset, save
+from neuroglot.recording.batching import BatchSize
+from neuroglot.recording.store import save
 from neuroglot.tasks import ParallelTask
 
-UNIT = "deactivation"
-ANSWERS, PARTS, RESULT = "answers", "conditions", "deactivation"
-EVERYTHING = Variant()
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is answered, and how; the same for every condition.
-
-    Attributes:
-        model: which answers.
-        whole: the task that was recorded, of which the recording may be a part.
-        task: the part that is reported on.
-        recording: of that part.
-        controls: what every category is compared with.
-        how: prompts are answered under edits.
-        threshold: of the categories.
-        out: folder of everything, if any.
-        overwrite: replace what is there.
-        half: which half of the recorded items this is, if not all.
-    """
-
-    model: Model
-    whole: ParallelTask
-    task: ParallelTask
-    recording: Recording
-    controls: Controls
-    how: Answering
-    threshold: float
-    out: Path | None
-    overwrite: bool
-    half: str = ""
-
-    def halves(self) -> tuple[Job, Job]:
-        """The same for a development half and for the other half."""
-        development, test = halves(self.task, self.controls.seed)
-        return self._of(development, "development"), self._of(test, "test")
-
-    def _of(self, ids: Sequence[str], half: str) -> Job:
-        items = [item for item in self.task.items if item["id"] in set(ids)]
-        task, recording = replace(self.task, items=items), self.recording.select(items=ids)
-        return replace(self, task=task, recording=recording, half=half)
-
-    def folder(self, name: str) -> Path | None:
-        """Where something of this half is kept, if anywhere."""
-        safe = re.sub(r"[^a-z0-9_+.=-]+", "-", name)
-        return None if self.out is None else self.out / (f"{safe}-{self.half}" if self.half else safe)
+EVERYTHING = (Variant(),)
+DOSES = (0.1, 0.25, 0.5, 0.75, 1.0)
 
 
 def deactivate(  # noqa: PLR0913 (the public contract)
@@ -102,7 +41,7 @@ def deactivate(  # noqa: PLR0913 (the public contract)
     controls: Sequence[str] = CONTROLS,
     draws: int = 5,
     seed: int = 0,
-    variant: Variant = EVERYTHING,
+    variants: Sequence[Variant] = EVERYTHING,
     positions: str = "answer",
     threshold: float = 0.0,
     score: str = "sum",
@@ -130,7 +69,8 @@ def deactivate(  # noqa: PLR0913 (the public contract)
             the layer).
         draws: random sets of each control for every prompt.
         seed: of the draws, the halves and the resampling.
-        variant: which part of the categories is edited, and how.
+        variants: which parts of the categories are edited, and how; each with each category. See
+            :func:`neuroglot.doses` and :func:`neuroglot.layer_bands`.
         positions: see :func:`neuroglot.edit`.
         threshold: a neuron was active where its site value was greater.
         score: see :func:`neuroglot.evaluate`.
@@ -141,7 +81,8 @@ def deactivate(  # noqa: PLR0913 (the public contract)
         overwrite: replace what ``out`` holds.
 
     Returns:
-        A dataset over ``condition`` (the categories), with ``against`` being ``no_edit`` and the
+        A dataset over ``condition`` (each category in each variant, which its coordinates
+        ``category``, ``layers``, ``top``, … say), with ``against`` being ``no_edit`` and the
         controls:
 
         - ``difference`` (condition, against): accuracy less that of what it is held against, over
@@ -179,8 +120,12 @@ def deactivate(  # noqa: PLR0913 (the public contract)
         overwrite=overwrite,
     )
     check_categories(categories)
-    check_variant(variant, model, SCORES)
-    return outcome_of(job, [(category, variant) for category in categories], RESULT)
+    check_variants(variants, model)
+    wanted = [(category, variant) for variant in variants for category in categories]
+    outcome = outcome_of(job, wanted)
+    if job.out is not None:
+        save(outcome, job.out / name_of(variants), overwrite=True)
+    return outcome
 
 
 def check_categories(categories: Sequence[str]) -> None:
@@ -197,213 +142,40 @@ def check_categories(categories: Sequence[str]) -> None:
         raise NeuroglotError(f"categories={listed(categories) or 'none'}: expected different ones.")
 
 
-def check_controls(controls: Sequence[str], draws: int, seed: int) -> Controls:
-    """The controls, if they are such.
+def check_variants(variants: Sequence[Variant], model: Model) -> None:
+    """Refuse variants that cannot be.
 
     Raises:
-        NeuroglotError: an unknown one, or no number of draws from 1.
+        NeuroglotError: none, one twice, or see :func:`check_variant`.
     """
-    kinds = (controls,) if isinstance(controls, str) else tuple(controls)
-    unknown = [kind for kind in kinds if kind not in CONTROLS]
-    if unknown or len(set(kinds)) < len(kinds):
-        raise NeuroglotError(
-            f"controls={listed(kinds)}: expected different ones of {listed(CONTROLS)}."
-        )
-    if not is_whole_number(draws, 1, 1000):
-        raise NeuroglotError(f"draws={draws!r}: expected a whole number from 1 to 1,000.")
-    if not is_whole_number(seed, 0):
-        raise NeuroglotError(f"seed={seed!r}: expected a whole number from 0.")
-    return Controls(kinds, int(draws), int(seed))
+    for variant in variants:
+        if not isinstance(variant, Variant):
+            raise NeuroglotError(f"a variant is a {type(variant).__name__}; expected ng.Variant.")
+        check_variant(variant, model, SCORES)
+    if not variants or len(set(variants)) < len(variants):
+        raise NeuroglotError("variants: expected at least one, and each once.")
 
 
-def job_of(  # noqa: PLR0913 (what all experiments of this room are given)
-    model: Model,
-    task: ParallelTask,
-    recording: Recording,
-    *,
-    controls: Controls,
-    how: Answering,
-    threshold: float,
-    out: str | Path | None,
-    overwrite: bool,
-) -> Job:
-    """What is to be answered, checked.
-
-    Raises:
-        NeuroglotError: see :func:`deactivate`.
-    """
-    check_batch_size(how.batch_size)
-    if not isinstance(recording, Recording):
-        raise NeuroglotError(
-            f"recording is a {type(recording).__name__}; expected what neuroglot.record returns, "
-            "or neuroglot.open of its folder."
-        )
-    if model.running.edits:
-        raise NeuroglotError("the model is being edited; leave the block of neuroglot.edit first.")
-    recording.check_threshold(threshold)
-    require_answerable(task)
-    part = recorded_part(model, task, recording)
-    folder = None if out is None else as_path(out)
-    return Job(model, task, part, recording, controls, how, threshold, folder, overwrite)
-
-
-def outcome_of(job: Job, wanted: Sequence[tuple[str, Variant]], name: str) -> xr.Dataset:
-    """Answers and effects of some conditions; saved as ``name`` where there is a folder.
+def doses(*shares: float, rank_by: str = "contribution") -> tuple[Variant, ...]:
+    """Variants for a dose–response curve: only the top shares of a category.
 
     Args:
-        job: what is answered.
-        wanted: categories with their variants.
-        name: of the result in the folder.
+        shares: of the category's neurons in each layer; by default a tenth to all.
+        rank_by: what they are ranked by, see :class:`Variant`.
     """
-    choosing = job
-    if any(variant.needs_halves for _, variant in wanted):
-        choosing, job = job.halves()
-    before = evaluate(
-        job.model,
-        job.task,
-        out=job.folder(ANSWERS),
-        score=job.how.score,
-        max_new_tokens=job.how.max_new_tokens,
-        batch_size=job.how.batch_size,
-        overwrite=job.overwrite,
-    )
-    conditions = [
-        Condition(category, variant, job.controls, _chosen(choosing, category, variant))
-        for category, variant in wanted
-    ]
-    parts = [_answered(job, condition) for condition in conditions]
-    answers = _joined(before, parts, conditions, job)
-    outcome = answers.merge(effects(answers, job.controls.seed)).assign(reason=reasons(answers))
-    variants = dict.fromkeys(str(variant) for _, variant in wanted)
-    outcome = outcome.assign_attrs(_attrs(job) | {"variant": "; ".join(filter(None, variants))})
-    if job.out is not None:
-        save(outcome, job.out / name, overwrite=True)
-    return outcome
+    wanted = shares or DOSES
+    return tuple(Variant(top=share, rank_by=rank_by) for share in wanted)
 
 
-def _chosen(development: Job, category: str, variant: Variant) -> Chosen:
-    """What of a condition is chosen on the development half."""
-    neurons = ranking = None
-    if variant.membership is not None:
-        neurons = fixed_set(
-            check_category(category), development.recording, variant.membership,
-            development.threshold,
-        )  # fmt: skip
-    if variant.top < 1 and variant.rank_by != "contribution":
-        found = attribute(
-            development.model,
-            development.whole,
-            development.recording,
-            scores=(variant.rank_by,),
-            threshold=development.threshold,
-            batch_size=development.how.batch_size,
+def layer_bands(model: Model, n_bands: int = 3) -> tuple[Variant, ...]:
+    """Variants for some of the layers: as many bands of neighbours, about equally wide.
+
+    Raises:
+        NeuroglotError: more bands than the model has layers, or fewer than one.
+    """
+    if not is_whole_number(n_bands, 1, model.n_layers):
+        raise NeuroglotError(
+            f"n_bands={n_bands}: expected a whole number from 1 to {model.n_layers}, the layers."
         )
-        ranking = found["mean_score"].sel(score=variant.rank_by).mean("language").to_numpy()
-    return Chosen(neurons, ranking)
-
-
-def _answered(job: Job, condition: Condition) -> xr.Dataset:
-    """What is answered under the arms of one condition, kept in its folder."""
-    arms = Arms(job.model, job.task, job.recording, condition, job.how, job.threshold)
-    head = _head(job, condition)
-    prompts = {"item": len(job.task.languages), "total": len(job.task) * len(job.task.languages)}
-
-    def make(block: slice, done: Callable[[int], object]) -> xr.Dataset:
-        return arms.answer(block, done)
-
-    path = job.folder(condition.name)
-    if path is None:
-        memory = InMemory(head, arms.items_at_once)
-        grow(memory, make, condition.name, prompts)
-        return memory.data
-    path = path.parent / PARTS / path.name
-    if job.overwrite or not is_whole(path, head, DIMS):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        size = arms.items_at_once
-        with in_folder(path, head, size, DIMS, overwrite=job.overwrite) as folder:
-            grow(folder, make, condition.name, prompts)
-            folder.finish(xr.Dataset())
-    return open_dataset(path).load()
-
-
-def _head(job: Job, condition: Condition) -> xr.Dataset:
-    chosen = condition.chosen
-    ranking = b"" if chosen.ranking is None else chosen.ranking.tobytes()
-    return xr.Dataset(
-        coords={
-            "item": [item["id"] for item in job.task.items],
-            "language": list(job.task.languages),
-            "arm": condition.controls.arms,
-        },
-        attrs=_attrs(job)
-        | {
-            "unit": "answers under a condition",
-            "condition": condition.name,
-            "fixed_set": "" if chosen.neurons is None else chosen.neurons.checksum,
-            "ranking": hashlib.sha256(ranking).hexdigest()[:16],
-        },
-    )
-
-
-def _joined(
-    before: xr.Dataset, parts: Sequence[xr.Dataset], conditions: Sequence[Condition], job: Job
-) -> xr.Dataset:
-    """Answers of all conditions, the arms apart into category, controls and draws."""
-    controls = job.controls
-    joined = xr.concat(
-        [part.drop_attrs() for part in parts],
-        dim=xr.DataArray([one.name for one in conditions], dims="condition", name="condition"),
-        join="exact",
-    )
-    drawn = joined[["correct", "share"]].isel(arm=slice(1, None)).drop_vars("arm")
-    shape = (len(controls.kinds), controls.draws)
-    index = {"control": list(controls.kinds), "draw": range(controls.draws)}
-    unstacked = {
-        name: xr.DataArray(
-            values.transpose("condition", "arm", "item", "language")
-            .to_numpy()
-            .reshape(len(conditions), *shape, *values.shape[1:3]),
-            dims=("condition", "control", "draw", "item", "language"),
-            coords={"condition": joined["condition"], **index},
-        )
-        for name, values in drawn.items()
-    }
-    own = joined.isel(arm=0, drop=True)
-    subjects = [subject_of(item) for item in job.task.items]
-    return xr.Dataset(
-        {
-            "correct": own["correct"].astype(bool),
-            "correct_no_edit": before["correct"].drop_attrs(),
-            "correct_control": unstacked["correct"],
-            "counted": before["counted"],
-            "held_out": before["held_out"],
-            "n_neurons": own["n_neurons"],
-            "share": own["share"].mean(["item", "language"]),
-            "control_share": unstacked["share"].mean(["draw", "item", "language"]),
-        },
-        coords={"subject": ("item", subjects)},
-    )
-
-
-def _attrs(job: Job) -> dict[str, Any]:
-    recording = job.recording
-    return {
-        "unit": UNIT,
-        **model_provenance(job.model),
-        **task_provenance(job.task),
-        # Of the whole task, of which the recording may be a part.
-        "task_checksum": recording.attrs["task_checksum"],
-        "n_neurons": job.model.n_neurons,
-        "site": recording.attrs["site"],
-        "position": recording.attrs["position"],
-        "threshold": job.threshold,
-        "positions": job.how.positions,
-        "half": job.half,
-        "score": job.how.score,
-        "max_new_tokens": job.how.max_new_tokens,
-        "controls": ",".join(job.controls.kinds),
-        "draws": job.controls.draws,
-        "seed": job.controls.seed,
-        "batch_size": job.how.batch_size,
-        **versions(),
-    }
+    ends = [round(i * model.n_layers / n_bands) for i in range(n_bands + 1)]
+    return tuple(Variant(layers=tuple(range(*pair))) for pair in itertools.pairwise(ends))

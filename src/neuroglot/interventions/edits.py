@@ -16,7 +16,8 @@ from torch import Tensor
 
 from neuroglot.errors import NeuroglotError, listed
 from neuroglot.models import Model
-from neuroglot.models.running import Positions, check_positions
+from neuroglot.models.hooks import TokenEditor
+from neuroglot.models.running import check_positions
 from neuroglot.neurons import NeuronSet, PromptSets
 from neuroglot.recording import Recording
 
@@ -171,9 +172,7 @@ def _require_finite(what: str, number: float) -> None:
 
 
 @contextmanager
-def edit(
-    model: Model, edits: Edit | Sequence[Edit], positions: str = "answer"
-) -> Iterator[Model]:
+def edit(model: Model, edits: Edit | Sequence[Edit], positions: str = "answer") -> Iterator[Model]:
     """Within the block, coefficients of the model are edited; its weights are never touched.
 
     Blocks may stand within each other, and an edit then gets what those around it left. Leaving
@@ -207,7 +206,7 @@ def edit(
         yield model
 
 
-def _token_editor(model: Model, one: Edit):  # type: ignore[no-untyped-def]
+def _token_editor(model: Model, one: Edit) -> TokenEditor:
     def change(layer: int, values: Tensor, rows: Tensor) -> Tensor:
         masks = one.neurons.masks(layer, model.running.prompts).to(values.device)
         meant = masks.expand(1, -1) if len(masks) == 1 else masks[rows]

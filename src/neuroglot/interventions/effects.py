@@ -49,26 +49,19 @@ def _accuracies(outcome: xr.Dataset, seed: int) -> xr.Dataset:
         "accuracy_control": controls,
     }
 
-    def by_language(correct: Numbers) -> Numbers:
-        rows = []
-        for language in range(correct.shape[1]):
-            kept = counted[:, language] & ~np.isnan(correct[:, language])
-            values = correct[kept, language]
-            mean = values.mean() if len(values) else np.nan
-            rows.append((mean, *clustered_interval(values, subject[kept], seed)))
-        return np.array(rows)
-
     found = {}
     for name, correct in arms.items():
-        ends = xr.apply_ufunc(
-            by_language,
-            correct.astype(float),
-            input_core_dims=[PROMPT],
-            output_core_dims=[["language", "end"]],
-            vectorize=True,
-        )
+        values = correct.to_numpy().astype(float)
+        ends = np.full((*values.shape[:-2], values.shape[-1], 3), np.nan)
+        for place in np.ndindex(ends.shape[:-1]):
+            column = values[(*place[:-1], slice(None), place[-1])]
+            kept = counted[:, place[-1]] & ~np.isnan(column)
+            if kept.any():
+                interval = clustered_interval(column[kept], subject[kept], seed)
+                ends[place] = (column[kept].mean(), *interval)
+        dims = (*correct.dims[:-2], "language")
         for end, suffix in enumerate(("", "_low", "_high")):
-            found[f"{name}{suffix}"] = ends.isel(end=end)
+            found[f"{name}{suffix}"] = (dims, ends[..., end])
     return xr.Dataset(found)
 
 
@@ -90,8 +83,9 @@ def _differences(outcome: xr.Dataset, seed: int) -> xr.Dataset:
         is_no_edit = place[1] == 0
         pooled[place] = _compared(one, other, counted, subject, seed)
         for i in range(len(languages)):
-            column = (x[:, [i]] for x in (one, other, counted))
-            by_language[(*place, i)] = _compared(*column, subject, seed)
+            by_language[(*place, i)] = _compared(
+                one[:, [i]], other[:, [i]], counted[:, [i]], subject, seed
+            )
             if is_no_edit:
                 kept = counted[:, i]
                 p = mcnemar_p(other[kept, i], one[kept, i])
@@ -148,9 +142,7 @@ def reasons(outcome: xr.Dataset) -> xr.DataArray:
         if few == 0:
             return ""
         said = f"the pool was too small for {few:,} of {n_all:,} prompts"
-        return said + (
-            "; fewer than ten subjects are left" if subjects < LEAST_CLUSTERS else ""
-        )
+        return said + ("; fewer than ten subjects are left" if subjects < LEAST_CLUSTERS else "")
 
     there = (counted & ~missing).any("language")
     subjects = xr.apply_ufunc(
@@ -159,4 +151,5 @@ def reasons(outcome: xr.Dataset) -> xr.DataArray:
         input_core_dims=[["item"]],
         vectorize=True,
     )
-    return xr.apply_ufunc(np.vectorize(say, otypes=[object]), n, subjects).astype(str)
+    found: xr.DataArray = xr.apply_ufunc(np.vectorize(say, otypes=[object]), n, subjects)
+    return found.astype(str)

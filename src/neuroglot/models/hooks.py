@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from neuroglot.errors import NeuroglotError
 from neuroglot.models.running import Positions, Running
@@ -162,26 +163,49 @@ def editing(sites: Sequence[FFNSite], edit: Editor) -> Iterator[None]:
 
 
 @contextmanager
+def watching(hf: PreTrainedModel, see: Callable[[dict[str, Any]], None]) -> Iterator[None]:
+    """Pass the inputs of every forward pass to ``see``, by name.
+
+    A pass begins with the model or with its body, which some models go around.
+    """
+    inside = False
+
+    def begin(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        nonlocal inside
+        if module is hf or not inside:
+            given = inspect.signature(module.forward).bind_partial(*args, **kwargs).arguments
+            see(given | given.pop("kwargs", {}))
+        inside = inside or module is hf
+
+    def end(*_: Any) -> None:
+        nonlocal inside
+        inside = False
+
+    with ExitStack() as stack:
+        for module in dict.fromkeys((hf, hf.base_model)):
+            handle = module.register_forward_pre_hook(begin, with_kwargs=True)
+            stack.callback(handle.remove)
+        stack.callback(hf.register_forward_hook(end, always_call=True).remove)
+        yield
+
+
+@contextmanager
 def editing_tokens(
-    body: nn.Module, sites: Sequence[FFNSite], edit: TokenEditor, at: tuple[Running, Positions]
+    hf: PreTrainedModel, sites: Sequence[FFNSite], edit: TokenEditor, at: tuple[Running, Positions]
 ) -> Iterator[None]:
     """Replace the coefficients of chosen tokens by what ``edit`` returns.
 
     Args:
-        body: the module whose inputs say which tokens run.
+        hf: the model whose inputs say which tokens run.
         sites: as :func:`editing`.
         edit: gives new coefficients.
         at: what is told which tokens run, and which of them are meant.
     """
     running, positions = at
-    signature = inspect.signature(body.forward)
     chosen: list[tuple[Tensor, Tensor]] = []  # row and position of the tokens of this pass
 
-    def begin(_body: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        given = signature.bind_partial(*args, **kwargs).arguments
-        given |= given.pop("kwargs", {})
-        ids = given.get("input_ids")
-        cache = given.get("past_key_values")
+    def see(given: dict[str, Any]) -> None:
+        ids, cache = given.get("input_ids"), given.get("past_key_values")
         running.see(
             given["inputs_embeds"] if ids is None else ids,
             given.get("attention_mask"),
@@ -199,12 +223,8 @@ def editing_tokens(
         new[rows, places] = edit(layer, values[rows, places], rows)
         return new
 
-    handle = body.register_forward_pre_hook(begin, with_kwargs=True)
-    try:
-        with editing(sites, change):
-            yield
-    finally:
-        handle.remove()
+    with watching(hf, see), editing(sites, change):
+        yield
 
 
 @contextmanager

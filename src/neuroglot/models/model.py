@@ -152,7 +152,7 @@ class Model:
     def editing_tokens(self, edit: TokenEditor, positions: Positions) -> Iterator[None]:
         """Within the block, coefficients of some tokens are what ``edit`` returns for them."""
         at = (self.running, positions)
-        with hooks.editing_tokens(self.hf.base_model, self.sites, edit, at):
+        with hooks.editing_tokens(self.hf, self.sites, edit, at):
             yield
 
     @contextmanager

@@ -13,7 +13,7 @@ from neuroglot.tasks import ParallelTask
 
 
 def run_as(model: Model) -> dict[str, Any]:
-    """What of a model decides what it does with a prompt: weights, edits, number type, tokenisation."""
+    """What of a model decides what it does with a prompt: weights, edits, dtype, tokenisation."""
     tokenization = describe_tokenization(model.tokenizer, model.tokenization)
     kept = {key: value for key, value in tokenization.items() if key != "padding_side"}
     edits = "; ".join(model.running.edits)

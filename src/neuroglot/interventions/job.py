@@ -1,0 +1,117 @@
+"""What is answered under conditions, and how: checked once, the same for all of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from neuroglot.errors import NeuroglotError, is_whole_number, listed
+from neuroglot.experiments.evaluation import require_answerable
+from neuroglot.experiments.halves import halves
+from neuroglot.interventions.answering import Answering
+from neuroglot.interventions.arms import Controls
+from neuroglot.interventions.conditions import CONTROLS
+from neuroglot.models import Model
+from neuroglot.recording import Recording
+from neuroglot.recording.batching import check_batch_size
+from neuroglot.recording.folders import as_path
+from neuroglot.recording.matching import recorded_part
+from neuroglot.tasks import ParallelTask
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is answered, and how; the same for every condition.
+
+    Attributes:
+        model: which answers.
+        whole: the task that was recorded, of which the recording may be a part.
+        task: the part that is reported on.
+        recording: of that part.
+        controls: what every category is compared with.
+        how: prompts are answered under edits.
+        threshold: of the categories.
+        out: folder of everything, if any.
+        overwrite: replace what is there.
+        half: which half of the recorded items this is, if not all.
+    """
+
+    model: Model
+    whole: ParallelTask
+    task: ParallelTask
+    recording: Recording
+    controls: Controls
+    how: Answering
+    threshold: float
+    out: Path | None
+    overwrite: bool
+    half: str = ""
+
+    def halves(self) -> tuple[Job, Job]:
+        """The same for a development half and for the other half."""
+        development, test = halves(self.task, self.controls.seed)
+        return self._of(development, "development"), self._of(test, "test")
+
+    def _of(self, ids: Sequence[str], half: str) -> Job:
+        items = [item for item in self.task.items if item["id"] in set(ids)]
+        task, recording = replace(self.task, items=items), self.recording.select(items=ids)
+        return replace(self, task=task, recording=recording, half=half)
+
+    def folder(self, name: str) -> Path | None:
+        """Where something of this half is kept, if anywhere."""
+        safe = re.sub(r"[^a-z0-9_+.=-]+", "-", name)
+        return (
+            None if self.out is None else self.out / (f"{safe}-{self.half}" if self.half else safe)
+        )
+
+
+def check_controls(controls: Sequence[str], draws: int, seed: int) -> Controls:
+    """The controls, if they are such.
+
+    Raises:
+        NeuroglotError: an unknown one, or no number of draws from 1.
+    """
+    kinds = (controls,) if isinstance(controls, str) else tuple(controls)
+    unknown = [kind for kind in kinds if kind not in CONTROLS]
+    if unknown or len(set(kinds)) < len(kinds):
+        raise NeuroglotError(
+            f"controls={listed(kinds)}: expected different ones of {listed(CONTROLS)}."
+        )
+    if not is_whole_number(draws, 1, 1000):
+        raise NeuroglotError(f"draws={draws!r}: expected a whole number from 1 to 1,000.")
+    if not is_whole_number(seed, 0):
+        raise NeuroglotError(f"seed={seed!r}: expected a whole number from 0.")
+    return Controls(kinds, int(draws), int(seed))
+
+
+def job_of(
+    model: Model,
+    task: ParallelTask,
+    recording: Recording,
+    *,
+    controls: Controls,
+    how: Answering,
+    threshold: float,
+    out: str | Path | None,
+    overwrite: bool,
+) -> Job:
+    """What is to be answered, checked.
+
+    Raises:
+        NeuroglotError: see :func:`deactivate`.
+    """
+    check_batch_size(how.batch_size)
+    if not isinstance(recording, Recording):
+        raise NeuroglotError(
+            f"recording is a {type(recording).__name__}; expected what neuroglot.record returns, "
+            "or neuroglot.open of its folder."
+        )
+    if model.running.edits:
+        raise NeuroglotError("the model is being edited; leave the block of neuroglot.edit first.")
+    recording.check_threshold(threshold)
+    require_answerable(task)
+    part = recorded_part(model, task, recording)
+    folder = None if out is None else as_path(out)
+    return Job(model, task, part, recording, controls, how, threshold, folder, overwrite)

@@ -1,0 +1,221 @@
+"""Answer the arms of some conditions, and say what they do to accuracy."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from neuroglot.attribution import attribute
+from neuroglot.experiments.evaluation import evaluate
+from neuroglot.experiments.halves import subject_of
+from neuroglot.interventions.arms import DIMS, Arms, Chosen, Condition
+from neuroglot.interventions.conditions import Variant, check_category, fixed_set, layer_range
+from neuroglot.interventions.effects import effects, reasons
+from neuroglot.interventions.job import Job
+from neuroglot.provenance import model_provenance, task_provenance, versions
+from neuroglot.recording.growing import InMemory, grow, in_folder, is_whole
+from neuroglot.recording.store import open_dataset
+
+UNIT = "deactivation"
+ANSWERS, PARTS, RESULT = "answers", "conditions", "deactivation"
+
+
+def outcome_of(job: Job, wanted: Sequence[tuple[str, Variant]]) -> xr.Dataset:
+    """Answers and effects of some conditions.
+
+    Args:
+        job: what is answered.
+        wanted: categories with their variants.
+    """
+    choosing = job
+    if any(variant.needs_halves for _, variant in wanted):
+        choosing, job = job.halves()
+    answers = answers_under(job, wanted, choosing)
+    return answers.merge(effects(answers, job.controls.seed)).assign(reason=reasons(answers))
+
+
+def answers_under(
+    job: Job, wanted: Sequence[tuple[str, Variant]], choosing: Job | None = None
+) -> xr.Dataset:
+    """Answers without any edit and under some conditions, kept where there is a folder.
+
+    Args:
+        job: what is answered.
+        wanted: categories with their variants.
+        choosing: the items on which a variant chooses, where it does.
+    """
+    before = evaluate(
+        job.model,
+        job.task,
+        out=job.folder(ANSWERS),
+        score=job.how.score,
+        max_new_tokens=job.how.max_new_tokens,
+        batch_size=job.how.batch_size,
+        overwrite=job.overwrite,
+    )
+    conditions = [
+        Condition(category, variant, job.controls, _chosen(choosing or job, category, variant))
+        for category, variant in wanted
+    ]
+    parts = [_answered(job, condition) for condition in conditions]
+    joined = _joined(before, parts, conditions, job)
+    return joined.assign_coords(_described(wanted)).assign_attrs(_attrs(job))
+
+
+def _described(wanted: Sequence[tuple[str, Variant]]) -> dict[str, Any]:
+    """What of the variants figures go by, as coordinates of the conditions."""
+    rows = [asdict(variant) for _, variant in wanted]
+    found: dict[str, Any] = {name: [row[name] for row in rows] for name in ("top", "factor")}
+    found["category"] = [category for category, _ in wanted]
+    found["layers"] = ["all" if v.layers is None else layer_range(v.layers) for _, v in wanted]
+    found["keep_only"] = [int(variant.keep_only) for _, variant in wanted]
+    found["rank_by"] = [variant.rank_by for _, variant in wanted]
+    found["membership"] = [variant.membership or np.nan for _, variant in wanted]
+    return {name: ("condition", values) for name, values in found.items()}
+
+
+def name_of(variants: Sequence[Variant]) -> str:
+    """What a result with these variants is called in its folder."""
+    plain = Variant()
+    names = {
+        RESULT: all(variant == plain for variant in variants),
+        "dose-response": all(replace(v, top=1.0, rank_by=plain.rank_by) == plain for v in variants),
+        "layer-bands": all(replace(v, layers=None) == plain for v in variants),
+        "keep-only": all(replace(v, keep_only=False) == plain for v in variants),
+        "fixed-sets": all(replace(v, membership=None) == plain for v in variants),
+        "scaled": all(replace(v, factor=0.0) == plain for v in variants),
+    }
+    return next((name for name, fits in names.items() if fits), "variants")
+
+
+def _chosen(development: Job, category: str, variant: Variant) -> Chosen:
+    """What of a condition is chosen on the development half."""
+    neurons = ranking = None
+    if variant.membership is not None:
+        neurons = fixed_set(
+            check_category(category), development.recording, variant.membership,
+            development.threshold,
+        )  # fmt: skip
+    if variant.top < 1 and variant.rank_by != "contribution":
+        found = attribute(
+            development.model,
+            development.whole,
+            development.recording,
+            scores=(variant.rank_by,),
+            threshold=development.threshold,
+            batch_size=development.how.batch_size,
+        )
+        ranking = found["mean_score"].sel(score=variant.rank_by).mean("language").to_numpy()
+    return Chosen(neurons, ranking)
+
+
+def _answered(job: Job, condition: Condition) -> xr.Dataset:
+    """What is answered under the arms of one condition, kept in its folder."""
+    arms = Arms(job.model, job.task, job.recording, condition, job.how, job.threshold)
+    head = _head(job, condition)
+    prompts = {"item": len(job.task.languages), "total": len(job.task) * len(job.task.languages)}
+
+    def make(block: slice, done: Callable[[int], object]) -> xr.Dataset:
+        return arms.answer(block, done)
+
+    path = job.folder(condition.name)
+    if path is None:
+        memory = InMemory(head, arms.items_at_once)
+        grow(memory, make, condition.name, prompts)
+        return memory.data
+    path = path.parent / PARTS / path.name
+    if job.overwrite or not is_whole(path, head, DIMS):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        size = arms.items_at_once
+        with in_folder(path, head, size, DIMS, overwrite=job.overwrite) as folder:
+            grow(folder, make, condition.name, prompts)
+            folder.finish(xr.Dataset())
+    return open_dataset(path).load()
+
+
+def _head(job: Job, condition: Condition) -> xr.Dataset:
+    chosen = condition.chosen
+    ranking = b"" if chosen.ranking is None else chosen.ranking.tobytes()
+    return xr.Dataset(
+        coords={
+            "item": [item["id"] for item in job.task.items],
+            "language": list(job.task.languages),
+            "arm": condition.controls.arms,
+        },
+        attrs=_attrs(job)
+        | {
+            "unit": "answers under a condition",
+            "condition": condition.name,
+            "fixed_set": "" if chosen.neurons is None else chosen.neurons.checksum,
+            "ranking": hashlib.sha256(ranking).hexdigest()[:16],
+        },
+    )
+
+
+def _joined(
+    before: xr.Dataset, parts: Sequence[xr.Dataset], conditions: Sequence[Condition], job: Job
+) -> xr.Dataset:
+    """Answers of all conditions, the arms apart into category, controls and draws."""
+    controls = job.controls
+    joined = xr.concat(
+        [part.drop_attrs() for part in parts],
+        dim=xr.DataArray([one.name for one in conditions], dims="condition", name="condition"),
+        join="exact",
+    )
+    drawn = joined[["correct", "share"]].isel(arm=slice(1, None)).drop_vars("arm")
+    shape = (len(controls.kinds), controls.draws)
+    index = {"control": list(controls.kinds), "draw": range(controls.draws)}
+    unstacked = {
+        name: xr.DataArray(
+            values.transpose("condition", "arm", "item", "language")
+            .to_numpy()
+            .reshape(len(conditions), *shape, *values.shape[1:3]),
+            dims=("condition", "control", "draw", "item", "language"),
+            coords={"condition": joined["condition"], **index},
+        )
+        for name, values in drawn.items()
+    }
+    own = joined.isel(arm=0, drop=True)
+    subjects = [subject_of(item) for item in job.task.items]
+    return xr.Dataset(
+        {
+            "correct": own["correct"].astype(bool),
+            "correct_no_edit": before["correct"].drop_attrs(),
+            "correct_control": unstacked["correct"],
+            "counted": before["counted"],
+            "held_out": before["held_out"],
+            "n_neurons": own["n_neurons"],
+            "share": own["share"].mean(["item", "language"]),
+            "control_share": unstacked["share"].mean(["draw", "item", "language"]),
+        },
+        coords={"subject": ("item", subjects)},
+    )
+
+
+def _attrs(job: Job) -> dict[str, Any]:
+    recording = job.recording
+    return {
+        "unit": UNIT,
+        **model_provenance(job.model),
+        **task_provenance(job.task),
+        # Of the whole task, of which the recording may be a part.
+        "task_checksum": recording.attrs["task_checksum"],
+        "n_neurons": job.model.n_neurons,
+        "site": recording.attrs["site"],
+        "position": recording.attrs["position"],
+        "threshold": job.threshold,
+        "positions": job.how.positions,
+        "half": job.half,
+        "score": job.how.score,
+        "max_new_tokens": job.how.max_new_tokens,
+        "controls": ",".join(job.controls.kinds),
+        "draws": job.controls.draws,
+        "seed": job.controls.seed,
+        "batch_size": job.how.batch_size,
+        **versions(),
+    }
