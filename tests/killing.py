@@ -20,6 +20,7 @@ import xarray as xr
 
 import neuroglot as ng
 from neuroglot.experiments import evaluation
+from neuroglot.interventions import arms
 from neuroglot.recording import recorder
 from tests.testing import small_task, tiny_model
 
@@ -32,17 +33,21 @@ READY = "ready"
 
 def prepared(n_items: int = N_ITEMS, pause: float = 0.0) -> tuple[ng.Model, ng.ParallelTask]:
     """Model and task; from now on blocks are small, and a pause comes before each."""
-    recorder.BLOCK = evaluation.ITEMS_AT_ONCE = BLOCK
-    for module, name in ((recorder, "record_block"), (evaluation, "_answers")):
+    recorder.BLOCK = evaluation.ITEMS_AT_ONCE = arms.ITEMS_AT_ONCE = BLOCK
+    slowed = ((recorder, "record_block"), (evaluation, "_answers"), (arms, "correct_under"))
+    for module, name in slowed:
         real = getattr(module, name)
         setattr(module, name, lambda *args, real=real: (time.sleep(pause), real(*args))[1])
     return tiny_model("llama"), small_task(n_items)
 
 
 def make(what: str, out: Path, model: ng.Model, task: ng.ParallelTask) -> None:
-    """Record or evaluate."""
+    """Record, evaluate or deactivate."""
     if what == "record":
         ng.record(model, task, out, keep_values=True)
+    elif what == "deactivate":
+        recording = ng.record(model, task, out / "recording")
+        ng.deactivate(model, task, recording, categories=["all_shared"], draws=2, out=out)
     else:
         ng.evaluate(model, task, out=out)
 
@@ -100,9 +105,17 @@ def finish(what: str, out: Path, n_items: int = N_ITEMS) -> None:
 
 
 def kill_at_random(
-    what: str, out: Path, n_kills: int, n_items: int = N_ITEMS, seed: int = 0
+    what: str, out: Path, n_kills: int, n_items: int = N_ITEMS, seed: int = 0, watched: str = "."
 ) -> list[int]:
     """Kill a run at random moments of its way, each time going on from the last.
+
+    Args:
+        what: is made.
+        out: where.
+        n_kills: how often.
+        n_items: of the task.
+        seed: of the moments.
+        watched: folder of ``out`` by whose items the moments are spread.
 
     Returns:
         Items that were done after each kill that hit a running process.
@@ -111,12 +124,12 @@ def kill_at_random(
     for number in range(n_kills):
         process = start(what, out, PAUSE, n_items)
         # Spread over the whole run, and within it at any moment of a block's making.
-        while n_done(out) < number * n_items // n_kills and process.poll() is None:
+        while n_done(out / watched) < number * n_items // n_kills and process.poll() is None:
             time.sleep(PAUSE / 10)
         time.sleep(rng.uniform(0, 3 * PAUSE))
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
-            done.append(n_done(out))
+            done.append(n_done(out / watched))
         process.communicate()
     return done
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import neuroglot as ng
-from tests.attribution.models import NAMES, random_model
+from tests.attribution.models import NAMES, down, random_model, seeing
 from tests.families import FAMILIES, N_LAYERS
 from tests.interventions.longhand import (
     changed,
@@ -60,7 +60,7 @@ def test_one_set_for_all_prompts(name: str, positions: str) -> None:
     assert found.attrs["edits"] == f"zero random 0 ({neurons.checksum}) at {positions}"
 
 
-@pytest.mark.parametrize("name", ("gpt2", "bloom", "llama", "opt", "gemma2"))
+@pytest.mark.parametrize("name", ["gpt2", "bloom", "llama", "opt", "gemma2"])
 @pytest.mark.parametrize("positions", POSITIONS)
 def test_a_set_for_each_prompt_in_one_batch(name: str, positions: str) -> None:
     model, task = random_model(name), small_task(4, "en de th", seed=3)
@@ -73,9 +73,7 @@ def test_a_set_for_each_prompt_in_one_batch(name: str, positions: str) -> None:
     ):
         padded = copy.copy(tokenizer())
         padded.padding_side = side
-        other = replace(
-            ng.wrap_model(model.hf, padded, name=model.name), shares_cache=shared
-        )
+        other = replace(ng.wrap_model(model.hf, padded, name=model.name), shares_cache=shared)
         with ng.edit(other, ng.Zero(sets), positions):
             found = ng.evaluate(other, task, batch_size=batch_size)
         np.testing.assert_allclose(found["log_prob"], expected, atol=1e-3)
@@ -97,12 +95,14 @@ def test_every_family_is_edited_at_the_answer(family: str) -> None:
     assert not np.allclose(found["log_prob"], ng.evaluate(model, task)["log_prob"], atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ("gpt2", "llama", "opt"))
+@pytest.mark.parametrize("name", ["gpt2", "llama", "opt"])
 @pytest.mark.parametrize("positions", POSITIONS)
-@pytest.mark.parametrize("cached", (True, False))
+@pytest.mark.parametrize("cached", [True, False])
 def test_what_is_written_under_an_edit(name: str, positions: str, cached: bool) -> None:
     model, sets_task = random_model(name), small_task(3, "en de")
-    records = [{**item, "choices": {}, "answers": dict(item["prompts"])} for item in sets_task.items]
+    records = [
+        {**item, "choices": {}, "answers": dict(item["prompts"])} for item in sets_task.items
+    ]
     task = ng.ParallelTask.from_records(records, name="written")
     sets = sets_for(model, task, seed=5)
     before = model.hf.config.use_cache
@@ -166,7 +166,7 @@ def test_mean_ablation_takes_the_mean_of_a_reference() -> None:
         np.testing.assert_allclose(found["log_prob"], expected, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ("gpt2", "bloom", "llama", "opt", "gemma2"))
+@pytest.mark.parametrize("name", ["gpt2", "bloom", "llama", "opt", "gemma2"])
 @pytest.mark.parametrize("positions", POSITIONS)
 def test_scale_by_one_changes_no_bit_and_by_zero_is_zero(name: str, positions: str) -> None:
     model, task = random_model(name), small_task()
@@ -228,7 +228,7 @@ def test_edits_compose_in_order() -> None:
     np.testing.assert_array_equal(apart["log_prob"], joined["log_prob"])
 
 
-@pytest.mark.parametrize("name", ("gpt2", "llama", "opt"))
+@pytest.mark.parametrize("name", ["gpt2", "llama", "opt"])
 @pytest.mark.parametrize("positions", POSITIONS)
 def test_recording_under_an_edit(name: str, positions: str) -> None:
     """What later layers do once earlier ones are edited; prompts share beginnings."""
@@ -251,8 +251,6 @@ def test_recording_under_an_edit(name: str, positions: str) -> None:
 
 
 def _last_coefficients(model: ng.Model, name: str, ids: list[int]) -> np.ndarray:
-    from tests.attribution.models import down, seeing
-
     modules = {str(i): down(model.hf, name, i) for i in range(N_LAYERS)}
     with seeing(modules) as seen, torch.no_grad():
         model.hf(torch.tensor([ids]))

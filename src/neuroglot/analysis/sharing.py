@@ -6,7 +6,6 @@ Source: *Sharing Matters* (arXiv 2406.09265), section 3; terms as in the project
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,19 +20,12 @@ from neuroglot.analysis.bits import (
     require_languages,
     unpack,
 )
-from neuroglot.analysis.kernels import (
-    Counts,
-    add_active,
-    add_members,
-    as_words,
-    intersections,
-)
+from neuroglot.analysis.tally import ITEMS_AT_ONCE, tally_of, with_the_rest
 from neuroglot.errors import NeuroglotError, listed
 from neuroglot.recording import Recording
 
 # Provenance that belongs to one task, not to a comparison of several.
 OF_A_TASK = ("template", "split", "task_checksum")
-ITEMS_AT_ONCE = 128  # bounds what is in memory at one time
 
 
 def categories(
@@ -72,6 +64,26 @@ def categories(
     )
 
 
+def category_membership(recording: Recording, threshold: float = 0.0) -> xr.DataArray:
+    """For which fraction of the items each neuron is in each category (layer, neuron, category).
+
+    Args:
+        recording: from :func:`neuroglot.record`.
+        threshold: a neuron is active where its site value was greater.
+
+    Raises:
+        NeuroglotError: the threshold was not recorded, or there are fewer than two languages.
+    """
+    require_languages(len(recording.languages))
+    return xr.DataArray(
+        tally_of(recording, threshold).membership,
+        dims=("layer", "neuron", "category"),
+        coords={"layer": list(recording.layers), "category": list(CATEGORIES)},
+        name="membership",
+        attrs=_attrs(recording, threshold, "membership"),
+    )
+
+
 def classify(recording: Recording, threshold: float = 0.0) -> xr.Dataset:
     """How languages share neurons, with the baselines that sharing must be compared with.
 
@@ -101,13 +113,13 @@ def classify(recording: Recording, threshold: float = 0.0) -> xr.Dataset:
     """
     require_languages(len(recording.languages))
     n, neurons = len(recording), recording.n_neurons
-    tally = _tally(recording, threshold)
+    tally = tally_of(recording, threshold)
     sizes = np.concatenate(tally.sizes)
-    fraction = _with_the_rest(sizes, neurons) / neurons
+    fraction = with_the_rest(sizes, neurons) / neurons
     pairs = np.concatenate(tally.pairs)
     n_active = np.diagonal(pairs, axis1=-2, axis2=-1)
     active = n_active / neurons
-    membership = _with_the_rest(np.moveaxis(tally.members, 0, -1), n) / n
+    membership = tally.membership
     with np.errstate(invalid="ignore"):
         # A language without an active neuron in a layer shares nothing that could be counted.
         shared = fraction[..., -1:] / active
@@ -254,45 +266,6 @@ def _require_alike(recordings: Sequence[Recording]) -> None:
                 raise NeuroglotError(
                     f"{both} differ in {key}: {first.attrs.get(key)!r}, {other.attrs.get(key)!r}."
                 )
-
-
-def _with_the_rest(counts: Counts, total: int) -> Counts:
-    """Counts (…, category) of all categories, from those of the active ones."""
-    rest = total - counts.sum(axis=-1, keepdims=True, dtype=counts.dtype)
-    return np.concatenate([rest, counts], axis=-1)
-
-
-@dataclass(frozen=True)
-class _Tally:
-    """What is counted of a recording, some items at a time.
-
-    Attributes:
-        sizes: neurons of each active category (item, layer, category), by block.
-        pairs: neurons active in both of two languages (item, layer, language, language), by block.
-        active: for how many items each neuron is active (language, layer, neuron).
-        members: the same of the active categories (category, layer, neuron).
-    """
-
-    sizes: list[Counts]
-    pairs: list[Counts]
-    active: Counts
-    members: Counts
-
-
-def _tally(recording: Recording, threshold: float) -> _Tally:
-    n_languages, n_layers = len(recording.languages), len(recording.layers)
-    neurons = -(-recording.n_neurons // 64) * 64  # up to the end of a word
-    # Small numbers, since these are the largest arrays here.
-    active = np.zeros((n_languages, n_layers, neurons), np.int32)
-    members = np.zeros((len(CATEGORIES) - 1, n_layers, neurons), np.int32)
-    sizes, pairs = [], []
-    for start in range(0, len(recording), ITEMS_AT_ONCE):
-        words = as_words(recording.bits(threshold, slice(start, start + ITEMS_AT_ONCE)))
-        pairs.append(intersections(words))
-        add_active(words, active)
-        sizes.append(add_members(words, members))
-    kept = slice(recording.n_neurons)
-    return _Tally(sizes, pairs, active[..., kept], members[..., kept])
 
 
 def _mean_over_items(values: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from neuroglot.analysis.bits import CATEGORIES, unpack
-from neuroglot.analysis.sharing import classify
+from neuroglot.analysis.sharing import category_membership
 from neuroglot.errors import NeuroglotError, is_whole_number, listed
 from neuroglot.models import Model
 from neuroglot.neurons import NeuronSet
@@ -236,7 +236,7 @@ def fixed_set(
             f"{SPECIFIC_HERE!r} depends on the language, so no set can stand for all prompts; use "
             "'specific'."
         )
-    shares = classify(recording, threshold)["membership"].sel(category=list(names)).sum("category")
+    shares = category_membership(recording, threshold).sel(category=list(names)).sum("category")
     # Sums of shares may be a little less than what they should be.
     return NeuronSet(
         shares.to_numpy() >= membership - 1e-9, f"{UNION.join(names)} ≥ {membership:g}"

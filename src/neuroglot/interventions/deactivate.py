@@ -91,7 +91,7 @@ def deactivate(  # noqa: PLR0913 (the public contract)
           ``n_prompts``, ``n_subjects``. NaN with fewer than ten subjects;
         - the same as ``…_by_language`` (condition, against, language); there ``p`` against no edit
           is McNemar's, exact;
-        - ``reason`` (condition, control): why a control has no value for some prompts;
+        - ``reason`` (condition, against): why a difference is not known, or not of all prompts;
         - ``accuracy`` (condition, language), ``accuracy_no_edit`` (language) and
           ``accuracy_control`` (condition, control, language), each with ``_low`` and ``_high``;
         - ``correct`` (condition, item, language), ``correct_no_edit`` (item, language) and

@@ -106,14 +106,15 @@ def _compared(
     kept = counted & ~np.isnan(correct) & ~np.isnan(against)
     differences = (correct - against)[kept]
     clusters = np.broadcast_to(subject[:, None], kept.shape)[kept]
-    if not len(differences):
-        return (np.nan, np.nan, np.nan, np.nan, 0, 0)
+    n_clusters = len(np.unique(clusters))
+    if n_clusters < LEAST_CLUSTERS:
+        return (np.nan, np.nan, np.nan, np.nan, len(differences), n_clusters)
     return (
         differences.mean(),
         *clustered_interval(differences, clusters, seed),
         sign_flip_p(differences, clusters, seed),
         len(differences),
-        len(np.unique(clusters)),
+        n_clusters,
     )
 
 
@@ -129,27 +130,20 @@ def _labelled(values: Numbers, suffix: str, dims: tuple[str, ...]) -> dict[str, 
 
 
 def reasons(outcome: xr.Dataset) -> xr.DataArray:
-    """Why a control says nothing of some or all prompts (condition, control); ``""`` where it does.
+    """Why a difference is not known, or only for some prompts (condition, against); else ``""``.
 
     Args:
-        outcome: as :func:`effects` takes it.
+        outcome: what :func:`effects` takes, with what it returns.
     """
-    counted = outcome["counted"]
-    missing = outcome["correct_control"].isnull().any("draw") & counted
-    n, n_all = missing.sum(PROMPT), int(counted.sum())
-
-    def say(few: int, subjects: int) -> str:
-        if few == 0:
-            return ""
-        said = f"the pool was too small for {few:,} of {n_all:,} prompts"
-        return said + ("; fewer than ten subjects are left" if subjects < LEAST_CLUSTERS else "")
-
-    there = (counted & ~missing).any("language")
-    subjects = xr.apply_ufunc(
-        lambda kept: len(np.unique(outcome["subject"].to_numpy()[kept])),
-        there,
-        input_core_dims=[["item"]],
-        vectorize=True,
-    )
-    found: xr.DataArray = xr.apply_ufunc(np.vectorize(say, otypes=[object]), n, subjects)
-    return found.astype(str)
+    n_all = int(outcome["counted"].sum())
+    n_prompts, n_subjects = outcome["n_prompts"].to_numpy(), outcome["n_subjects"].to_numpy()
+    found = np.empty(n_prompts.shape, dtype=object)
+    for place in np.ndindex(found.shape):
+        missing = n_all - int(n_prompts[place])
+        said = [f"the pool was too small for {missing:,} of {n_all:,} prompts"] if missing else []
+        if n_subjects[place] < LEAST_CLUSTERS:
+            said.append(
+                "fewer than ten subjects are left" if missing else "fewer than ten subjects"
+            )
+        found[place] = "; ".join(said)
+    return outcome["n_prompts"].copy(data=found.astype(str)).rename("reason")

@@ -36,7 +36,8 @@ def outcome_of(job: Job, wanted: Sequence[tuple[str, Variant]]) -> xr.Dataset:
     if any(variant.needs_halves for _, variant in wanted):
         choosing, job = job.halves()
     answers = answers_under(job, wanted, choosing)
-    return answers.merge(effects(answers, job.controls.seed)).assign(reason=reasons(answers))
+    outcome = answers.merge(effects(answers, job.controls.seed))
+    return outcome.assign(reason=reasons(outcome))
 
 
 def answers_under(

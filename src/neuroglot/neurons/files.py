@@ -46,14 +46,13 @@ def write_set(
         "sha256": hashlib.sha256(bits).hexdigest(),
     }
     try:
+        _check_plain(name, provenance)
         line = json.dumps(header, ensure_ascii=False).encode()
-    except (TypeError, ValueError) as error:
-        raise NeuroglotError(
-            f"neuron set {name!r}: its provenance must be plain texts and numbers ({error})."
-        ) from error
+    except ValueError as error:  # texts that cannot be encoded, too
+        raise NeuroglotError(f"neuron set {shown(name)}: {error}.") from error
     try:
         _write_whole(out, line + b"\n" + bits)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise NeuroglotError(f"cannot write {str(out)!r}: {error}.") from error
 
 
@@ -94,7 +93,7 @@ def read_set(path: str | Path) -> tuple[Mask, str, dict[str, Provenance]]:
         with file.open("rb") as opened:
             line = opened.readline(LONGEST_HEADER)
             bits = opened.read()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a null character in a path is a ValueError
         raise NeuroglotError(f"cannot read {str(file)!r}: {error}.") from error
     try:
         return _parsed(line, bits)
@@ -121,10 +120,15 @@ def _parsed(line: bytes, bits: bytes) -> tuple[Mask, str, dict[str, Provenance]]
     if header["sizes"] != sizes or int(np.bitwise_count(packed).sum()) != sum(sizes):
         raise ValueError("it says that it has other numbers of neurons than it has")
     name, provenance = header["name"], header["provenance"]
-    plain = isinstance(name, str) and isinstance(provenance, dict)
-    if not plain or not all(isinstance(x, Provenance) for x in provenance.values()):
-        raise ValueError("its name or provenance is no plain text")
+    _check_plain(name, provenance)
     return mask, name, provenance
+
+
+def _check_plain(name: Any, provenance: Any) -> None:
+    if not isinstance(name, str) or not isinstance(provenance, Mapping):
+        raise ValueError("its name or provenance is no plain text")
+    if not all(isinstance(value, Provenance) for value in provenance.values()):
+        raise ValueError("its provenance holds more than plain texts and numbers")
 
 
 def _counted(number: Any) -> int:

@@ -15,7 +15,7 @@ import xarray as xr
 from torch import Tensor
 
 from neuroglot.analysis.bits import CATEGORIES
-from neuroglot.analysis.sharing import classify
+from neuroglot.analysis.sharing import category_membership
 from neuroglot.errors import NeuroglotError, is_whole_number, listed
 from neuroglot.models import Model
 from neuroglot.neurons.files import Provenance, read_set, write_set
@@ -186,7 +186,7 @@ class NeuronSet:
             raise NeuroglotError(f"unknown category {category!r}; there are {listed(CATEGORIES)}.")
         if not 0 < membership <= 1:
             raise NeuroglotError(f"membership={membership}: expected above 0, at most 1.")
-        shares = classify(recording, threshold)["membership"].sel(category=category)
+        shares = category_membership(recording, threshold).sel(category=category)
         attrs = recording.attrs
         kept = ("model", "model_weights", "task", "task_checksum", "site", "position")
         provenance: dict[str, Provenance] = {key: attrs.get(key, "") for key in kept}
