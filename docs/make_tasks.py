@@ -88,7 +88,8 @@ OWN = """
 
 `neuroglot run MODEL my-task.jsonl` reads one record a line, as in
 [CONTRIBUTING](../CONTRIBUTING.md#add-a-task). A `.csv` file has one prompt a row: columns `id`,
-`language`, `prompt` and, where there are any, `answer`, `choice1`, `choice2`, …, `relation` and `subject`.
+`language`, `prompt` and, where there are any, `answer`, `choice1`, `choice2`, …, `relation` and
+`subject`.
 Rows of `datasets` go into `ng.ParallelTask.from_rows` (one prompt a row) or `from_records`.
 """
 

@@ -11,7 +11,7 @@ import typer
 import xarray as xr
 
 import neuroglot as ng
-from neuroglot.cli import neurons, show, steps
+from neuroglot.cli import interventions, neurons, show, steps
 from neuroglot.cli import options as o
 from neuroglot.cli.parsing import (
     Commands,
@@ -173,6 +173,8 @@ for step in (
     neurons.attribute,
     neurons.agreement,
     neurons.describe,
+    interventions.deactivate,
+    interventions.amplify,
     steps.fragility,
     steps.report,
 ):

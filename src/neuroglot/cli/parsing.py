@@ -89,6 +89,22 @@ def numbers(text: str) -> tuple[float, ...]:
         raise NeuroglotError(f"{text!r}: expected numbers with commas between.") from error
 
 
+def layer_groups(text: str) -> list[tuple[int, ...]]:
+    """``"0-2;3,5"`` as groups of layers: ``(0, 1, 2)`` and ``(3, 5)``."""
+    groups = []
+    for group in text.split(";"):
+        found: list[int] = []
+        for part in group.split(","):
+            first, _, last = part.strip().partition("-")
+            if not first.isdecimal() or not (last or first).isdecimal():
+                raise NeuroglotError(
+                    f"--layers {text!r}: expected numbers and ranges, as '0-2;3,5'."
+                )
+            found += range(int(first), int(last or first) + 1)
+        groups.append(tuple(found))
+    return groups
+
+
 def batch_size_of(text: str) -> ng.BatchSize:
     """A number, or ``"auto"``."""
     if text == "auto":

@@ -14,7 +14,7 @@ from neuroglot.experiments.evaluation import MAX_NEW_TOKENS
 from neuroglot.interventions.answering import Answering
 from neuroglot.interventions.conditions import CONTROLS, Variant, check_category
 from neuroglot.interventions.job import check_controls, job_of
-from neuroglot.interventions.outcome import answers_under, outcome_of
+from neuroglot.interventions.outcome import AMPLIFICATION, answers_under, outcome_of
 from neuroglot.models import Model
 from neuroglot.models.running import check_positions
 from neuroglot.recording import Recording
@@ -23,7 +23,6 @@ from neuroglot.recording.store import save
 from neuroglot.tasks import ParallelTask
 
 FACTORS = (1.1, 1.25, 1.5, 2.0, 3.0)
-RESULT = "amplification"
 
 
 def amplify(  # noqa: PLR0913 (the public contract)
@@ -95,8 +94,9 @@ def amplify(  # noqa: PLR0913 (the public contract)
     found["development_accuracy"] = xr.DataArray(
         accuracies, dims="chosen_from", coords={"chosen_from": given}
     )
+    found = found.assign_attrs(unit=AMPLIFICATION)
     if job.out is not None:
-        save(found, job.out / RESULT, overwrite=True)
+        save(found, job.out / AMPLIFICATION, overwrite=True)
     return found
 
 

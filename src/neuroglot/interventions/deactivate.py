@@ -20,7 +20,7 @@ from neuroglot.interventions.conditions import (
     check_variant,
 )
 from neuroglot.interventions.job import check_controls, job_of
-from neuroglot.interventions.outcome import name_of, outcome_of
+from neuroglot.interventions.outcome import outcome_of
 from neuroglot.models import Model
 from neuroglot.models.running import check_positions
 from neuroglot.recording import Recording
@@ -124,7 +124,7 @@ def deactivate(  # noqa: PLR0913 (the public contract)
     wanted = [(category, variant) for variant in variants for category in categories]
     outcome = outcome_of(job, wanted)
     if job.out is not None:
-        save(outcome, job.out / name_of(variants), overwrite=True)
+        save(outcome, job.out / outcome.attrs["unit"], overwrite=True)
     return outcome
 
 

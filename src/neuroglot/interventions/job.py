@@ -59,12 +59,10 @@ class Job:
         task, recording = replace(self.task, items=items), self.recording.select(items=ids)
         return replace(self, task=task, recording=recording, half=half)
 
-    def folder(self, name: str) -> Path | None:
+    def folder(self, *names: str) -> Path | None:
         """Where something of this half is kept, if anywhere."""
-        safe = re.sub(r"[^a-z0-9_+.=-]+", "-", name)
-        return (
-            None if self.out is None else self.out / (f"{safe}-{self.half}" if self.half else safe)
-        )
+        safe = [re.sub(r"[^a-z0-9_+.=-]+", "-", name) for name in names]
+        return None if self.out is None else Path(self.out, self.half, *safe)
 
 
 def check_controls(controls: Sequence[str], draws: int, seed: int) -> Controls:

@@ -21,8 +21,12 @@ from neuroglot.provenance import model_provenance, task_provenance, versions
 from neuroglot.recording.growing import InMemory, grow, in_folder, is_whole
 from neuroglot.recording.store import open_dataset
 
-UNIT = "deactivation"
-ANSWERS, PARTS, RESULT = "answers", "conditions", "deactivation"
+ANSWERS, PARTS = "answers", "conditions"
+DEACTIVATION, DOSES, BANDS = "deactivation", "dose-response", "layer-bands"
+AMPLIFICATION, KEEP_ONLY, FIXED = "amplification", "keep-only", "fixed-sets"
+SCALED, VARIANTS = "scaled", "variants"
+KINDS = (DEACTIVATION, DOSES, BANDS, KEEP_ONLY, FIXED, AMPLIFICATION, SCALED, VARIANTS)
+"""Units of results: what their conditions differ in."""
 
 
 def outcome_of(job: Job, wanted: Sequence[tuple[str, Variant]]) -> xr.Dataset:
@@ -37,7 +41,8 @@ def outcome_of(job: Job, wanted: Sequence[tuple[str, Variant]]) -> xr.Dataset:
         choosing, job = job.halves()
     answers = answers_under(job, wanted, choosing)
     outcome = answers.merge(effects(answers, job.controls.seed))
-    return outcome.assign(reason=reasons(outcome))
+    unit = kind_of([variant for _, variant in wanted])
+    return outcome.assign(reason=reasons(outcome)).assign_attrs(unit=unit)
 
 
 def answers_under(
@@ -80,18 +85,18 @@ def _described(wanted: Sequence[tuple[str, Variant]]) -> dict[str, Any]:
     return {name: ("condition", values) for name, values in found.items()}
 
 
-def name_of(variants: Sequence[Variant]) -> str:
-    """What a result with these variants is called in its folder."""
+def kind_of(variants: Sequence[Variant]) -> str:
+    """What a result with these variants is called, by what they differ in."""
     plain = Variant()
     names = {
-        RESULT: all(variant == plain for variant in variants),
-        "dose-response": all(replace(v, top=1.0, rank_by=plain.rank_by) == plain for v in variants),
-        "layer-bands": all(replace(v, layers=None) == plain for v in variants),
-        "keep-only": all(replace(v, keep_only=False) == plain for v in variants),
-        "fixed-sets": all(replace(v, membership=None) == plain for v in variants),
-        "scaled": all(replace(v, factor=0.0) == plain for v in variants),
+        DEACTIVATION: all(variant == plain for variant in variants),
+        DOSES: all(replace(v, top=1.0, rank_by=plain.rank_by) == plain for v in variants),
+        BANDS: all(replace(v, layers=None) == plain for v in variants),
+        KEEP_ONLY: all(replace(v, keep_only=False) == plain for v in variants),
+        FIXED: all(replace(v, membership=None) == plain for v in variants),
+        SCALED: all(replace(v, factor=0.0) == plain for v in variants),
     }
-    return next((name for name, fits in names.items() if fits), "variants")
+    return next((name for name, fits in names.items() if fits), VARIANTS)
 
 
 def _chosen(development: Job, category: str, variant: Variant) -> Chosen:
@@ -124,12 +129,11 @@ def _answered(job: Job, condition: Condition) -> xr.Dataset:
     def make(block: slice, done: Callable[[int], object]) -> xr.Dataset:
         return arms.answer(block, done)
 
-    path = job.folder(condition.name)
+    path = job.folder(PARTS, condition.name)
     if path is None:
         memory = InMemory(head, arms.items_at_once)
         grow(memory, make, condition.name, prompts)
         return memory.data
-    path = path.parent / PARTS / path.name
     if job.overwrite or not is_whole(path, head, DIMS):
         path.parent.mkdir(parents=True, exist_ok=True)
         size = arms.items_at_once
@@ -201,7 +205,7 @@ def _joined(
 def _attrs(job: Job) -> dict[str, Any]:
     recording = job.recording
     return {
-        "unit": UNIT,
+        "unit": DEACTIVATION,
         **model_provenance(job.model),
         **task_provenance(job.task),
         # Of the whole task, of which the recording may be a part.

@@ -16,8 +16,9 @@ import vl_convert as vlc
 
 from neuroglot.errors import NeuroglotError, plain
 from neuroglot.experiments.spreadsheet import save_table
-from neuroglot.report import attribution, by_layer, overall
+from neuroglot.report import attribution, by_layer, deactivation, overall
 from neuroglot.report.agreement import agreement_by_layer
+from neuroglot.report.effects import effect_table, effect_tables
 from neuroglot.report.fragility import fragility_by_layer
 from neuroglot.report.results import Results, Sorted, provenance_rows, run_facts, sort_results
 from neuroglot.report.tables import (
@@ -61,6 +62,7 @@ def charts(found: Sorted) -> dict[str, alt.TopLevelMixin]:
     for name, attributed in found.attributions.items():
         for kind, chart in attribution.figures(attributed, name).items():
             made[f"{kind}-{name}"] = chart
+    made |= deactivation.figures(found.interventions)
     for name, compared in found.comparisons.items():
         made[f"tasks-{name}"] = by_layer.task_comparison(compared)
     for name, rounded in found.fragilities.items():
@@ -96,6 +98,7 @@ def report(
         score_columns=SCORE_COLUMNS,
         scores=_plain(score_cells(score_rows(found))),
         agrees=bool(found.agreements),
+        effects=_plain(effect_tables(found)),
         facts=_plain(run_facts(results)),
         charts={name: _json(chart) for name, chart in made.items()},
         provenance=_plain(provenance_rows(results)),
@@ -106,6 +109,8 @@ def report(
         page.write_text(html, encoding="utf-8")
         for kind, table in {"items": item_table, "layers": layer_table}.items():
             save_table(table(found), page.with_suffix(f".{kind}.csv"))
+        if found.interventions:
+            save_table(effect_table(found), page.with_suffix(".effects.csv"))
         if found.attributions:
             save_table(attribution_table(found), page.with_suffix(".attribution.csv"))
         if figures is not None:

@@ -9,6 +9,7 @@ from typing import Any
 import xarray as xr
 
 from neuroglot.errors import NeuroglotError, listed
+from neuroglot.interventions.outcome import KINDS as INTERVENTIONS
 
 Results = Mapping[str, xr.Dataset | xr.DataArray]
 
@@ -25,6 +26,8 @@ class Sorted:
         fragilities: from :func:`neuroglot.fragility`.
         attributions: from :func:`neuroglot.attribute`.
         agreements: from :func:`neuroglot.causal_agreement`.
+        interventions: from :func:`neuroglot.deactivate` and :func:`neuroglot.amplify`, by what
+            their conditions differ in.
     """
 
     sharing: dict[str, xr.Dataset] = field(default_factory=dict)
@@ -34,6 +37,7 @@ class Sorted:
     fragilities: dict[str, xr.Dataset] = field(default_factory=dict)
     attributions: dict[str, xr.Dataset] = field(default_factory=dict)
     agreements: dict[str, xr.Dataset] = field(default_factory=dict)
+    interventions: dict[str, dict[str, xr.Dataset]] = field(default_factory=dict)
 
 
 def sort_results(results: Results) -> Sorted:
@@ -69,9 +73,12 @@ def _group(found: Sorted, name: str, result: xr.Dataset | xr.DataArray) -> dict[
         "attribution": (xr.Dataset, found.attributions),
         "causal agreement": (xr.Dataset, found.agreements),
     }
+    if kind in INTERVENTIONS and isinstance(result, xr.Dataset):
+        return found.interventions.setdefault(kind, {})
     if kind not in groups or not isinstance(result, groups[kind][0]):
         raise NeuroglotError(
-            f"result {name!r} is of kind {kind!r}; a report shows {listed(groups)}."
+            f"result {name!r} is of kind {kind!r}; a report shows "
+            f"{listed([*groups, *INTERVENTIONS], 20)}."
         )
     return groups[kind][1]
 

@@ -1,0 +1,217 @@
+"""Commands that change what neurons do: deactivate, amplify."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import xarray as xr
+
+import neuroglot as ng
+from neuroglot.cli import options as o
+from neuroglot.cli import show
+from neuroglot.cli.parsing import (
+    batch_size_of,
+    check_page,
+    layer_groups,
+    numbers,
+    open_recording,
+)
+from neuroglot.errors import NeuroglotError
+from neuroglot.experiments.evaluation import MAX_NEW_TOKENS
+from neuroglot.interventions.amplify import FACTORS
+from neuroglot.interventions.conditions import CONTROLS, DEFAULT_CATEGORIES
+from neuroglot.report.effects import effect_lines, effect_rows, finding
+
+Recorded = Annotated[
+    Path | None,
+    typer.Option(help="What `neuroglot record` wrote. Default: record into the folder of --out."),
+]
+OutFolder = Annotated[Path, typer.Option(help="Folder for everything.")]
+
+
+@dataclass(frozen=True)
+class ControlOptions:
+    """What a category is compared with, and where neurons are edited."""
+
+    controls: Annotated[
+        str,
+        typer.Option(help="Random neurons: size, active, contribution, with commas; or none."),
+    ] = ",".join(CONTROLS)
+    draws: Annotated[int, typer.Option(help="Random sets of each control for a prompt.")] = 5
+    seed: Annotated[int, typer.Option(help="Of draws, halves and resampling.")] = 0
+    positions: Annotated[
+        str,
+        typer.Option(
+            help="Where neurons are edited: answer (last prompt token and answer), last or all."
+        ),
+    ] = "answer"
+    threshold: Annotated[float, typer.Option(help="A neuron is active above this.")] = 0.0
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """As keyword arguments of :func:`neuroglot.deactivate`."""
+        plain = self.controls.strip()
+        kinds = [] if plain == "none" else [kind.strip() for kind in plain.split(",")]
+        return {
+            "controls": kinds,
+            "draws": self.draws,
+            "seed": self.seed,
+            "positions": self.positions,
+            "threshold": self.threshold,
+        }
+
+
+@o.grouped
+def deactivate(
+    model: o.ModelName,
+    task: o.TaskName,
+    which: o.TaskOptions,
+    how: o.ModelOptions,
+    beside: ControlOptions,
+    out: OutFolder = Path("neuroglot-deactivate"),
+    recording: Recorded = None,
+    categories: Annotated[
+        str,
+        typer.Option(help="With commas between; a union with + between, as all_shared+specific."),
+    ] = ",".join(DEFAULT_CATEGORIES),
+    doses: Annotated[
+        str | None,
+        typer.Option(help="Only the top shares of each category, as 0.1,0.5,1.", metavar="SHARES"),
+    ] = None,
+    rank_by: Annotated[
+        str,
+        typer.Option(help="What --doses ranks by: contribution, or a score that uses the answer."),
+    ] = "contribution",
+    layers: Annotated[
+        str | None,
+        typer.Option(help="Only these; several groups with semicolons, as '0-1;2-3;4,5'."),
+    ] = None,
+    membership: Annotated[
+        float | None,
+        typer.Option(
+            help="One set for all items: neurons in the category for this share of a half of them."
+        ),
+    ] = None,
+    keep_only: Annotated[
+        bool, typer.Option("--keep-only", help="Switch off all other neurons instead.")
+    ] = False,
+    factor: Annotated[
+        float, typer.Option(help="Multiply coefficients with this; 0 switches them off.")
+    ] = 0.0,
+    score: o.Score = "sum",
+    max_new_tokens: o.MaxNewTokens = MAX_NEW_TOKENS,
+    batch_size: o.BatchSize = "auto",
+    overwrite: o.Overwrite = False,
+    json: o.Json = False,
+) -> None:
+    """Switch off the neurons of each category, beside random ones, and measure the answers.
+
+    The same command goes on if stopped.
+    """
+    page = out / "report.html"
+    check_page(page, overwrite=overwrite)
+    size = batch_size_of(batch_size)
+    variants = [
+        ng.Variant(band, top, rank_by, membership, keep_only, factor)
+        for top, band in itertools.product(
+            numbers(doses) if doses else (1.0,), layer_groups(layers) if layers else (None,)
+        )
+    ]
+    chosen, loaded = which.load(task), how.load(model)
+    outcome = ng.deactivate(
+        loaded,
+        chosen,
+        _recorded(loaded, chosen, recording, out, size, overwrite=overwrite),
+        categories=[name.strip() for name in categories.split(",")],
+        variants=variants,
+        **beside.given,
+        score=score,
+        max_new_tokens=max_new_tokens,
+        batch_size=size,
+        out=out,
+        overwrite=overwrite,
+    )
+    _show(outcome, f"{model} on {task}", page, json=json)
+
+
+@o.grouped
+def amplify(
+    model: o.ModelName,
+    task: o.TaskName,
+    which: o.TaskOptions,
+    how: o.ModelOptions,
+    beside: ControlOptions,
+    out: OutFolder = Path("neuroglot-amplify"),
+    recording: Recorded = None,
+    category: Annotated[str, typer.Option(help="Or a union with + between.")] = "all_shared",
+    factors: Annotated[
+        str, typer.Option(help="To choose from, on a half of the items.")
+    ] = ",".join(f"{factor:g}" for factor in FACTORS),
+    batch_size: o.BatchSize = "auto",
+    overwrite: o.Overwrite = False,
+    json: o.Json = False,
+) -> None:
+    """Multiply the coefficients of a category, and see whether answers get better.
+
+    The factor is chosen on one half of the items, and what it does is that of the other half.
+    The same command goes on if stopped.
+    """
+    page = out / "report.html"
+    check_page(page, overwrite=overwrite)
+    size, chosen, loaded = batch_size_of(batch_size), which.load(task), how.load(model)
+    outcome = ng.amplify(
+        loaded,
+        chosen,
+        _recorded(loaded, chosen, recording, out, size, overwrite=overwrite),
+        category=category,
+        factors=numbers(factors),
+        **beside.given,
+        batch_size=size,
+        out=out,
+        overwrite=overwrite,
+    )
+    if not json:
+        rows = [
+            {"factor": f"{factor:g}", "accuracy": float(value)}
+            for factor, value in outcome["development_accuracy"].to_series().items()
+        ]
+        show.rows_as_table(rows, "On the half for choosing (1: no edit)")
+    _show(outcome, f"{model} on {task}, the other half", page, json=json)
+
+
+def _recorded(
+    model: ng.Model,
+    task: ng.ParallelTask,
+    recording: Path | None,
+    out: Path,
+    size: ng.BatchSize,
+    *,
+    overwrite: bool,
+) -> ng.Recording:
+    """The recording that was named, or one made here."""
+    if recording is not None:
+        return open_recording(recording)
+    if out.is_file():
+        raise NeuroglotError(f"{str(out)!r} is a file; name a folder with --out.")
+    return ng.record(model, task, out / "recording", batch_size=size, overwrite=overwrite)
+
+
+def _show(outcome: xr.Dataset, title: str, page: Path, *, json: bool) -> None:
+    run = f"{outcome.attrs['model']}, {outcome.attrs['task']}".replace("/", " ")
+    report = ng.report({f"{run}/{page.parent.name}": outcome}, page, page.parent / "figures")
+    if json:
+        found = {"effects": effect_rows(outcome), "finding": finding(outcome)}
+        show.as_json(found | {"provenance": outcome.attrs, "report": str(report.resolve())})
+        return
+    before = float(outcome["correct_no_edit"].where(outcome["counted"]).mean())
+    show.table(*effect_lines(outcome), f"{title}: accuracy {100 * before:.1f}% without any edit")
+    typer.echo(
+        "Difference: accuracy less that of no edit, or of random neurons, in percentage points of "
+        "the prompts for which there are such; p after Holm's correction."
+    )
+    typer.echo(finding(outcome))
+    typer.echo(f"The report: {report.resolve()}")

@@ -1,0 +1,186 @@
+"""What deactivation found, in numbers and in a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from neuroglot.interventions.effects import NO_EDIT
+from neuroglot.report.results import Sorted
+
+LEVEL = 0.05
+AGAINST_LABELS = {
+    NO_EDIT: "no edit",
+    "size": "random, as many",
+    "active": "random active",
+    "contribution": "random, same contribution",
+}
+STRICT = ("active", "contribution")  # the controls on which claims rest
+NUMBERS = ("difference", "difference_low", "difference_high", "p", "p_holm")
+
+
+def condition_label(condition: str) -> str:
+    """A condition's name for people."""
+    for name in ("all_shared", "partial_shared", "non_activated"):
+        condition = condition.replace(name, name.replace("_", "-"))
+    return condition.replace("_", " ")
+
+
+def effect_rows(outcome: xr.Dataset) -> list[dict[str, Any]]:
+    """One row a condition and what it is held against, over all languages.
+
+    Returns:
+        Dicts with ``condition``, ``against``, ``neurons`` (edited in a prompt, mean), ``share`` (of
+        all contributions), ``accuracy`` and ``accuracy_against`` (of the prompts that have both),
+        ``difference`` with its interval, ``p``, ``p_holm``, ``prompts``, ``subjects`` and
+        ``reason``.
+    """
+    rows = []
+    for condition in outcome["condition"].to_numpy():
+        one = outcome.sel(condition=condition)
+        for against in outcome["against"].to_numpy():
+            here = one.sel(against=against)
+            rows.append(
+                {
+                    "condition": str(condition),
+                    "against": str(against),
+                    "neurons": float(one["n_neurons"].mean()),
+                    "share": float(one["share"]),
+                    **_accuracies(outcome, one, str(against)),
+                    **{name: float(here[name]) for name in NUMBERS},
+                    "prompts": int(here["n_prompts"]),
+                    "subjects": int(here["n_subjects"]),
+                    "reason": str(here["reason"].to_numpy()),
+                }
+            )
+    return rows
+
+
+def _accuracies(outcome: xr.Dataset, one: xr.Dataset, against: str) -> dict[str, float]:
+    """Accuracy of the condition and of what it is held against, over the prompts of both."""
+    other = outcome["correct_no_edit"].astype(float)
+    if against != NO_EDIT:
+        other = one["correct_control"].sel(control=against).mean("draw", skipna=False)
+    both = outcome["counted"] & ~np.isnan(other)
+    return {
+        "accuracy": float(one["correct"].where(both).mean()),
+        "accuracy_against": float(other.where(both).mean()),
+    }
+
+
+def points(share: float) -> str:
+    """A difference in percentage points, with its sign; a dash for what is not known."""
+    return "–" if np.isnan(share) else f"{100 * share + 0.0:+.1f}".replace("-", "−")
+
+
+def effect_cells(outcome: xr.Dataset) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells: one row a condition, one column each thing it is held against."""
+    by_condition: dict[str, list[dict[str, Any]]] = {}
+    for row in effect_rows(outcome):
+        by_condition.setdefault(row["condition"], []).append(row)
+    heads = [AGAINST_LABELS[row["against"]] for row in next(iter(by_condition.values()))]
+    cells = [
+        [
+            condition_label(condition),
+            f"{rows[0]['neurons']:,.0f}",
+            f"{100 * rows[0]['share']:.0f}%",
+            f"{100 * rows[0]['accuracy']:.1f}%",
+            *(_difference_cell(row) for row in rows),
+        ]
+        for condition, rows in by_condition.items()
+    ]
+    return ["condition", "neurons", "contribution", "accuracy", *heads], cells
+
+
+def _difference_cell(row: Mapping[str, Any]) -> str:
+    if np.isnan(row["difference"]):
+        return "–"
+    low, high = points(row["difference_low"]), points(row["difference_high"])
+    star = "*" if row["p_holm"] < LEVEL else ""
+    return f"{points(row['difference'])}{star} ({low} to {high})"
+
+
+BEYOND = "active and equally contributing random neurons"
+
+
+def finding(outcome: xr.Dataset) -> str:
+    """One sentence: which conditions change accuracy beyond their controls, and which do not."""
+    groups: dict[str, list[str]] = {
+        f"accuracy falls beyond {BEYOND} for": [],
+        f"accuracy rises beyond {BEYOND} for": [],
+        "it changes, but not shown against both of these controls in the same direction, for": [],
+        "no significant change for": [],
+        "too few subjects to compare for": [],
+    }
+    falls, rises, partly, none, unknown = groups.values()
+    for condition in outcome["condition"].to_numpy():
+        rows = {row["against"]: row for row in effect_rows(outcome.sel(condition=[condition]))}
+        strict = [rows[name] for name in STRICT if name in rows]
+        said = ", ".join(
+            f"{points(row['difference'])} against {AGAINST_LABELS[row['against']]}"
+            for row in [rows[NO_EDIT], *strict]
+            if not np.isnan(row["difference"])
+        )
+        signs = {_sign(row) for row in [rows[NO_EDIT], *strict]}
+        if np.isnan(rows[NO_EDIT]["difference"]):
+            group, said = unknown, ""
+        elif not _sign(rows[NO_EDIT]):
+            group, said = none, points(rows[NO_EDIT]["difference"])
+        elif len(signs) > 1 or not strict:
+            group = partly
+        else:
+            group = falls if -1 in signs else rises
+        group.append(f"{condition_label(str(condition))}" + (f" ({said})" if said else ""))
+    joined = "; ".join(f"{what} {', '.join(which)}" for what, which in groups.items() if which)
+    return f"In percentage points: {joined}."
+
+
+def _sign(row: Mapping[str, Any]) -> int:
+    """Direction of a difference that is significant after correction, else 0."""
+    return int(np.sign(row["difference"])) if row["p_holm"] < LEVEL else 0
+
+
+def effect_lines(outcome: xr.Dataset) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells for a terminal: one row a condition and what it is held against."""
+    cells = []
+    for row in effect_rows(outcome):
+        first = row["against"] == NO_EDIT
+        known = not np.isnan(row["difference"])
+        ends = f"({points(row['difference_low'])} to {points(row['difference_high'])})"
+        cells.append(
+            [
+                condition_label(row["condition"]) if first else "",
+                f"{row['neurons']:,.0f}" if first else "",
+                row["against"].replace("_", " "),
+                f"{points(row['difference'])} {ends}" if known else "–",
+                f"{row['p_holm']:.3f}" if known else "–",
+                f"{row['prompts']:,}",
+            ]
+        )
+    return ["condition", "neurons", "against", "difference (95 %)", "p", "prompts"], cells
+
+
+def effect_tables(found: Sorted) -> list[dict[str, Any]]:
+    """What the page says of every intervention: title, finding, headings and cells."""
+    tables = []
+    for kind, runs in found.interventions.items():
+        for run, outcome in runs.items():
+            columns, rows = effect_cells(outcome)
+            said = {"title": f"{run}: {kind.replace('-', ' ')}", "finding": finding(outcome)}
+            tables.append({**said, "columns": columns, "rows": rows})
+    return tables
+
+
+def effect_table(found: Sorted) -> pd.DataFrame:
+    """One row for each run, condition and what it is held against."""
+    rows = [
+        {"run": run, "kind": kind, **row}
+        for kind, runs in found.interventions.items()
+        for run, outcome in runs.items()
+        for row in effect_rows(outcome)
+    ]
+    return pd.DataFrame(rows)
