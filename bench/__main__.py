@@ -9,13 +9,14 @@ from collections.abc import Callable
 
 os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported
 
-from bench import answering, gpu, memory, recording, sharing
+from bench import answering, deactivating, gpu, memory, recording, sharing
 from bench.measure import Row
 from bench.table import print_table
 
 PARTS: dict[str, Callable[[], list[Row]]] = {
     "recording": recording.rows,
     "answering": answering.rows,
+    "deactivating": deactivating.rows,
     "sharing": sharing.rows,
     "memory": memory.rows,
     "gpu": gpu.rows,

@@ -1,0 +1,40 @@
+"""Conditions of an experiment, beside as many plain evaluations."""
+
+from __future__ import annotations
+
+import neuroglot as ng
+from bench.measure import Row, at_most, in_turns
+from bench.models import bloom, prompts_of
+
+DRAWS = 7
+
+
+def rows(n_items: int = 8) -> list[Row]:
+    """Lines of the table."""
+    model = bloom(512, 8, 8)
+    task = prompts_of(n_items, (16, 60), n_choices=10)
+    recording = ng.record(model, task)
+
+    def deactivate(positions: str) -> object:
+        # Specific neurons are few, so that every prompt has as many random ones.
+        return ng.deactivate(
+            model, task, recording, categories=["specific"], controls=["size"], draws=DRAWS,
+            positions=positions,
+        )  # fmt: skip
+
+    seconds = in_turns(
+        {
+            "evaluate": lambda: ng.evaluate(model, task),
+            "answer": lambda: deactivate("answer"),
+            "all": lambda: deactivate("all"),
+        },
+        rounds=3,
+    )
+    # The category and its draws; the answers without an edit are one more evaluation.
+    n_conditions = 1 + DRAWS + 1
+    floor = [n_conditions * once for once in seconds["evaluate"]]
+    note = f"{n_conditions} times one evaluation"
+    return [
+        at_most("deactivate, at the answer", seconds["answer"], floor, 1.15, note),
+        at_most("deactivate, at all tokens", seconds["all"], floor, 1.15, note),
+    ]
