@@ -154,7 +154,8 @@ def test_files_of_ones_own(path: str, data: st.DataObject) -> None:
 @given(data=st.data())
 def test_records_and_rows(data: st.DataObject) -> None:
     """Given from Python, where keys need not be texts."""
-    keys = st.sampled_from(["id", "prompts", "answers", "choices", "joins", "relation", "held_out"])
+    fields = ["id", "prompts", "answers", "choices", "joins", "relation", "subject", "held_out"]
+    keys = st.sampled_from(fields)
     by_language = st.dictionaries(st.sampled_from(["en", "de", "", 1, "\x00"]), VALUE)
     record = st.dictionaries(keys | st.integers(), VALUE | by_language)
     records = [
@@ -163,7 +164,7 @@ def test_records_and_rows(data: st.DataObject) -> None:
     ]
     kept = data.draw(st.integers(1, 2))
     sound_or_refused(lambda: ng.ParallelTask.from_records(records[:kept], name="own"))
-    columns = ["id", "language", "prompt", "answer", "choices", "join", "relation"]
+    columns = ["id", "language", "prompt", "answer", "choices", "join", "relation", "subject"]
     columns += ["choice1", "choice2", "choice01", "choice" + "9" * 5000, "choice²", "choice١"]
     row = st.dictionaries(st.sampled_from(columns) | st.integers(), VALUE)
     rows: list[Any] = [

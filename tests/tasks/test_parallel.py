@@ -20,6 +20,7 @@ RECORDS: list[dict[str, Any]] = [
         "choices": {"en": ["x", "y"], "de": ["u", "v"]},
         "answers": {"en": "y", "de": "v"},
         "relation": "r",
+        "subject": "s",
         "held_out": ["de"],
     },
 ]
@@ -42,7 +43,8 @@ def test_optional_fields_are_filled() -> None:
     assert task.languages == ("en", "de")
     assert len(task) == 2
     joins = {"en": " ", "de": " "}
-    empty = {"answers": {}, "choices": {}, "joins": joins, "relation": None, "held_out": []}
+    empty = {"answers": {}, "choices": {}, "joins": joins, "held_out": []}
+    empty |= {"relation": None, "subject": None}
     assert task.items[0] == {**RECORDS[0], **empty}
     assert task.items[1] == {**RECORDS[1], "joins": joins}
     assert not task.has_choices
@@ -163,6 +165,7 @@ def test_rows_of_datasets() -> None:
         ("id,language,prompt,prompt\na,en,x,y\n", "line 1: a column occurs twice"),
         ("id,language,question\na,en,x\n", "row 1: unknown column question"),
         ("id,language,prompt,relation\na,en,x,r\na,de,y,s\n", "row 2: item 'a' has two relations"),
+        ("id,language,prompt,subject\na,en,x,r\na,de,y,s\n", "row 2: item 'a' has two subjects"),
         ('id,language,prompt\na,en,"x\n', "after line 1: unexpected end of data"),
         ("id,language,prompt\na,en,x\nb,de,y\n", "bad.csv: item 'a'.*lacks language de"),
     ],

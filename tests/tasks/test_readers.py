@@ -393,3 +393,17 @@ def test_the_page_names_the_fields_that_a_template_takes(name: str, folder: Path
     taken = str(error.value).partition("its fields may be ")[2].partition(", and")[0]
     named = fields_row(name).split("|")[2]
     assert re.findall(r"\{\w+\}", named) == taken.split(", ")
+
+
+def test_items_say_what_they_are_about(name: str, folder: Path) -> None:
+    """Items of one subject are no independent samples; XCOPA and MGSM name none."""
+    items = ng.load_task(name, path=folder).items
+    subjects = {item["subject"] for item in items}
+    if name in ("xcopa", "mgsm"):
+        assert subjects == {None}
+        return
+    assert all(subjects)
+    if name == "xnli":
+        assert all(item["subject"] == together(name, item["id"]) for item in items)
+    if name == "mzsre":
+        assert all(item["subject"] in item["prompts"]["en"] for item in items)
