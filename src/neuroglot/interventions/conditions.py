@@ -64,10 +64,10 @@ class Variant:
         said = {
             "keep only": "" if self.keep_only else None,
             "layers": None if self.layers is None else layer_range(self.layers),
-            "top": None if self.top == 1 else f"{self.top:g}",
+            "top": None if self.top == 1 else f"{self.top:.12g}",
             "by": None if self.top == 1 or self.rank_by == "contribution" else self.rank_by,
-            "membership": None if self.membership is None else f"{self.membership:g}",
-            "times": None if self.factor == 0 else f"{self.factor:g}",
+            "membership": None if self.membership is None else f"{self.membership:.12g}",
+            "times": None if self.factor == 0 else f"{self.factor:.12g}",
         }
         return ", ".join(f"{what} {how}".strip() for what, how in said.items() if how is not None)
 

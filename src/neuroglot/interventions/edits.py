@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,6 +23,7 @@ from neuroglot.neurons import NeuronSet, PromptSets
 from neuroglot.recording import Recording
 
 Neurons = NeuronSet | PromptSets
+EXACT = ".12g"  # how numbers are said, so that results under two of them are told apart
 
 
 class Edit(Protocol):
@@ -91,7 +93,7 @@ class Scale(_OnNeurons):
         return values * self.factor
 
     def __str__(self) -> str:
-        return self._said(f"scale by {self.factor:g}")
+        return self._said(f"scale by {self.factor:{EXACT}}")
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class SetTo(_OnNeurons):
         return torch.full_like(values, self.value)
 
     def __str__(self) -> str:
-        return self._said(f"set to {self.value:g}")
+        return self._said(f"set to {self.value:{EXACT}}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +151,12 @@ class MeanAblate(_OnNeurons):
             NeuroglotError: it gives both shapes.
         """
         super().check(model)
+        weights = self.reference.attrs.get("model_weights", model.fingerprint)
+        if weights != model.fingerprint:
+            raise NeuroglotError(
+                f"the reference was recorded with other weights ({weights}) than those of "
+                f"{model.name!r} ({model.fingerprint}); record it with this model."
+            )
         shape = (model.n_layers, model.n_neurons)
         means = self.means
         if means.shape != shape or not np.isfinite(means).all():
@@ -163,7 +171,8 @@ class MeanAblate(_OnNeurons):
         return means.to(values.device, values.dtype).expand_as(values)
 
     def __str__(self) -> str:
-        return self._said("set to the mean of other prompts")
+        digest = hashlib.sha256(self.means.tobytes()).hexdigest()[:16]
+        return self._said(f"set to the means {digest} of other prompts")
 
 
 def _require_finite(what: str, number: float) -> None:

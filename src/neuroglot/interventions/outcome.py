@@ -22,10 +22,14 @@ from neuroglot.recording.growing import InMemory, grow, in_folder, is_whole
 from neuroglot.recording.store import open_dataset
 
 ANSWERS, PARTS = "answers", "conditions"
-DEACTIVATION, DOSES, BANDS = "deactivation", "dose-response", "layer-bands"
+DEACTIVATION, BANDS = "deactivation", "layer-bands"
+DOSES, DOSES_BY_ANSWER = "dose-response", "dose-response-by-answer"
 AMPLIFICATION, KEEP_ONLY, FIXED = "amplification", "keep-only", "fixed-sets"
 SCALED, VARIANTS = "scaled", "variants"
-KINDS = (DEACTIVATION, DOSES, BANDS, KEEP_ONLY, FIXED, AMPLIFICATION, SCALED, VARIANTS)
+KINDS = (
+    *(DEACTIVATION, DOSES, DOSES_BY_ANSWER, BANDS, KEEP_ONLY, FIXED),
+    *(AMPLIFICATION, SCALED, VARIANTS),
+)
 """Units of results: what their conditions differ in."""
 
 
@@ -90,7 +94,8 @@ def kind_of(variants: Sequence[Variant]) -> str:
     plain = Variant()
     names = {
         DEACTIVATION: all(variant == plain for variant in variants),
-        DOSES: all(replace(v, top=1.0, rank_by=plain.rank_by) == plain for v in variants),
+        DOSES: all(replace(v, top=1.0) == plain for v in variants),
+        DOSES_BY_ANSWER: all(replace(v, top=1.0, rank_by=plain.rank_by) == plain for v in variants),
         BANDS: all(replace(v, layers=None) == plain for v in variants),
         KEEP_ONLY: all(replace(v, keep_only=False) == plain for v in variants),
         FIXED: all(replace(v, membership=None) == plain for v in variants),

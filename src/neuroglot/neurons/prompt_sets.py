@@ -79,7 +79,8 @@ class PromptSets:
     @cached_property
     def checksum(self) -> str:
         """Tells these sets from others."""
-        return hashlib.sha256(self.bits.tobytes()).hexdigest()[:16]
+        whose = repr(list(self.prompts)).encode("utf-8", "surrogatepass")
+        return hashlib.sha256(self.bits.tobytes() + whose).hexdigest()[:16]
 
     def __len__(self) -> int:
         return len(self.prompts)

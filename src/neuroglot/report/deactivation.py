@@ -15,6 +15,7 @@ from neuroglot.interventions.outcome import (
     BANDS,
     DEACTIVATION,
     DOSES,
+    DOSES_BY_ANSWER,
     FIXED,
     KEEP_ONLY,
     SCALED,
@@ -180,7 +181,7 @@ def _zero_line(frame: pd.DataFrame, axis: str) -> Any:
 
 
 def _by_run(chart: Any, runs: Runs, title: str) -> alt.TopLevelMixin:
-    note = "accuracy less that of …, all languages; bars: 95 % over subjects"
+    note = "accuracy less that of each control, all languages; bars: 95 % over subjects"
     facet = alt.Facet("run:N", title=None, sort=list(runs))
     return styled(
         chart.facet(facet=facet, columns=columns(len(runs))).properties(title=heading(title, note))
@@ -190,41 +191,37 @@ def _by_run(chart: Any, runs: Runs, title: str) -> alt.TopLevelMixin:
 def doses(runs: Runs) -> alt.TopLevelMixin:
     """Difference by the share of a category that is switched off, its strongest neurons first."""
     frame = _effects(runs).dropna(subset=["difference"])
-    arms = [arm for arm in ARM_COLOURS if arm in set(frame["arm"])]
-    picked = legend_filter("arm")
-    base = alt.Chart(frame).encode(
-        x=alt.X("top:Q", title="share of the category's neurons", axis=alt.Axis(format="%")),
-        color=_arm_colour(arms),
-    )
-    band = base.mark_area(opacity=0.12).encode(
-        y=alt.Y("difference_low:Q", title=X_TITLE), y2="difference_high:Q"
-    )
-    line = base.mark_line().encode(y=alt.Y("difference:Q", title=X_TITLE), opacity=dimmed(picked))
-    chart = (_zero_line(frame, "y") + band + line + _dots(base, "y", picked)).properties(
-        width=WIDTH, height=HEIGHT
-    )
-    return _by_run(
-        chart.add_params(picked), runs, "Dose and response: accuracy by share switched off"
-    )
+    frame["share"] = [f"{100 * top:g}%" for top in frame["top"]]
+    order = list(dict.fromkeys(frame.sort_values("top")["share"]))
+    title = "Dose and response: the strongest neurons switched off"
+    return _beside(frame, ("share", "share of the category's neurons", order), runs, title)
 
 
 def bands(runs: Runs) -> alt.TopLevelMixin:
     """Difference by the layers in which a category is switched off."""
     frame = _effects(runs).dropna(subset=["difference"])
+    order = list(dict.fromkeys(frame["layers"]))
+    title = "Where it matters: accuracy by layers switched off"
+    return _beside(frame, ("layers", "layers switched off", order), runs, title)
+
+
+def _beside(
+    frame: pd.DataFrame, along: tuple[str, str, list[str]], runs: Runs, title: str
+) -> alt.TopLevelMixin:
+    """Differences beside each other along a column: its name, what it is, and its values."""
+    column, what, order = along
     arms = [arm for arm in ARM_COLOURS if arm in set(frame["arm"])]
     picked = legend_filter("arm")
-    layers = list(dict.fromkeys(frame["layers"]))
     base = alt.Chart(frame).encode(
-        x=alt.X("layers:N", title="layers switched off", sort=layers, axis=alt.Axis(labelAngle=0)),
+        x=alt.X(f"{column}:N", title=what, sort=order, axis=alt.Axis(labelAngle=0)),
         xOffset=alt.XOffset("arm:N", sort=arms, scale=alt.Scale(domain=arms)),
         color=_arm_colour(arms),
     )
-    chart = (
-        _zero_line(frame, "y") + _whiskers(base, "y", picked) + _dots(base, "y", picked)
-    ).properties(width=max(WIDTH, len(layers) * ROW * 2), height=HEIGHT)
-    return _by_run(
-        chart.add_params(picked), runs, "Where it matters: accuracy by layers switched off"
+    marks = _whiskers(base, "y", picked) + _dots(base, "y", picked)
+    chart = (_zero_line(frame, "y") + marks).properties(
+        width=max(WIDTH, len(order) * ROW * 2), height=HEIGHT
     )
+    return _by_run(chart.add_params(picked), runs, title)
 
 
 def per_neuron(runs: Runs) -> alt.TopLevelMixin:
@@ -269,7 +266,7 @@ def figures(interventions: Mapping[str, Runs]) -> dict[str, alt.TopLevelMixin]:
     found: dict[str, alt.TopLevelMixin] = {}
     for kind, runs in interventions.items():
         known = {run: x for run, x in runs.items() if x["difference"].count() > 0}
-        if known and kind == DOSES:
+        if known and kind in (DOSES, DOSES_BY_ANSWER):
             found[kind] = doses(known)
         elif known and kind == BANDS:
             found[kind] = bands(known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,7 +28,7 @@ def condition_label(condition: str) -> str:
     """A condition's name for people."""
     for name in ("all_shared", "partial_shared", "non_activated"):
         condition = condition.replace(name, name.replace("_", "-"))
-    return condition.replace("_", " ")
+    return re.sub(r"layers (\d+)(?![-\d,])", r"layer \1", condition.replace("_", " "))
 
 
 def effect_rows(outcome: xr.Dataset) -> list[dict[str, Any]]:
