@@ -26,7 +26,9 @@ from neuroglot.report.effects import (
     condition_label,
     effect_rows,
     finding,
+    interval,
     points,
+    share_cell,
 )
 from neuroglot.report.page import save_figures
 
@@ -50,8 +52,8 @@ for every prompt; neurons are switched off at the last prompt token and the answ
 Differences are accuracy less that of no edit or of random neurons, in percentage points, with 95 %
 intervals over subjects; \\* *p* < .05 after Holm's correction over one table's model. The number
 below a difference is of how many prompts the control could be drawn, where that is not all; – where
-they are of fewer than ten subjects. *contribution* is the neurons' share of all `|m|·‖v‖`, in
-brackets that of the control from the same deciles.
+they are of fewer than ten subjects. *contribution* is the neurons' share of all `|m|·‖v‖`, and in
+brackets, over the prompts that have a control from the same deciles, theirs and that control's.
 """
 
 
@@ -129,16 +131,11 @@ def table(rows: dict[str, xr.Dataset], first: str) -> Iterator[str]:
         by_condition = itertools.groupby(effect_rows(outcome), key=lambda row: row["condition"])
         for place, (condition, found) in enumerate(by_condition):
             here = list(found)
-            own = outcome["share"].sel(condition=condition)
-            matched = outcome["control_share"].sel(condition=condition, control="contribution")
-            share = f"{100 * float(own):.0f} %"
-            if not np.isnan(matched):
-                share += f" ({100 * float(matched):.0f} %)"
             cells = [
                 f"{name}, {100 * here[0]['accuracy_against']:.1f} %" if place == 0 else "",
                 condition_label(condition),
                 f"{here[0]['neurons']:,.0f}",
-                share,
+                share_cell(here),
                 f"{100 * here[0]['accuracy']:.1f} %",
                 *(_cell(row, n_all) for row in here),
             ]
@@ -149,9 +146,8 @@ def _cell(row: dict[str, Any], n_all: int) -> str:
     if np.isnan(row["difference"]):
         return "–"
     star = "\\*" if row["p_holm"] < LEVEL else ""
-    low, high = points(row["difference_low"]), points(row["difference_high"])
     some = f"<br>{row['prompts']:,}" if row["prompts"] < n_all else ""
-    return f"{points(row['difference'])}{star} ({low} to {high}){some}"
+    return f"{points(row['difference'])}{star} ({interval(row)}){some}"
 
 
 def page(main: Main, variants: Variants, note: str) -> str:

@@ -47,7 +47,10 @@ def make(what: str, out: Path, model: ng.Model, task: ng.ParallelTask) -> None:
         ng.record(model, task, out, keep_values=True)
     elif what == "deactivate":
         recording = ng.record(model, task, out / "recording")
-        ng.deactivate(model, task, recording, categories=["all_shared"], draws=2, out=out)
+        doses = ng.doses(0.5, rank_by="effective")
+        ng.deactivate(
+            model, task, recording, categories=["all_shared"], draws=2, variants=doses, out=out
+        )
     else:
         ng.evaluate(model, task, out=out)
 

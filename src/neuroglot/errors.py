@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 import reprlib
 from collections.abc import Iterable
-from numbers import Integral
+from numbers import Integral, Real
 
 LONGEST_NAME = 200  # of what a message names
 LONGEST_BEGINNING, LONGEST_END = 1400, 500  # of a message; how to mend it stands at the end
@@ -51,6 +52,16 @@ def listed(names: Iterable[object], limit: int = 12) -> str:
     cut = [x if len(x) <= LONGEST_NAME else f"{x[:LONGEST_NAME]}…" for x in all_names[:limit]]
     more = len(all_names) - limit
     return f"{', '.join(cut)} and {more} more" if more > 0 else ", ".join(cut)
+
+
+def require_finite(what: str, number: object) -> None:
+    """Refuse what is no finite number.
+
+    Raises:
+        NeuroglotError: it says what was found.
+    """
+    if isinstance(number, bool) or not isinstance(number, Real) or not math.isfinite(number):
+        raise NeuroglotError(f"{what}={number!r}: expected a finite number.")
 
 
 def is_whole_number(value: object, least: int, most: float = float("inf")) -> bool:

@@ -21,7 +21,9 @@ def versions() -> dict[str, str]:
 
 def model_provenance(model: Model) -> dict[str, Any]:
     """Name, revision, checksum, number type and place of a model, its edits and tokenisation."""
+    edits = {"edits": "; ".join(model.running.edits)} if model.running.edits else {}
     return {
+        **edits,
         "model": model.name,
         "model_revision": model.revision or "",
         "model_weights": model.fingerprint,
@@ -31,7 +33,6 @@ def model_provenance(model: Model) -> dict[str, Any]:
         "deterministic": int(
             model.device.type == "cpu" or torch.are_deterministic_algorithms_enabled()
         ),
-        "edits": "; ".join(model.running.edits),
         **describe_tokenization(model.tokenizer, model.tokenization),
     }
 

@@ -10,6 +10,7 @@ import pytest
 
 from neuroglot.experiments.halves import halves
 from neuroglot.experiments.statistics import (
+    accuracy_interval,
     clustered_interval,
     holm,
     mcnemar_p,
@@ -60,6 +61,15 @@ def test_few_clusters_say_nothing() -> None:
     values, clusters = np.ones(90), np.repeat(np.arange(9), 10)
     assert np.isnan(clustered_interval(values, clusters, 0)).all()
     assert math.isnan(sign_flip_p(values, clusters, 0))
+
+
+def test_values_that_are_all_alike_show_nothing_of_how_they_vary() -> None:
+    values, clusters = np.zeros(40), np.repeat(np.arange(20), 2)
+    assert np.isnan(clustered_interval(values, clusters, 0)).all()
+    assert sign_flip_p(values, clusters, 0) == 1
+    low, high = accuracy_interval(values + 1, clusters, 0)
+    z = 1.959963984540054  # Wilson's interval for 20 of 20
+    assert (low, high) == (pytest.approx(20 / (20 + z**2)), 1)
 
 
 def test_mcnemar_is_a_binomial_test_of_those_that_changed() -> None:

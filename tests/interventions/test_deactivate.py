@@ -12,9 +12,10 @@ import xarray as xr
 
 import neuroglot as ng
 from neuroglot.analysis import categories
-from neuroglot.experiments.statistics import holm, mcnemar_p, sign_flip_p
+from neuroglot.experiments.statistics import clustered_interval, holm, mcnemar_p, sign_flip_p
 from neuroglot.interventions import arms
 from neuroglot.interventions.conditions import CONTROLS, Variant, deciles
+from neuroglot.interventions.effects import COLUMNS, compared
 from tests import killing
 from tests.attribution.models import random_model
 from tests.interventions.longhand import edited_log_prob, edited_log_probs, zeroed
@@ -79,14 +80,14 @@ def test_a_null_effect_is_significant_as_often_as_it_should(real_outcome: xr.Dat
     correct = here["correct"].values.astype(float)
     control = here["correct_control"].sel(control="size").mean("draw").values
     assert (correct != control).any(axis=1).sum() > 12, "enough items that can be swapped"
-    subjects = np.broadcast_to(here["subject"].values[:, None], correct.shape)
-    known = ~np.isnan(control)
+    counted = here["counted"].values
     rng = np.random.default_rng(0)
     p_values = []
     for _ in range(200):
-        signs = rng.choice([-1, 1], len(correct))[:, None]
-        differences = (correct - control) * signs
-        p_values.append(sign_flip_p(differences[known], subjects[known], 0))
+        swapped = rng.random((len(correct), 1)) < 0.5
+        one, other = np.where(swapped, control, correct), np.where(swapped, correct, control)
+        found = compared(one, other, counted, here["subject"].values, 0)
+        p_values.append(found[COLUMNS.index("p")])
     assert 0.01 <= np.mean(np.array(p_values) < 0.05) <= 0.09
 
 
@@ -115,7 +116,11 @@ def test_the_statistics_are_of_the_answers(real_outcome: xr.Dataset) -> None:
             assert np.isnan(difference) == (len(subjects) < 10)
             if len(subjects) >= 10:
                 assert difference == pytest.approx((correct - other)[kept].mean())
-                assert float(here["difference_low"]) <= difference <= float(here["difference_high"])
+                clusters = np.repeat(found["subject"].values[:, None], kept.shape[1], axis=1)[kept]
+                p = sign_flip_p((correct - other)[kept], clusters, 0)
+                assert float(here["p"]) == pytest.approx(p)
+                ends = clustered_interval((correct - other)[kept], clusters, 0)
+                np.testing.assert_allclose([here["difference_low"], here["difference_high"]], ends)
         for j, language in enumerate(found["language"].values):
             by_language = one.sel(language=language)
             assert float(by_language["accuracy"]) == pytest.approx(correct[:, j].mean())
@@ -164,6 +169,7 @@ def test_every_arm_against_one_prompt_at_a_time(
             assert not sets.any()
             continue
         masks = np.unpackbits(sets, axis=-1, count=model.n_neurons).astype(bool)
+        shares = np.zeros(masks.shape[:2])
         for i, item in enumerate(task.items):
             members = codes[i] == CODES[category]
             for j, language in enumerate(task.languages):
@@ -173,6 +179,7 @@ def test_every_arm_against_one_prompt_at_a_time(
                 values = longhand_values(model, text, "coefficient")[:, -1]
                 contribution = np.abs(values) * norms
                 np.testing.assert_array_equal(masks[row, 0], members)
+                shares[row] = [contribution[x].sum() / contribution.sum() for x in masks[row]]
                 _check_controls(masks[row], correct[row], members, active, deciles(contribution))
                 for arm in range(masks.shape[1]):
                     if not np.isnan(correct[row, arm]):
@@ -184,6 +191,12 @@ def test_every_arm_against_one_prompt_at_a_time(
         controls = one["correct_control"].transpose("item", "language", "control", "draw")
         np.testing.assert_array_equal(controls.values.reshape(3, 2, -1), by_arm[..., 1:])
         np.testing.assert_array_equal(one["n_neurons"], masks[:, 0].sum((1, 2)).reshape(3, 2))
+        own, other = np.array(shares[:, 0]), shares[:, 6:11].mean(axis=1)  # of "active"
+        there = ~np.isnan(correct[:, 6])
+        assert float(one["share"]) == pytest.approx(own.mean())
+        active = one.sel(control="active")
+        assert float(active["share_beside"]) == pytest.approx(own[there].mean())
+        assert float(active["control_share"]) == pytest.approx(other[there].mean())
 
 
 def _check_controls(
@@ -420,9 +433,9 @@ def test_amplification_is_chosen_on_one_half_and_reported_on_the_other(tmp_path:
                 float(expected)
             )
     xr.testing.assert_identical(ng.open(tmp_path / "out" / "amplification"), found)
-    for bad in ((), (1.0, 2.0), (2.0, 2.0), (0.0,), (float("nan"),)):
+    for bad in ((), (1.0, 2.0), (2.0, 2.0), (0.0,), (float("nan"),), ("a",), 2.0):
         with pytest.raises(ng.NeuroglotError, match="factors"):
-            ng.amplify(model, task, recording, factors=bad)
+            ng.amplify(model, task, recording, factors=bad)  # type: ignore[arg-type]
 
 
 def test_results_are_kept_and_finished_conditions_are_not_run_again(
@@ -452,14 +465,46 @@ def test_results_are_kept_and_finished_conditions_are_not_run_again(
     )
 
 
+def test_variants_that_mean_the_same_are_the_same() -> None:
+    assert Variant(layers=[1, 0]) == Variant(layers=(0, 1))  # type: ignore[arg-type]
+    assert Variant(layers=2) == Variant(layers=(2,))  # type: ignore[arg-type]
+    assert Variant(top=1, rank_by="effective") == Variant()
+    assert str(Variant(top=0.1)) != str(Variant(top=0.1 + 1e-15))
+    assert str(Variant(layers=(0, 2))) != str(Variant(layers=(0, 1, 2)))
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "opt"])
+def test_an_edit_that_changes_nothing_changes_no_answer(name: str) -> None:
+    """Conditions run in other steps than a plain evaluation, and answer the same."""
+    model, task = random_model(name), small_task(8)
+    recording = ng.record(model, task)
+    found = ng.deactivate(
+        model, task, recording, categories=["all_shared"], controls=["size"], draws=3,
+        variants=[Variant(factor=1.0)],
+    )  # fmt: skip
+    np.testing.assert_array_equal(found["correct"][0], found["correct_no_edit"])
+    there = found["correct_control"].notnull()
+    expected = found["correct_no_edit"].broadcast_like(found["correct_control"])
+    assert bool(there.any())
+    assert bool((found["correct_control"] == expected).where(there, other=True).all())
+
+
+def test_a_recording_of_all_tokens_is_warned_of() -> None:
+    model, task = tiny_model("llama"), small_task(3)
+    recording = ng.record(model, task, position="all")
+    with pytest.warns(UserWarning, match="categories are not those of the tokens"):
+        ng.deactivate(model, task, recording, categories=["specific"], controls=())
+
+
 @pytest.mark.slow
 def test_killed_again_and_again_it_ends_as_if_undisturbed(tmp_path: Path) -> None:
-    part = "conditions/all_shared"
+    part = "test/conditions/all_shared-top-0.5-by-effective"
     done = killing.kill_at_random("deactivate", tmp_path / "r", 3, watched=part)
     assert any(0 < n < killing.N_ITEMS for n in done), "some kill in the middle"
     killing.finish("deactivate", tmp_path / "r")
     killing.finish("deactivate", tmp_path / "u")
-    killed, expected = (killing.opened(tmp_path / name / "deactivation") for name in "ru")
+    result = "dose-response-by-answer"
+    killed, expected = (killing.opened(tmp_path / name / result) for name in "ru")
     assert killing.checksum(killed) == killing.checksum(expected)
     xr.testing.assert_identical(killed, expected)
 
@@ -468,7 +513,12 @@ def test_bad_input_is_refused() -> None:
     model, task = tiny_model("llama"), small_task(3)
     recording = ng.record(model, task)
     cases: list[tuple[dict[str, Any], str]] = [
-        ({"categories": "all_shared"}, "one text; expected a list"),
+        ({"categories": "all_shared"}, "expected a list of names"),
+        ({"categories": None}, "expected a list of names"),
+        ({"controls": None}, "expected a list of names"),
+        ({"controls": "size"}, "expected a list of names"),
+        ({"variants": Variant()}, "expected a list of ng.Variant"),
+        ({"categories": ["specific+all_shared", "all_shared+specific"]}, "expected different"),
         ({"categories": []}, "expected different ones"),
         ({"categories": ["shared"]}, "category 'shared': expected one of"),
         ({"categories": ["specific+specific"]}, "several different ones"),
@@ -482,18 +532,29 @@ def test_bad_input_is_refused() -> None:
         ({"batch_size": 0}, "batch_size=0"),
         ({"variants": []}, "at least one"),
         ({"variants": [Variant(), Variant()]}, "each once"),
-        ({"variants": ["all"]}, "expected ng.Variant"),
+        ({"variants": ["all"]}, "expected a list of ng.Variant"),
         ({"variants": [Variant(layers=(7,))]}, "from 0 to 2"),
-        ({"variants": [Variant(layers=())]}, "from 0 to 2"),
         ({"variants": [Variant(top=0)]}, "top=0: expected above 0"),
         ({"variants": [Variant(membership=1.2)]}, r"membership=1\.2"),
-        ({"variants": [Variant(rank_by="size")]}, "rank_by='size'"),
-        ({"variants": [Variant(factor=float("nan"))]}, "finite"),
         ({"variants": [Variant(keep_only=True, factor=2)]}, "leave factor= at 0"),
     ]
     for settings, message in cases:
         with pytest.raises(ng.NeuroglotError, match=message):
             ng.deactivate(model, task, recording, **settings)
+    variants: list[tuple[dict[str, Any], str]] = [
+        ({"layers": ()}, "different whole numbers from 0"),
+        ({"layers": (0, 0)}, "different whole numbers from 0"),
+        ({"layers": "all"}, "different whole numbers from 0"),
+        ({"layers": (-1,)}, "different whole numbers from 0"),
+        ({"factor": float("nan")}, "finite"),
+        ({"factor": None}, "finite"),
+        ({"rank_by": "size"}, "rank_by='size'"),
+        ({"top": "0.5"}, "finite"),
+        ({"membership": "0.5"}, "finite"),
+    ]
+    for settings, message in variants:
+        with pytest.raises(ng.NeuroglotError, match=message):
+            Variant(**settings)
     with pytest.raises(ng.NeuroglotError, match="recording is a str"):
         ng.deactivate(model, task, "recording")  # type: ignore[arg-type]
     with pytest.raises(ng.NeuroglotError, match="task_checksum"):

@@ -160,7 +160,8 @@ def test_mean_ablation_takes_the_mean_of_a_reference() -> None:
         lambda *_: lambda layer, values: torch.where(mask[layer], means[layer], values),
         "answer",
     )
-    for given in (reference, reference.values.mean(["item", "language"])):
+    averaged = reference.values.mean(["item", "language"])
+    for given in (reference, averaged, averaged.values):
         with ng.edit(model, ng.MeanAblate(neurons, given)):
             found = ng.evaluate(model, task)
         np.testing.assert_allclose(found["log_prob"], expected, atol=1e-3)
@@ -333,6 +334,13 @@ def test_bad_edits_are_refused() -> None:
             ng.edit(model, edit, positions),  # type: ignore[arg-type]
         ):
             ng.evaluate(model, task)
+    assert str(ng.Scale(neurons, np.float32(2))) == str(ng.Scale(neurons, 2))
+    elsewhere = ng.record(tiny_model("gpt2"), task, site="coefficient", keep_values=True)
+    with (
+        pytest.raises(ng.NeuroglotError, match="with other weights"),
+        ng.edit(model, ng.MeanAblate(neurons, elsewhere)),
+    ):
+        pass
     for factor in (float("nan"), float("inf"), "2", True):
         with pytest.raises(ng.NeuroglotError, match="finite"):
             ng.Scale(neurons, factor)  # type: ignore[arg-type]

@@ -54,7 +54,8 @@ def test_what_is_drawn_like_a_set(a: ng.NeuronSet, seed: int) -> None:
         with pytest.raises(ng.NeuroglotError, match="neurons are to be drawn like 'some'"):
             a.sample_like(seed)
         return
-    drawn = a.sample_like(seed)
+    drawn = a.sample_like(np.int64(seed))  # type: ignore[arg-type]
+    assert type(drawn.provenance["seed"]) is int
     assert drawn.sizes == a.sizes
     assert len(drawn & a) == 0
     assert drawn == a.sample_like(seed)
@@ -89,6 +90,8 @@ def test_the_top_within_a_set() -> None:
     for bad, message in ((21, "from 1 to 20"), (0, "from 1 to 20"), (2.5, "from 1 to 20")):
         with pytest.raises(ng.NeuroglotError, match=message):
             ng.NeuronSet.top(scores, bad, within=within)  # type: ignore[arg-type]
+    low = ng.NeuronSet.top(scores * 0 - np.inf, 2, within=within)
+    assert len(low - within) == 0
     with pytest.raises(ng.NeuroglotError, match="NaN"):
         ng.NeuronSet.top(scores * np.nan, 3)
     with pytest.raises(ng.NeuroglotError, match="within= is of shape"):
@@ -111,6 +114,10 @@ def test_bad_categories_are_refused() -> None:
     recording = ng.record(tiny_model("llama"), small_task(3))
     with pytest.raises(ng.NeuroglotError, match="unknown category 'shared'"):
         ng.NeuronSet.from_category(recording, "shared")
+    union = ng.NeuronSet.from_category(recording, "all_shared+specific", 1.0)
+    assert len(ng.NeuronSet.from_category(recording, "all_shared", 1.0) - union) == 0
+    with pytest.raises(ng.NeuroglotError, match="finite"):
+        ng.NeuronSet.from_category(recording, "all_shared", "0.5")  # type: ignore[arg-type]
     for membership in (0, 1.5, -1):
         with pytest.raises(ng.NeuroglotError, match="above 0, at most 1"):
             ng.NeuronSet.from_category(recording, "all_shared", membership)

@@ -173,11 +173,11 @@ def test_memory_that_runs_out_halves_the_batch(monkeypatch: pytest.MonkeyPatch) 
     whole = ng.record(model, task)
     real, sizes = blocks.site_values, []
 
-    def scarce(model: ng.Model, batch: Any, settings: Any) -> torch.Tensor:
+    def scarce(model: ng.Model, batch: Any, *rest: Any) -> torch.Tensor:
         sizes.append(len(batch.rows))
         if len(batch.rows) > 1:
             raise torch.OutOfMemoryError("out of memory")
-        return real(model, batch, settings)
+        return real(model, batch, *rest)
 
     monkeypatch.setattr(blocks, "site_values", scarce)
     assert same(ng.record(model, task), whole)

@@ -43,6 +43,8 @@ def outcome(**differences: tuple[float, float, float, float]) -> xr.Dataset:
             "counted": (("item", "language"), ones[0]),
             "n_neurons": (("condition", "item", "language"), 100 * ones),
             "share": ("condition", np.full(n, 0.25)),
+            "share_beside": (("condition", "control"), np.full((n, 3), 0.2)),
+            "control_share": (("condition", "control"), np.full((n, 3), 0.1)),
         },
         coords={"condition": list(differences), "against": against, "control": list(CONTROLS)},
     )  # fmt: skip
@@ -64,24 +66,34 @@ def test_the_sentence_says_what_was_found_and_what_was_not() -> None:
         "neurons for all-shared (−10.0 against no edit, −9.0 against random active, −5.0 against "
         "random, same contribution); accuracy rises beyond active and equally contributing random "
         "neurons for specific here (+3.0 against no edit, +3.0 against random active, +3.0 against "
-        "random, same contribution); it changes, but not shown against both of these controls in "
-        "the same direction, for partial-shared (−10.0 against no edit); no significant change for "
-        "specific (+0.0); too few subjects to compare for non-activated."
+        "random, same contribution); it changes, but too few prompts can be compared with both "
+        "active and equally contributing random neurons for partial-shared (−10.0 against no "
+        "edit); no significant change for specific (+0.0); too few subjects to compare for "
+        "non-activated."
     )
 
 
 def test_a_fall_that_a_control_shares_is_no_finding() -> None:
     for controls in ((0.0, 0.0, 0.0), (-0.1, -0.1, 0.0), (-0.1, 0.05, 0.05)):
         said = finding(outcome(all_shared=(-0.1, *controls)))
-        assert said.startswith("In percentage points: it changes, but not shown against both")
+        assert said.startswith("In percentage points: it changes, but not shown beyond both")
+
+
+def test_a_claim_needs_both_controls_and_says_of_which_prompts_it_is() -> None:
+    found = outcome(all_shared=(-0.1, -0.1, -0.1, -0.1))
+    few = found.sel(against=["no_edit", "active"])
+    assert finding(few).startswith("In percentage points: it changes, but too few prompts can be")
+    found["n_prompts"][0, 3] = 3
+    assert "−10.0 against random, same contribution on 3 of 4 prompts" in finding(found)
+    assert effect_cells(found)[1][0][-1] == "−10.0* (−11.0 to −9.0, 3)"
 
 
 def test_cells_show_differences_with_intervals_and_stars() -> None:
     found = outcome(all_shared=(-0.1, 0.0, np.nan, -0.05))
     _, cells = effect_cells(found)
     assert cells == [
-        ["all-shared", "100", "25%", "100.0%", "−10.0* (−11.0 to −9.0)", "+0.0 (−1.0 to +1.0)",
-         "–", "−5.0* (−6.0 to −4.0)"]
+        ["all-shared", "100", "25% (20%, 10%)", "100.0%", "−10.0* (−11.0 to −9.0)",
+         "+0.0 (−1.0 to +1.0)", "–", "−5.0* (−6.0 to −4.0)"]
     ]  # fmt: skip
     _, lines = effect_lines(found)
     assert lines[2] == ["", "", "active", "–", "–", "0"]
@@ -96,7 +108,14 @@ def planted() -> dict[str, xr.Dataset]:
     settings = {"categories": ["all_shared"], "draws": 1}
     return {
         "deactivation": deactivate(model, task, recording, draws=1),
-        "dose-response": deactivate(model, task, recording, variants=ng.doses(0.5, 1), **settings),
+        "dose-response": deactivate(
+            model,
+            task,
+            recording,
+            variants=ng.doses(0.5, 1),
+            draws=1,
+            categories=["all_shared", "specific"],
+        ),
         "layer-bands": deactivate(
             model, task, recording, variants=ng.layer_bands(model, 2), **settings
         ),
@@ -141,3 +160,11 @@ def test_figures_show_every_known_difference(planted: dict[str, xr.Dataset]) -> 
     shown = {(row["condition"], row["against"]): row["difference"] for row in rows}
     assert len(shown) == int(found["difference"].count())
     assert shown["all-shared", "no_edit"] == pytest.approx(-75)
+
+
+def test_doses_of_two_categories_have_panels_of_their_own(planted: dict[str, xr.Dataset]) -> None:
+    made = charts(sort_results({"planted": planted["dose-response"]}))["dose-response"].to_dict()
+    assert made["facet"]["row"]["field"] == "category"
+    (rows,) = made["datasets"].values()
+    places = [(row["category"], row["dose"], row["against"]) for row in rows]
+    assert len(set(places)) == len(places) > 8

@@ -42,7 +42,7 @@ from neuroglot.recording import Recording
 from neuroglot.recording.accumulating import Sums, add_all, finished, sums_in_folder
 from neuroglot.recording.batching import BatchSize, check_batch_size
 from neuroglot.recording.folders import as_path
-from neuroglot.recording.matching import recorded_part, run_as
+from neuroglot.recording.matching import recorded_part, run_as, said_of
 from neuroglot.recording.store import open_result
 from neuroglot.tasks import ParallelTask
 
@@ -310,10 +310,11 @@ def answers_to(model: Model, recording: Recording, answers: xr.Dataset) -> xr.Da
     wanted = {"unit": "evaluation", "edited": 0, **run_as(model)}
     wanted["task_checksum"] = recording.attrs["task_checksum"]
     for key, value in wanted.items():
-        if answers.attrs.get(key) != value:
+        found = said_of(answers.attrs, key)
+        if found != value:
             raise NeuroglotError(
-                f"the answers are not those of this model to this task ({key} is "
-                f"{answers.attrs.get(key)!r:.20}, expected {value!r:.20}); leave them out."
+                f"the answers are not those of this model to this task ({key} is {found!r:.20}, "
+                f"expected {value!r:.20}); leave them out."
             )
     for dim, names in (("item", recording.items), ("language", recording.languages)):
         if not set(names) <= set(map(str, answers[dim].to_numpy())):

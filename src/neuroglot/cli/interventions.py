@@ -23,7 +23,10 @@ from neuroglot.cli.parsing import (
 from neuroglot.errors import NeuroglotError
 from neuroglot.experiments.evaluation import MAX_NEW_TOKENS
 from neuroglot.interventions.amplify import FACTORS
-from neuroglot.interventions.conditions import CONTROLS, DEFAULT_CATEGORIES
+from neuroglot.interventions.conditions import CONTROLS, DEFAULT_CATEGORIES, check_category
+from neuroglot.interventions.deactivate import check_categories, check_variants
+from neuroglot.interventions.job import check_controls
+from neuroglot.models.running import check_positions
 from neuroglot.report.effects import effect_lines, effect_rows, finding
 
 Recorded = Annotated[
@@ -51,11 +54,12 @@ class ControlOptions:
     ] = "answer"
     threshold: Annotated[float, typer.Option(help="A neuron is active above this.")] = 0.0
 
-    @property
-    def given(self) -> dict[str, Any]:
-        """As keyword arguments of :func:`neuroglot.deactivate`."""
+    def checked(self) -> dict[str, Any]:
+        """As keyword arguments of :func:`neuroglot.deactivate`, before anything is run."""
         plain = self.controls.strip()
         kinds = [] if plain == "none" else [kind.strip() for kind in plain.split(",")]
+        check_controls(kinds, self.draws, self.seed)
+        check_positions(self.positions)
         return {
             "controls": kinds,
             "draws": self.draws,
@@ -121,14 +125,17 @@ def deactivate(
             numbers(doses) if doses else (1.0,), layer_groups(layers) if layers else (None,)
         )
     ]
+    names = check_categories([name.strip() for name in categories.split(",")])
+    settings = beside.checked()
     chosen, loaded = which.load(task), how.load(model)
+    check_variants(variants, loaded)
     outcome = ng.deactivate(
         loaded,
         chosen,
         _recorded(loaded, chosen, recording, out, size, overwrite=overwrite),
-        categories=[name.strip() for name in categories.split(",")],
+        categories=names,
         variants=variants,
-        **beside.given,
+        **settings,
         score=score,
         max_new_tokens=max_new_tokens,
         batch_size=size,
@@ -151,6 +158,8 @@ def amplify(
     factors: Annotated[
         str, typer.Option(help="To choose from, on a half of the items.")
     ] = ",".join(f"{factor:g}" for factor in FACTORS),
+    score: o.Score = "sum",
+    max_new_tokens: o.MaxNewTokens = MAX_NEW_TOKENS,
     batch_size: o.BatchSize = "auto",
     overwrite: o.Overwrite = False,
     json: o.Json = False,
@@ -162,14 +171,18 @@ def amplify(
     """
     page = out / "report.html"
     check_page(page, overwrite=overwrite)
-    size, chosen, loaded = batch_size_of(batch_size), which.load(task), how.load(model)
+    check_category(category)
+    size, settings, tried = batch_size_of(batch_size), beside.checked(), numbers(factors)
+    chosen, loaded = which.load(task), how.load(model)
     outcome = ng.amplify(
         loaded,
         chosen,
         _recorded(loaded, chosen, recording, out, size, overwrite=overwrite),
         category=category,
-        factors=numbers(factors),
-        **beside.given,
+        factors=tried,
+        **settings,
+        score=score,
+        max_new_tokens=max_new_tokens,
         batch_size=size,
         out=out,
         overwrite=overwrite,
@@ -179,7 +192,8 @@ def amplify(
             {"factor": f"{factor:g}", "accuracy": float(value)}
             for factor, value in outcome["development_accuracy"].to_series().items()
         ]
-        show.rows_as_table(rows, "On the half for choosing (1: no edit)")
+        typer.echo("Accuracy on the half of the items for choosing (factor 1: no edit):")
+        show.rows_as_table(rows)
     _show(outcome, f"{model} on {task}, the other half", page, json=json)
 
 

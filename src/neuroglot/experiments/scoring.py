@@ -44,15 +44,15 @@ class Question:
     choices: list[list[int]]
     prompt: Hashable = None
 
-    def cost(self, *, shared: bool, begun: bool = False) -> int:
+    def cost(self, *, shared: bool, times: int = 1) -> int:
         """Tokens that run at once.
 
         Where the prompt is shared by its choices, each of them still holds a copy of its keys and
-        values, eight of which count as a token. ``begun`` prompts ran before up to their last.
+        values, eight of which count as a token. A prompt that comes so many ``times`` runs once.
         """
         n, longest = len(self.choices), max(map(len, self.choices))
         whole = n * (len(self.prefix) + longest)
-        runs = 1 if begun else len(self.prefix)
+        runs = -(-len(self.prefix) // times)
         return max(runs, n * longest, whole // 8) if shared else whole
 
 
@@ -259,7 +259,7 @@ def log_probs(
     batch_size: BatchSize,
     widest: int,
     *,
-    same_beginnings: bool = False,
+    times: int = 1,
 ) -> Iterator[RowsAndValues]:
     """Rows of ``found`` and the log-probabilities of their choices, batch by batch.
 
@@ -270,15 +270,17 @@ def log_probs(
         found: from :func:`questions`.
         batch_size: prompts in a batch; ``"auto"`` fills a budget of tokens.
         widest: the most choices that a prompt has.
-        same_beginnings: the same prompts come again and again, neighbours in ``found``, under edits
-            that begin at their last token.
+        times: how often each prompt comes, as neighbours in ``found``, under edits that begin at
+            its last token: what stands before that then runs once.
     """
     # A prefix of one token has no beginning.
-    same = same_beginnings and model.shares_cache and min(len(x.prefix) for x in found) > 1
+    same = times > 1 and model.shares_cache and min(len(x.prefix) for x in found) > 1
 
     def run(rows: list[int]) -> Tensor:
         return _score(model, [found[row] for row in rows], widest, same=same)
 
-    costs = [question.cost(shared=model.shares_cache, begun=same) for question in found]
+    costs = [
+        question.cost(shared=model.shares_cache, times=times if same else 1) for question in found
+    ]
     for wanted in batches(model, by_length(costs), costs, batch_size):
         yield from in_halves(run, wanted)

@@ -12,7 +12,7 @@ from statsmodels.stats.multitest import multipletests
 
 CONFIDENCE = 0.95
 N_RESAMPLES = 2000
-N_PERMUTATIONS = 4999
+N_PERMUTATIONS = 9999
 LEAST_CLUSTERS = 10  # fewer say little of how clusters differ
 
 Interval = tuple[float, float]
@@ -41,9 +41,7 @@ def bootstrap_interval(
     if n_items < 2:
         return (np.nan, np.nan)
     if rights.sum() in {0, totals.sum()}:
-        all_or_none = n_items if rights.sum() else 0
-        wilson = stats.binomtest(all_or_none, n_items).proportion_ci(CONFIDENCE, method="wilson")
-        return float(wilson.low), float(wilson.high)
+        return _wilson(n_items if rights.sum() else 0, n_items)
 
     def share(rights: Any, totals: Any, axis: int = -1) -> Any:
         return rights.sum(axis=axis) / totals.sum(axis=axis)
@@ -97,10 +95,11 @@ def clustered_interval(
         seed: of the resampling.
 
     Returns:
-        Lower and upper end at 95 %; NaN with fewer than ten clusters.
+        Lower and upper end at 95 %; NaN with fewer than ten clusters, and where all values are
+        equal, so that resampling cannot show how they vary.
     """
     sums, sizes = _by_cluster(values, clusters)
-    if len(sums) < LEAST_CLUSTERS:
+    if len(sums) < LEAST_CLUSTERS or np.ptp(values) == 0:
         return (np.nan, np.nan)
 
     def mean(sums: Any, sizes: Any, axis: int = -1) -> Any:
@@ -109,12 +108,35 @@ def clustered_interval(
     return _percentile_interval((sums, sizes), mean, seed)
 
 
+def accuracy_interval(
+    correct: np.ndarray[Any, Any], clusters: np.ndarray[Any, Any], seed: int
+) -> Interval:
+    """Interval of an accuracy over clusters; Wilson's for as many draws where all are alike.
+
+    Args:
+        correct: zeros and ones, or shares of draws (prompt,).
+        clusters: which cluster each is of (prompt,).
+        seed: of the resampling.
+    """
+    n_clusters = len(np.unique(clusters))
+    if n_clusters >= LEAST_CLUSTERS and (correct == correct[0]).all() and correct[0] in {0, 1}:
+        return _wilson(n_clusters if correct[0] else 0, n_clusters)
+    return clustered_interval(correct, clusters, seed)
+
+
+def _wilson(n_right: int, n: int) -> Interval:
+    interval = stats.binomtest(n_right, n).proportion_ci(CONFIDENCE, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
 def sign_flip_p(
     differences: np.ndarray[Any, Any], clusters: np.ndarray[Any, Any], seed: int
 ) -> float:
     """Two-sided p-value of paired differences, under random signs of whole clusters.
 
-    If condition and control do the same, either could have been the other in each cluster.
+    If condition and control do the same, either could have been the other in each cluster. That is
+    exact for one draw of a control; the mean of several varies less than a single one, so that
+    rises and falls may not be equally likely, and a two-sided *p* is only about right.
 
     Args:
         differences: condition less control (prompt,).
@@ -127,10 +149,15 @@ def sign_flip_p(
     sums, _ = _by_cluster(differences, clusters)
     if len(sums) < LEAST_CLUSTERS:
         return np.nan
+
+    def size(sums: Any, axis: int = -1) -> Any:
+        return abs(sums.sum(axis=axis))
+
     result = stats.permutation_test(
         (sums,),
-        np.sum,
+        size,
         permutation_type="samples",
+        alternative="greater",
         vectorized=True,
         n_resamples=N_PERMUTATIONS,
         batch=1000,

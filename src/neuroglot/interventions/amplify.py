@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import xarray as xr
 
-from neuroglot.errors import NeuroglotError
-from neuroglot.experiments.evaluation import MAX_NEW_TOKENS
+from neuroglot.errors import NeuroglotError, require_finite
+from neuroglot.experiments.evaluation import MAX_NEW_TOKENS, check_answering
 from neuroglot.interventions.answering import Answering
 from neuroglot.interventions.conditions import CONTROLS, Variant, check_category
 from neuroglot.interventions.job import check_controls, job_of
 from neuroglot.interventions.outcome import AMPLIFICATION, answers_under, outcome_of
 from neuroglot.models import Model
 from neuroglot.models.running import check_positions
+from neuroglot.neurons.neuron_set import UNION
 from neuroglot.recording import Recording
 from neuroglot.recording.batching import BatchSize
 from neuroglot.recording.store import save
@@ -37,6 +37,8 @@ def amplify(  # noqa: PLR0913 (the public contract)
     seed: int = 0,
     positions: str = "answer",
     threshold: float = 0.0,
+    score: str = "sum",
+    max_new_tokens: int = MAX_NEW_TOKENS,
     batch_size: BatchSize = "auto",
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -57,6 +59,8 @@ def amplify(  # noqa: PLR0913 (the public contract)
         seed: see :func:`neuroglot.deactivate`.
         positions: see :func:`neuroglot.edit`.
         threshold: a neuron was active where its site value was greater.
+        score: see :func:`neuroglot.evaluate`.
+        max_new_tokens: see :func:`neuroglot.evaluate`.
         batch_size: prompts in a batch; ``"auto"`` fills a budget of tokens.
         out: folder for the result and what it is made of; finished conditions there are kept.
         overwrite: replace what ``out`` holds.
@@ -68,17 +72,19 @@ def amplify(  # noqa: PLR0913 (the public contract)
     Raises:
         NeuroglotError: see :func:`neuroglot.deactivate`; or factors that are none.
     """
-    check_category(category)
-    values = [float(factor) for factor in factors]
-    sound = np.isfinite(values).all() and 0 not in values and 1 not in values
-    if not values or len(set(values)) < len(values) or not sound:
-        raise NeuroglotError(f"factors={list(factors)}: expected different ones, none of 0 or 1.")
+    category = UNION.join(check_category(category))
+    values = _checked(factors)
     job = job_of(
         model,
         task,
         recording,
         controls=check_controls(controls, draws, seed),
-        how=Answering(check_positions(positions), "sum", MAX_NEW_TOKENS, batch_size),
+        how=Answering(
+            check_positions(positions),
+            check_answering(score, max_new_tokens),
+            max_new_tokens,
+            batch_size,
+        ),
         threshold=threshold,
         out=out,
         overwrite=overwrite,
@@ -89,15 +95,25 @@ def amplify(  # noqa: PLR0913 (the public contract)
     accuracies = [_accuracy(tried["correct_no_edit"], tried)]
     accuracies += [_accuracy(tried["correct"][i], tried) for i in range(len(values))]
     given = [1.0, *values]
-    best = max(range(1, len(given)), key=lambda i: (accuracies[i], -abs(np.log(abs(given[i])))))
-    found = outcome_of(test, [(category, Variant(factor=given[best]))])
+    best = max(range(1, len(given)), key=lambda i: (accuracies[i], -abs(given[i] - 1)))
+    found = outcome_of(test, [(category, Variant(factor=given[best]))], AMPLIFICATION)
     found["development_accuracy"] = xr.DataArray(
         accuracies, dims="chosen_from", coords={"chosen_from": given}
     )
-    found = found.assign_attrs(unit=AMPLIFICATION)
     if job.out is not None:
         save(found, job.out / AMPLIFICATION, overwrite=True)
     return found
+
+
+def _checked(factors: Sequence[float]) -> list[float]:
+    if not isinstance(factors, Iterable):
+        raise NeuroglotError(f"factors={factors!r}: expected a list of numbers.")
+    for factor in factors:
+        require_finite("factors", factor)
+    values = [float(factor) for factor in factors]
+    if not values or len(set(values)) < len(values) or {0.0, 1.0} & set(values):
+        raise NeuroglotError(f"factors={values}: expected different ones, none of 0 or 1.")
+    return values
 
 
 def _accuracy(correct: xr.DataArray, outcome: xr.Dataset) -> float:

@@ -89,7 +89,7 @@ def _chosen(
         found,
         how.batch_size,
         task.most_choices,
-        same_beginnings=how.positions != "all",
+        times=1 if how.positions == "all" else -(-len(pairs) // len(asked)),
     )
     for rows, values in scored:
         log_prob[rows] = values.numpy()

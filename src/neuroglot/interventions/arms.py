@@ -115,8 +115,8 @@ class Arms:
 
         Returns:
             ``correct`` (item, language, arm), NaN where a control has too small a pool; ``share``
-            (item, language, arm): the edited neurons' share of all contributions; ``n_neurons``
-            (item, language): how many are edited.
+            (item, language, arm): the neurons' share of all contributions; ``n_neurons`` (item,
+            language): how many there are. Under ``keep_only`` these are the neurons that are kept.
         """
         some = replace(self.task, items=self.task.items[block])
         contribution = self._contributions(some)

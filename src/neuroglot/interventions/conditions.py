@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from neuroglot.analysis.bits import CATEGORIES, unpack
-from neuroglot.analysis.sharing import category_membership
-from neuroglot.errors import NeuroglotError, is_whole_number, listed
+from neuroglot.attribution.neuron_scores import SCORES
+from neuroglot.errors import NeuroglotError, is_whole_number, listed, require_finite
 from neuroglot.models import Model
 from neuroglot.neurons import NeuronSet
+from neuroglot.neurons.neuron_set import UNION
 from neuroglot.neurons.prompt_sets import bits_of_category
 from neuroglot.neurons.sampling import sample
 from neuroglot.recording import Recording
@@ -25,7 +26,6 @@ NAMES = (*CATEGORIES, SPECIFIC_HERE)
 # What the issue of a category's role is about first; the order of figures.
 DEFAULT_CATEGORIES = ("all_shared", "partial_shared", "specific", SPECIFIC_HERE, "non_activated")
 CONTROLS = ("size", "active", "contribution")
-UNION = "+"
 N_DECILES = 10
 
 
@@ -53,6 +53,24 @@ class Variant:
     keep_only: bool = False
     factor: float = 0.0
 
+    def __post_init__(self) -> None:
+        """Give variants that mean the same the same values.
+
+        Raises:
+            NeuroglotError: shares, factor or layers that are no numbers, or an unknown score.
+        """
+        for name in ("top", "factor"):
+            require_finite(name, getattr(self, name))
+            object.__setattr__(self, name, float(getattr(self, name)))
+        if self.membership is not None:
+            require_finite("membership", self.membership)
+        if self.rank_by not in SCORES:
+            raise NeuroglotError(f"rank_by={self.rank_by!r}: there are {listed(SCORES)}.")
+        if self.top == 1:
+            object.__setattr__(self, "rank_by", "contribution")
+        if self.layers is not None:
+            object.__setattr__(self, "layers", _sorted_layers(self.layers))
+
     @property
     def needs_halves(self) -> bool:
         """Whether something is chosen on a development half."""
@@ -64,12 +82,24 @@ class Variant:
         said = {
             "keep only": "" if self.keep_only else None,
             "layers": None if self.layers is None else layer_range(self.layers),
-            "top": None if self.top == 1 else f"{self.top:.12g}",
+            "top": None if self.top == 1 else _exact(self.top),
             "by": None if self.top == 1 or self.rank_by == "contribution" else self.rank_by,
-            "membership": None if self.membership is None else f"{self.membership:.12g}",
-            "times": None if self.factor == 0 else f"{self.factor:.12g}",
+            "membership": None if self.membership is None else _exact(self.membership),
+            "times": None if self.factor == 0 else _exact(self.factor),
         }
         return ", ".join(f"{what} {how}".strip() for what, how in said.items() if how is not None)
+
+
+def _exact(number: float) -> str:
+    """A number that no other one is written as: conditions and their draws go by it."""
+    return repr(float(number)).removesuffix(".0")
+
+
+def _sorted_layers(layers: Any) -> tuple[int, ...]:
+    given = tuple(layers) if isinstance(layers, Iterable) else (layers,)
+    if not given or len(set(given)) < len(given) or not all(is_whole_number(x, 0) for x in given):
+        raise NeuroglotError(f"layers={layers!r}: expected different whole numbers from 0.")
+    return tuple(sorted(int(layer) for layer in given))
 
 
 def layer_range(layers: Sequence[int]) -> str:
@@ -80,28 +110,19 @@ def layer_range(layers: Sequence[int]) -> str:
     return ",".join(map(str, layers))
 
 
-def check_variant(variant: Variant, model: Model, scores: Sequence[str]) -> None:
+def check_variant(variant: Variant, model: Model) -> None:
     """Refuse a variant that cannot be.
 
     Raises:
         NeuroglotError: it says what was found and what is expected.
     """
-    layers = variant.layers
-    if layers is not None and not (
-        layers
-        and len(set(layers)) == len(layers)
-        and all(is_whole_number(layer, 0, model.n_layers - 1) for layer in layers)
-    ):
+    if variant.layers is not None and variant.layers[-1] >= model.n_layers:
         raise NeuroglotError(
-            f"layers={layers}: expected different numbers from 0 to {model.n_layers - 1}."
+            f"layers={variant.layers}: expected numbers from 0 to {model.n_layers - 1}."
         )
     for name, share in (("top", variant.top), ("membership", variant.membership)):
         if share is not None and not 0 < share <= 1:
             raise NeuroglotError(f"{name}={share}: expected above 0, at most 1.")
-    if variant.rank_by not in scores:
-        raise NeuroglotError(f"rank_by={variant.rank_by!r}: there are {listed(scores)}.")
-    if not np.isfinite(variant.factor):
-        raise NeuroglotError(f"factor={variant.factor}: expected a finite number.")
     if variant.keep_only and variant.factor != 0:
         raise NeuroglotError("keep_only= switches all others off; leave factor= at 0.")
 
@@ -119,7 +140,7 @@ def check_category(category: str) -> tuple[str, ...]:
             f"category {category!r}: expected one of {listed(NAMES)}, or several different ones "
             f"with {UNION!r} between."
         )
-    return names
+    return tuple(sorted(names, key=NAMES.index))
 
 
 def members(names: Sequence[str], active: Bits, n_neurons: int) -> Masks:
@@ -236,8 +257,4 @@ def fixed_set(
             f"{SPECIFIC_HERE!r} depends on the language, so no set can stand for all prompts; use "
             "'specific'."
         )
-    shares = category_membership(recording, threshold).sel(category=list(names)).sum("category")
-    # Sums of shares may be a little less than what they should be.
-    return NeuronSet(
-        shares.to_numpy() >= membership - 1e-9, f"{UNION.join(names)} ≥ {membership:g}"
-    )
+    return NeuronSet.from_category(recording, UNION.join(names), membership, threshold=threshold)

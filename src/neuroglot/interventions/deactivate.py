@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import xarray as xr
 
-from neuroglot.attribution.neuron_scores import SCORES
 from neuroglot.errors import NeuroglotError, is_whole_number, listed
 from neuroglot.experiments.evaluation import MAX_NEW_TOKENS, check_answering
 from neuroglot.interventions.answering import Answering
@@ -23,6 +22,7 @@ from neuroglot.interventions.job import check_controls, job_of
 from neuroglot.interventions.outcome import outcome_of
 from neuroglot.models import Model
 from neuroglot.models.running import check_positions
+from neuroglot.neurons.neuron_set import UNION
 from neuroglot.recording import Recording
 from neuroglot.recording.batching import BatchSize
 from neuroglot.recording.store import save
@@ -77,7 +77,8 @@ def deactivate(  # noqa: PLR0913 (the public contract)
         max_new_tokens: see :func:`neuroglot.evaluate`.
         batch_size: prompts in a batch; ``"auto"`` fills a budget of tokens.
         out: folder for the result and what it is made of. Finished conditions there are kept, an
-            unfinished one goes on where it stopped.
+            unfinished one goes on where it stopped. Its ``deactivation`` (or ``dose-response``,
+            ``layer-bands``, …, by what the variants differ in) is the result of the last call.
         overwrite: replace what ``out`` holds.
 
     Returns:
@@ -97,8 +98,10 @@ def deactivate(  # noqa: PLR0913 (the public contract)
         - ``correct`` (condition, item, language), ``correct_no_edit`` (item, language) and
           ``correct_control`` (condition, control, draw, item, language; NaN where the pool of a
           control was too small);
-        - ``share`` (condition) and ``control_share`` (condition, control): the edited neurons'
-          mean share of all contributions; ``n_neurons`` (condition, item, language);
+        - ``share`` (condition): the neurons' mean share of all contributions; ``share_beside`` and
+          ``control_share`` (condition, control): theirs and the control's, over the prompts for
+          which there is such a control; ``n_neurons`` (condition, item, language). Under
+          ``keep_only`` these are the neurons that are kept;
         - ``counted`` (item, language), ``subject`` (item).
 
     Raises:
@@ -119,27 +122,27 @@ def deactivate(  # noqa: PLR0913 (the public contract)
         out=out,
         overwrite=overwrite,
     )
-    check_categories(categories)
+    names = check_categories(categories)
     check_variants(variants, model)
-    wanted = [(category, variant) for variant in variants for category in categories]
+    wanted = [(name, variant) for variant in variants for name in names]
     outcome = outcome_of(job, wanted)
     if job.out is not None:
         save(outcome, job.out / outcome.attrs["unit"], overwrite=True)
     return outcome
 
 
-def check_categories(categories: Sequence[str]) -> None:
-    """Refuse what are no categories.
+def check_categories(categories: Sequence[str]) -> list[str]:
+    """The categories, the parts of unions in one order, if they are such.
 
     Raises:
         NeuroglotError: a text in place of a list, none, an unknown one, or one twice.
     """
-    if isinstance(categories, str):
-        raise NeuroglotError(f"categories={categories!r} is one text; expected a list of names.")
-    for category in categories:
-        check_category(category)
-    if not categories or len(set(categories)) < len(categories):
-        raise NeuroglotError(f"categories={listed(categories) or 'none'}: expected different ones.")
+    if isinstance(categories, str) or not isinstance(categories, Iterable):
+        raise NeuroglotError(f"categories={categories!r}: expected a list of names.")
+    names = [UNION.join(check_category(category)) for category in categories]
+    if not names or len(set(names)) < len(names):
+        raise NeuroglotError(f"categories={listed(names) or 'none'}: expected different ones.")
+    return names
 
 
 def check_variants(variants: Sequence[Variant], model: Model) -> None:
@@ -148,11 +151,14 @@ def check_variants(variants: Sequence[Variant], model: Model) -> None:
     Raises:
         NeuroglotError: none, one twice, or see :func:`check_variant`.
     """
-    for variant in variants:
-        if not isinstance(variant, Variant):
-            raise NeuroglotError(f"a variant is a {type(variant).__name__}; expected ng.Variant.")
-        check_variant(variant, model, SCORES)
-    if not variants or len(set(variants)) < len(variants):
+    given = variants if isinstance(variants, Sequence) else [variants]
+    for variant in given:
+        if not isinstance(variant, Variant) or given is not variants:
+            raise NeuroglotError(
+                f"variants: found a {type(variant).__name__}; expected a list of ng.Variant."
+            )
+        check_variant(variant, model)
+    if not given or len(set(given)) < len(given):
         raise NeuroglotError("variants: expected at least one, and each once.")
 
 

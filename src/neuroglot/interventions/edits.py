@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from neuroglot.errors import NeuroglotError, listed
+from neuroglot.errors import NeuroglotError, listed, require_finite
 from neuroglot.models import Model
 from neuroglot.models.hooks import TokenEditor
 from neuroglot.models.running import check_positions
@@ -23,7 +22,6 @@ from neuroglot.neurons import NeuronSet, PromptSets
 from neuroglot.recording import Recording
 
 Neurons = NeuronSet | PromptSets
-EXACT = ".12g"  # how numbers are said, so that results under two of them are told apart
 
 
 class Edit(Protocol):
@@ -86,14 +84,14 @@ class Scale(_OnNeurons):
     factor: float
 
     def __post_init__(self) -> None:
-        _require_finite("factor", self.factor)
+        require_finite("factor", self.factor)
 
     def new(self, _layer: int, values: Tensor) -> Tensor:
         """Multiples."""
         return values * self.factor
 
     def __str__(self) -> str:
-        return self._said(f"scale by {self.factor:{EXACT}}")
+        return self._said(f"scale by {float(self.factor)!r}")
 
 
 @dataclass(frozen=True)
@@ -104,14 +102,14 @@ class SetTo(_OnNeurons):
     value: float
 
     def __post_init__(self) -> None:
-        _require_finite("value", self.value)
+        require_finite("value", self.value)
 
     def new(self, _layer: int, values: Tensor) -> Tensor:
         """The value."""
         return torch.full_like(values, self.value)
 
     def __str__(self) -> str:
-        return self._said(f"set to {self.value:{EXACT}}")
+        return self._said(f"set to {float(self.value)!r}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +149,8 @@ class MeanAblate(_OnNeurons):
             NeuroglotError: it gives both shapes.
         """
         super().check(model)
-        weights = self.reference.attrs.get("model_weights", model.fingerprint)
+        known = self.reference.attrs if isinstance(self.reference, Recording) else {}
+        weights = known.get("model_weights", model.fingerprint)
         if weights != model.fingerprint:
             raise NeuroglotError(
                 f"the reference was recorded with other weights ({weights}) than those of "
@@ -173,11 +172,6 @@ class MeanAblate(_OnNeurons):
     def __str__(self) -> str:
         digest = hashlib.sha256(self.means.tobytes()).hexdigest()[:16]
         return self._said(f"set to the means {digest} of other prompts")
-
-
-def _require_finite(what: str, number: float) -> None:
-    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
-        raise NeuroglotError(f"{what}={number!r}: expected a finite number.")
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import xarray as xr
 
 from neuroglot.experiments.statistics import (
     LEAST_CLUSTERS,
+    accuracy_interval,
     clustered_interval,
     holm,
     mcnemar_p,
@@ -57,7 +58,7 @@ def _accuracies(outcome: xr.Dataset, seed: int) -> xr.Dataset:
             column = values[(*place[:-1], slice(None), place[-1])]
             kept = counted[:, place[-1]] & ~np.isnan(column)
             if kept.any():
-                interval = clustered_interval(column[kept], subject[kept], seed)
+                interval = accuracy_interval(column[kept], subject[kept], seed)
                 ends[place] = (column[kept].mean(), *interval)
         dims = (*correct.dims[:-2], "language")
         for end, suffix in enumerate(("", "_low", "_high")):
@@ -81,12 +82,13 @@ def _differences(outcome: xr.Dataset, seed: int) -> xr.Dataset:
     for place in np.ndindex(shape):
         one, other = correct.to_numpy()[place[0]], against.to_numpy()[place]
         is_no_edit = place[1] == 0
-        pooled[place] = _compared(one, other, counted, subject, seed)
+        pooled[place] = compared(one, other, counted, subject, seed)
         for i in range(len(languages)):
-            by_language[(*place, i)] = _compared(
+            by_language[(*place, i)] = compared(
                 one[:, [i]], other[:, [i]], counted[:, [i]], subject, seed
             )
-            if is_no_edit:
+            known = not np.isnan(by_language[(*place, i, COLUMNS.index("p"))])
+            if is_no_edit and known:
                 kept = counted[:, i]
                 p = mcnemar_p(other[kept, i], one[kept, i])
                 by_language[(*place, i, COLUMNS.index("p"))] = p
@@ -99,10 +101,18 @@ def _differences(outcome: xr.Dataset, seed: int) -> xr.Dataset:
 COLUMNS = ("difference", "low", "high", "p", "n_prompts", "n_subjects")
 
 
-def _compared(
+def compared(
     correct: Numbers, against: Numbers, counted: Numbers, subject: Numbers, seed: int
 ) -> Sequence[float]:
-    """The columns, over the prompts (item, language) that count and have both."""
+    """The columns, over the prompts (item, language) that count and have both.
+
+    Args:
+        correct: under the condition.
+        against: without an edit, or the mean of a control's draws; NaN where there is none.
+        counted: which prompts count.
+        subject: of each item (item,).
+        seed: of resampling and permutations.
+    """
     kept = counted & ~np.isnan(correct) & ~np.isnan(against)
     differences = (correct - against)[kept]
     clusters = np.broadcast_to(subject[:, None], kept.shape)[kept]

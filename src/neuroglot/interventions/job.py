@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -55,7 +56,8 @@ class Job:
         return self._of(development, "development"), self._of(test, "test")
 
     def _of(self, ids: Sequence[str], half: str) -> Job:
-        items = [item for item in self.task.items if item["id"] in set(ids)]
+        kept = set(ids)
+        items = [item for item in self.task.items if item["id"] in kept]
         task, recording = replace(self.task, items=items), self.recording.select(items=ids)
         return replace(self, task=task, recording=recording, half=half)
 
@@ -71,7 +73,11 @@ def check_controls(controls: Sequence[str], draws: int, seed: int) -> Controls:
     Raises:
         NeuroglotError: an unknown one, or no number of draws from 1.
     """
-    kinds = (controls,) if isinstance(controls, str) else tuple(controls)
+    if isinstance(controls, str) or not isinstance(controls, Iterable):
+        raise NeuroglotError(
+            f"controls={controls!r}: expected a list of names, which may be empty."
+        )
+    kinds = tuple(controls)
     unknown = [kind for kind in kinds if kind not in CONTROLS]
     if unknown or len(set(kinds)) < len(kinds):
         raise NeuroglotError(
@@ -109,6 +115,12 @@ def job_of(
     if model.running.edits:
         raise NeuroglotError("the model is being edited; leave the block of neuroglot.edit first.")
     recording.check_threshold(threshold)
+    if recording.attrs["position"] != "last" and how.positions != "all":
+        warnings.warn(
+            "the recording looks at all prompt tokens, so that categories are not those of the "
+            "tokens that are edited; record with position='last', or edit positions='all'.",
+            stacklevel=3,
+        )
     require_answerable(task)
     part = recorded_part(model, task, recording)
     folder = None if out is None else as_path(out)

@@ -17,6 +17,7 @@ from neuroglot.interventions.arms import DIMS, Arms, Chosen, Condition
 from neuroglot.interventions.conditions import Variant, check_category, fixed_set, layer_range
 from neuroglot.interventions.effects import effects, reasons
 from neuroglot.interventions.job import Job
+from neuroglot.neurons import NeuronSet
 from neuroglot.provenance import model_provenance, task_provenance, versions
 from neuroglot.recording.growing import InMemory, grow, in_folder, is_whole
 from neuroglot.recording.store import open_dataset
@@ -33,19 +34,22 @@ KINDS = (
 """Units of results: what their conditions differ in."""
 
 
-def outcome_of(job: Job, wanted: Sequence[tuple[str, Variant]]) -> xr.Dataset:
+def outcome_of(
+    job: Job, wanted: Sequence[tuple[str, Variant]], unit: str | None = None
+) -> xr.Dataset:
     """Answers and effects of some conditions.
 
     Args:
         job: what is answered.
         wanted: categories with their variants.
+        unit: what the result is; by default what the variants differ in.
     """
     choosing = job
     if any(variant.needs_halves for _, variant in wanted):
         choosing, job = job.halves()
     answers = answers_under(job, wanted, choosing)
     outcome = answers.merge(effects(answers, job.controls.seed))
-    unit = kind_of([variant for _, variant in wanted])
+    unit = unit or kind_of([variant for _, variant in wanted])
     return outcome.assign(reason=reasons(outcome)).assign_attrs(unit=unit)
 
 
@@ -68,8 +72,16 @@ def answers_under(
         batch_size=job.how.batch_size,
         overwrite=job.overwrite,
     )
+    development = choosing or job
+    scores = dict.fromkeys(variant.rank_by for _, variant in wanted)
+    rankings = {score: _ranking(development, score) for score in scores if score != "contribution"}
     conditions = [
-        Condition(category, variant, job.controls, _chosen(choosing or job, category, variant))
+        Condition(
+            category,
+            variant,
+            job.controls,
+            Chosen(_fixed(development, category, variant), rankings.get(variant.rank_by)),
+        )
         for category, variant in wanted
     ]
     parts = [_answered(job, condition) for condition in conditions]
@@ -104,25 +116,27 @@ def kind_of(variants: Sequence[Variant]) -> str:
     return next((name for name, fits in names.items() if fits), VARIANTS)
 
 
-def _chosen(development: Job, category: str, variant: Variant) -> Chosen:
-    """What of a condition is chosen on the development half."""
-    neurons = ranking = None
-    if variant.membership is not None:
-        neurons = fixed_set(
-            check_category(category), development.recording, variant.membership,
-            development.threshold,
-        )  # fmt: skip
-    if variant.top < 1 and variant.rank_by != "contribution":
-        found = attribute(
-            development.model,
-            development.whole,
-            development.recording,
-            scores=(variant.rank_by,),
-            threshold=development.threshold,
-            batch_size=development.how.batch_size,
-        )
-        ranking = found["mean_score"].sel(score=variant.rank_by).mean("language").to_numpy()
-    return Chosen(neurons, ranking)
+def _ranking(development: Job, score: str) -> np.ndarray[Any, Any]:
+    """Mean scores (layer, neuron) over the development half, kept where there is a folder."""
+    found = attribute(
+        development.model,
+        development.whole,
+        development.recording,
+        scores=(score,),
+        threshold=development.threshold,
+        batch_size=development.how.batch_size,
+        out=development.folder(f"{score}-scores"),
+        overwrite=development.overwrite,
+    )
+    return found["mean_score"].sel(score=score).mean("language").to_numpy()
+
+
+def _fixed(development: Job, category: str, variant: Variant) -> NeuronSet | None:
+    """One set for all items, where the variant wants one."""
+    if variant.membership is None:
+        return None
+    names = check_category(category)
+    return fixed_set(names, development.recording, variant.membership, development.threshold)
 
 
 def _answered(job: Job, condition: Condition) -> xr.Dataset:
@@ -191,20 +205,27 @@ def _joined(
         for name, values in drawn.items()
     }
     own = joined.isel(arm=0, drop=True)
+    counted, there = before["counted"].drop_attrs(), unstacked["correct"].notnull().all("draw")
     subjects = [subject_of(item) for item in job.task.items]
     return xr.Dataset(
         {
             "correct": own["correct"].astype(bool),
             "correct_no_edit": before["correct"].drop_attrs(),
             "correct_control": unstacked["correct"],
-            "counted": before["counted"],
+            "counted": counted,
             "held_out": before["held_out"],
             "n_neurons": own["n_neurons"],
-            "share": own["share"].mean(["item", "language"]),
-            "control_share": unstacked["share"].mean(["draw", "item", "language"]),
+            "share": _mean_share(own["share"], counted),
+            "share_beside": _mean_share(own["share"], counted & there),
+            "control_share": _mean_share(unstacked["share"].mean("draw"), counted & there),
         },
         coords={"subject": ("item", subjects)},
     )
+
+
+def _mean_share(share: xr.DataArray, prompts: xr.DataArray) -> xr.DataArray:
+    """Mean over the prompts that are meant."""
+    return share.where(prompts).mean(["item", "language"])
 
 
 def _attrs(job: Job) -> dict[str, Any]:

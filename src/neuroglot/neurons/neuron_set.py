@@ -16,13 +16,14 @@ from torch import Tensor
 
 from neuroglot.analysis.bits import CATEGORIES
 from neuroglot.analysis.sharing import category_membership
-from neuroglot.errors import NeuroglotError, is_whole_number, listed
+from neuroglot.errors import NeuroglotError, is_whole_number, listed, require_finite
 from neuroglot.models import Model
 from neuroglot.neurons.files import Provenance, read_set, write_set
 from neuroglot.neurons.sampling import sample
 from neuroglot.recording import Recording
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
+UNION = "+"  # between categories
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +120,8 @@ class NeuronSet:
                 )
         drawn = sample(self.mask, source.mask, np.random.default_rng(int(seed)))
         assert drawn is not None  # every layer has enough
-        origin = {**self.provenance, "drawn_like": self.name, "pool": source.name, "seed": seed}
+        origin: dict[str, Provenance] = {**self.provenance, "drawn_like": self.name}
+        origin |= {"pool": source.name, "seed": int(seed)}
         return NeuronSet(drawn, f"random like {self.name}", origin)
 
     @classmethod
@@ -156,9 +158,10 @@ class NeuronSet:
             )
         if not is_whole_number(k, 1, len(allowed)):
             raise NeuroglotError(f"k={k!r}: expected a whole number from 1 to {len(allowed)}.")
-        order = np.argsort(-np.where(allowed.mask, values, -np.inf), axis=None, kind="stable")
+        places = np.flatnonzero(allowed.mask)
+        order = np.argsort(-values.flat[places], kind="stable")
         mask = np.zeros(values.shape, bool)
-        mask.flat[order[:k]] = True
+        mask.flat[places[order[:k]]] = True
         score = getattr(scores, "name", None) or "score"
         return cls(mask, name or f"top {k} by {score}", {"score": str(score), "k": int(k)})
 
@@ -175,24 +178,31 @@ class NeuronSet:
 
         Args:
             recording: from :func:`neuroglot.record`, of all layers.
-            category: such as ``"all_shared"``.
+            category: such as ``"all_shared"``, or a union, ``"all_shared+specific"``.
             membership: the least share of the items, above 0 and at most 1.
             threshold: a neuron is active where its site value was greater.
 
         Raises:
             NeuroglotError: an unknown category, or a share that is none.
         """
-        if category not in CATEGORIES:
-            raise NeuroglotError(f"unknown category {category!r}; there are {listed(CATEGORIES)}.")
+        names = category.split(UNION)
+        unknown = [name for name in names if name not in CATEGORIES]
+        if unknown:
+            raise NeuroglotError(
+                f"unknown category {unknown[0]!r}; there are {listed(CATEGORIES)}."
+            )
+        require_finite("membership", membership)
         if not 0 < membership <= 1:
             raise NeuroglotError(f"membership={membership}: expected above 0, at most 1.")
-        shares = category_membership(recording, threshold).sel(category=category)
+        shares = category_membership(recording, threshold).sel(category=names).sum("category")
         attrs = recording.attrs
         kept = ("model", "model_weights", "task", "task_checksum", "site", "position")
         provenance: dict[str, Provenance] = {key: attrs.get(key, "") for key in kept}
         provenance |= {"items": len(recording), "languages": ",".join(recording.languages)}
         provenance |= {"category": category, "membership": membership, "threshold": threshold}
-        return cls(shares.to_numpy() >= membership, f"{category} ≥ {membership:g}", provenance)
+        # Sums of shares may be a little less than what they should be.
+        mask = shares.to_numpy() >= membership - 1e-9
+        return cls(mask, f"{category} ≥ {membership:g}", provenance)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the set as one small file; :meth:`load` reads it again.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,11 @@ def run_as(model: Model) -> dict[str, Any]:
     kept = {key: value for key, value in tokenization.items() if key != "padding_side"}
     edits = "; ".join(model.running.edits)
     return {"model_weights": model.fingerprint, "dtype": model.dtype, "edits": edits, **kept}
+
+
+def said_of(attrs: Mapping[str, Any], key: str) -> Any:
+    """What a result says under a key; of edits only where there are any."""
+    return attrs.get(key, "" if key == "edits" else None)
 
 
 def recorded_part(model: Model, task: ParallelTask, recording: Recording) -> ParallelTask:
@@ -38,10 +44,10 @@ def recorded_part(model: Model, task: ParallelTask, recording: Recording) -> Par
                 "this one."
             )
     for key, value in run_as(model).items():
-        if attrs.get(key) != value:
+        if said_of(attrs, key) != value:
             raise NeuroglotError(
-                f"the recording was made with {key} {attrs.get(key)!r}, but the model given has "
-                f"{value!r}. Load it as it was when it was recorded, or record again."
+                f"the recording was made with {key} {said_of(attrs, key)!r}, but the model given "
+                f"has {value!r}. Load it as it was when it was recorded, or record again."
             )
     if recording.layers != tuple(range(model.n_layers)):
         raise NeuroglotError(

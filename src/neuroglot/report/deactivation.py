@@ -128,7 +128,8 @@ def _effects(runs: Runs) -> pd.DataFrame:
     for name in ("difference", "difference_low", "difference_high"):
         frame[name] *= 100
     frame["arm"] = frame["against"].map(AGAINST_LABELS)
-    frame["condition"] = frame["condition"].map(condition_label)
+    for name in ("condition", "category"):
+        frame[name] = frame[name].map(condition_label)
     return frame
 
 
@@ -152,6 +153,7 @@ def differences(runs: Runs, title: str) -> alt.TopLevelMixin:
 
 
 X_TITLE = "difference (points)"
+NOTE = "accuracy less that of each control, all languages; bars: 95 % over subjects"
 
 
 def _whiskers(base: alt.Chart, axis: str, picked: Any) -> Any:
@@ -181,20 +183,19 @@ def _zero_line(frame: pd.DataFrame, axis: str) -> Any:
 
 
 def _by_run(chart: Any, runs: Runs, title: str) -> alt.TopLevelMixin:
-    note = "accuracy less that of each control, all languages; bars: 95 % over subjects"
     facet = alt.Facet("run:N", title=None, sort=list(runs))
     return styled(
-        chart.facet(facet=facet, columns=columns(len(runs))).properties(title=heading(title, note))
+        chart.facet(facet=facet, columns=columns(len(runs))).properties(title=heading(title, NOTE))
     )
 
 
 def doses(runs: Runs) -> alt.TopLevelMixin:
     """Difference by the share of a category that is switched off, its strongest neurons first."""
     frame = _effects(runs).dropna(subset=["difference"])
-    frame["share"] = [f"{100 * top:g}%" for top in frame["top"]]
-    order = list(dict.fromkeys(frame.sort_values("top")["share"]))
+    frame["dose"] = [f"{100 * top:g}%" for top in frame["top"]]
+    order = list(dict.fromkeys(frame.sort_values("top")["dose"]))
     title = "Dose and response: the strongest neurons switched off"
-    return _beside(frame, ("share", "share of the category's neurons", order), runs, title)
+    return _beside(frame, ("dose", "share of the category's neurons", order), runs, title)
 
 
 def bands(runs: Runs) -> alt.TopLevelMixin:
@@ -221,7 +222,12 @@ def _beside(
     chart = (_zero_line(frame, "y") + marks).properties(
         width=max(WIDTH, len(order) * ROW * 2), height=HEIGHT
     )
-    return _by_run(chart.add_params(picked), runs, title)
+    facets: dict[str, Any] = {"column": alt.Column("run:N", title=None, sort=list(runs))}
+    categories = list(dict.fromkeys(frame["category"]))
+    if len(categories) > 1:
+        facets["row"] = alt.Row("category:N", title=None, sort=categories)
+    faceted = chart.add_params(picked).facet(**facets)
+    return styled(faceted.properties(title=heading(title, NOTE)))
 
 
 def per_neuron(runs: Runs) -> alt.TopLevelMixin:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,12 +35,12 @@ def effect_rows(outcome: xr.Dataset) -> list[dict[str, Any]]:
     """One row a condition and what it is held against, over all languages.
 
     Returns:
-        Dicts with ``condition``, ``against``, ``neurons`` (edited in a prompt, mean), ``share`` (of
-        all contributions), ``accuracy`` and ``accuracy_against`` (of the prompts that have both),
-        ``difference`` with its interval, ``p``, ``p_holm``, ``prompts``, ``subjects`` and
-        ``reason``.
+        Dicts with ``condition``, ``against``, ``neurons`` (of a prompt, mean), ``share`` and
+        ``share_against`` (of all contributions, theirs and the control's), ``accuracy`` and
+        ``accuracy_against`` (all of the prompts that have both), ``difference`` with its interval,
+        ``p``, ``p_holm``, ``prompts`` of ``all_prompts``, ``subjects`` and ``reason``.
     """
-    rows = []
+    rows, counted = [], outcome["counted"]
     for condition in outcome["condition"].to_numpy():
         one = outcome.sel(condition=condition)
         for against in outcome["against"].to_numpy():
@@ -49,16 +49,28 @@ def effect_rows(outcome: xr.Dataset) -> list[dict[str, Any]]:
                 {
                     "condition": str(condition),
                     "against": str(against),
-                    "neurons": float(one["n_neurons"].mean()),
-                    "share": float(one["share"]),
+                    "neurons": float(one["n_neurons"].where(counted).mean()),
+                    **_shares(one, str(against)),
                     **_accuracies(outcome, one, str(against)),
                     **{name: float(here[name]) for name in NUMBERS},
                     "prompts": int(here["n_prompts"]),
+                    "all_prompts": int(counted.sum()),
                     "subjects": int(here["n_subjects"]),
                     "reason": str(here["reason"].to_numpy()),
                 }
             )
     return rows
+
+
+def _shares(one: xr.Dataset, against: str) -> dict[str, float]:
+    """Shares of all contributions: the condition's neurons and the control's, of equal prompts."""
+    if against == NO_EDIT:
+        return {"share": float(one["share"]), "share_against": np.nan}
+    control = one.sel(control=against)
+    return {
+        "share": float(control["share_beside"]),
+        "share_against": float(control["control_share"]),
+    }
 
 
 def _accuracies(outcome: xr.Dataset, one: xr.Dataset, against: str) -> dict[str, float]:
@@ -88,7 +100,7 @@ def effect_cells(outcome: xr.Dataset) -> tuple[list[str], list[list[str]]]:
         [
             condition_label(condition),
             f"{rows[0]['neurons']:,.0f}",
-            f"{100 * rows[0]['share']:.0f}%",
+            share_cell(rows),
             f"{100 * rows[0]['accuracy']:.1f}%",
             *(_difference_cell(row) for row in rows),
         ]
@@ -97,12 +109,29 @@ def effect_cells(outcome: xr.Dataset) -> tuple[list[str], list[list[str]]]:
     return ["condition", "neurons", "contribution", "accuracy", *heads], cells
 
 
+def share_cell(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Share of all contributions, and beside it that of the control that should have the same."""
+    said = f"{100 * rows[0]['share']:.0f}%"
+    matched = [row for row in rows if row["against"] == STRICT[-1]]
+    if not matched or np.isnan(matched[0]["share_against"]):
+        return said
+    own, other = (100 * matched[0][name] for name in ("share", "share_against"))
+    return f"{said} ({own:.0f}%, {other:.0f}%)"
+
+
 def _difference_cell(row: Mapping[str, Any]) -> str:
     if np.isnan(row["difference"]):
         return "–"
-    low, high = points(row["difference_low"]), points(row["difference_high"])
     star = "*" if row["p_holm"] < LEVEL else ""
-    return f"{points(row['difference'])}{star} ({low} to {high})"
+    some = f", {row['prompts']:,}" if row["prompts"] < row["all_prompts"] else ""
+    return f"{points(row['difference'])}{star} ({interval(row)}{some})"
+
+
+def interval(row: Mapping[str, Any]) -> str:
+    """The ends of a difference's interval."""
+    if np.isnan(row["difference_low"]):
+        return "–"
+    return f"{points(row['difference_low'])} to {points(row['difference_high'])}"
 
 
 BEYOND = "active and equally contributing random neurons"
@@ -113,31 +142,37 @@ def finding(outcome: xr.Dataset) -> str:
     groups: dict[str, list[str]] = {
         f"accuracy falls beyond {BEYOND} for": [],
         f"accuracy rises beyond {BEYOND} for": [],
-        "it changes, but not shown against both of these controls in the same direction, for": [],
+        f"it changes, but not shown beyond both {BEYOND} for": [],
+        f"it changes, but too few prompts can be compared with both {BEYOND} for": [],
         "no significant change for": [],
         "too few subjects to compare for": [],
     }
-    falls, rises, partly, none, unknown = groups.values()
+    falls, rises, partly, alone, none, unknown = groups.values()
     for condition in outcome["condition"].to_numpy():
         rows = {row["against"]: row for row in effect_rows(outcome.sel(condition=[condition]))}
-        strict = [rows[name] for name in STRICT if name in rows]
-        said = ", ".join(
-            f"{points(row['difference'])} against {AGAINST_LABELS[row['against']]}"
-            for row in [rows[NO_EDIT], *strict]
-            if not np.isnan(row["difference"])
-        )
-        signs = {_sign(row) for row in [rows[NO_EDIT], *strict]}
-        if np.isnan(rows[NO_EDIT]["difference"]):
+        plain = rows[NO_EDIT]
+        strict = [rows[x] for x in STRICT if x in rows and not np.isnan(rows[x]["difference"])]
+        signs = {_sign(row) for row in [plain, *strict]}
+        said = ", ".join(map(_against, [plain, *strict]))
+        if np.isnan(plain["difference"]):
             group, said = unknown, ""
-        elif not _sign(rows[NO_EDIT]):
-            group, said = none, points(rows[NO_EDIT]["difference"])
-        elif len(signs) > 1 or not strict:
+        elif not _sign(plain):
+            group, said = none, points(plain["difference"])
+        elif len(signs) > 1:
             group = partly
+        elif len(strict) < len(STRICT):
+            group = alone
         else:
             group = falls if -1 in signs else rises
         group.append(f"{condition_label(str(condition))}" + (f" ({said})" if said else ""))
     joined = "; ".join(f"{what} {', '.join(which)}" for what, which in groups.items() if which)
     return f"In percentage points: {joined}."
+
+
+def _against(row: Mapping[str, Any]) -> str:
+    some = f" on {row['prompts']:,} of {row['all_prompts']:,} prompts"
+    where = some if row["prompts"] < row["all_prompts"] else ""
+    return f"{points(row['difference'])} against {AGAINST_LABELS[row['against']]}{where}"
 
 
 def _sign(row: Mapping[str, Any]) -> int:
@@ -151,18 +186,34 @@ def effect_lines(outcome: xr.Dataset) -> tuple[list[str], list[list[str]]]:
     for row in effect_rows(outcome):
         first = row["against"] == NO_EDIT
         known = not np.isnan(row["difference"])
-        ends = f"({points(row['difference_low'])} to {points(row['difference_high'])})"
         cells.append(
             [
                 condition_label(row["condition"]) if first else "",
                 f"{row['neurons']:,.0f}" if first else "",
                 row["against"].replace("_", " "),
-                f"{points(row['difference'])} {ends}" if known else "–",
+                f"{points(row['difference'])} ({interval(row)})" if known else "–",
                 f"{row['p_holm']:.3f}" if known else "–",
                 f"{row['prompts']:,}",
             ]
         )
     return ["condition", "neurons", "against", "difference (95 %)", "p", "prompts"], cells
+
+
+PLACES = {
+    "answer": "at the last prompt token and the answer's tokens",
+    "last": "at the last prompt token",
+    "all": "at all tokens of prompt and answer",
+}
+
+
+def how_edited(outcome: xr.Dataset) -> str:
+    """A sentence on what was done to neurons, and where."""
+    factors = {float(factor) for factor in outcome["factor"].to_numpy()}
+    what = "switched off" if factors == {0.0} else "multiplied as said"
+    if bool(outcome["keep_only"].any()):
+        what = "kept, and all others switched off, where it says so"
+    half = ", in the half of the items on which nothing was chosen" if outcome.attrs["half"] else ""
+    return f"Neurons are {what} {PLACES[outcome.attrs['positions']]}{half}."
 
 
 def effect_tables(found: Sorted) -> list[dict[str, Any]]:
@@ -172,6 +223,7 @@ def effect_tables(found: Sorted) -> list[dict[str, Any]]:
         for run, outcome in runs.items():
             columns, rows = effect_cells(outcome)
             said = {"title": f"{run}: {kind.replace('-', ' ')}", "finding": finding(outcome)}
+            said |= {"how": how_edited(outcome)}
             tables.append({**said, "columns": columns, "rows": rows})
     return tables
 
