@@ -6,16 +6,19 @@ Blocks are small and their making is slow, so that there are many moments to be 
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
 import warnings
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
 
 import neuroglot as ng
@@ -33,6 +36,7 @@ READY = "ready"
 
 def prepared(n_items: int = N_ITEMS, pause: float = 0.0) -> tuple[ng.Model, ng.ParallelTask]:
     """Model and task; from now on blocks are small, and a pause comes before each."""
+    torch.set_num_threads(1)
     recorder.BLOCK = evaluation.ITEMS_AT_ONCE = arms.ITEMS_AT_ONCE = BLOCK
     slowed = ((recorder, "record_block"), (evaluation, "_answers"), (arms, "correct_under"))
     for module, name in slowed:
@@ -99,16 +103,45 @@ def start(
     return process
 
 
+def _made(what: str, out: Path, pause: float, n_items: int, begins: Connection) -> None:
+    model, task = prepared(n_items, pause)
+    begins.send(READY)
+    make(what, out, model, task)
+
+
+def _forked(what: str, out: Path, pause: float, n_items: int) -> Any:
+    """A process that makes the result, and has begun; forked, as importing everything takes long.
+
+    The process that it is forked from has imported and done nothing else.
+    """
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["tests.killing"])
+    told, begins = server.Pipe(duplex=False)
+    process = server.Process(target=_made, args=(what, out, pause, n_items, begins))
+    process.start()
+    begins.close()
+    try:
+        told.recv()
+    except EOFError as error:
+        raise RuntimeError("it ended before it began; standard error says why") from error
+    return process
+
+
 def finish(what: str, out: Path, n_items: int = N_ITEMS) -> None:
     """Let a process make the result, or go on with it, undisturbed."""
-    process = start(what, out, 0.0, n_items)
-    _, errors = process.communicate()
-    if process.returncode:
-        raise RuntimeError(errors)
+    process = _forked(what, out, 0.0, n_items)
+    process.join()
+    if process.exitcode:
+        raise RuntimeError(f"it ended with {process.exitcode}; standard error says why")
 
 
 def kill_at_random(
-    what: str, out: Path, n_kills: int, n_items: int = N_ITEMS, seed: int = 0, watched: str = "."
+    what: str,
+    out: Path,
+    n_kills: int,
+    n_items: int = N_ITEMS,
+    seed: int = 0,
+    watched: tuple[str, int] | None = None,
 ) -> list[int]:
     """Kill a run at random moments of its way, each time going on from the last.
 
@@ -118,22 +151,24 @@ def kill_at_random(
         n_kills: how often.
         n_items: of the task.
         seed: of the moments.
-        watched: folder of ``out`` by whose items the moments are spread.
+        watched: folder of ``out`` by whose items the moments are spread, and how many it has.
 
     Returns:
         Items that were done after each kill that hit a running process.
     """
     rng, done = random.Random(seed), []
+    part, n_parts = watched or (".", n_items)
     for number in range(n_kills):
-        process = start(what, out, PAUSE, n_items)
+        process = _forked(what, out, PAUSE, n_items)
         # Spread over the whole run, and within it at any moment of a block's making.
-        while n_done(out / watched) < number * n_items // n_kills and process.poll() is None:
+        while n_done(out / part) < number * n_parts // n_kills and process.is_alive():
             time.sleep(PAUSE / 10)
         time.sleep(rng.uniform(0, 3 * PAUSE))
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            done.append(n_done(out / watched))
-        process.communicate()
+        if process.is_alive():
+            process.kill()
+            process.join()
+            done.append(n_done(out / part))
+        process.join()
     return done
 
 

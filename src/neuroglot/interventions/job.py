@@ -63,7 +63,8 @@ class Job:
 
     def folder(self, *names: str) -> Path | None:
         """Where something of this half is kept, if anywhere."""
-        safe = [re.sub(r"[^a-z0-9_+.=-]+", "-", name) for name in names]
+        # A comma with a space parts what is said of a condition, one without parts layers.
+        safe = [re.sub(r"[^a-z0-9_+.,-]+", "-", x.replace(", ", "-")) for x in names]
         return None if self.out is None else Path(self.out, self.half, *safe)
 
 

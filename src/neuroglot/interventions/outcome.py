@@ -104,10 +104,11 @@ def _described(wanted: Sequence[tuple[str, Variant]]) -> dict[str, Any]:
 def kind_of(variants: Sequence[Variant]) -> str:
     """What a result with these variants is called, by what they differ in."""
     plain = Variant()
+    doses = all(replace(v, top=1.0) == plain for v in variants)
     names = {
         DEACTIVATION: all(variant == plain for variant in variants),
-        DOSES: all(replace(v, top=1.0) == plain for v in variants),
-        DOSES_BY_ANSWER: all(replace(v, top=1.0, rank_by=plain.rank_by) == plain for v in variants),
+        DOSES_BY_ANSWER: doses and any(v.rank_by != plain.rank_by for v in variants),
+        DOSES: doses,
         BANDS: all(replace(v, layers=None) == plain for v in variants),
         KEEP_ONLY: all(replace(v, keep_only=False) == plain for v in variants),
         FIXED: all(replace(v, membership=None) == plain for v in variants),
