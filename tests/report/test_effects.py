@@ -96,8 +96,9 @@ def test_cells_show_differences_with_intervals_and_stars() -> None:
          "+0.0 (−1.0 to +1.0)", "–", "−5.0* (−6.0 to −4.0)"]
     ]  # fmt: skip
     _, lines = effect_lines(found)
-    assert lines[2] == ["", "", "active", "–", "–", "0"]
-    assert lines[3] == ["", "", "contribution", "−5.0 (−6.0 to −4.0)", "0.010", "4"]
+    assert lines[0] == ["all-shared: 100 neurons", "", "", ""]
+    assert lines[3] == ["  active", "–", "–", "0"]
+    assert lines[4] == ["  contribution", "−5.0 (−6.0 to −4.0)", "0.010", "4"]
     assert [points(x) for x in (0.0, -0.0, np.nan)] == ["+0.0", "+0.0", "–"]
 
 

@@ -181,22 +181,22 @@ def _sign(row: Mapping[str, Any]) -> int:
 
 
 def effect_lines(outcome: xr.Dataset) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells for a terminal: one row a condition and what it is held against."""
+    """Headings and cells for a terminal: below each condition what it is held against."""
     cells = []
     for row in effect_rows(outcome):
-        first = row["against"] == NO_EDIT
+        if row["against"] == NO_EDIT:
+            name = condition_label(row["condition"])
+            cells.append([f"{name}: {row['neurons']:,.0f} neurons", "", "", ""])
         known = not np.isnan(row["difference"])
         cells.append(
             [
-                condition_label(row["condition"]) if first else "",
-                f"{row['neurons']:,.0f}" if first else "",
-                row["against"].replace("_", " "),
+                f"  {row['against'].replace('_', ' ')}",
                 f"{points(row['difference'])} ({interval(row)})" if known else "–",
                 f"{row['p_holm']:.3f}" if known else "–",
                 f"{row['prompts']:,}",
             ]
         )
-    return ["condition", "neurons", "against", "difference (95 %)", "p", "prompts"], cells
+    return ["condition, and held against", "difference (95 %)", "p", "prompts"], cells
 
 
 PLACES = {
