@@ -26,6 +26,7 @@ from neuroglot.report.effects import (
     condition_label,
     effect_rows,
     finding,
+    in_brackets,
     interval,
     points,
     share_cell,
@@ -147,7 +148,7 @@ def _cell(row: dict[str, Any], n_all: int) -> str:
         return "–"
     star = "\\*" if row["p_holm"] < LEVEL else ""
     some = f"<br>{row['prompts']:,}" if row["prompts"] < n_all else ""
-    return f"{points(row['difference'])}{star} ({interval(row)}){some}"
+    return f"{points(row['difference'])}{star}{in_brackets(interval(row))}{some}"
 
 
 def page(main: Main, variants: Variants, note: str) -> str:

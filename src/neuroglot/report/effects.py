@@ -123,15 +123,20 @@ def _difference_cell(row: Mapping[str, Any]) -> str:
     if np.isnan(row["difference"]):
         return "–"
     star = "*" if row["p_holm"] < LEVEL else ""
-    some = f", {row['prompts']:,}" if row["prompts"] < row["all_prompts"] else ""
-    return f"{points(row['difference'])}{star} ({interval(row)}{some})"
+    some = [f"{row['prompts']:,}"] if row["prompts"] < row["all_prompts"] else []
+    return f"{points(row['difference'])}{star}{in_brackets(interval(row) + some)}"
 
 
-def interval(row: Mapping[str, Any]) -> str:
-    """The ends of a difference's interval."""
+def interval(row: Mapping[str, Any]) -> list[str]:
+    """The ends of a difference's interval, if it has one."""
     if np.isnan(row["difference_low"]):
-        return "–"
-    return f"{points(row['difference_low'])} to {points(row['difference_high'])}"
+        return []
+    return [f"{points(row['difference_low'])} to {points(row['difference_high'])}"]
+
+
+def in_brackets(parts: Sequence[str]) -> str:
+    """``" (a, b)"``, or nothing of nothing."""
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 BEYOND = "active and equally contributing random neurons"
@@ -191,7 +196,7 @@ def effect_lines(outcome: xr.Dataset) -> tuple[list[str], list[list[str]]]:
         cells.append(
             [
                 f"  {row['against'].replace('_', ' ')}",
-                f"{points(row['difference'])} ({interval(row)})" if known else "–",
+                f"{points(row['difference'])}{in_brackets(interval(row))}" if known else "–",
                 f"{row['p_holm']:.3f}" if known else "–",
                 f"{row['prompts']:,}",
             ]
