@@ -39,7 +39,8 @@ TEMPLATES = ("native", "shared")
 N_ITEMS = 100
 FULL = ("facts", "native")  # the task on which the variants are tried
 DOSES = "Dose and response: the strongest by contribution"
-BANDS = "Layer by layer"
+BANDS = "Some layers only"
+BY_ANSWER = "Dose and response: the strongest by effective score"
 WHOLE = (ng.Variant(),)
 DOCS = Path(__file__).parent
 
@@ -108,12 +109,10 @@ def variant_results(out: Path) -> Variants:
         here = prepared(out, name, *FULL)
         variants = {
             DOSES: ng.doses(),
-            BANDS: ng.layer_bands(here.model, here.model.n_layers),
+            BANDS: ng.layer_bands(here.model),
             "Kept alone": (ng.Variant(keep_only=True),),
             "One set for all items": (ng.Variant(membership=0.5), ng.Variant(membership=0.25)),
-            "Dose and response: the strongest by effective score": ng.doses(
-                0.1, 0.25, 0.5, rank_by="effective"
-            ),
+            BY_ANSWER: ng.doses(0.25, 0.5, rank_by="effective"),
         }
         for title, chosen in variants.items():
             found.setdefault(title, {})[name] = here.deactivate(["all_shared"], chosen)
@@ -172,7 +171,7 @@ def page(main: Main, variants: Variants, note: str) -> str:
         lines += [f"- **{name}**: {finding(outcome)}" for name, outcome in by_model.items()]
         lines += [""]
     lines += ["![Dose and response](images/dose-response.png)", ""]
-    lines += ["![Layer by layer](images/layer-bands.png)", "", note]
+    lines += ["![Some layers only](images/layer-bands.png)", "", note]
     return "\n".join(lines) + "\n"
 
 
