@@ -536,7 +536,7 @@ def test_bad_input_is_refused() -> None:
         ({"variants": [Variant(), Variant()]}, "each once"),
         ({"variants": ["all"]}, "expected a list of ng.Variant"),
         ({"variants": [Variant(layers=(7,))]}, "from 0 to 2"),
-        ({"variants": [Variant(top=0)]}, "top=0: expected above 0"),
+        ({"variants": [Variant(top=0)]}, "top=0.0: expected above 0"),
         ({"variants": [Variant(membership=1.2)]}, r"membership=1\.2"),
         ({"variants": [Variant(keep_only=True, factor=2)]}, "leave factor= at 0"),
     ]

@@ -48,6 +48,7 @@ def test_the_algebra_is_that_of_sets(a: ng.NeuronSet, b: ng.NeuronSet, c: ng.Neu
     assert hash(a & b) == hash(b & a)
 
 
+@settings(deadline=None)  # the first draw is compiled
 @given(sets, st.integers(0, 2**32))
 def test_what_is_drawn_like_a_set(a: ng.NeuronSet, seed: int) -> None:
     if any(n > SHAPE[1] - n for n in a.sizes):
@@ -61,6 +62,7 @@ def test_what_is_drawn_like_a_set(a: ng.NeuronSet, seed: int) -> None:
     assert drawn == a.sample_like(seed)
 
 
+@settings(deadline=None)
 @given(sets, sets)
 def test_what_is_drawn_from_a_pool(a: ng.NeuronSet, pool: ng.NeuronSet) -> None:
     if all(n <= m for n, m in zip(a.sizes, pool.sizes, strict=True)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
@@ -15,6 +15,7 @@ from neuroglot.neurons.sampling import sample
 SHAPE = (2, 12)
 
 
+@settings(deadline=None)  # the first draw is compiled
 @given(
     arrays(np.bool_, SHAPE),
     arrays(np.bool_, SHAPE),
