@@ -6,10 +6,10 @@ import neuroglot as ng
 from bench.measure import Row, at_most, in_turns
 from bench.models import bloom, prompts_of
 
-DRAWS = 7
+DRAWS = 3
 
 
-def rows(n_items: int = 8) -> list[Row]:
+def rows(n_items: int = 4) -> list[Row]:
     """Lines of the table."""
     model = bloom(512, 8, 8)
     task = prompts_of(n_items, (16, 60), n_choices=10)
@@ -28,7 +28,7 @@ def rows(n_items: int = 8) -> list[Row]:
             "answer": lambda: deactivate("answer"),
             "all": lambda: deactivate("all"),
         },
-        rounds=3,
+        rounds=2,
     )
     # The category and its draws; the answers without an edit are one more evaluation.
     n_conditions = 1 + DRAWS + 1
