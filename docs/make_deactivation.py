@@ -23,6 +23,7 @@ from neuroglot.interventions.conditions import DEFAULT_CATEGORIES
 from neuroglot.report.effects import (
     AGAINST_LABELS,
     LEVEL,
+    by_condition,
     condition_label,
     effect_rows,
     finding,
@@ -128,9 +129,8 @@ def table(rows: dict[str, xr.Dataset], first: str) -> Iterator[str]:
     yield f"|{'---|' * len(heads)}"
     for name, outcome in rows.items():
         n_all = int(outcome["counted"].sum())
-        by_condition = itertools.groupby(effect_rows(outcome), key=lambda row: row["condition"])
-        for place, (condition, found) in enumerate(by_condition):
-            here = list(found)
+        found = by_condition(effect_rows(outcome))
+        for place, (condition, here) in enumerate(found.items()):
             cells = [
                 f"{name}, {100 * here[0]['accuracy_against']:.1f} %" if place == 0 else "",
                 condition_label(condition),
@@ -158,7 +158,9 @@ def page(main: Main, variants: Variants, note: str) -> str:
         here = {name: main[task, template, name] for name in MODELS}
         lines += [f"## {task}, {template} template", ""]
         lines += [*table(here, "model, accuracy"), ""]
-        lines += [f"- **{name}**: {finding(outcome)}" for name, outcome in here.items()]
+        lines += [
+            f"- **{name}**: {finding(effect_rows(outcome))}" for name, outcome in here.items()
+        ]
         lines += [""]
     lines += ["![Facts: accuracy beside no edit and controls](images/deactivation.png)", ""]
     lines += ["![Effect per neuron](images/effect-per-neuron.png)", ""]
@@ -168,11 +170,17 @@ def page(main: Main, variants: Variants, note: str) -> str:
         if "development_accuracy" in next(iter(by_model.values())):
             lines += [*_development(by_model), ""]
         lines += [*table(by_model, "model, accuracy"), ""]
-        lines += [f"- **{name}**: {finding(outcome)}" for name, outcome in by_model.items()]
+        lines += [
+            f"- **{name}**: {finding(effect_rows(outcome))}" for name, outcome in by_model.items()
+        ]
         lines += [""]
     lines += ["![Dose and response](images/dose-response.png)", ""]
     lines += ["![Some layers only](images/layer-bands.png)", "", note]
     return "\n".join(lines) + "\n"
+
+
+def _findings(by_model: dict[str, xr.Dataset]) -> list[str]:
+    return [f"- **{name}**: {finding(effect_rows(found))}" for name, found in by_model.items()]
 
 
 def _development(by_model: dict[str, xr.Dataset]) -> Iterator[str]:

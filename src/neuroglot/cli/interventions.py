@@ -217,15 +217,16 @@ def _recorded(
 def _show(outcome: xr.Dataset, title: str, page: Path, *, json: bool) -> None:
     run = f"{outcome.attrs['model']}, {outcome.attrs['task']}".replace("/", " ")
     report = ng.report({f"{run}/{page.parent.name}": outcome}, page, page.parent / "figures")
+    rows = effect_rows(outcome)
     if json:
-        found = {"effects": effect_rows(outcome), "finding": finding(outcome)}
+        found = {"effects": rows, "finding": finding(rows)}
         show.as_json(found | {"provenance": outcome.attrs, "report": str(report.resolve())})
         return
     before = float(outcome["correct_no_edit"].where(outcome["counted"]).mean())
-    show.table(*effect_lines(outcome), f"{title}: accuracy {100 * before:.1f}% without any edit")
+    show.table(*effect_lines(rows), f"{title}: accuracy {100 * before:.1f}% without any edit")
     typer.echo(
         "Difference: accuracy less that of no edit, or of random neurons, in percentage points of "
         "the prompts for which there are such; p after Holm's correction."
     )
-    typer.echo(finding(outcome))
+    typer.echo(finding(rows))
     typer.echo(f"The report: {report.resolve()}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -51,13 +51,9 @@ def choose(
     Raises:
         NeuroglotError: a log-probability is NaN or infinite; it names the prompt.
     """
-    choices, names = by_prompt(task, "choices"), prompt_names(task)
-    found = questions(model, asked_of(task, choices))
-    log_prob = np.full((len(names), widest), np.nan)
-    for rows, values in log_probs(model, found, batch_size, widest):
-        log_prob[rows] = values.numpy()
-    n_tokens = tokens_of_choices(found, widest)
-    check_finite(log_prob, n_tokens > 0, names)
+    choices = by_prompt(task, "choices")
+    asked = questions(model, asked_of(task, choices))
+    log_prob, n_tokens = scores_of_choices(model, asked, prompt_names(task), batch_size, widest)
     choice = likeliest(log_prob, n_tokens, score)
     answers, right = by_prompt(task, "answers"), right_options(task)
     shape = (len(task), len(task.languages))
@@ -77,14 +73,39 @@ def right_options(task: ParallelTask) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.array([choices.index(answer) for choices, answer in pairs])
 
 
-def tokens_of_choices(
-    asked: Sequence[Question], widest: int
-) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """How many tokens every choice has (prompt, option); 0 beyond a prompt's choices."""
+def scores_of_choices(
+    model: Model,
+    asked: Sequence[Question],
+    names: Sequence[str],
+    batch_size: BatchSize,
+    widest: int,
+    *,
+    times: int = 1,
+) -> tuple[np.ndarray[Any, np.dtype[np.float64]], np.ndarray[Any, np.dtype[np.int64]]]:
+    """Log-probability and number of tokens of every choice.
+
+    Args:
+        model: which answers.
+        asked: tokens of the prompts and their choices.
+        names: what errors call the prompts.
+        batch_size: prompts in a batch.
+        widest: the most choices that a prompt has: the size of ``option``.
+        times: see :func:`log_probs`.
+
+    Returns:
+        Both (prompt, option); NaN and 0 beyond a prompt's choices.
+
+    Raises:
+        NeuroglotError: a log-probability is NaN or infinite; it names the prompt.
+    """
+    log_prob = np.full((len(asked), widest), np.nan)
+    for rows, values in log_probs(model, asked, batch_size, widest, times=times):
+        log_prob[rows] = values.numpy()
     n_tokens = np.zeros((len(asked), widest), np.int64)
     for row, question in enumerate(asked):
         n_tokens[row, : len(question.choices)] = [len(choice) for choice in question.choices]
-    return n_tokens
+    check_finite(log_prob, n_tokens > 0, names)
+    return log_prob, n_tokens
 
 
 def likeliest(
@@ -118,12 +139,8 @@ def write(
         ``correct``, ``answer`` (the right one), ``f1``, ``text`` and ``chance`` (item, language);
         the last is NaN.
     """
-    prompts, answers = by_prompt(task, "prompts"), by_prompt(task, "answers")
-    texts = [""] * len(prompts)
-    names, keys = prompt_names(task), prompt_keys(task)
-    for rows, found in generate(model, prompts, names, keys, max_new_tokens, batch_size):
-        for row, text in zip(rows, found, strict=True):
-            texts[row] = text
+    answers, keys = by_prompt(task, "answers"), prompt_keys(task)
+    texts = written(model, task, list(enumerate(keys)), max_new_tokens, batch_size)
     pairs = list(zip(texts, answers, strict=True))
     shape = (len(task), len(task.languages))
     return {
@@ -133,3 +150,37 @@ def write(
         "text": np.array(texts).reshape(shape),
         "chance": np.full(shape, np.nan),
     }
+
+
+def written(
+    model: Model,
+    task: ParallelTask,
+    asked: Sequence[tuple[int, Hashable]],
+    max_new_tokens: int,
+    batch_size: BatchSize,
+) -> list[str]:
+    """What the model writes after prompts of a task.
+
+    Args:
+        model: which writes.
+        task: of the prompts.
+        asked: which prompt of the task, item by item and language by language, and what tells it
+            apart where an edit has a set for each.
+        max_new_tokens: at most, for each.
+        batch_size: prompts in a batch.
+    """
+    prompts, names = by_prompt(task, "prompts"), prompt_names(task)
+    rows, keys = [row for row, _ in asked], [key for _, key in asked]
+    texts = [""] * len(asked)
+    batches = generate(
+        model,
+        [prompts[row] for row in rows],
+        [names[row] for row in rows],
+        keys,
+        max_new_tokens,
+        batch_size,
+    )
+    for places, found in batches:
+        for place, text in zip(places, found, strict=True):
+            texts[place] = text
+    return texts

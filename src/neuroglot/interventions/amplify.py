@@ -9,13 +9,11 @@ from pathlib import Path
 import xarray as xr
 
 from neuroglot.errors import NeuroglotError, require_finite
-from neuroglot.experiments.evaluation import MAX_NEW_TOKENS, check_answering
-from neuroglot.interventions.answering import Answering
+from neuroglot.experiments.evaluation import MAX_NEW_TOKENS
 from neuroglot.interventions.conditions import CONTROLS, Variant, check_category
-from neuroglot.interventions.job import check_controls, job_of
+from neuroglot.interventions.job import answering, check_controls, job_of
 from neuroglot.interventions.outcome import AMPLIFICATION, answers_under, outcome_of
 from neuroglot.models import Model
-from neuroglot.models.running import check_positions
 from neuroglot.neurons.neuron_set import UNION
 from neuroglot.recording import Recording
 from neuroglot.recording.batching import BatchSize
@@ -79,12 +77,7 @@ def amplify(  # noqa: PLR0913 (the public contract)
         task,
         recording,
         controls=check_controls(controls, draws, seed),
-        how=Answering(
-            check_positions(positions),
-            check_answering(score, max_new_tokens),
-            max_new_tokens,
-            batch_size,
-        ),
+        how=answering(positions, score, max_new_tokens, batch_size),
         threshold=threshold,
         out=out,
         overwrite=overwrite,

@@ -12,13 +12,13 @@ from neuroglot.experiments.answers import (
     Score,
     asked_of,
     by_prompt,
-    check_finite,
     likeliest,
     right_options,
-    tokens_of_choices,
+    scores_of_choices,
+    written,
 )
-from neuroglot.experiments.generation import exact_match, generate
-from neuroglot.experiments.scoring import log_probs, questions
+from neuroglot.experiments.generation import exact_match
+from neuroglot.experiments.scoring import questions
 from neuroglot.interventions.edits import Edit, Scale, Zero, edit
 from neuroglot.models import Model
 from neuroglot.models.running import Positions
@@ -81,21 +81,15 @@ def _chosen(
     model: Model, task: ParallelTask, pairs: Sequence[tuple[int, int]], how: Answering
 ) -> np.ndarray[Any, Any]:
     """Whether the likeliest choice is right (pair,)."""
-    asked = questions(model, asked_of(task, by_prompt(task, "choices")))
-    found = [replace(asked[row], prompt=(row, arm)) for row, arm in pairs]
-    log_prob = np.full((len(pairs), task.most_choices), np.nan)
-    scored = log_probs(
+    asked, names = questions(model, asked_of(task, by_prompt(task, "choices"))), prompt_names(task)
+    log_prob, n_tokens = scores_of_choices(
         model,
-        found,
+        [replace(asked[row], prompt=(row, arm)) for row, arm in pairs],
+        [names[row] for row, _ in pairs],
         how.batch_size,
         task.most_choices,
         times=1 if how.positions == "all" else -(-len(pairs) // len(asked)),
     )
-    for rows, values in scored:
-        log_prob[rows] = values.numpy()
-    n_tokens = tokens_of_choices(found, task.most_choices)
-    names = prompt_names(task)
-    check_finite(log_prob, n_tokens > 0, [names[row] for row, _ in pairs])
     right = right_options(task)[[row for row, _ in pairs]]
     return np.asarray(likeliest(log_prob, n_tokens, how.score) == right)
 
@@ -104,24 +98,11 @@ def _written(
     model: Model, task: ParallelTask, pairs: Sequence[tuple[int, int]], how: Answering
 ) -> np.ndarray[Any, Any]:
     """Whether what the model writes is the answer (pair,)."""
-    prompts, answers, names = (
-        *(by_prompt(task, x) for x in ("prompts", "answers")),
-        prompt_names(task),
-    )
-    rows = [row for row, _ in pairs]
-    texts = [""] * len(pairs)
-    written = generate(
-        model,
-        [prompts[row] for row in rows],
-        [names[row] for row in rows],
-        pairs,
-        how.max_new_tokens,
-        how.batch_size,
-    )
-    for places, some in written:
-        for place, text in zip(places, some, strict=True):
-            texts[place] = text
+    asked = [(row, (row, arm)) for row, arm in pairs]
+    texts = written(model, task, asked, how.max_new_tokens, how.batch_size)
+    answers = by_prompt(task, "answers")
     right = [
-        exact_match(text, answers[row], task.match) for text, row in zip(texts, rows, strict=True)
+        exact_match(text, answers[row], task.match)
+        for text, (row, _) in zip(texts, pairs, strict=True)
     ]
     return np.array(right)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from neuroglot.analysis.bits import unpack
-from neuroglot.attribution.direct import Weights, weights_for
+from neuroglot.analysis.bits import inverted, unpack
+from neuroglot.attribution.direct import Weights
 from neuroglot.attribution.neuron_scores import score_batches
 from neuroglot.attribution.targets import Target
 from neuroglot.interventions.answering import Answering, correct_under
@@ -29,7 +28,7 @@ from neuroglot.interventions.conditions import (
 from neuroglot.models import Model
 from neuroglot.neurons import NeuronSet
 from neuroglot.recording import Recording
-from neuroglot.recording.blocks import tokenize_block
+from neuroglot.recording.blocks import prompt_keys, tokenize_block
 from neuroglot.recording.recording import Bits
 from neuroglot.tasks import ParallelTask
 
@@ -89,7 +88,17 @@ class Condition:
 
 @dataclass(frozen=True)
 class Arms:
-    """Answers the prompts of a task under the arms of a condition."""
+    """Answers the prompts of a task under the arms of a condition.
+
+    Attributes:
+        model: which answers.
+        task: its prompts.
+        recording: of the task, for categories.
+        condition: of the arms.
+        how: prompts are answered.
+        threshold: of the categories.
+        weights: what contributions need.
+    """
 
     model: Model
     task: ParallelTask
@@ -97,11 +106,7 @@ class Arms:
     condition: Condition
     how: Answering
     threshold: float
-
-    @cached_property
-    def weights(self) -> Weights:
-        """What contributions need."""
-        return weights_for(self.model, ("contribution",))
+    weights: Weights
 
     @property
     def items_at_once(self) -> int:
@@ -162,8 +167,7 @@ class Arms:
         n_bytes = active.shape[-1]
         sets = np.zeros((len(edited), len(controls.arms), self.model.n_layers, n_bytes), np.uint8)
         there = np.ones(sets.shape[:2], np.bool_)
-        keys = [(item["id"], language) for item in task.items for language in task.languages]
-        for row, key in enumerate(keys):
+        for row, key in enumerate(prompt_keys(task)):
             of = OfPrompt(edited[row], category[row], here[row], contribution[row])
             seed = seed_of(controls.seed, self.condition.name, *key)
             drawn = draw(of, controls.kinds, controls.draws, seed)
@@ -188,8 +192,7 @@ class Arms:
 
     def _inverted(self, sets: Bits) -> Bits:
         """All other neurons, of the layers that the variant is about."""
-        every = np.packbits(np.ones(self.model.n_neurons, np.uint8))
-        found = ~sets & every
+        found = inverted(sets, self.model.n_neurons)
         layers = self.condition.variant.layers
         if layers is not None:
             others = [layer for layer in range(self.model.n_layers) if layer not in layers]

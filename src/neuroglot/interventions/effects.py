@@ -76,11 +76,12 @@ def _differences(outcome: xr.Dataset, seed: int) -> xr.Dataset:
     against = against.assign_coords(against=against["against"].astype(str))
     against = against.broadcast_like(correct).transpose("condition", "against", *PROMPT)
     languages = outcome["language"].to_numpy()
+    values, others = correct.to_numpy(), against.to_numpy()
     shape = against.shape[:2]
     pooled = np.full((*shape, len(COLUMNS)), np.nan)
     by_language = np.full((*shape, len(languages), len(COLUMNS)), np.nan)
     for place in np.ndindex(shape):
-        one, other = correct.to_numpy()[place[0]], against.to_numpy()[place]
+        one, other = values[place[0]], others[place]
         is_no_edit = place[1] == 0
         pooled[place] = compared(one, other, counted, subject, seed)
         for i in range(len(languages)):

@@ -6,17 +6,20 @@ import re
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
+from neuroglot.attribution.direct import Weights, weights_for
 from neuroglot.errors import NeuroglotError, is_whole_number, listed
-from neuroglot.experiments.evaluation import require_answerable
+from neuroglot.experiments.evaluation import check_answering, require_answerable
 from neuroglot.experiments.halves import halves
 from neuroglot.interventions.answering import Answering
 from neuroglot.interventions.arms import Controls
 from neuroglot.interventions.conditions import CONTROLS
 from neuroglot.models import Model
+from neuroglot.models.running import check_positions
 from neuroglot.recording import Recording
-from neuroglot.recording.batching import check_batch_size
+from neuroglot.recording.batching import BatchSize, check_batch_size
 from neuroglot.recording.folders import as_path
 from neuroglot.recording.matching import recorded_part
 from neuroglot.tasks import ParallelTask
@@ -49,6 +52,11 @@ class Job:
     out: Path | None
     overwrite: bool
     half: str = ""
+
+    @cached_property
+    def weights(self) -> Weights:
+        """What contributions need."""
+        return weights_for(self.model, ("contribution",))
 
     def halves(self) -> tuple[Job, Job]:
         """The same for a development half and for the other half."""
@@ -91,6 +99,17 @@ def check_controls(controls: Sequence[str], draws: int, seed: int) -> Controls:
     return Controls(kinds, int(draws), int(seed))
 
 
+def answering(positions: str, score: str, max_new_tokens: int, batch_size: BatchSize) -> Answering:
+    """How prompts are answered, if they can be so.
+
+    Raises:
+        NeuroglotError: unknown positions or score, or no numbers of tokens or prompts.
+    """
+    check_batch_size(batch_size)
+    checked = check_positions(positions), check_answering(score, max_new_tokens)
+    return Answering(*checked, max_new_tokens, batch_size)
+
+
 def job_of(
     model: Model,
     task: ParallelTask,
@@ -107,7 +126,6 @@ def job_of(
     Raises:
         NeuroglotError: see :func:`deactivate`.
     """
-    check_batch_size(how.batch_size)
     if not isinstance(recording, Recording):
         raise NeuroglotError(
             f"recording is a {type(recording).__name__}; expected what neuroglot.record returns, "

@@ -142,7 +142,7 @@ def _fixed(development: Job, category: str, variant: Variant) -> NeuronSet | Non
 
 def _answered(job: Job, condition: Condition) -> xr.Dataset:
     """What is answered under the arms of one condition, kept in its folder."""
-    arms = Arms(job.model, job.task, job.recording, condition, job.how, job.threshold)
+    arms = Arms(job.model, job.task, job.recording, condition, job.how, job.threshold, job.weights)
     head = _head(job, condition)
     prompts = {"item": len(job.task.languages), "total": len(job.task) * len(job.task.languages)}
 

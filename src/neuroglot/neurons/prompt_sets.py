@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuroglot.analysis.bits import CATEGORIES, category_bits
+from neuroglot.analysis.bits import CATEGORIES, category_bits, inverted
 from neuroglot.analysis.kernels import Counts
 from neuroglot.errors import NeuroglotError, listed, shown
 from neuroglot.models import Model
@@ -132,6 +132,4 @@ def bits_of_category(active: Bits, category: str, n_neurons: int) -> Bits:
     found = category_bits(active)
     if category in found:
         return found[category]
-    any_active = np.bitwise_or.reduce(active, axis=1)
-    rest: Bits = ~any_active & np.packbits(np.ones(n_neurons, np.uint8))
-    return rest
+    return inverted(np.bitwise_or.reduce(active, axis=1), n_neurons)

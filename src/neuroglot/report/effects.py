@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -90,26 +91,34 @@ def points(share: float) -> str:
     return "–" if np.isnan(share) else f"{100 * share + 0.0:+.1f}".replace("-", "−")
 
 
-def effect_cells(outcome: xr.Dataset) -> tuple[list[str], list[list[str]]]:
+Row = Mapping[str, Any]
+"""What :func:`effect_rows` says of a condition and what it is held against."""
+
+
+def by_condition(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows of each condition."""
+    groups = itertools.groupby(rows, key=lambda row: str(row["condition"]))
+    return {condition: list(group) for condition, group in groups}
+
+
+def effect_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """Headings and cells: one row a condition, one column each thing it is held against."""
-    by_condition: dict[str, list[dict[str, Any]]] = {}
-    for row in effect_rows(outcome):
-        by_condition.setdefault(row["condition"], []).append(row)
-    heads = [AGAINST_LABELS[row["against"]] for row in next(iter(by_condition.values()))]
+    found = by_condition(rows)
+    heads = [AGAINST_LABELS[row["against"]] for row in next(iter(found.values()))]
     cells = [
         [
             condition_label(condition),
-            f"{rows[0]['neurons']:,.0f}",
-            share_cell(rows),
-            f"{100 * rows[0]['accuracy']:.1f}%",
-            *(_difference_cell(row) for row in rows),
+            f"{some[0]['neurons']:,.0f}",
+            share_cell(some),
+            f"{100 * some[0]['accuracy']:.1f}%",
+            *(_difference_cell(row) for row in some),
         ]
-        for condition, rows in by_condition.items()
+        for condition, some in found.items()
     ]
     return ["condition", "neurons", "contribution", "accuracy", *heads], cells
 
 
-def share_cell(rows: Sequence[Mapping[str, Any]]) -> str:
+def share_cell(rows: Sequence[Row]) -> str:
     """Share of all contributions, and beside it that of the control that should have the same."""
     said = f"{100 * rows[0]['share']:.0f}%"
     matched = [row for row in rows if row["against"] == STRICT[-1]]
@@ -119,7 +128,7 @@ def share_cell(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"{said} ({own:.0f}%, {other:.0f}%)"
 
 
-def _difference_cell(row: Mapping[str, Any]) -> str:
+def _difference_cell(row: Row) -> str:
     if np.isnan(row["difference"]):
         return "–"
     star = "*" if row["p_holm"] < LEVEL else ""
@@ -127,7 +136,7 @@ def _difference_cell(row: Mapping[str, Any]) -> str:
     return f"{points(row['difference'])}{star}{in_brackets(interval(row) + some)}"
 
 
-def interval(row: Mapping[str, Any]) -> list[str]:
+def interval(row: Row) -> list[str]:
     """The ends of a difference's interval, if it has one."""
     if np.isnan(row["difference_low"]):
         return []
@@ -142,7 +151,7 @@ def in_brackets(parts: Sequence[str]) -> str:
 BEYOND = "active and equally contributing random neurons"
 
 
-def finding(outcome: xr.Dataset) -> str:
+def finding(rows: Sequence[Row]) -> str:
     """One sentence: which conditions change accuracy beyond their controls, and which do not."""
     groups: dict[str, list[str]] = {
         f"accuracy falls beyond {BEYOND} for": [],
@@ -153,10 +162,10 @@ def finding(outcome: xr.Dataset) -> str:
         "too few subjects to compare for": [],
     }
     falls, rises, partly, alone, none, unknown = groups.values()
-    for condition in outcome["condition"].to_numpy():
-        rows = {row["against"]: row for row in effect_rows(outcome.sel(condition=[condition]))}
-        plain = rows[NO_EDIT]
-        strict = [rows[x] for x in STRICT if x in rows and not np.isnan(rows[x]["difference"])]
+    for condition, some in by_condition(rows).items():
+        held = {row["against"]: row for row in some}
+        plain = held[NO_EDIT]
+        strict = [held[x] for x in STRICT if x in held and not np.isnan(held[x]["difference"])]
         signs = {_sign(row) for row in [plain, *strict]}
         said = ", ".join(map(_against, [plain, *strict]))
         if np.isnan(plain["difference"]):
@@ -169,26 +178,26 @@ def finding(outcome: xr.Dataset) -> str:
             group = alone
         else:
             group = falls if -1 in signs else rises
-        group.append(f"{condition_label(str(condition))}" + (f" ({said})" if said else ""))
+        group.append(f"{condition_label(condition)}" + (f" ({said})" if said else ""))
     joined = "; ".join(f"{what} {', '.join(which)}" for what, which in groups.items() if which)
     return f"In percentage points: {joined}."
 
 
-def _against(row: Mapping[str, Any]) -> str:
+def _against(row: Row) -> str:
     some = f" on {row['prompts']:,} of {row['all_prompts']:,} prompts"
     where = some if row["prompts"] < row["all_prompts"] else ""
     return f"{points(row['difference'])} against {AGAINST_LABELS[row['against']]}{where}"
 
 
-def _sign(row: Mapping[str, Any]) -> int:
+def _sign(row: Row) -> int:
     """Direction of a difference that is significant after correction, else 0."""
     return int(np.sign(row["difference"])) if row["p_holm"] < LEVEL else 0
 
 
-def effect_lines(outcome: xr.Dataset) -> tuple[list[str], list[list[str]]]:
+def effect_lines(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """Headings and cells for a terminal: below each condition what it is held against."""
     cells = []
-    for row in effect_rows(outcome):
+    for row in rows:
         if row["against"] == NO_EDIT:
             name = condition_label(row["condition"])
             cells.append([f"{name}: {row['neurons']:,.0f} neurons", "", "", ""])
@@ -226,10 +235,11 @@ def effect_tables(found: Sorted) -> list[dict[str, Any]]:
     tables = []
     for kind, runs in found.interventions.items():
         for run, outcome in runs.items():
-            columns, rows = effect_cells(outcome)
-            said = {"title": f"{run}: {kind.replace('-', ' ')}", "finding": finding(outcome)}
+            rows = effect_rows(outcome)
+            columns, cells = effect_cells(rows)
+            said = {"title": f"{run}: {kind.replace('-', ' ')}", "finding": finding(rows)}
             said |= {"how": how_edited(outcome)}
-            tables.append({**said, "columns": columns, "rows": rows})
+            tables.append({**said, "columns": columns, "rows": cells})
     return tables
 
 
