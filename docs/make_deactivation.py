@@ -1,6 +1,6 @@
 """Deactivate every category on the embedded models, and write ``docs/deactivation-results.md``.
 
-``python -m docs.make_deactivation`` takes about half an hour on four cores. Everything is kept in
+``python -m docs.make_deactivation`` takes about 40 minutes on four cores. Everything is kept in
 ``--out``; the same command goes on where it stopped, and only writes the page if nothing is left.
 """
 
