@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import torch
 import xarray as xr
 
 import neuroglot as ng
+from neuroglot.alignment import trainer
 from neuroglot.experiments import evaluation
 from neuroglot.interventions import arms
 from neuroglot.recording import recorder
@@ -29,6 +31,7 @@ from tests.testing import small_task, tiny_model
 
 BLOCK, PAUSE = 2, 0.04
 N_ITEMS = 24
+STEPS = 20  # of an alignment
 NOBODY = 65534
 ROOT = Path(__file__).parent.parent
 READY = "ready"
@@ -38,7 +41,8 @@ def prepared(n_items: int = N_ITEMS, pause: float = 0.0) -> tuple[ng.Model, ng.P
     """Model and task; from now on blocks are small, and a pause comes before each."""
     torch.set_num_threads(1)
     recorder.BLOCK = evaluation.ITEMS_AT_ONCE = arms.ITEMS_AT_ONCE = BLOCK
-    slowed = ((recorder, "record_block"), (evaluation, "_answers"), (arms, "correct_under"))
+    slowed = [(recorder, "record_block"), (evaluation, "_answers"), (arms, "correct_under")]
+    slowed.append((trainer, "collate"))
     for module, name in slowed:
         real = getattr(module, name)
         setattr(module, name, lambda *args, real=real: (time.sleep(pause), real(*args))[1])
@@ -46,7 +50,7 @@ def prepared(n_items: int = N_ITEMS, pause: float = 0.0) -> tuple[ng.Model, ng.P
 
 
 def make(what: str, out: Path, model: ng.Model, task: ng.ParallelTask) -> None:
-    """Record, evaluate or deactivate."""
+    """Record, evaluate, deactivate or align."""
     if what == "record":
         ng.record(model, task, out, keep_values=True)
     elif what == "deactivate":
@@ -55,6 +59,9 @@ def make(what: str, out: Path, model: ng.Model, task: ng.ParallelTask) -> None:
         ng.deactivate(
             model, task, recording, categories=["all_shared"], draws=2, variants=doses, out=out
         )
+    elif what == "align":
+        training = ng.Training(steps=STEPS, pairs=4, learning_rate=1e-2, checks=2)
+        ng.align(model, task, method="sharing", out=out, training=training)
     else:
         ng.evaluate(model, task, out=out)
 
@@ -141,7 +148,9 @@ def kill_at_random(
     n_kills: int,
     n_items: int = N_ITEMS,
     seed: int = 0,
+    *,
     watched: tuple[str, int] | None = None,
+    progress: Callable[[Path], int] | None = None,
 ) -> list[int]:
     """Kill a run at random moments of its way, each time going on from the last.
 
@@ -152,24 +161,33 @@ def kill_at_random(
         n_items: of the task.
         seed: of the moments.
         watched: folder of ``out`` by whose items the moments are spread, and how many it has.
+        progress: how many of these are done in a folder; by default the items that are written.
 
     Returns:
-        Items that were done after each kill that hit a running process.
+        What was done after each kill that hit a running process.
     """
     rng, done = random.Random(seed), []
     part, n_parts = watched or (".", n_items)
+    count = progress or n_done
     for number in range(n_kills):
         process = _forked(what, out, PAUSE, n_items)
         # Spread over the whole run, and within it at any moment of a block's making.
-        while n_done(out / part) < number * n_parts // n_kills and process.is_alive():
+        while count(out / part) < number * n_parts // n_kills and process.is_alive():
             time.sleep(PAUSE / 10)
         time.sleep(rng.uniform(0, 3 * PAUSE))
         if process.is_alive():
             process.kill()
             process.join()
-            done.append(n_done(out / part))
+            done.append(count(out / part))
         process.join()
     return done
+
+
+def n_steps(checkpoints: Path) -> int:
+    """Steps of an alignment after which its last checkpoint was begun; all once it is gone."""
+    found = [int(path.name.split("-")[1]) for path in checkpoints.glob("checkpoint-*")]
+    is_done = (checkpoints.parent.parent / "alignment").is_dir()
+    return STEPS if is_done else max(found, default=0)
 
 
 def n_done(out: Path) -> int:

@@ -9,7 +9,7 @@ import neuroglot
 
 ROOT = Path(neuroglot.__file__).parent
 ROOMS = ("errors", "models", "tasks", "provenance", "recording", "analysis", "neurons")
-ROOMS += ("experiments", "attribution", "interventions", "pipeline", "report", "cli")
+ROOMS += ("experiments", "attribution", "interventions", "alignment", "pipeline", "report", "cli")
 
 
 def imports(path: Path) -> set[str]:

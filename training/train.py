@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from transformers import BloomConfig, BloomForCausalLM, PreTrainedTokenizerFast
 
+from neuroglot.models.lineage import set_lineage
 from training.corpus import Document, Group, corpus
 from training.monitor import quick_scores
 from training.tokenizer import CONTEXT, train_tokenizer
@@ -255,6 +256,8 @@ def run_stage(
 def package(trainer: Trainer, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
     """Write an ordinary Hugging Face folder with float16 weights."""
     trainer.model.config.use_cache = True
+    if trainer.stage.start:
+        set_lineage(trainer.model, [f"embedded/{trainer.stage.start}"])
     nn.Module.to(trainer.model, dtype=torch.float16)
     trainer.model.save_pretrained(out)
     tokenizer.save_pretrained(out)

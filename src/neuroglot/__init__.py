@@ -3,7 +3,8 @@
 The public names; see the README for a tour.
 """
 
-from neuroglot.analysis import categories, classify, compare_tasks, sweep_thresholds
+from neuroglot.alignment import Training, align, weight_changes
+from neuroglot.analysis import categories, category_flow, classify, compare_tasks, sweep_thresholds
 from neuroglot.attribution import (
     Activity,
     Description,
@@ -15,7 +16,7 @@ from neuroglot.attribution import (
     share_of_correct,
 )
 from neuroglot.errors import NeuroglotError
-from neuroglot.experiments import accuracy, evaluate, fragility, predictions
+from neuroglot.experiments import accuracy, compare, evaluate, fragility, predictions
 from neuroglot.interventions import (
     MeanAblate,
     Scale,
@@ -51,14 +52,18 @@ __all__ = [
     "Scale",
     "SetTo",
     "Tokenization",
+    "Training",
     "Variant",
     "Zero",
     "accuracy",
+    "align",
     "amplify",
     "attribute",
     "categories",
+    "category_flow",
     "causal_agreement",
     "classify",
+    "compare",
     "compare_tasks",
     "deactivate",
     "describe",
@@ -80,5 +85,6 @@ __all__ = [
     "share_of_correct",
     "sweep_thresholds",
     "tasks",
+    "weight_changes",
     "wrap_model",
 ]

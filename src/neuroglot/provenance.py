@@ -22,8 +22,10 @@ def versions() -> dict[str, str]:
 def model_provenance(model: Model) -> dict[str, Any]:
     """Name, revision, checksum, number type and place of a model, its edits and tokenisation."""
     edits = {"edits": "; ".join(model.running.edits)} if model.running.edits else {}
+    lineage = {"model_lineage": " ".join(model.lineage)} if model.lineage else {}
     return {
         **edits,
+        **lineage,
         "model": model.name,
         "model_revision": model.revision or "",
         "model_weights": model.fingerprint,

@@ -153,6 +153,16 @@ def classify(recording: Recording, threshold: float = 0.0) -> xr.Dataset:
     )
 
 
+def shared_of_active(sharing: xr.Dataset) -> xr.DataArray:
+    """All-shared neurons over active ones, of all layers together (item, language).
+
+    Args:
+        sharing: from :func:`classify`.
+    """
+    shared = sharing["fraction"].sel(category="all_shared", drop=True).sum("layer")
+    return shared / sharing["active"].sum("layer")
+
+
 def sweep_thresholds(recording: Recording) -> xr.DataArray:
     """How sharing changes with the threshold.
 

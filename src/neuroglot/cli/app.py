@@ -11,7 +11,7 @@ import typer
 import xarray as xr
 
 import neuroglot as ng
-from neuroglot.cli import interventions, neurons, show, steps
+from neuroglot.cli import alignment, interventions, neurons, show, steps
 from neuroglot.cli import options as o
 from neuroglot.cli.parsing import (
     Commands,
@@ -175,6 +175,8 @@ for step in (
     neurons.describe,
     interventions.deactivate,
     interventions.amplify,
+    alignment.compare,
+    alignment.align,
     steps.fragility,
     steps.report,
 ):

@@ -1,7 +1,8 @@
 """What models answer, with and without edits, and how sure that is."""
 
+from neuroglot.experiments.comparison import compare
 from neuroglot.experiments.evaluation import accuracy, evaluate
 from neuroglot.experiments.fragility import fragility
 from neuroglot.experiments.predictions import predictions
 
-__all__ = ["accuracy", "evaluate", "fragility", "predictions"]
+__all__ = ["accuracy", "compare", "evaluate", "fragility", "predictions"]

@@ -13,6 +13,7 @@ import xarray as xr
 
 from neuroglot.errors import NeuroglotError, listed
 from neuroglot.experiments.answers import SCORES, Score, choose, write
+from neuroglot.experiments.halves import subject_of
 from neuroglot.experiments.statistics import bootstrap_interval
 from neuroglot.models import Model
 from neuroglot.models.hooks import Editor
@@ -224,6 +225,7 @@ def _head(task: ParallelTask, provenance: dict[str, Any]) -> xr.Dataset:
             "item": [item["id"] for item in task.items],
             "language": list(task.languages),
             "relation": ("item", [str(item["relation"] or "") for item in task.items]),
+            "subject": ("item", [subject_of(item) for item in task.items]),
         },
         attrs=provenance,
     )

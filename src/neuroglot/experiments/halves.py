@@ -14,10 +14,16 @@ def subject_of(item: dict[str, object]) -> str:
 
 
 def halves(task: ParallelTask, seed: int = 0) -> tuple[list[str], list[str]]:
-    """Ids of a development half and of the other half; a subject is in one of them.
+    """Ids of a development half and of the other half, as :func:`parts_of` deals them out."""
+    return parts_of(task, 0.5, seed)
+
+
+def parts_of(task: ParallelTask, share: float, seed: int = 0) -> tuple[list[str], list[str]]:
+    """Ids of about this share of the items, and of the others; a subject is in one of the parts.
 
     Args:
         task: whose items.
+        share: between 0 and 1.
         seed: of the order in which subjects are dealt out.
 
     Raises:
@@ -28,19 +34,18 @@ def halves(task: ParallelTask, seed: int = 0) -> tuple[list[str], list[str]]:
         by_subject.setdefault(subject_of(item), []).append(item["id"])
     if len(by_subject) < 2:
         raise NeuroglotError(
-            f"task {task.name!r} has items of one subject only, so it cannot be split into halves."
+            f"task {task.name!r} has items of one subject only, so it cannot be split."
         )
 
     def order(subject: str) -> bytes:
         text = f"{seed}:{subject}".encode("utf-8", "surrogatepass")
         return hashlib.sha256(text).digest()
 
-    # Large subjects first, each to the smaller half, so that the halves end about equal.
+    # Large subjects first, each to the part that lacks more, so that the parts end as wanted.
     parts: tuple[set[str], set[str]] = set(), set()
+    shares = (share, 1 - share)
     for subject in sorted(by_subject, key=lambda x: (-len(by_subject[x]), order(x))):
-        smaller = min(parts, key=len)
-        smaller.update(by_subject[subject])
-    development, test = (
-        [item["id"] for item in task.items if item["id"] in part] for part in parts
-    )
-    return development, test
+        fuller = [len(part) / wanted for part, wanted in zip(parts, shares, strict=True)]
+        parts[fuller.index(min(fuller))].update(by_subject[subject])
+    first, second = ([item["id"] for item in task.items if item["id"] in part] for part in parts)
+    return first, second

@@ -132,6 +132,35 @@ def reading(
 
 
 @contextmanager
+def reading_before(
+    places: Sequence[tuple[FFNSite, nn.Module | None]], read: Reader
+) -> Iterator[None]:
+    """Pass what goes into each activation function to ``read``; nothing is changed.
+
+    Args:
+        places: each site and, where it has no activation module, the projection whose output its
+            function is given.
+        read: is given the values.
+    """
+
+    def reader(layer: int, positions: _Positions) -> Change:
+        def see(values: Tensor) -> None:
+            read(layer, positions.of(values))
+
+        return see
+
+    with ExitStack() as stack:
+        for site, inlet in places:
+            see = reader(site.layer, stack.enter_context(_positions(site.block)))
+            if site.activation is not None:
+                stack.enter_context(on_input(site.activation, see))
+            else:
+                assert inlet is not None
+                stack.enter_context(on_output(inlet, see))
+        yield
+
+
+@contextmanager
 def editing(sites: Sequence[FFNSite], edit: Editor) -> Iterator[None]:
     """Replace the coefficients of the sites by what ``edit`` returns.
 

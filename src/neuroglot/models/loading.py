@@ -16,7 +16,9 @@ from transformers import (
 )
 
 from neuroglot.errors import NeuroglotError, listed
+from neuroglot.models.adapters import base_of, merge_adapters
 from neuroglot.models.finding import refuse_encoder_decoder
+from neuroglot.models.lineage import continued, set_lineage
 from neuroglot.models.model import Model, wrap_model
 from neuroglot.models.sites import FLOATING
 from neuroglot.models.tokenization import Tokenization
@@ -85,7 +87,8 @@ def load_model(
     """Load a dense decoder with its tokenizer and find its feed-forward neurons.
 
     Args:
-        name: ``"embedded/base"``, ``"embedded/aligned"``, a Hub id, or a folder.
+        name: ``"embedded/base"``, ``"embedded/aligned"``, a Hub id, or a folder. A folder of
+            adapters (LoRA) is loaded with its base model, and added to its weights.
         device: by default a GPU where there is one, else the CPU. ``"auto"`` spreads the layers
             over all devices (``device_map="auto"`` of Hugging Face; needs Accelerate).
         dtype: ``"float32"``, ``"bfloat16"``, …, or ``"auto"`` for the checkpoint's own type; by
@@ -100,11 +103,18 @@ def load_model(
     Raises:
         NeuroglotError: the model cannot be found or read, or has no sites that verify.
     """
-    source = _embedded_folder(str(name)) if str(name).startswith("embedded/") else name
+    base = base_of(name)
+    source: str | Path = name if base is None else base
+    if str(source).startswith("embedded/"):
+        source = _embedded_folder(str(source))
     try:
         options = {"revision": revision, "token": token, "trust_remote_code": False}
         hf, tokenizer = _read(source, device, dtype, options, allow_pickle=allow_pickle)
         commit = getattr(hf.config, "_commit_hash", None) or revision
+        if base is not None:
+            lineage = continued(hf)
+            hf = merge_adapters(hf, name)
+            set_lineage(hf, lineage)
         return wrap_model(
             hf, tokenizer, name=str(name), revision=commit, sites=sites, tokenization=tokenization
         )

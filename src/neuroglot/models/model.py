@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from neuroglot.models import hooks
 from neuroglot.models.behaviour import shares_cache
 from neuroglot.models.finding import find_sites, refuse_encoder_decoder
 from neuroglot.models.hooks import Editor, Reader, TokenEditor
+from neuroglot.models.lineage import fingerprint, lineage
 from neuroglot.models.probing import norm_follows
 from neuroglot.models.running import Positions, Running
 from neuroglot.models.sites import FFNSite, SiteKind
@@ -31,7 +31,6 @@ from neuroglot.models.verify import verify_sites
 
 # Tokenizers without a limit report a number of this order.
 NO_LIMIT = 10**9
-FINGERPRINT_SAMPLE = 256  # values of each parameter
 CONTEXT_FIELDS = ("max_position_embeddings", "n_positions", "seq_length", "max_seq_len")
 
 
@@ -110,14 +109,12 @@ class Model:
     @property
     def fingerprint(self) -> str:
         """Checksum over a sample of every weight: tells two checkpoints of one name apart."""
-        digest = hashlib.sha256()
-        for parameter in self.hf.parameters():
-            if parameter.is_meta:  # offloaded to the disk
-                continue
-            flat = parameter.detach().flatten()
-            sample = flat[:: max(1, len(flat) // FINGERPRINT_SAMPLE)]
-            digest.update(sample.float().cpu().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return fingerprint(self.hf)
+
+    @property
+    def lineage(self) -> tuple[str, ...]:
+        """Fingerprints of the checkpoints that this one continues, the oldest first."""
+        return lineage(self.hf)
 
     @contextmanager
     def reading(

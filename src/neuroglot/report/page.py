@@ -16,7 +16,7 @@ import vl_convert as vlc
 
 from neuroglot.errors import NeuroglotError, plain
 from neuroglot.experiments.spreadsheet import save_table
-from neuroglot.report import attribution, by_layer, deactivation, overall
+from neuroglot.report import alignment, attribution, by_layer, comparison, deactivation, overall
 from neuroglot.report.agreement import agreement_by_layer
 from neuroglot.report.effects import effect_table, effect_tables
 from neuroglot.report.fragility import fragility_by_layer
@@ -63,6 +63,9 @@ def charts(found: Sorted) -> dict[str, alt.TopLevelMixin]:
         for kind, chart in attribution.figures(attributed, name).items():
             made[f"{kind}-{name}"] = chart
     made |= deactivation.figures(found.interventions)
+    made |= alignment.figures(found.alignments)
+    for name, runs in found.run_comparisons.items():
+        made |= {f"{kind}-{name}": chart for kind, chart in comparison.figures(runs, name).items()}
     for name, compared in found.comparisons.items():
         made[f"tasks-{name}"] = by_layer.task_comparison(compared)
     for name, rounded in found.fragilities.items():
@@ -99,6 +102,7 @@ def report(
         scores=_plain(score_cells(score_rows(found))),
         agrees=bool(found.agreements),
         effects=_plain(effect_tables(found)),
+        tables=_plain([*alignment.alignment_tables(found), *comparison.comparison_tables(found)]),
         facts=_plain(run_facts(results)),
         charts={name: _json(chart) for name, chart in made.items()},
         provenance=_plain(provenance_rows(results)),

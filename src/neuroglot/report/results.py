@@ -26,6 +26,8 @@ class Sorted:
         fragilities: from :func:`neuroglot.fragility`.
         attributions: from :func:`neuroglot.attribute`.
         agreements: from :func:`neuroglot.causal_agreement`.
+        alignments: from :func:`neuroglot.align`.
+        run_comparisons: from :func:`neuroglot.compare`.
         interventions: from :func:`neuroglot.deactivate` and :func:`neuroglot.amplify`, by what
             their conditions differ in.
     """
@@ -37,6 +39,8 @@ class Sorted:
     fragilities: dict[str, xr.Dataset] = field(default_factory=dict)
     attributions: dict[str, xr.Dataset] = field(default_factory=dict)
     agreements: dict[str, xr.Dataset] = field(default_factory=dict)
+    alignments: dict[str, xr.Dataset] = field(default_factory=dict)
+    run_comparisons: dict[str, xr.Dataset] = field(default_factory=dict)
     interventions: dict[str, dict[str, xr.Dataset]] = field(default_factory=dict)
 
 
@@ -72,6 +76,8 @@ def _group(found: Sorted, name: str, result: xr.Dataset | xr.DataArray) -> dict[
         "fragility": (xr.Dataset, found.fragilities),
         "attribution": (xr.Dataset, found.attributions),
         "causal agreement": (xr.Dataset, found.agreements),
+        "alignment": (xr.Dataset, found.alignments),
+        "comparison": (xr.Dataset, found.run_comparisons),
     }
     if kind in INTERVENTIONS and isinstance(result, xr.Dataset):
         return found.interventions.setdefault(kind, {})

@@ -34,6 +34,7 @@ LANGUAGE_COLOURS = [
 PATTERNS = [[1, 0], [6, 3], [2, 3]]  # of lines: solid, dashed, dotted
 WIDTH, HEIGHT = 200, 170
 MOST_LAYER_LABELS = 9
+WHOLE = alt.Axis(format="d", tickMinStep=1)  # of what is counted
 FONT = "DejaVu Sans, Verdana, sans-serif"
 
 

@@ -1,0 +1,259 @@
+"""Fine-tune a model on parallel texts, and measure what becomes of sharing and of its answers."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from neuroglot.alignment.adapting import Trainee, adapted, check_trainable, copied
+from neuroglot.alignment.changes import require_change
+from neuroglot.alignment.checks import Checks
+from neuroglot.alignment.schedule import Split, checked_part, schedule, split
+from neuroglot.alignment.settings import (
+    Method,
+    Training,
+    check_method,
+    check_training,
+    described,
+)
+from neuroglot.alignment.sharing import SharingTerm, before_training
+from neuroglot.alignment.texts import training_texts
+from neuroglot.alignment.trainer import AtSteps, Course, arguments_of, train
+from neuroglot.errors import NeuroglotError
+from neuroglot.models import Model
+from neuroglot.models.training import check_preactivations
+from neuroglot.neurons import NeuronSet
+from neuroglot.provenance import model_provenance, task_provenance, versions
+from neuroglot.recording import open_result, record, save
+from neuroglot.recording.folders import as_path, fresh_folder, is_result, locked
+from neuroglot.recording.store import open_dataset, require_same
+from neuroglot.tasks import ParallelTask
+
+UNIT = "alignment"
+MODEL, RUNS = "model", "runs"
+# Of the training itself: its settings, what the model did before it, and where it stands. Apart,
+# so that what is beside the model can be reported.
+TRAINING = "training"
+BEGUN, BEFORE, CHECKPOINTS = (f"{TRAINING}/{x}" for x in ("settings", "before", "checkpoints"))
+LOGGED = ("loss", "language_loss", "disagreement", "rate_drift", "learning_rate")
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """One training, and where everything of it is.
+
+    Attributes:
+        model: before; it is not changed.
+        chosen: what of the task is trained.
+        method: what is predicted, and whether sharing is asked for.
+        training: for how long, on what.
+        mask: the only neurons that are trained, if not everything.
+        lora: whether adapters are trained in place of the weights.
+        out: the folder.
+    """
+
+    model: Model
+    chosen: Split
+    method: Method
+    training: Training
+    mask: NeuronSet | None
+    lora: bool
+    out: Path
+
+    @property
+    def steps(self) -> list[int]:
+        """Those after which the model is measured, with 0."""
+        n, checks = self.training.steps, self.training.checks
+        return sorted({round(i * n / checks) for i in range(checks + 1)})
+
+    @property
+    def checks(self) -> Checks:
+        """What measures the model."""
+        task = checked_part(self.chosen, self.training)
+        return Checks(task, self.chosen, self.out / RUNS, self.training.seed)
+
+    def trainee(self) -> AbstractContextManager[Trainee]:
+        """What is trained."""
+        if self.lora:
+            return adapted(self.model, self.training.lora_rank, self.training.seed)
+        return copied(self.model, self.mask)
+
+
+def align(
+    model: Model,
+    task: ParallelTask,
+    *,
+    method: str,
+    out: str | Path,
+    mask: NeuronSet | None = None,
+    lora: bool = False,
+    training: Training | None = None,
+    overwrite: bool = False,
+) -> xr.Dataset:
+    """Fine-tune a model on the items of a task, and measure sharing and accuracy on the way.
+
+    Methods:
+    - ``"translation"``: an item in one language is followed by the same item in another, which is
+      predicted;
+    - ``"instruction"``: the answer is predicted, in every language;
+    - ``"sharing"``: every text is predicted, and a term pulls the last prompt tokens of an item's
+      two languages toward the same signs of the gate, while every neuron keeps its rate of activity
+      in each language;
+    - ``"unpaired"``: every text is predicted: the control, on the same texts in the same order.
+
+    A prompt that an item's ``held_out`` lists is never trained, and some items and, if wanted,
+    languages are not either; accuracy is reported apart for these.
+
+    Args:
+        model: from :func:`neuroglot.load_model` or :func:`neuroglot.wrap_model`; unchanged.
+        task: parallel items; those held out are chosen by subject.
+        method: one of the above.
+        out: folder for everything. A training of the same settings there goes on from its last
+            checkpoint, to the same result; a finished one is opened. The model is in
+            ``out/model``, a run for each measured step in ``out/runs``.
+        mask: train only the weights of these neurons: their rows of the projections that feed them
+            and their value vectors. Everything else stays bit for bit.
+        lora: train adapters with ``peft``, and save those; the model is used in place.
+        training: for how long and on what.
+        overwrite: replace what ``out`` holds.
+
+    Returns:
+        A dataset with
+
+        - ``loss``, ``language_loss``, ``learning_rate`` (step) and, for ``"sharing"``,
+          ``disagreement`` and ``rate_drift`` (step; over the disagreement before training);
+        - ``accuracy``, ``accuracy_low``, ``accuracy_high`` (check, part; 95 % over subjects),
+          ``prompts`` (part), ``correct`` (check, item, language): ``part`` is ``trained``,
+          ``item_held_out``, ``language_held_out`` or ``both_held_out``, that of each prompt is
+          ``part_of`` (item, language);
+        - ``fraction``, ``fraction_if_items_shuffled`` (check, items, layer, category), ``active``
+          (check, items, layer, language) and ``shared_of_active`` (check, items, language), over
+          the measured items that are trained and those that are held out;
+        - ``weights``, ``changed``, ``relative_change`` (parameter): what training has changed, of
+          the weights that it could.
+
+    Raises:
+        NeuroglotError: bad settings, a text that does not fit, a mask of another shape, an ``out``
+            that holds something else, or a model that training has left as it was.
+    """
+    how = Training() if training is None else training
+    check_training(how, check_method(method))
+    check_trainable(model, lora=lora)
+    _check_mask(mask, model, lora=lora)
+    job = Alignment(model, split(task, how), check_method(method), how, mask, lora, as_path(out))
+    with locked(job.out):
+        finished = _begin(job, task, overwrite=overwrite)
+        if finished is not None:
+            return finished
+        result = _run(job)
+        save(result.assign_attrs(_provenance(job, task), unit=UNIT), job.out / UNIT)
+        shutil.rmtree(job.out / CHECKPOINTS)
+    return _opened(job.out / UNIT)
+
+
+def _check_mask(mask: NeuronSet | None, model: Model, *, lora: bool) -> None:
+    """Refuse a mask that cannot be trained.
+
+    Raises:
+        NeuroglotError: it is none, is empty or of another shape, or adapters are trained.
+    """
+    if mask is None:
+        return
+    if lora:
+        raise NeuroglotError("mask and lora exclude each other: adapters have no neurons.")
+    if not isinstance(mask, NeuronSet):
+        raise NeuroglotError(f"mask: expected a NeuronSet, found {type(mask).__name__}.")
+    mask.check_fits(model)
+    if not len(mask):
+        raise NeuroglotError(f"mask {mask.name!r} holds no neurons, so nothing would train.")
+
+
+def _provenance(job: Alignment, task: ParallelTask) -> dict[str, Any]:
+    how: dict[str, Any] = {"lora": int(job.lora)}
+    if job.mask is not None:
+        how |= {"mask": job.mask.name, "mask_checksum": job.mask.checksum}
+        how |= {"mask_neurons": len(job.mask)}
+    return {
+        **model_provenance(job.model),
+        **task_provenance(task),
+        **described(job.training, job.method, how),
+        **versions(),
+    }
+
+
+def _begin(job: Alignment, task: ParallelTask, *, overwrite: bool) -> xr.Dataset | None:
+    """The result, if it is finished; else a folder that says what is trained in it."""
+    begun, head = job.out / BEGUN, xr.Dataset(attrs=_provenance(job, task) | {"unit": "settings"})
+    if is_result(begun) and not overwrite:
+        require_same(job.out, open_dataset(begun), head, ())
+        return _opened(job.out / UNIT) if is_result(job.out / UNIT) else None
+    # Locks stay behind where a folder was emptied.
+    others = job.out.glob("[!.]*") if job.out.exists() else ()
+    if not is_result(begun) and any(others):
+        raise NeuroglotError(
+            f"{str(job.out)!r} is not empty and holds no alignment; name another folder."
+        )
+    for ours in (UNIT, MODEL, RUNS, TRAINING):
+        shutil.rmtree(job.out / ours, ignore_errors=True)
+    save(head, begun)
+    return None
+
+
+def _opened(path: Path) -> xr.Dataset:
+    found = open_result(path)
+    assert isinstance(found, xr.Dataset)
+    return found
+
+
+def _run(job: Alignment) -> xr.Dataset:
+    """Measure, train, measure, save and look at what was saved."""
+    checks, training = job.checks, job.training
+    pairs = schedule(job.chosen, training)
+    texts = training_texts(job.model, job.chosen, pairs, job.method, mismatched=training.mismatched)
+    term = _term(job)
+    if not checks.is_done(0):
+        checks.measure(job.model, 0, anew=False)
+    with job.trainee() as trainee:
+
+        def measure(step: int) -> None:
+            trainee.model.hf.train(mode=False)
+            checks.measure(trainee.model, step)
+
+        log = train(
+            Course(trainee.model, texts, pairs, term),
+            trainee.module,
+            arguments_of(training, job.model, job.out / CHECKPOINTS, lora=job.lora),
+            AtSteps(job.steps[1:], measure),
+        )
+        folder = job.out / MODEL
+        with fresh_folder(folder) as fresh:
+            trainee.save(fresh)
+        changes = trainee.changes(folder)
+    require_change(changes, repr(str(folder)))
+    return xr.merge([_curves(log), checks.result(job.steps), changes.drop_attrs()])
+
+
+def _term(job: Alignment) -> tuple[SharingTerm, float] | None:
+    """What pulls translations together, with its weight."""
+    if job.method != "sharing":
+        return None
+    check_preactivations(job.model.hf, job.model.sites)
+    here = job.chosen.trained
+    recording = record(job.model, here, job.out / BEFORE)
+    before = before_training(recording, job.chosen.part(here) == "trained")
+    return SharingTerm(before, job.training.rate_weight), job.training.sharing_weight
+
+
+def _curves(log: Sequence[dict[str, float]]) -> xr.Dataset:
+    """What was logged at each step."""
+    known = [name for name in LOGGED if name in log[0]]
+    return xr.Dataset(
+        {name: ("step", [line[name] for line in log]) for name in known},
+        coords={"step": [int(line["step"]) for line in log]},
+    )

@@ -1,0 +1,129 @@
+"""What is measured before, during and after training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from neuroglot.alignment.schedule import PARTS, Split
+from neuroglot.analysis import classify
+from neuroglot.analysis.sharing import shared_of_active
+from neuroglot.experiments import evaluate
+from neuroglot.experiments.halves import subject_of
+from neuroglot.experiments.statistics import accuracy_interval
+from neuroglot.models import Model
+from neuroglot.recording import Recording, open_result, record
+from neuroglot.recording.folders import is_result
+from neuroglot.tasks import ParallelTask
+
+ITEMS = ("trained", "held_out")
+RECORDING, ANSWERS = "recording", "answers"  # as in the folder of a run
+
+
+@dataclass(frozen=True)
+class Checks:
+    """Measures one model again and again, into a folder of runs.
+
+    Attributes:
+        task: the items that are measured.
+        split: which of them are trained.
+        folder: holds one run for each step that was measured.
+        seed: of the intervals.
+    """
+
+    task: ParallelTask
+    split: Split
+    folder: Path
+    seed: int
+
+    def run_folder(self, step: int) -> Path:
+        """Where the run of a step is: one that :func:`neuroglot.compare` takes."""
+        return self.folder / f"step-{step:06d}"
+
+    def measure(self, model: Model, step: int, *, anew: bool = True) -> None:
+        """Record and evaluate; ``anew`` replaces what an interrupted run has left of the step."""
+        out = self.run_folder(step)
+        named = replace(model, name=f"{model.name}, step {step}")
+        record(named, self.task, out / RECORDING, overwrite=anew)
+        if self.task.has_answers:
+            evaluate(named, self.task, out=out / ANSWERS, overwrite=anew)
+
+    def is_done(self, step: int) -> bool:
+        """Whether a step was measured."""
+        out = self.run_folder(step)
+        parts = (RECORDING, ANSWERS) if self.task.has_answers else (RECORDING,)
+        return all(is_result(out / part) for part in parts)
+
+    def result(self, steps: Sequence[int]) -> xr.Dataset:
+        """What was measured at these steps (check, …)."""
+        sharing = [_sharing(self._recording(step), self.split) for step in steps]
+        found = xr.concat(sharing, dim="check")
+        if self.task.has_answers:
+            correct = np.stack([self._answers(step)["correct"].to_numpy() for step in steps])
+            found = found.merge(self._accuracy(correct))
+        return found.assign_coords(check=list(steps))
+
+    def _recording(self, step: int) -> Recording:
+        found = open_result(self.run_folder(step) / RECORDING)
+        assert isinstance(found, Recording)
+        return found
+
+    def _answers(self, step: int) -> xr.Dataset:
+        found = open_result(self.run_folder(step) / ANSWERS)
+        assert isinstance(found, xr.Dataset)
+        return found
+
+    def _accuracy(self, correct: np.ndarray[Any, Any]) -> xr.Dataset:
+        """Answers (check, item, language), and accuracy by part with intervals over subjects."""
+        part = self.split.part(self.task)
+        subjects = np.array([subject_of(item) for item in self.task.items])
+        of_prompt = np.broadcast_to(subjects[:, None], part.shape)
+        rows = np.full((len(correct), len(PARTS), 3), np.nan)
+        for i, right in enumerate(correct):
+            for j, name in enumerate(PARTS):
+                chosen = part == name
+                if chosen.any():
+                    values = right[chosen].astype(float)
+                    interval = accuracy_interval(values, of_prompt[chosen], self.seed)
+                    rows[i, j] = (values.mean(), *interval)
+        dims = ("check", "part")
+        names = ("accuracy", "accuracy_low", "accuracy_high")
+        return xr.Dataset(
+            {
+                "correct": (("check", "item", "language"), correct),
+                **{name: (dims, rows[..., k]) for k, name in enumerate(names)},
+                "prompts": ("part", [int((part == name).sum()) for name in PARTS]),
+            },
+            coords={
+                "item": [item["id"] for item in self.task.items],
+                "subject": ("item", subjects),
+                "language": list(self.task.languages),
+                "part": list(PARTS),
+                "part_of": (("item", "language"), part),
+            },
+        )
+
+
+def _sharing(recording: Recording, chosen: Split) -> xr.Dataset:
+    """Sharing on the items that are trained and on those that are not."""
+    kept = {item["id"] for item in chosen.trained.items}
+    ids = [[i for i in recording.items if (i in kept) == is_kept] for is_kept in (True, False)]
+    found = []
+    for some in ids:
+        shared = classify(recording.select(items=some))
+        found.append(
+            xr.Dataset(
+                {
+                    "fraction": shared["fraction"].mean("item"),
+                    "fraction_if_items_shuffled": shared["fraction_if_items_shuffled"],
+                    "active": shared["active"].mean("item"),
+                    "shared_of_active": shared_of_active(shared).mean("item"),
+                }
+            )
+        )
+    return xr.concat(found, dim="items").assign_coords(items=list(ITEMS)).drop_attrs()

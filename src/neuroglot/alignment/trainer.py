@@ -1,0 +1,234 @@
+"""Training itself, by the Trainer of transformers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+from transformers import (
+    PreTrainedModel,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from neuroglot.alignment.schedule import Pair
+from neuroglot.alignment.settings import Training, rate_of
+from neuroglot.alignment.sharing import SharingTerm
+from neuroglot.alignment.texts import Text, collate
+from neuroglot.models import Model
+from neuroglot.models.training import reading_preactivations
+
+CHECKPOINTS = 20  # in a training
+WARM_UP = 0.1  # of the steps
+LARGEST_GRADIENT = 1.0
+STATE = "trainer_state.json"  # written last into a checkpoint
+
+
+@dataclass(frozen=True)
+class Course:
+    """What is trained on, step by step.
+
+    Attributes:
+        model: which is trained.
+        texts: of each pair.
+        pairs: from :func:`neuroglot.alignment.schedule.schedule`.
+        term: of sharing, with its weight; ``None`` without.
+    """
+
+    model: Model
+    texts: Sequence[tuple[Text, ...]]
+    pairs: Sequence[Pair]
+    term: tuple[SharingTerm, float] | None = None
+
+
+class Aligner(Trainer):
+    """The loss of a language model, and what pulls translations together."""
+
+    def __init__(self, course: Course, trained: nn.Module, arguments: TrainingArguments) -> None:
+        self.course = course
+        self.parts: dict[str, float] = {}
+        super().__init__(
+            model=trained,
+            args=arguments,
+            train_dataset=list(range(len(course.pairs))),
+            data_collator=self.batch,
+        )
+
+    def batch(self, rows: Sequence[int]) -> dict[str, Any]:
+        """The texts of one step, and their two languages."""
+        pair = self.course.pairs[rows[0]]
+        texts = collate(self.course.model, [self.course.texts[row] for row in rows])
+        return {**texts, "languages": (pair.source, pair.target)}
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,  # noqa: FBT001, FBT002, ARG002
+        num_items_in_batch: Any = None,  # noqa: ARG002
+    ) -> Tensor:
+        """Mean loss of the predicted tokens, plus the weighted term of sharing."""
+        given = {key: inputs[key] for key in ("input_ids", "attention_mask", "labels")}
+        seen: dict[int, Tensor] = {}
+        last = inputs["last"]
+
+        def read(layer: int, values: Tensor) -> None:
+            rows = torch.arange(len(values), device=values.device)
+            seen[layer] = values[rows, last.to(values.device)]
+
+        with self._reading(read):
+            loss: Tensor = model(**given).loss
+        self.parts = {"language_loss": float(loss.detach())}
+        if self.course.term is not None:
+            term, weight = self.course.term
+            values = torch.stack([seen[layer].to(loss.device) for layer in sorted(seen)], dim=1)
+            found = term.parts(values, inputs["languages"])
+            self.parts |= {name: float(part.detach()) for name, part in found.items()}
+            loss = loss + weight * term(found)
+        return loss
+
+    def _reading(self, read: Callable[[int, Tensor], None]) -> AbstractContextManager[None]:
+        if self.course.term is None:
+            return nullcontext()
+        model = self.course.model
+        return reading_preactivations(model.hf, model.sites, read)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log the parts of the loss beside it."""
+        super().log(logs | self.parts, start_time)
+
+
+class Bar(TrainerCallback):
+    """One progress bar over the steps, with the loss."""
+
+    def on_train_begin(
+        self,
+        _args: TrainingArguments,
+        state: TrainerState,
+        _control: TrainerControl,
+        **_: Any,
+    ) -> None:
+        """Show where the training goes on."""
+        self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="align", unit="step")
+
+    def on_log(
+        self,
+        _args: TrainingArguments,
+        state: TrainerState,
+        _control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        """Move on by what was done since."""
+        if logs and "loss" in logs:
+            self.bar.set_postfix(loss=f"{logs['loss']:.3f}")
+            self.bar.update(state.global_step - self.bar.n)
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        """Leave the bar where it is."""
+        self.bar.close()
+
+
+class AtSteps(TrainerCallback):
+    """Calls ``check`` after some of the steps, before their checkpoint is written."""
+
+    def __init__(self, steps: Sequence[int], check: Callable[[int], object]) -> None:
+        self.steps, self.check = set(steps), check
+
+    def on_step_end(
+        self,
+        _args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **_: Any,
+    ) -> None:
+        """Measure, and have it followed by a checkpoint."""
+        if state.global_step in self.steps:
+            self.check(state.global_step)
+            control.should_save = True
+
+
+def arguments_of(training: Training, model: Model, out: Path, *, lora: bool) -> TrainingArguments:
+    """The settings, as the Trainer wants them."""
+    return TrainingArguments(
+        output_dir=str(out),
+        max_steps=training.steps,
+        per_device_train_batch_size=training.pairs,
+        train_sampling_strategy="sequential",
+        learning_rate=rate_of(training, lora=lora),
+        lr_scheduler_type="linear",
+        warmup_steps=round(WARM_UP * training.steps),
+        # What is masked out must stay as it is, and decay would move it.
+        weight_decay=0.0,
+        max_grad_norm=LARGEST_GRADIENT,
+        save_strategy="steps",
+        save_steps=max(1, training.steps // CHECKPOINTS),
+        save_total_limit=1,
+        logging_steps=1,
+        seed=training.seed,
+        bf16=training.bf16,
+        use_cpu=model.device.type == "cpu",
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        disable_tqdm=True,
+        report_to="none",
+    )
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The last checkpoint that was written whole; what was begun after it is removed."""
+    if not folder.is_dir():
+        return None
+    found = sorted(
+        folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"), key=lambda path: int(path.name.split("-")[1])
+    )
+    while found and not _is_whole(found[-1]):
+        shutil.rmtree(found.pop())
+    return found[-1] if found else None
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def train(
+    course: Course,
+    trained: nn.Module,
+    arguments: TrainingArguments,
+    checks: AtSteps,
+) -> list[dict[str, float]]:
+    """Train from the last checkpoint, or from the beginning.
+
+    Returns:
+        What was logged at each step.
+    """
+    hf: PreTrainedModel = course.model.hf
+    if torch.accelerator.device_count() > 1:
+        # One device: the Trainer would put a copy on each that it sees.
+        hf.is_parallelizable = hf.model_parallel = True  # type: ignore[assignment]
+    trainer = Aligner(course, trained, arguments)
+    for callback in list(trainer.callback_handler.callbacks):
+        if type(callback).__name__ == "PrinterCallback":
+            trainer.remove_callback(callback)
+    trainer.add_callback(Bar())
+    trainer.add_callback(checks)
+    begun = last_checkpoint(Path(str(arguments.output_dir)))
+    trainer.train(resume_from_checkpoint=str(begun) if begun else None)
+    hf.train(mode=False)
+    return [dict(line) for line in trainer.state.log_history if "loss" in line]

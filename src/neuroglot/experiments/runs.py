@@ -1,0 +1,148 @@
+"""Runs that are compared: read, and held against each other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from neuroglot.analysis import classify
+from neuroglot.errors import NeuroglotError, listed
+from neuroglot.recording import Recording, open_result
+
+Source = str | Path | tuple[Recording, xr.Dataset]
+"""The folder of a run, or what was recorded and answered."""
+
+RECORDING, ANSWERS = "recording", "answers"  # in the folder of a run
+OF_RECORDINGS = ("task", "template", "split", "match", "task_checksum", "site", "position")
+OF_ANSWERS = ("answered_by", "score", "max_new_tokens")
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """One run under its name.
+
+    Attributes:
+        name: what the comparison calls it.
+        recording: of the model on the task.
+        answers: of the model to the task.
+        sharing: of the recording.
+    """
+
+    name: str
+    recording: Recording
+    answers: xr.Dataset
+    sharing: xr.Dataset
+
+
+def opened_runs(
+    runs: Mapping[str, Source] | Sequence[str | Path], threshold: float
+) -> list[ComparedRun]:
+    """The runs, checked to be of the same task, items, template and thresholds.
+
+    Raises:
+        NeuroglotError: fewer than two, two of one name, a folder that is no run, or runs that
+            differ; it says in what.
+    """
+    named = dict(runs) if isinstance(runs, Mapping) else _by_name(runs)
+    if len(named) < 2:
+        raise NeuroglotError(f"a comparison needs at least two runs, found {listed(named) or 0}.")
+    found = []
+    for name, source in named.items():
+        recording, answers = _read(name, source)
+        found.append((name, recording, answers))
+        _require_alike(found[0], found[-1])
+    return [ComparedRun(*one, classify(one[1], threshold)) for one in found]
+
+
+def _by_name(folders: Sequence[str | Path]) -> dict[str, Source]:
+    """Folders by their names, with as much of the path before as tells them apart."""
+    if isinstance(folders, str | Path):
+        raise NeuroglotError(f"runs={str(folders)!r}: expected a list of folders.")
+    paths = [Path(folder).absolute() for folder in folders]
+    if len(set(paths)) < len(paths):
+        raise NeuroglotError(f"a run is named twice: {listed(folders)}.")
+    longest = max((len(path.parts) for path in paths), default=0)
+    for depth in range(1, longest + 1):
+        names = ["/".join(path.parts[-depth:]) for path in paths]
+        if len(set(names)) == len(names):
+            break
+    # A slash would be taken for what tells the results of one run apart.
+    return (
+        {name.replace("/", " "): folder for name, folder in zip(names, folders, strict=True)}
+        if paths
+        else {}
+    )
+
+
+def _read(name: str, source: Source) -> tuple[Recording, xr.Dataset]:
+    if isinstance(source, str | Path):
+        folder = Path(source)
+        if not (folder / RECORDING).is_dir() or not (folder / ANSWERS).is_dir():
+            raise NeuroglotError(
+                f"{str(folder)!r} is no run: it lacks {RECORDING!r} or {ANSWERS!r}. Name folders "
+                "that `neuroglot run` wrote, or those in 'runs' of an alignment."
+            )
+        source = _opened(folder / RECORDING), _opened(folder / ANSWERS)
+    recording, answers = source
+    units = [getattr(x, "attrs", {}).get("unit") for x in source]
+    if units != ["recording", "evaluation"]:
+        raise NeuroglotError(f"run {name!r} is of {units}; expected a recording and an evaluation.")
+    return recording, answers
+
+
+def _opened(folder: Path) -> Any:
+    return open_result(folder)
+
+
+def _require_alike(
+    first: tuple[str, Recording, xr.Dataset], other: tuple[str, Recording, xr.Dataset]
+) -> None:
+    """Refuse runs of which the numbers cannot be held against each other.
+
+    Raises:
+        NeuroglotError: it says what differs.
+    """
+    (name, recording, answers), (other_name, other_recording, other_answers) = first, other
+    both = f"runs {name!r} and {other_name!r}"
+    if other_recording.items != tuple(other_answers["item"].to_numpy()):
+        raise NeuroglotError(f"run {other_name!r} has recorded other items than it has answered.")
+    for key, one, two in [
+        *((k, recording.attrs.get(k), other_recording.attrs.get(k)) for k in OF_RECORDINGS),
+        *((k, answers.attrs.get(k), other_answers.attrs.get(k)) for k in OF_ANSWERS),
+        ("languages", recording.languages, other_recording.languages),
+        ("thresholds", recording.thresholds, other_recording.thresholds),
+        ("items", recording.items, other_recording.items),
+    ]:
+        if one == two:
+            continue
+        shown = [listed(x, 3) if isinstance(x, tuple) else repr(x) for x in (one, two)]
+        raise NeuroglotError(
+            f"{both} differ in {key}: {shown[0]}; {shown[1]}. Run both models on the same task, "
+            "with the same limit, languages, template and thresholds."
+        )
+
+
+def places_along(x: str, names: Sequence[str]) -> np.ndarray[Any, Any]:
+    """The number in the name of each run, such as its step.
+
+    Raises:
+        NeuroglotError: a name holds none, or two hold the same.
+    """
+    found = [re.findall(r"\d+(?:\.\d+)?", name) for name in names]
+    without = [name for name, numbers in zip(names, found, strict=True) if not numbers]
+    if without:
+        raise NeuroglotError(
+            f"x={x!r}: the name of run {without[0]!r} holds no number; name runs by their {x}, as "
+            f"'{x}-100'."
+        )
+    numbers = [float(each[-1]) for each in found]
+    if len(set(numbers)) < len(numbers):
+        raise NeuroglotError(f"x={x!r}: two runs have the same number: {listed(names)}.")
+    whole = all(number.is_integer() for number in numbers)
+    return np.array(numbers, dtype=int if whole else float)

@@ -1,0 +1,200 @@
+"""Figures and tables of what alignment does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from neuroglot.alignment.changes import summary_rows
+from neuroglot.report.results import Sorted
+from neuroglot.report.style import (
+    HEIGHT,
+    LINE_COLOURS,
+    WHOLE,
+    WIDTH,
+    Runs,
+    dimmed,
+    heading,
+    legend_filter,
+    styled,
+)
+
+PART_LABELS = {
+    "trained": "trained",
+    "item_held_out": "item held out",
+    "language_held_out": "language held out",
+    "both_held_out": "both held out",
+}
+FEW = alt.Axis(tickCount=4, format="~g")
+SMOOTHED = 20  # steps that a point of the loss is a mean of
+MEASURED, SHUFFLED = "measured", "items shuffled"
+
+
+def alignment_figure(runs: Runs) -> alt.TopLevelMixin:
+    """Loss, all-shared neurons with their baseline, and accuracy by part, along the steps."""
+    picked = legend_filter("run")
+    rows = alt.hconcat(_loss(runs, picked), _all_shared(runs, picked))
+    parts: list[Any] = [rows]
+    if all("accuracy" in run for run in runs.values()):
+        parts.append(_accuracy(runs, picked))
+    note = "dashed: with each language's items shuffled; bars: 95 % over subjects"
+    return styled(
+        alt.vconcat(*parts).add_params(picked).properties(title=heading("Alignment", note))
+    )
+
+
+def _colour(runs: Runs) -> alt.Color:
+    scale = alt.Scale(domain=list(runs), range=LINE_COLOURS[: len(runs)])
+    return alt.Color("run:N", title=None, scale=scale)
+
+
+def _loss(runs: Runs, picked: alt.Parameter) -> Any:
+    frames = []
+    for run, data in runs.items():
+        frame = data["loss"].to_dataframe().reset_index().assign(run=run)
+        frame["loss"] = frame["loss"].rolling(SMOOTHED, min_periods=1).mean()
+        frames.append(frame[:: max(1, len(frame) // 200)])
+    return (
+        alt.Chart(pd.concat(frames, ignore_index=True))
+        .mark_line()
+        .encode(
+            x=alt.X("step:Q", title="step", axis=WHOLE),
+            y=alt.Y("loss:Q", title="loss", scale=alt.Scale(type="log"), axis=FEW),
+            color=_colour(runs),
+            opacity=dimmed(picked),
+            tooltip=["run:N", "step:Q", alt.Tooltip("loss:Q", format=".3f")],
+        )
+        .properties(width=2 * WIDTH, height=HEIGHT)
+    )
+
+
+def _all_shared(runs: Runs, picked: alt.Parameter) -> Any:
+    frames = []
+    for run, data in runs.items():
+        kinds = {MEASURED: "fraction", SHUFFLED: "fraction_if_items_shuffled"}
+        for kind, name in kinds.items():
+            values = data[name].sel(items="held_out", category="all_shared").mean("layer")
+            frame = values.drop_vars(["items", "category"]).to_dataframe(name="share")
+            frames.append(frame.reset_index().assign(run=run, kind=kind))
+    frame = pd.concat(frames, ignore_index=True).dropna(subset=["share"])
+    dash = alt.Scale(domain=[MEASURED, SHUFFLED], range=[[1, 0], [4, 3]])
+    return (
+        alt.Chart(frame)
+        .mark_line(point=alt.OverlayMarkDef(size=22))
+        .encode(
+            x=alt.X("check:Q", title="step", axis=WHOLE),
+            y=alt.Y("share:Q", title="all-shared (held-out items)", axis=alt.Axis(format=".1%")),
+            color=_colour(runs),
+            strokeDash=alt.StrokeDash("kind:N", scale=dash, legend=None),
+            detail="kind:N",
+            opacity=dimmed(picked),
+            tooltip=["run:N", "kind:N", "check:Q", alt.Tooltip("share:Q", format=".2%")],
+        )
+        .properties(width=2 * WIDTH, height=HEIGHT)
+    )
+
+
+def _accuracy(runs: Runs, picked: alt.Parameter) -> Any:
+    names = ["accuracy", "accuracy_low", "accuracy_high"]
+    frame = pd.concat(
+        [data[names].to_dataframe().reset_index().assign(run=run) for run, data in runs.items()],
+        ignore_index=True,
+    ).dropna(subset=["accuracy"])
+    frame["part"] = frame["part"].map(PART_LABELS)
+    base = alt.Chart(frame).encode(
+        x=alt.X("check:Q", title="step", axis=WHOLE), color=_colour(runs)
+    )
+    bars = base.mark_rule(strokeWidth=1).encode(
+        y=alt.Y("accuracy_low:Q", title="accuracy"),
+        y2="accuracy_high:Q",
+        opacity=alt.condition(picked, alt.value(0.5), alt.value(0.05)),
+    )
+    lines = base.mark_line(point=alt.OverlayMarkDef(size=22)).encode(
+        y=alt.Y("accuracy:Q", title="accuracy", axis=alt.Axis(format="%")),
+        opacity=dimmed(picked),
+        tooltip=["run:N", "part:N", "check:Q", alt.Tooltip("accuracy:Q", format=".1%")],
+    )
+    shown = [label for label in PART_LABELS.values() if label in set(frame["part"])]
+    return (
+        (bars + lines)
+        .properties(width=WIDTH - 15, height=HEIGHT)
+        .facet(column=alt.Column("part:N", title=None, sort=shown))
+    )
+
+
+def figures(alignments: Runs) -> dict[str, alt.TopLevelMixin]:
+    """The figure of all alignments together."""
+    return {"alignment": alignment_figure(alignments)} if alignments else {}
+
+
+def alignment_rows(result: xr.Dataset) -> list[dict[str, Any]]:
+    """One row a measured step: accuracy by part, all-shared and its baseline, as shares."""
+    shared = {
+        label: result[name].sel(items="held_out", category="all_shared").mean("layer").to_numpy()
+        for label, name in (
+            ("all_shared", "fraction"),
+            ("all_shared_if_items_shuffled", "fraction_if_items_shuffled"),
+        )
+    }
+    rows = []
+    for i, step in enumerate(result["check"].to_numpy()):
+        row: dict[str, Any] = {"step": int(step)}
+        if "accuracy" in result:
+            for part in PART_LABELS:
+                here = result.isel(check=i).sel(part=part)
+                row[part] = float(here["accuracy"])
+                row |= {f"{part}_{e}": float(here[f"accuracy_{e}"]) for e in ("low", "high")}
+        rows.append(row | {name: float(values[i]) for name, values in shared.items()})
+    return rows
+
+
+def alignment_cells(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells; parts without prompts are left out."""
+    parts = [part for part in PART_LABELS if not np.isnan(rows[0].get(part, np.nan))]
+    columns = ["step", *(f"accuracy, {PART_LABELS[part]}" for part in parts)]
+    columns += ["all-shared", "items shuffled"]
+    cells = [
+        [
+            str(row["step"]),
+            *(_with_interval(row, part) for part in parts),
+            _percent(row["all_shared"], 2),
+            _percent(row["all_shared_if_items_shuffled"], 2),
+        ]
+        for row in rows
+    ]
+    return columns, cells
+
+
+def _percent(share: float, digits: int = 1) -> str:
+    return "–" if np.isnan(share) else f"{100 * share:.{digits}f}%"
+
+
+def _with_interval(row: dict[str, Any], part: str) -> str:
+    ends = [row[f"{part}_low"], row[f"{part}_high"]]
+    shown = "" if np.isnan(ends).any() else f" ({100 * ends[0]:.1f}–{100 * ends[1]:.1f})"
+    return f"{_percent(row[part])}{shown}"
+
+
+def what_changed(result: xr.Dataset) -> str:
+    """A sentence on how many weights training has changed, and where."""
+    rows = summary_rows(result[["weights", "changed"]])
+    changed, of = (sum(row[key] for row in rows) for key in ("changed", "weights"))
+    most = sorted((row for row in rows if row["changed"]), key=lambda row: -row["changed"])[:4]
+    where = ", ".join(f"{row['kind']} {row['changed']:,}" for row in most)
+    return f"{changed:,} of {of:,} weights have changed (most: {where})."
+
+
+def alignment_tables(found: Sorted) -> list[dict[str, Any]]:
+    """What the page says of every alignment: title, sentence, headings and cells."""
+    tables = []
+    for run, result in found.alignments.items():
+        columns, cells = alignment_cells(alignment_rows(result))
+        method = result.attrs["training_method"]
+        how = f"Trained by {method}, {result.attrs['training_steps']} steps. "
+        how += what_changed(result)
+        tables.append({"title": f"{run}: alignment", "how": how, "columns": columns, "rows": cells})
+    return tables

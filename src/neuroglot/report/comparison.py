@@ -1,0 +1,294 @@
+"""Figures and tables of runs that are compared."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import altair as alt
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from neuroglot.analysis.bits import CATEGORIES
+from neuroglot.report.results import Sorted
+from neuroglot.report.style import (
+    CATEGORY_LABELS,
+    HEIGHT,
+    LINE_COLOURS,
+    WHOLE,
+    WIDTH,
+    category_colour,
+    columns,
+    dashes,
+    dimmed,
+    heading,
+    layer_axis,
+    legend_filter,
+    styled,
+)
+
+DOTS = alt.Legend(symbolType="circle", symbolStrokeWidth=0, symbolSize=70)
+ENDS = ("", "_low", "_high")
+CELL = 62  # pixels of one in the flow
+POINTS = alt.Axis(labelExpr="datum.value == 0 ? '0' : format(100 * datum.value, '+~g')")
+
+
+def change_by_layer(compared: xr.Dataset, name: str) -> alt.TopLevelMixin:
+    """How the share of each category has changed from the first run, layer by layer."""
+    names = {f"layer_fraction_change{end}": f"change{end}" for end in ENDS}
+    frame = _after(compared[list(names)].rename(names)).to_dataframe().reset_index()
+    frame["category"] = frame["category"].map(CATEGORY_LABELS)
+    picked = legend_filter("category")
+    title = "change (points)"
+    base = alt.Chart(frame).encode(x=layer_axis(frame), color=category_colour(alt.Legend()))
+    band = base.mark_area(opacity=0.18).encode(
+        y=alt.Y("change_low:Q", title=title), y2="change_high:Q"
+    )
+    line = base.mark_line(point=True).encode(
+        y=alt.Y("change:Q", title=title, axis=POINTS),
+        opacity=dimmed(picked),
+        tooltip=["run:N", "layer:Q", "category:N",
+                 *(alt.Tooltip(f"change{end}:Q", format="+.2%") for end in ENDS)],
+    )  # fmt: skip
+    zero = alt.Chart(frame).mark_rule(color="#888888", strokeDash=[3, 3]).encode(y=alt.datum(0))
+    runs = _names(compared)
+    note = f"share of the layer's neurons, less that of {runs[0]}; band: 95 % over subjects"
+    return styled(
+        (zero + band + line)
+        .properties(width=WIDTH, height=HEIGHT)
+        .add_params(picked)
+        .facet(facet=alt.Facet("run:N", title=None, sort=runs[1:]), columns=columns(len(runs) - 1))
+        .properties(title=heading(f"{name}: what has changed by layer", note))
+    )
+
+
+def sharing_and_accuracy(compared: xr.Dataset, name: str) -> alt.TopLevelMixin:
+    """Each language in each run: how much it shares, and how well it is answered."""
+    frame = compared[["shared_of_active", "accuracy"]].to_dataframe().reset_index()
+    runs = _names(compared)
+    frame["place"] = frame["run"].map(runs.index)
+    x = alt.X("shared_of_active:Q", title="all-shared, of active neurons",
+              axis=alt.Axis(format="%"), scale=alt.Scale(zero=False))  # fmt: skip
+    y = alt.Y("accuracy:Q", title="accuracy", axis=alt.Axis(format="%"),
+              scale=alt.Scale(zero=False))  # fmt: skip
+    picked = legend_filter("run")
+    colours = itertools.islice(itertools.cycle(LINE_COLOURS), len(runs))
+    scale = alt.Scale(domain=runs, range=list(colours))
+    base = alt.Chart(frame).encode(x=x, y=y)
+    ways = base.mark_line(color="#bbbbbb", strokeWidth=1)
+    ways = ways.encode(detail="language:N", order="place:Q")
+    dots = base.mark_point(filled=True, size=45).encode(
+        color=alt.Color("run:N", title=None, scale=scale, legend=DOTS),
+        opacity=dimmed(picked),
+        tooltip=["run:N", "language:N", alt.Tooltip("shared_of_active:Q", format=".1%"),
+                 alt.Tooltip("accuracy:Q", format=".1%")],
+    )  # fmt: skip
+    labels = base.mark_text(align="left", dx=6, fontSize=10, color="#444444").encode(
+        text="language:N"
+    ).transform_filter(alt.datum.place == len(runs) - 1)  # fmt: skip
+    note = "one dot a language and run; lines join the runs of a language"
+    return styled(
+        (ways + dots + labels)
+        .properties(width=2 * WIDTH, height=2 * HEIGHT)
+        .properties(title=heading(f"{name}: sharing and accuracy", note))
+        .add_params(picked)
+    )
+
+
+def flow_figure(compared: xr.Dataset, name: str) -> alt.TopLevelMixin:
+    """What the neurons of each category have become, of all layers together."""
+    flow = _after(compared["flow"]).mean("layer")
+    share = flow / flow.sum("category_after")
+    frame = xr.Dataset({"flow": flow, "share": share}).to_dataframe().reset_index()
+    labels = [CATEGORY_LABELS[category] for category in reversed(CATEGORIES)]
+    for side in ("category", "category_after"):
+        frame[side] = frame[side].map(CATEGORY_LABELS)
+    frame["shown"] = [f"{100 * x:.1f}%" if x == x else "–" for x in frame["share"]]  # noqa: PLR0124
+    base = alt.Chart(frame).encode(
+        x=alt.X("category_after:N", title="after", sort=labels, axis=alt.Axis(labelAngle=-30)),
+        y=alt.Y("category:N", title=f"in {_names(compared)[0]}", sort=labels),
+    )
+    cells = base.mark_rect().encode(
+        color=alt.Color(
+            "share:Q", title="of the category", scale=alt.Scale(scheme="blues", domain=[0, 1]),
+            legend=alt.Legend(format="%", symbolType="square"),
+        ),
+        tooltip=["run:N", "category:N", "category_after:N",
+                 alt.Tooltip("share:Q", title="of the category", format=".2%"),
+                 alt.Tooltip("flow:Q", title="of all neurons", format=".3%")],
+    )  # fmt: skip
+    texts = base.mark_text(fontSize=11).encode(
+        text="shown:N",
+        color=alt.condition(alt.datum.share > 0.55, alt.value("white"), alt.value("#222222")),
+    )
+    runs = _names(compared)[1:]
+    note = "share of each row's neurons, mean over items, all layers together"
+    return styled(
+        (cells + texts)
+        .properties(width=CELL * len(labels), height=CELL * len(labels) * 0.6)
+        .facet(facet=alt.Facet("run:N", title=None, sort=runs), columns=columns(len(runs)))
+        .properties(title=heading(f"{name}: what the neurons of each category became", note))
+    )
+
+
+def series(compared: xr.Dataset, name: str) -> alt.TopLevelMixin:
+    """All-shared neurons with their baseline, and accuracy, along a series of checkpoints."""
+    x = str(compared.attrs["x"])
+    kinds = {"measured": "fraction", "items shuffled": "fraction_if_items_shuffled"}
+    parts = [
+        compared[variable].sel(category="all_shared", drop=True).to_dataframe(name="value")
+        .reset_index().assign(kind=kind)
+        for kind, variable in kinds.items()
+    ]  # fmt: skip
+    shared = pd.concat(parts, ignore_index=True).dropna(subset=["value"])
+    right = compared["accuracy_overall"].to_dataframe(name="value").reset_index()
+    panels = []
+    for frame, title, form in (
+        (shared, "all-shared, of all neurons", ".1%"), (right, "accuracy, all languages", "%")
+    ):  # fmt: skip
+        frame[x] = frame["run"].map(
+            dict(zip(_names(compared), compared[x].to_numpy(), strict=True))
+        )
+        encoded: dict[str, Any] = {"strokeDash": dashes(list(kinds))} if "kind" in frame else {}
+        panels.append(
+            alt.Chart(frame)
+            .mark_line(point=alt.OverlayMarkDef(color=LINE_COLOURS[0]), color=LINE_COLOURS[0])
+            .encode(
+                x=alt.X(f"{x}:Q", title=x, axis=WHOLE),
+                y=alt.Y("value:Q", title=title, axis=alt.Axis(format=form)),
+                tooltip=["run:N", alt.Tooltip("value:Q", format=".2%")],
+                **encoded,
+            )
+            .properties(width=1.5 * WIDTH, height=HEIGHT)
+        )
+    note = "dashed: with each language's items shuffled"
+    return styled(alt.hconcat(*panels).properties(title=heading(f"{name}: along the {x}s", note)))
+
+
+def _after(data: Any) -> Any:
+    """All runs but the first, which is what they are compared with."""
+    return data.isel(run=slice(1, None)).drop_vars("model", errors="ignore")
+
+
+def _names(compared: xr.Dataset) -> list[str]:
+    return [str(run) for run in compared["run"].to_numpy()]
+
+
+def figures(compared: xr.Dataset, name: str) -> dict[str, alt.TopLevelMixin]:
+    """Every figure that a comparison allows, by what it shows."""
+    found = {"sharing-and-accuracy": sharing_and_accuracy(compared, name)}
+    if compared.attrs["x"]:
+        found["series"] = series(compared, name)
+    if "layer_fraction" in compared:
+        found["change-by-layer"] = change_by_layer(compared, name)
+    if "flow" in compared:
+        found["flow"] = flow_figure(compared, name)
+    return found
+
+
+def points(data: xr.Dataset, name: str, digits: int = 1) -> str:
+    """A change in percentage points, with its interval."""
+    middle, low, high = (100 * float(data[f"{name}{end}"]) for end in ENDS)
+    shown = f"{middle:+.{digits}f}"
+    if not np.isnan([low, high]).any():
+        shown += f" ({low:+.{digits}f} to {high:+.{digits}f})"
+    return shown.replace("-", "−")
+
+
+def comparison_rows(compared: xr.Dataset) -> list[dict[str, Any]]:
+    """One row a run: levels, changes from the first, and what goes with what; for JSON."""
+    rows = []
+    for run in _names(compared):
+        here = compared.sel(run=run)
+        shared = here.sel(category="all_shared")
+        row: dict[str, Any] = {"run": run, "model": str(here["model"].to_numpy())}
+        row["all_shared"] = float(shared["fraction"])
+        row["all_shared_if_items_shuffled"] = float(shared["fraction_if_items_shuffled"])
+        row |= {f"all_shared_change{e}": float(shared[f"fraction_change{e}"]) for e in ENDS}
+        names = ["accuracy_overall", *(f"accuracy_overall_change{end}" for end in ENDS)]
+        names += ["odds_ratio", "odds_ratio_low", "odds_ratio_high", "odds_ratio_p"]
+        names += [f"{n}{end}" for n in ("spearman", "spearman_of_changes") for end in ENDS]
+        row |= {name: float(here[name]) for name in names}
+        row["odds_ratio_reason"] = str(here["odds_ratio_reason"].to_numpy())
+        rows.append(row)
+    return rows
+
+
+def comparison_cells(compared: xr.Dataset) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells of one row a run."""
+    heads = ["run", "all-shared", "items shuffled", "change (points)", "accuracy",
+             "change (points)", "odds of a right answer", "Spearman"]  # fmt: skip
+    cells = []
+    for i, run in enumerate(_names(compared)):
+        here = compared.sel(run=run)
+        shared = here.sel(category="all_shared")
+        shuffled = float(shared["fraction_if_items_shuffled"])
+        cells.append(
+            [
+                run,
+                f"{100 * float(shared['fraction']):.2f}%",
+                "–" if np.isnan(shuffled) else f"{100 * shuffled:.2f}%",
+                points(shared, "fraction_change", 2) if i else "",
+                f"{100 * float(here['accuracy_overall']):.1f}%",
+                points(here, "accuracy_overall_change") if i else "",
+                _ratio(here),
+                _rank(here),
+            ]
+        )
+    return heads, cells
+
+
+def _ratio(here: xr.Dataset) -> str:
+    if np.isnan(float(here["odds_ratio"])):
+        return "–"
+    return "×{:.2f} ({:.2f} to {:.2f})".format(*(float(here[f"odds_ratio{end}"]) for end in ENDS))
+
+
+def _rank(here: xr.Dataset) -> str:
+    found = [float(here[f"spearman{end}"]) for end in ENDS]
+    if np.isnan(found[0]):
+        return "–"
+    ends = "" if np.isnan(found[1:]).any() else f" ({found[1]:+.2f} to {found[2]:+.2f})"
+    return f"{found[0]:+.2f}{ends}".replace("-", "−")
+
+
+def language_cells(compared: xr.Dataset, run: str) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells of one row a language, for one run against the first."""
+    heads = ["language", "shared of active", "change (points)", "accuracy", "change (points)", "p"]
+    cells = []
+    for language in compared["language"].to_numpy():
+        here = compared.sel(run=run, language=language)
+        p = float(here["accuracy_p_holm"])
+        cells.append(
+            [
+                str(language),
+                f"{100 * float(here['shared_of_active']):.1f}%",
+                points(here, "shared_of_active_change"),
+                f"{100 * float(here['accuracy']):.1f}%",
+                points(here, "accuracy_change"),
+                "–" if np.isnan(p) else f"{p:.3f}",
+            ]
+        )
+    return heads, cells
+
+
+HOW = (
+    "All-shared: share of all neurons, and with each language's items shuffled. Changes are from "
+    "the first run, with 95 % intervals over subjects. Odds: of a right answer, for ten points "
+    "more of a prompt's active neurons being all-shared, with the language as covariate. Spearman: "
+    "over languages, of shared-of-active and accuracy."
+)
+
+
+def comparison_tables(found: Sorted) -> list[dict[str, Any]]:
+    """What the page says of every comparison: title, sentence, headings and cells."""
+    tables = []
+    for name, compared in found.run_comparisons.items():
+        heads, cells = comparison_cells(compared)
+        tables.append({"title": f"{name}: compared", "how": HOW, "columns": heads, "rows": cells})
+        for run in _names(compared)[1:]:
+            heads, cells = language_cells(compared, run)
+            said = {"title": f"{name}: {run} by language", "how": ""}
+            tables.append({**said, "columns": heads, "rows": cells})
+    return tables

@@ -1,0 +1,304 @@
+"""Fine-tuning: what is trained, measured, saved and refused."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+import neuroglot as ng
+from neuroglot.alignment.schedule import split
+from neuroglot.alignment.trainer import STATE, last_checkpoint
+from neuroglot.models.training import neuron_weights
+from tests import killing
+from tests.testing import ARCHITECTURES, small_task, tiny_hf, tiny_model, tokenizer
+
+# The function has the name of its module.
+align_module = importlib.import_module("neuroglot.alignment.align")
+SHORT = ng.Training(steps=6, pairs=4, learning_rate=1e-2, checks=2)
+METHODS = ("translation", "instruction", "sharing", "unpaired")
+
+
+def weights(model: ng.Model) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in model.hf.named_parameters()}
+
+
+def loaded(out: Path) -> ng.Model:
+    return ng.load_model(out / "model")
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_a_copy(architecture: str, method: str, tmp_path: Path) -> None:
+    model, task = tiny_model(architecture), small_task(24)
+    before = weights(model)
+    found = ng.align(model, task, method=method, out=tmp_path / "a", training=SHORT)
+    assert all(torch.equal(p, before[name]) for name, p in model.hf.named_parameters())
+    saved = weights(loaded(tmp_path / "a"))
+    differ = {name: int((saved[name] != before[name]).sum()) for name in before}
+    assert found["changed"].to_series().to_dict() == differ
+    assert sum(differ.values()) > 0
+    assert found["step"].to_numpy().tolist() == [1, 2, 3, 4, 5, 6]
+    assert found["check"].to_numpy().tolist() == [0, 3, 6]
+    assert ("disagreement" in found) == (method == "sharing")
+    assert found.attrs["training_method"] == method
+    xr.testing.assert_identical(found, ng.open(tmp_path / "a" / "alignment"))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_loss_falls(method: str, tmp_path: Path) -> None:
+    training = ng.Training(steps=40, pairs=8, learning_rate=1e-2, checks=1)
+    found = ng.align(
+        tiny_model("llama"), small_task(24), method=method, out=tmp_path / "a", training=training
+    )
+    loss = found["loss"].to_numpy()
+    assert loss[-5:].mean() < 0.8 * loss[:5].mean()
+
+
+def test_what_was_measured_is_what_the_saved_model_does(tmp_path: Path) -> None:
+    model, task = tiny_model("llama"), small_task(24)
+    found = ng.align(model, task, method="sharing", out=tmp_path / "a", training=SHORT)
+    after = loaded(tmp_path / "a")
+    part = split(task, SHORT).part(task)
+    right = ng.evaluate(after, task)["correct"]
+    ids = [str(item) for item in found["item"].to_numpy()]
+    assert found["correct"].sel(check=6).equals(right.sel(item=ids).drop_vars(
+        ["relation", "subject"]).assign_coords(check=6, subject=found["subject"],
+                                               part_of=found["part_of"]))  # fmt: skip
+    for name in found["part"].to_numpy():
+        expected = right.to_numpy()[part == name].mean()
+        assert float(found["accuracy"].sel(check=6, part=name)) == pytest.approx(expected)
+    held_out = [item["id"] for item in split(task, SHORT).held_out.items]
+    sharing = ng.classify(ng.record(after, task).select(items=held_out))
+    np.testing.assert_allclose(
+        found["fraction"].sel(check=6, items="held_out"), sharing["fraction"].mean("item")
+    )
+
+
+@pytest.mark.parametrize("architecture", [*ARCHITECTURES, "phi3"])
+def test_a_mask_leaves_all_else_as_it_was(architecture: str, tmp_path: Path) -> None:
+    model, task = tiny_model(architecture), small_task(24)
+    mask = ng.NeuronSet(np.random.default_rng(0).random((model.n_layers, model.n_neurons)) < 0.2)
+    ng.align(model, task, method="sharing", out=tmp_path / "a", mask=mask, training=SHORT)
+    before, after = weights(model), weights(loaded(tmp_path / "a"))
+    own = {
+        weight.name: weight.spread(torch.tensor(mask.mask[layer]), before[weight.name].shape)
+        for layer, found in neuron_weights(model.hf, model.sites).items()
+        for weight in found
+    }  # fmt: skip
+    for name, value in before.items():
+        same = value == after[name]
+        assert same[~own.get(name, torch.zeros_like(same))].all(), name
+    assert any((before[name] != after[name]).any() for name in own)
+
+
+def tiny_folder(folder: Path, architecture: str = "gpt2") -> ng.Model:
+    tiny_hf(architecture).save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return ng.load_model(folder)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_lora_writes_an_ordinary_adapter_folder(architecture: str, tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    model, task = tiny_folder(tmp_path / "base", architecture), small_task(24)
+    before = weights(model)
+    found = ng.align(
+        model, task, method="translation", out=tmp_path / "a", lora=True, training=SHORT
+    )
+    after = weights(model)
+    assert list(after) == list(before), "no adapter is left in the model"
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert all(p.requires_grad for p in model.hf.parameters())
+    folder = tmp_path / "a" / "model"
+    assert {"adapter_config.json", "adapter_model.safetensors"} <= {
+        p.name for p in folder.iterdir()
+    }
+    assert 0 < int(found["changed"].sum()) <= int(found["weights"].sum())
+    opened = loaded(tmp_path / "a")
+    right = ng.evaluate(opened, task)["correct"].sel(item=found["item"].to_numpy())
+    assert (found["correct"].sel(check=6).to_numpy() == right.to_numpy()).all()
+    assert opened.lineage == (model.fingerprint,)
+    # As anybody else would load it.
+    theirs = peft.AutoPeftModelForCausalLM.from_pretrained(folder)
+    ids = torch.arange(2, 9)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(ids).logits, opened.hf(ids).logits)
+
+
+def test_lora_without_peft_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "peft", None)
+    with pytest.raises(ng.NeuroglotError, match="pip install"):
+        ng.align(tiny_model("llama"), small_task(24), method="translation", out=tmp_path / "a",
+                 lora=True, training=SHORT)  # fmt: skip
+
+
+def test_a_model_that_stays_as_it_was_is_an_error(tmp_path: Path) -> None:
+    training = ng.Training(steps=2, pairs=4, learning_rate=0.0, checks=1)
+    with pytest.raises(ng.NeuroglotError, match=r"none of its [\d,]+ weights has changed"):
+        ng.align(tiny_model("llama"), small_task(24), method="unpaired", out=tmp_path / "a",
+                 training=training)  # fmt: skip
+
+
+def test_weight_changes_longhand(tmp_path: Path) -> None:
+    base, other = tiny_folder(tmp_path / "base"), ng.load_model(tmp_path / "base")
+    name = "transformer.h.1.mlp.c_fc.weight"
+    with torch.no_grad():
+        other.hf.get_parameter(name)[0, :3] += 1
+    found = ng.weight_changes(base, other)
+    assert found["changed"].sel(parameter=name) == 3
+    assert int(found["changed"].sum()) == 3
+    assert found["of_layer"].sel(parameter=name) == 1
+    assert found["kind"].sel(parameter=name) == "mlp.c_fc.weight"
+    expected = 3**0.5 / float(base.hf.get_parameter(name).norm())
+    assert float(found["relative_change"].sel(parameter=name)) == pytest.approx(expected)
+    with pytest.raises(ng.NeuroglotError, match="different weights"):
+        ng.weight_changes(base, tiny_model("llama"))
+
+
+def test_an_aligned_model_says_what_it_continues(tmp_path: Path) -> None:
+    model, task = tiny_folder(tmp_path / "base"), small_task(24)
+    ng.align(model, task, method="unpaired", out=tmp_path / "a", training=SHORT)
+    first = loaded(tmp_path / "a")
+    assert first.lineage == (model.fingerprint,)
+    ng.align(first, task, method="unpaired", out=tmp_path / "b", training=SHORT)
+    second = loaded(tmp_path / "b")
+    assert second.lineage == (model.fingerprint, first.fingerprint)
+    assert model.lineage == ()
+    flow = ng.category_flow(ng.record(model, task), ng.record(second, task))
+    assert float(flow.sum(["category", "category_after"]).mean()) == pytest.approx(1)
+
+
+def test_a_finished_one_is_opened_and_other_settings_are_refused(tmp_path: Path) -> None:
+    model, task = tiny_model("llama"), small_task(24)
+
+    def run(out: str = "a", **other: Any) -> xr.Dataset:
+        asked = {"method": "unpaired", "training": SHORT} | other
+        return ng.align(model, task, out=tmp_path / out, **asked)
+
+    found = run()
+    assert not (tmp_path / "a" / "training" / "checkpoints").exists()
+    changed = (tmp_path / "a" / "model" / "model.safetensors").stat().st_mtime_ns
+    xr.testing.assert_identical(found, run())
+    assert (tmp_path / "a" / "model" / "model.safetensors").stat().st_mtime_ns == changed
+    with pytest.raises(ng.NeuroglotError, match="training_method: there 'unpaired', now 'sharing'"):
+        run(method="sharing")
+    assert run(method="sharing", overwrite=True).attrs["training_method"] == "sharing"
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    for overwrite in (False, True):
+        with pytest.raises(ng.NeuroglotError, match="holds no alignment"):
+            run("mine", overwrite=overwrite)
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+
+
+def test_killed_again_and_again_it_ends_as_if_undisturbed(tmp_path: Path) -> None:
+    watched = ("training/checkpoints", killing.STEPS)
+    done = killing.kill_at_random(
+        "align", tmp_path / "r", 4, watched=watched, progress=killing.n_steps
+    )
+    assert any(0 < n < killing.STEPS for n in done), "some kill in the middle"
+    killing.finish("align", tmp_path / "r")
+    killing.finish("align", tmp_path / "u")
+    killed, expected = (killing.opened(tmp_path / name / "alignment") for name in "ru")
+    assert killing.checksum(killed) == killing.checksum(expected)
+    models = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in "ru"]
+    assert models[0] == models[1]
+
+
+def test_killed_after_the_last_step_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, task = tiny_model("llama"), small_task(24)
+
+    def run(out: str) -> xr.Dataset:
+        return ng.align(model, task, method="unpaired", out=tmp_path / out, training=SHORT)
+
+    expected = run("u")
+    with monkeypatch.context() as patched:
+
+        def interrupted(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        patched.setattr(align_module, "require_change", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run("r")
+    xr.testing.assert_identical(run("r"), expected)
+
+
+def test_half_a_checkpoint_is_passed_over(tmp_path: Path) -> None:
+    for step, state in ((2, "{}"), (4, "{}"), (10, '{"half'), (12, None)):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        if state is not None:
+            (folder / STATE).write_text(state)
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-4"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint-2", "checkpoint-4"]
+    assert last_checkpoint(tmp_path / "none") is None
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"method": "distillation"}, "unknown method 'distillation'"),
+    ({"training": ng.Training(steps=0)}, "steps=0"),
+    ({"training": ng.Training(pairs=1)}, "pairs=1"),
+    ({"training": ng.Training(held_out=1.0)}, "held_out=1.0"),
+    ({"training": ng.Training(held_out=float("nan"))}, "held_out=nan"),
+    ({"training": ng.Training(learning_rate=-1.0)}, "learning_rate=-1.0"),
+    ({"training": ng.Training(checks=9, steps=4)}, "checks=9"),
+    ({"training": ng.Training(languages=("en", "xx"))}, "languages=en, xx"),
+    ({"training": ng.Training(languages=("en",))}, "at least two"),
+    ({"training": ng.Training(mismatched=True)}, "pairs no texts"),
+    ({"training": {"steps": 3}}, "expected ng.Training"),
+    ({"mask": ng.NeuronSet(np.ones((2, 7), bool))}, "2 layers of 7"),
+    ({"mask": ng.NeuronSet(np.zeros((3, 20), bool))}, "holds no neurons"),
+    ({"mask": np.ones((3, 20), bool)}, "expected a NeuronSet"),
+    ({"mask": ng.NeuronSet(np.ones((3, 20), bool)), "lora": True}, "exclude each other"),
+]
+
+
+@pytest.mark.parametrize(("asked", "message"), BAD)
+def test_bad_settings_are_refused_before_anything_is_written(
+    asked: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    given = {"method": "unpaired"} | asked
+    with pytest.raises(ng.NeuroglotError, match=message):
+        ng.align(tiny_model("llama"), small_task(24), out=tmp_path / "a", **given)
+    assert not (tmp_path / "a").exists()
+
+
+def test_half_precision_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "base"
+    tiny_folder(folder)
+    model = ng.load_model(folder, dtype="float16")
+    with pytest.raises(ng.NeuroglotError, match="gradients vanish"):
+        ng.align(model, small_task(24), method="unpaired", out=tmp_path / "a", training=SHORT)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "cannot read"), ("[]", "cannot read"), ('{"r": 8}', "expected a model's name")],
+)
+def test_broken_adapter_folders(content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text(content)
+    with pytest.raises(ng.NeuroglotError, match=message):
+        ng.load_model(tmp_path)
+
+
+def test_adapters_of_another_shape_are_refused(tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    model = tiny_folder(tmp_path / "base")
+    ng.align(model, small_task(24), method="unpaired", out=tmp_path / "a", lora=True,
+             training=SHORT)  # fmt: skip
+    config = tmp_path / "a" / "model" / "adapter_config.json"
+    other = json.loads(config.read_text()) | {"r": 3}
+    config.write_text(json.dumps(other))
+    with pytest.raises(ng.NeuroglotError, match="cannot load the adapters"):
+        loaded(tmp_path / "a")
