@@ -158,10 +158,7 @@ def page(main: Main, variants: Variants, note: str) -> str:
         here = {name: main[task, template, name] for name in MODELS}
         lines += [f"## {task}, {template} template", ""]
         lines += [*table(here, "model, accuracy"), ""]
-        lines += [
-            f"- **{name}**: {finding(effect_rows(outcome))}" for name, outcome in here.items()
-        ]
-        lines += [""]
+        lines += [*_findings(here), ""]
     lines += ["![Facts: accuracy beside no edit and controls](images/deactivation.png)", ""]
     lines += ["![Effect per neuron](images/effect-per-neuron.png)", ""]
     lines += [f"# Parts of the all-shared neurons, and other edits ({', '.join(FULL)})", ""]
@@ -170,10 +167,7 @@ def page(main: Main, variants: Variants, note: str) -> str:
         if "development_accuracy" in next(iter(by_model.values())):
             lines += [*_development(by_model), ""]
         lines += [*table(by_model, "model, accuracy"), ""]
-        lines += [
-            f"- **{name}**: {finding(effect_rows(outcome))}" for name, outcome in by_model.items()
-        ]
-        lines += [""]
+        lines += [*_findings(by_model), ""]
     lines += ["![Dose and response](images/dose-response.png)", ""]
     lines += ["![Some layers only](images/layer-bands.png)", "", note]
     return "\n".join(lines) + "\n"

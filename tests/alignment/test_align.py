@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import torch
 import xarray as xr
 
 import neuroglot as ng
+from neuroglot.alignment import checks
 from neuroglot.alignment.schedule import split
 from neuroglot.alignment.trainer import STATE, last_checkpoint
+from neuroglot.experiments import evaluation
 from neuroglot.models.training import neuron_weights
 from tests import killing
 from tests.testing import ARCHITECTURES, small_task, tiny_hf, tiny_model, tokenizer
@@ -61,10 +64,20 @@ def test_loss_falls(method: str, tmp_path: Path) -> None:
     assert loss[-5:].mean() < 0.8 * loss[:5].mean()
 
 
-def test_what_was_measured_is_what_the_saved_model_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("bf16", [False, True])
+def test_what_was_measured_is_what_the_saved_model_does(bf16: bool, tmp_path: Path) -> None:
     model, task = tiny_model("llama"), small_task(24)
-    found = ng.align(model, task, method="sharing", out=tmp_path / "a", training=SHORT)
+    training = replace(SHORT, bf16=bf16)
+    found = ng.align(model, task, method="sharing", out=tmp_path / "a", training=training)
     after = loaded(tmp_path / "a")
+    measured = ng.open(tmp_path / "a" / "runs" / "step-000006" / "answers")
+    ours = ng.evaluate(after, task.select(lambda item: item["id"] in measured["item"].values))
+    torch.testing.assert_close(
+        *(torch.tensor(x["log_prob"].sortby("item").to_numpy()) for x in (measured, ours)),
+        equal_nan=True,
+        rtol=1e-5,
+        atol=1e-4,
+    )
     part = split(task, SHORT).part(task)
     right = ng.evaluate(after, task)["correct"]
     ids = [str(item) for item in found["item"].to_numpy()]
@@ -232,6 +245,106 @@ def test_killed_after_the_last_step_it_goes_on(
         with pytest.raises(KeyboardInterrupt):
             run("r")
     xr.testing.assert_identical(run("r"), expected)
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "mask": {"mask": ng.NeuronSet(np.arange(60).reshape(3, 20) % 4 == 0)},
+    "lora": {"lora": True},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("step", [0, 2, 4])
+def test_interrupted_while_it_is_measured_it_goes_on(
+    kind: str, step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, task = tiny_folder(tmp_path / "base", "llama"), small_task(24)
+    training = ng.Training(steps=6, pairs=4, learning_rate=1e-2, checks=3)
+
+    def run(out: str) -> xr.Dataset:
+        return ng.align(model, task, method="sharing", out=tmp_path / out, training=training,
+                        **KINDS[kind])  # fmt: skip
+
+    def killed(asked: ng.Model, task: ng.ParallelTask, **how: Any) -> xr.Dataset:
+        if asked.name.endswith(f"step {step}"):
+            with monkeypatch.context() as patched:
+                patched.setattr(evaluation, "ITEMS_AT_ONCE", 2)
+                patched.setattr(evaluation, "choose", interrupted)
+                return ng.evaluate(asked, task, **how)
+        return ng.evaluate(asked, task, **how)
+
+    real, calls = evaluation.choose, iter(range(99))
+
+    def interrupted(*asked: Any) -> Any:
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*asked)
+
+    expected = run("u")
+    with monkeypatch.context() as patched:
+        patched.setattr(checks, "evaluate", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run("r")
+    assert all(p.requires_grad for p in model.hf.parameters())
+    xr.testing.assert_identical(run("r"), expected)
+
+
+def test_nothing_else_is_moved(tmp_path: Path) -> None:
+    """Neither the user's random numbers, nor the model's configuration."""
+    pytest.importorskip("peft")
+    model, task = tiny_folder(tmp_path / "base"), small_task(24)
+    config = model.hf.config.to_dict()
+    drawn = []
+    for out in (None, "full", "lora"):
+        torch.manual_seed(5)
+        np.random.seed(5)  # noqa: NPY002
+        if out:
+            ng.align(model, task, method="sharing", out=tmp_path / out, training=SHORT,
+                     lora=out == "lora")  # fmt: skip
+        drawn.append((float(torch.rand(1)), float(np.random.rand())))  # noqa: NPY002
+    assert drawn[0] == drawn[1] == drawn[2]
+    assert model.hf.config.to_dict() == config
+    saved = loaded(tmp_path / "full").hf.config.to_dict()
+    assert saved["use_cache"] == config["use_cache"]
+
+
+def test_adapters_on_adapters(tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    model, task = tiny_folder(tmp_path / "base"), small_task(24)
+    names = []
+    for name in ("first", "second"):
+        ng.align(model, task, method="unpaired", out=tmp_path / name, training=SHORT, lora=True)
+        names.append(model.fingerprint)
+        model = loaded(tmp_path / name)
+    assert model.lineage == tuple(names)
+    right = ng.open(tmp_path / "second" / "runs" / "step-000006" / "answers")["correct"]
+    again = ng.evaluate(model, task)["correct"].sel(item=right["item"].to_numpy())
+    assert (again.to_numpy() == right.to_numpy()).all()
+
+
+def test_sites_that_a_user_named(tmp_path: Path) -> None:
+    tiny_folder(tmp_path / "base", "llama")
+    model = ng.load_model(tmp_path / "base", sites="model.layers.{i}.mlp.down_proj")
+    assert model.sites[0].found_by == "path"
+    found = ng.align(model, small_task(24), method="unpaired", out=tmp_path / "a", training=SHORT)
+    assert int(found["changed"].sum()) > 0
+
+
+def test_a_loss_that_is_no_number_is_an_error(tmp_path: Path) -> None:
+    training = replace(SHORT, learning_rate=1e30)
+    with pytest.raises(ng.NeuroglotError, match="lower learning rate"):
+        ng.align(tiny_model("llama"), small_task(24), method="unpaired", out=tmp_path / "a",
+                 training=replace(training, checks=1))  # fmt: skip
+
+
+def test_a_model_is_not_replaced_by_what_is_trained_from_it(tmp_path: Path) -> None:
+    model, task = tiny_folder(tmp_path / "base"), small_task(24)
+    ng.align(model, task, method="unpaired", out=tmp_path / "a", training=SHORT)
+    first = loaded(tmp_path / "a")
+    with pytest.raises(ng.NeuroglotError, match="would be replaced"):
+        ng.align(first, task, method="unpaired", out=tmp_path / "a", training=SHORT, overwrite=True)
+    assert loaded(tmp_path / "a").fingerprint == first.fingerprint
 
 
 def test_half_a_checkpoint_is_passed_over(tmp_path: Path) -> None:

@@ -149,7 +149,12 @@ def test_what_is_measured_is_of_both_sides() -> None:
     training = ng.Training(checked_items=3)
     chosen = split(small_task(20), training)
     ids = [item["id"] for item in checked_part(chosen, training).items]
-    assert ids == [i["id"] for x in (chosen.trained, chosen.held_out) for i in x.items[:3]]
+    trained, held_out = ([i["id"] for i in x.items] for x in (chosen.trained, chosen.held_out))
+    assert ids[:3] == [i for i in trained if i in ids]
+    assert ids[3:] == [i for i in held_out if i in ids]
+    assert len(ids) == 6
+    everything = checked_part(chosen, ng.Training()).items
+    assert [item["id"] for item in everything] == [*trained, *held_out]
 
 
 def test_nothing_in_common_is_refused() -> None:

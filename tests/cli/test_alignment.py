@@ -39,6 +39,7 @@ def test_align_and_compare(cli: Cli, tiny: tuple[Path, Path], tmp_path: Path) ->
     code, said, err = cli("compare", *steps, "-x", "step", "--out", tmp_path / "compared")
     assert code == 0, err
     assert "step-000004" in said
+    assert "What neurons became" in said
     figures = {path.name for path in (tmp_path / "compared" / "figures").glob("*.png")}
     kinds = ("flow", "series", "change-by-layer", "sharing-and-accuracy")
     assert {f"{kind}-compared.png" for kind in kinds} <= figures
@@ -46,6 +47,9 @@ def test_align_and_compare(cli: Cli, tiny: tuple[Path, Path], tmp_path: Path) ->
     code, said, _ = cli("compare", *named, "--out", tmp_path / "compared", "--json")
     assert code == 0, "a comparison takes the place of another"
     assert [row["run"] for row in json.loads(said)["runs"]] == ["before", "after"]
+    flow = json.loads(said)["flow"]["after"]
+    assert len(flow) == 16
+    assert sum(row["of_all"] for row in flow) == pytest.approx(1)
     code, _, err = cli("report", out, "--out", tmp_path / "page.html")
     assert code == 0, err
 
@@ -81,6 +85,8 @@ def test_bad_input(cli: Cli, tiny: tuple[Path, Path], tmp_path: Path) -> None:
          "languages=en, xx"),
         (("align", *tiny, "--method", "unpaired", "--mask", tmp_path / "none", "--out", out),
          "none"),
+        (("align", *tiny, "--method", "unpaired", "--seed", "4294967296", "--out", out),
+         "seed=4294967296"),
         (("compare", tmp_path), "at least two runs"),
         (("compare", tmp_path, tiny[0]), "is no run"),
         (("compare", f"a={tmp_path}", f"a={tiny[0]}"), "different names"),

@@ -144,8 +144,10 @@ def test_a_language_that_is_always_right_is_left_out() -> None:
     assert separated.reason
     few = correctness_on_sharing(correct[:9], shared[:9], counted[:9], np.arange(9).astype(str))
     assert "fewer than 10" in few.reason
-    same = correctness_on_sharing(correct, np.full_like(shared, 0.5), counted, clusters)
-    assert "the same for all" in same.reason
+    by_language = np.broadcast_to(np.array([0.1, 0.2, 0.3, 0.4]), shared.shape)
+    for alike in (np.full_like(shared, 0.5), by_language):
+        same = correctness_on_sharing(correct, alike, counted, clusters)
+        assert "the same for all" in same.reason
 
 
 def test_rank_correlation_by_hand() -> None:
@@ -223,7 +225,16 @@ def test_runs_that_differ_are_refused(runs: dict[str, Pair], tmp_path: Path) -> 
         (run_of(1, thresholds=(0.0, 0.5)), r"thresholds: 0\.0; 0\.0, 0\.5"),
         ((recording.select(items=5), answers.isel(item=slice(5))), "items"),
         ((recording.select(items=5), answers), "other items than it has answered"),
-        ((recording.select(languages=["en", "de"]), answers), "languages"),
+        ((recording.select(languages=["en", "de"]), answers), "other languages than"),
+        ((runs["one"][0], answers), "other model_weights than"),
+        (
+            (ng.record(tiny_model("llama", 0), small_task(N_ITEMS), layers=[0]), runs["one"][1]),
+            "layers: 0, 1, 2; 0",
+        ),
+        (
+            (recording.select(languages=["en", "de"]), answers.sel(language=["en", "de"])),
+            "languages: en, de, th; en, de",
+        ),
         ((answers, recording), "expected a recording and an evaluation"),
         (tmp_path, "is no run"),
     ]
@@ -236,6 +247,10 @@ def test_runs_that_differ_are_refused(runs: dict[str, Pair], tmp_path: Path) -> 
         ng.compare(str(tmp_path))
     with pytest.raises(ng.NeuroglotError, match="named twice"):
         ng.compare([tmp_path, tmp_path])
+    numbered = {"run 1": runs["one"], "run 2": runs["other"]}
+    for taken in ("language", "run", "accuracy", " "):
+        with pytest.raises(ng.NeuroglotError, match="the result needs that name"):
+            ng.compare(numbered, x=taken)
     with pytest.raises(ng.NeuroglotError, match="seed=-1"):
         ng.compare(runs, seed=-1)
     with pytest.raises(ng.NeuroglotError, match=r"threshold 0\.3 was not recorded"):

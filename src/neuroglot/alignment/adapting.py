@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -47,7 +48,7 @@ def check_trainable(model: Model, *, lora: bool) -> None:
     """Refuse weights that cannot be trained.
 
     Raises:
-        NeuroglotError: they are of half precision, quantised or on several devices.
+        NeuroglotError: they are of half precision, or quantised and no adapters are trained.
     """
     if model.hf.dtype not in TRAINABLE:
         raise NeuroglotError(
@@ -67,13 +68,9 @@ def copied(model: Model, mask: NeuronSet | None) -> Iterator[Trainee]:
     """A copy whose weights are trained, all or those of some neurons; the model stays as it is."""
     hf = copy.deepcopy(model.hf).requires_grad_()
     set_lineage(hf, continued(model.hf))
-    paths = {site.path.replace(f".{site.layer}.", ".{i}.", 1) for site in model.sites}
+    sites = _sites_of(model)
     trained = wrap_model(
-        hf,
-        model.tokenizer,
-        name=model.name,
-        sites=paths.pop() if model.sites[0].found_by == "path" and len(paths) == 1 else None,
-        tokenization=model.tokenization,
+        hf, model.tokenizer, name=model.name, sites=sites, tokenization=model.tokenization
     )
 
     def save(folder: Path) -> None:
@@ -81,7 +78,7 @@ def copied(model: Model, mask: NeuronSet | None) -> Iterator[Trainee]:
         model.tokenizer.save_pretrained(folder)
 
     def changes(folder: Path) -> xr.Dataset:
-        saved = load_model(folder, model.device, model.hf.dtype)
+        saved = load_model(folder, model.device, model.hf.dtype, sites=sites)
         return weight_changes(model, saved)
 
     trainee = Trainee(trained, hf, save, changes)
@@ -90,6 +87,13 @@ def copied(model: Model, mask: NeuronSet | None) -> Iterator[Trainee]:
         return
     with training_only(hf, trained.sites, mask.mask):
         yield trainee
+
+
+def _sites_of(model: Model) -> str | None:
+    """The path that a user named for the sites, if one was needed."""
+    if model.sites[0].found_by != "path":
+        return None
+    return re.sub(rf"\b{model.sites[0].layer}\b", "{i}", model.sites[0].path, count=1)
 
 
 @contextmanager
@@ -112,6 +116,7 @@ def adapted(model: Model, rank: int, seed: int) -> Iterator[Trainee]:
     here = Path(model.name)
     base = str(here.absolute()) if here.is_dir() else model.name
     module.peft_config[ADAPTER].base_model_name_or_path = base
+    module.peft_config[ADAPTER].revision = model.revision
     set_lineage(model.hf, line)
     try:
         yield Trainee(
@@ -131,5 +136,7 @@ def _adapter_weights(model: Model) -> Iterator[Weights]:
     """The weights that have adapters, without and with them."""
     for name, module in model.hf.named_modules():
         if hasattr(module, "get_delta_weight"):
-            before = module.get_base_layer().weight
-            yield f"{name}.weight", before, before + module.get_delta_weight(ADAPTER)
+            weight, delta = module.get_base_layer().weight, module.get_delta_weight(ADAPTER)
+            # A packed weight has no numbers to add to.
+            before = weight if weight.shape == delta.shape else torch.zeros_like(delta)
+            yield f"{name}.weight", before, before + delta

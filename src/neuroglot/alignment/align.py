@@ -24,7 +24,13 @@ from neuroglot.alignment.settings import (
 )
 from neuroglot.alignment.sharing import SharingTerm, before_training
 from neuroglot.alignment.texts import training_texts
-from neuroglot.alignment.trainer import AtSteps, Course, arguments_of, train
+from neuroglot.alignment.trainer import (
+    AtSteps,
+    Course,
+    arguments_of,
+    own_randomness,
+    train,
+)
 from neuroglot.errors import NeuroglotError
 from neuroglot.models import Model
 from neuroglot.models.training import check_preactivations
@@ -193,16 +199,26 @@ def _begin(job: Alignment, task: ParallelTask, *, overwrite: bool) -> xr.Dataset
     if is_result(begun) and not overwrite:
         require_same(job.out, open_dataset(begun), head, ())
         return _opened(job.out / UNIT) if is_result(job.out / UNIT) else None
-    # Locks stay behind where a folder was emptied.
-    others = job.out.glob("[!.]*") if job.out.exists() else ()
-    if not is_result(begun) and any(others):
+    if not is_result(begun) and not _is_free(job.out):
         raise NeuroglotError(
             f"{str(job.out)!r} is not empty and holds no alignment; name another folder."
         )
-    for ours in (UNIT, MODEL, RUNS, TRAINING):
+    if Path(job.model.name).absolute().is_relative_to(job.out):
+        raise NeuroglotError(
+            f"{job.model.name!r} is in {str(job.out)!r} and would be replaced; name another folder."
+        )
+    # What says that the folder is ours goes last.
+    for ours in (UNIT, MODEL, RUNS, BEFORE, CHECKPOINTS, BEGUN):
         shutil.rmtree(job.out / ours, ignore_errors=True)
     save(head, begun)
     return None
+
+
+def _is_free(out: Path) -> bool:
+    """Whether nothing is there but what a killed run may leave before its settings are written."""
+    found = [path.name for path in out.glob("[!.]*")]
+    begun = [path.name.lstrip(".") for path in out.glob(f"{TRAINING}/*")]
+    return found in ([], [TRAINING]) and all(name.startswith("settings") for name in begun)
 
 
 def _opened(path: Path) -> xr.Dataset:
@@ -217,20 +233,17 @@ def _run(job: Alignment) -> xr.Dataset:
     pairs = schedule(job.chosen, training)
     texts = training_texts(job.model, job.chosen, pairs, job.method, mismatched=training.mismatched)
     term = _term(job)
-    if not checks.is_done(0):
-        checks.measure(job.model, 0, anew=False)
+    checks.measure(job.model, 0, anew=False)
     with job.trainee() as trainee:
 
         def measure(step: int) -> None:
             trainee.model.hf.train(mode=False)
             checks.measure(trainee.model, step)
 
-        log = train(
-            Course(trainee.model, texts, pairs, term),
-            trainee.module,
-            arguments_of(training, job.model, job.out / CHECKPOINTS, lora=job.lora),
-            AtSteps(job.steps[1:], measure),
-        )
+        course = Course(trainee.model, texts, pairs, training.bf16, term)
+        arguments = arguments_of(training, job.model, job.out / CHECKPOINTS, lora=job.lora)
+        with own_randomness():
+            log = train(course, trainee.module, arguments, AtSteps(job.steps[1:], measure))
         folder = job.out / MODEL
         with fresh_folder(folder) as fresh:
             trainee.save(fresh)

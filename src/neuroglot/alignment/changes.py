@@ -60,7 +60,8 @@ def changes_of(weights: Iterable[Weights]) -> xr.Dataset:
     rows: dict[str, tuple[int, int, float]] = {}
     for name, before, after in weights:
         one, other = before.detach().to(after.device), after.detach()
-        difference = (other.float() - one.float()).norm() / one.float().norm().clamp(min=1e-12)
+        # Over nothing it is NaN, or infinite.
+        difference = (other.float() - one.float()).norm() / one.float().norm()
         rows[name] = (one.numel(), int((one != other).sum()), float(difference))
     sizes, changed, relative = zip(*rows.values(), strict=True)
     places = [_place(name) for name in rows]

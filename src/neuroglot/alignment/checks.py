@@ -18,7 +18,6 @@ from neuroglot.experiments.halves import subject_of
 from neuroglot.experiments.statistics import accuracy_interval
 from neuroglot.models import Model
 from neuroglot.recording import Recording, open_result, record
-from neuroglot.recording.folders import is_result
 from neuroglot.tasks import ParallelTask
 
 ITEMS = ("trained", "held_out")
@@ -52,12 +51,6 @@ class Checks:
         record(named, self.task, out / RECORDING, overwrite=anew)
         if self.task.has_answers:
             evaluate(named, self.task, out=out / ANSWERS, overwrite=anew)
-
-    def is_done(self, step: int) -> bool:
-        """Whether a step was measured."""
-        out = self.run_folder(step)
-        parts = (RECORDING, ANSWERS) if self.task.has_answers else (RECORDING,)
-        return all(is_result(out / part) for part in parts)
 
     def result(self, steps: Sequence[int]) -> xr.Dataset:
         """What was measured at these steps (check, …)."""

@@ -72,11 +72,12 @@ def split(task: ParallelTask, training: Training) -> Split:
             f"{listed(task.languages)}."
         )
     held_out, trained = parts_of(task, training.held_out, training.seed)
-    sides = [
-        replace(task, items=[item for item in task.items if item["id"] in ids])
-        for ids in (set(trained), set(held_out))
-    ]
-    return Split(*sides, tuple(languages))
+    kept, left = set(trained), set(held_out)
+    return Split(
+        task.select(lambda item: item["id"] in kept),
+        task.select(lambda item: item["id"] in left),
+        tuple(languages),
+    )
 
 
 def schedule(chosen: Split, training: Training) -> list[Pair]:
@@ -89,25 +90,18 @@ def schedule(chosen: Split, training: Training) -> list[Pair]:
     """
     rng = random.Random(f"pairs:{training.seed}")
     items = chosen.trained.items
-    shared = {
-        (source, target): found
-        for source, target in itertools.permutations(chosen.languages, 2)
-        if len(
-            found := [
-                i
-                for i, item in enumerate(items)
-                if chosen.trains(item, source) and chosen.trains(item, target)
-            ]
-        )
-        > 1
+    in_both = {
+        pair: [i for i, item in enumerate(items) if all(chosen.trains(item, x) for x in pair)]
+        for pair in itertools.permutations(chosen.languages, 2)
     }
+    shared = {pair: found for pair, found in in_both.items() if len(found) > 1}
     if not shared:
         raise NeuroglotError(
             f"task {chosen.trained.name!r}: no two of {listed(chosen.languages)} have two items "
             "in common that may be trained in both."
         )
     languages = list(shared)
-    found: list[Pair] = []
+    pairs: list[Pair] = []
     for _ in range(training.steps):
         source, target = rng.choice(languages)
         there = shared[source, target]
@@ -115,12 +109,15 @@ def schedule(chosen: Split, training: Training) -> list[Pair]:
         # Mismatched sources are the same texts, each beside its neighbour's translation.
         together = zip(drawn, [*drawn[1:], drawn[0]], strict=True)
         repeated = itertools.cycle([Pair(i, other, source, target) for i, other in together])
-        found += itertools.islice(repeated, training.pairs)
-    return found
+        pairs += itertools.islice(repeated, training.pairs)
+    return pairs
 
 
 def checked_part(chosen: Split, training: Training) -> ParallelTask:
     """The items that are measured: some that are trained, and some that are not."""
-    sides = (chosen.trained, chosen.held_out)
-    items = [item for side in sides for item in side.first(training.checked_items).items]
+    items: list[Item] = []
+    for side in (chosen.trained, chosen.held_out):
+        n = min(training.checked_items, len(side))
+        drawn = random.Random(f"checked:{training.seed}").sample(range(len(side)), n)
+        items += [side.items[i] for i in sorted(drawn)]
     return replace(chosen.trained, items=items)

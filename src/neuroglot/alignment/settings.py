@@ -11,6 +11,7 @@ from neuroglot.errors import NeuroglotError, is_whole_number, listed, require_fi
 Method = Literal["translation", "instruction", "sharing", "unpaired"]
 METHODS: tuple[Method, ...] = ("translation", "instruction", "sharing", "unpaired")
 MISMATCHABLE = ("translation", "sharing")
+LARGEST = 2**32 - 1  # seed that NumPy takes
 LEARNING_RATE, LORA_LEARNING_RATE = 5e-5, 2e-4
 
 
@@ -75,8 +76,10 @@ def check_training(training: Training, method: Method) -> None:
     least = {"steps": 1, "pairs": 2, "lora_rank": 1, "checks": 1, "checked_items": 1, "seed": 0}
     for name, lowest in least.items():
         value = getattr(training, name)
-        if not is_whole_number(value, lowest):
-            raise NeuroglotError(f"{name}={value!r}: expected a whole number from {lowest}.")
+        if not is_whole_number(value, lowest, LARGEST):
+            raise NeuroglotError(
+                f"{name}={value!r}: expected a whole number from {lowest} to {LARGEST}."
+            )
     if training.checks > training.steps:
         raise NeuroglotError(f"checks={training.checks}: there are {training.steps} steps.")
     for name in ("held_out", "sharing_weight", "rate_weight", "learning_rate"):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
+import random
 import shutil
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -27,6 +30,7 @@ from neuroglot.alignment.schedule import Pair
 from neuroglot.alignment.settings import Training, rate_of
 from neuroglot.alignment.sharing import SharingTerm
 from neuroglot.alignment.texts import Text, collate
+from neuroglot.errors import NeuroglotError
 from neuroglot.models import Model
 from neuroglot.models.training import reading_preactivations
 
@@ -44,12 +48,14 @@ class Course:
         model: which is trained.
         texts: of each pair.
         pairs: from :func:`neuroglot.alignment.schedule.schedule`.
+        bf16: whether the model's forward pass is in bfloat16 (autocast).
         term: of sharing, with its weight; ``None`` without.
     """
 
     model: Model
     texts: Sequence[tuple[Text, ...]]
     pairs: Sequence[Pair]
+    bf16: bool = False
     term: tuple[SharingTerm, float] | None = None
 
 
@@ -88,9 +94,16 @@ class Aligner(Trainer):
             rows = torch.arange(len(values), device=values.device)
             seen[layer] = values[rows, last.to(values.device)]
 
-        with self._reading(read):
+        # Not by the Trainer, whose autocast would stay on the model while it is measured.
+        autocast = torch.autocast(last.device.type, torch.bfloat16, enabled=self.course.bf16)
+        with self._reading(read), autocast:
             loss: Tensor = model(**given).loss
         self.parts = {"language_loss": float(loss.detach())}
+        if not math.isfinite(self.parts["language_loss"]):
+            raise NeuroglotError(
+                f"the loss is no longer finite after {self.state.global_step} steps; train with a "
+                "lower learning rate."
+            )
         if self.course.term is not None:
             term, weight = self.course.term
             values = torch.stack([seen[layer].to(loss.device) for layer in sorted(seen)], dim=1)
@@ -113,25 +126,14 @@ class Aligner(Trainer):
 class Bar(TrainerCallback):
     """One progress bar over the steps, with the loss."""
 
-    def on_train_begin(
-        self,
-        _args: TrainingArguments,
-        state: TrainerState,
-        _control: TrainerControl,
-        **_: Any,
-    ) -> None:
+    def on_train_begin(self, *about: Any, **_: Any) -> None:
         """Show where the training goes on."""
+        state: TrainerState = about[1]
         self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="align", unit="step")
 
-    def on_log(
-        self,
-        _args: TrainingArguments,
-        state: TrainerState,
-        _control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: Any,
-    ) -> None:
+    def on_log(self, *about: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         """Move on by what was done since."""
+        state: TrainerState = about[1]
         if logs and "loss" in logs:
             self.bar.set_postfix(loss=f"{logs['loss']:.3f}")
             self.bar.update(state.global_step - self.bar.n)
@@ -147,22 +149,39 @@ class AtSteps(TrainerCallback):
     def __init__(self, steps: Sequence[int], check: Callable[[int], object]) -> None:
         self.steps, self.check = set(steps), check
 
-    def on_step_end(
-        self,
-        _args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **_: Any,
-    ) -> None:
+    def on_step_end(self, *about: Any, **_: Any) -> None:
         """Measure, and have it followed by a checkpoint."""
+        state: TrainerState = about[1]
+        control: TrainerControl = about[2]
         if state.global_step in self.steps:
             self.check(state.global_step)
             control.should_save = True
 
 
+class OnOneDevice(TrainingArguments):
+    """The Trainer would put a copy of the model on each GPU that it sees."""
+
+    @property
+    def n_gpu(self) -> int:
+        """At most one."""
+        return int(min(1, super().n_gpu))
+
+
+@contextmanager
+def own_randomness() -> Iterator[None]:
+    """Within the block, seeding moves nobody else's random numbers."""
+    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(legacy)  # noqa: NPY002
+
+
 def arguments_of(training: Training, model: Model, out: Path, *, lora: bool) -> TrainingArguments:
     """The settings, as the Trainer wants them."""
-    return TrainingArguments(
+    return OnOneDevice(
         output_dir=str(out),
         max_steps=training.steps,
         per_device_train_batch_size=training.pairs,
@@ -177,9 +196,10 @@ def arguments_of(training: Training, model: Model, out: Path, *, lora: bool) -> 
         save_steps=max(1, training.steps // CHECKPOINTS),
         save_total_limit=1,
         logging_steps=1,
+        logging_nan_inf_filter=False,
         seed=training.seed,
-        bf16=training.bf16,
         use_cpu=model.device.type == "cpu",
+        use_cache=bool(model.hf.config.get_text_config().use_cache),
         remove_unused_columns=False,
         dataloader_pin_memory=False,
         disable_tqdm=True,
@@ -219,9 +239,6 @@ def train(
         What was logged at each step.
     """
     hf: PreTrainedModel = course.model.hf
-    if torch.accelerator.device_count() > 1:
-        # One device: the Trainer would put a copy on each that it sees.
-        hf.is_parallelizable = hf.model_parallel = True  # type: ignore[assignment]
     trainer = Aligner(course, trained, arguments)
     for callback in list(trainer.callback_handler.callbacks):
         if type(callback).__name__ == "PrinterCallback":

@@ -20,11 +20,14 @@ def are_related(before: Recording, after: Recording) -> bool:
 
     Neuron *i* is then the same neuron in both.
     """
-    lines = [
-        {*str(x.attrs.get("model_lineage", "")).split(), str(x.attrs.get("model_weights"))}
-        for x in (before, after)
-    ]
-    return bool(lines[0] & lines[1])
+    one, other = (
+        {
+            *str(recording.attrs.get("model_lineage", "")).split(),
+            *str(recording.attrs.get("model_weights", "")).split(),
+        }
+        for recording in (before, after)
+    )
+    return bool(one & other)
 
 
 def category_flow(

@@ -16,7 +16,14 @@ from neuroglot.cli import show
 from neuroglot.cli.parsing import check_page, language_codes
 from neuroglot.errors import NeuroglotError
 from neuroglot.report.alignment import alignment_cells, alignment_rows, what_changed
-from neuroglot.report.comparison import HOW, comparison_cells, comparison_rows
+from neuroglot.report.comparison import (
+    FLOW,
+    HOW,
+    comparison_cells,
+    comparison_rows,
+    flow_cells,
+    flow_rows,
+)
 
 DEFAULT = ng.Training()
 
@@ -161,14 +168,18 @@ def compare(
     # What follows from the runs alone takes no time, so the folder's own result is replaced.
     ng.save(compared, out / "comparison", overwrite=overwrite or _is_comparison(out))
     report = ng.report({f"{out.resolve().name}/comparison": compared}, page, out / "figures")
+    later = [str(run) for run in compared["run"].to_numpy()[1:]]
     if json:
-        rows = comparison_rows(compared)
-        found = {"runs": rows, "provenance": compared.attrs, "report": str(report.resolve())}
-        show.as_json(found)
+        flows = {run: flow_rows(compared, run) for run in later} if "flow" in compared else {}
+        found = {"runs": comparison_rows(compared), "flow": flows}
+        show.as_json(found | {"provenance": compared.attrs, "report": str(report.resolve())})
         return
     show.table(*comparison_cells(compared), f"{compared.attrs['task']}: compared with the first")
     typer.echo(HOW)
-    if "flow" not in compared:
+    if "flow" in compared:
+        show.table(*flow_cells(compared, later[-1]), f"What neurons became in {later[-1]}")
+        typer.echo(FLOW)
+    else:
         typer.echo(
             "No flow between categories: nothing says that all models continue one checkpoint "
             "(--lineage says so)."

@@ -70,8 +70,8 @@ def correctness_on_sharing(
         return Slope(reason="in every language all answers are right or all wrong")
     if frame["cluster"].nunique() < LEAST_CLUSTERS:
         return Slope(reason=f"fewer than {LEAST_CLUSTERS} subjects")
-    if np.ptp(frame["shared"]) == 0:
-        return Slope(reason="sharing is the same for all prompts")
+    if frame.groupby("language")["shared"].agg(np.ptp).max() == 0:
+        return Slope(reason="sharing is the same for all prompts of a language")
     return _fitted(frame)
 
 

@@ -79,10 +79,13 @@ def compare(
     names = [run.name for run in found]
     models = [str(run.recording.attrs["model"]) for run in found]
     parts = [_sharing(found, seed), _answers(found, seed), _association(found)]
-    if lineage or all(are_related(found[0].recording, run.recording) for run in found):
+    first = found[0].recording
+    if lineage or all(are_related(first, run.recording) for run in found):
         parts.append(_flow(found, threshold))
     data = xr.merge(parts).assign_coords(run=names, model=("run", models))
     if x is not None:
+        if not x.strip() or x in data.variables or x in data.dims:
+            raise NeuroglotError(f"x={x!r}: the result needs that name; choose another, as 'step'.")
         data = data.assign_coords({x: ("run", places_along(x, names))})
     return data.assign_attrs(_provenance(found, x, threshold, seed))
 

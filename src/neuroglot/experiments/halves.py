@@ -43,9 +43,9 @@ def parts_of(task: ParallelTask, share: float, seed: int = 0) -> tuple[list[str]
 
     # Large subjects first, each to the part that lacks more, so that the parts end as wanted.
     parts: tuple[set[str], set[str]] = set(), set()
-    shares = (share, 1 - share)
+    wanted = (share * len(task), (1 - share) * len(task))
     for subject in sorted(by_subject, key=lambda x: (-len(by_subject[x]), order(x))):
-        fuller = [len(part) / wanted for part, wanted in zip(parts, shares, strict=True)]
-        parts[fuller.index(min(fuller))].update(by_subject[subject])
+        lacking = [n - len(part) for part, n in zip(parts, wanted, strict=True)]
+        parts[lacking.index(max(lacking))].update(by_subject[subject])
     first, second = ([item["id"] for item in task.items if item["id"] in part] for part in parts)
     return first, second

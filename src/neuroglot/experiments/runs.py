@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from neuroglot.analysis import classify
+from neuroglot.analysis.flow import are_related
 from neuroglot.errors import NeuroglotError, listed
 from neuroglot.recording import Recording, open_result
 
@@ -20,6 +21,7 @@ Source = str | Path | tuple[Recording, xr.Dataset]
 
 RECORDING, ANSWERS = "recording", "answers"  # in the folder of a run
 OF_RECORDINGS = ("task", "template", "split", "match", "task_checksum", "site", "position")
+OF_BOTH = ("model_weights", "task_checksum")
 OF_ANSWERS = ("answered_by", "score", "max_new_tokens")
 
 
@@ -110,22 +112,34 @@ def _require_alike(
     """
     (name, recording, answers), (other_name, other_recording, other_answers) = first, other
     both = f"runs {name!r} and {other_name!r}"
-    if other_recording.items != tuple(other_answers["item"].to_numpy()):
-        raise NeuroglotError(f"run {other_name!r} has recorded other items than it has answered.")
+    _require_one_run(*other)
     for key, one, two in [
         *((k, recording.attrs.get(k), other_recording.attrs.get(k)) for k in OF_RECORDINGS),
         *((k, answers.attrs.get(k), other_answers.attrs.get(k)) for k in OF_ANSWERS),
         ("languages", recording.languages, other_recording.languages),
         ("thresholds", recording.thresholds, other_recording.thresholds),
         ("items", recording.items, other_recording.items),
+        ("layers", recording.layers, other_recording.layers),
     ]:
-        if one == two:
+        # Unrelated models may be of different depths.
+        if one == two or (key == "layers" and not are_related(recording, other_recording)):
             continue
         shown = [listed(x, 3) if isinstance(x, tuple) else repr(x) for x in (one, two)]
         raise NeuroglotError(
             f"{both} differ in {key}: {shown[0]}; {shown[1]}. Run both models on the same task, "
             "with the same limit, languages, template and thresholds."
         )
+
+
+def _require_one_run(name: str, recording: Recording, answers: xr.Dataset) -> None:
+    """Refuse answers that are not those of the model and the prompts that were recorded."""
+    for what, one, two in (
+        ("items", recording.items, tuple(answers["item"].to_numpy())),
+        ("languages", recording.languages, tuple(answers["language"].to_numpy())),
+        *((k, recording.attrs.get(k), answers.attrs.get(k)) for k in OF_BOTH),
+    ):
+        if one != two:
+            raise NeuroglotError(f"run {name!r} has recorded other {what} than it has answered.")
 
 
 def places_along(x: str, names: Sequence[str]) -> np.ndarray[Any, Any]:

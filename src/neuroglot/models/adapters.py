@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,22 +29,44 @@ def require_peft() -> ModuleType:
     return peft
 
 
-def base_of(folder: str | Path) -> str | None:
-    """Name of the model that an adapter folder belongs to; ``None`` if it is no such folder.
+@dataclass(frozen=True)
+class Adapted:
+    """A model that adapters belong to.
+
+    Attributes:
+        base: its name.
+        revision: its revision, where it has one.
+        folders: of the adapters, in the order in which they are added to it.
+    """
+
+    base: str
+    revision: str | None
+    folders: tuple[Path, ...]
+
+
+def adapted(name: str | Path) -> Adapted:
+    """What a name stands for: a model, or folders of adapters, one on the other, with their base.
 
     Raises:
-        NeuroglotError: the folder does not say.
+        NeuroglotError: an adapter folder does not say what it belongs to.
     """
-    file = Path(folder) / CONFIG
-    try:
-        if not file.is_file():
-            return None
-        found = json.loads(file.read_text(encoding="utf-8")).get(BASE)
-    except (OSError, ValueError, AttributeError) as error:
-        raise NeuroglotError(f"cannot read {str(file)!r}: {error}.") from error
-    if not isinstance(found, str) or not found:
-        raise NeuroglotError(f"{str(file)!r}: {BASE!r} is {shown(found)}, expected a model's name.")
-    return found
+    base, revision = str(name), None
+    folders: list[Path] = []
+    while (file := Path(base) / CONFIG).is_file():
+        if file.parent in folders:
+            raise NeuroglotError(f"the adapters in {str(file.parent)!r} belong to themselves.")
+        folders.append(file.parent)
+        try:
+            config = json.loads(file.read_text(encoding="utf-8"))
+            found, revision = config.get(BASE), config.get("revision")
+        except (OSError, ValueError, AttributeError) as error:
+            raise NeuroglotError(f"cannot read {str(file)!r}: {error}.") from error
+        if not isinstance(found, str) or not found:
+            raise NeuroglotError(
+                f"{str(file)!r}: {BASE!r} is {shown(found)}, expected a model's name."
+            )
+        base = found
+    return Adapted(base, revision, tuple(folders[::-1]))
 
 
 def merge_adapters(hf: PreTrainedModel, folder: str | Path) -> PreTrainedModel:

@@ -35,5 +35,8 @@ def continued(hf: PreTrainedModel) -> tuple[str, ...]:
 
 
 def set_lineage(hf: PreTrainedModel, checkpoints: Sequence[str]) -> None:
-    """Have the configuration say which checkpoints the model continues."""
-    setattr(hf.config, KEY, list(checkpoints))
+    """Have the configuration say which checkpoints the model continues; nothing for none."""
+    if checkpoints:
+        setattr(hf.config, KEY, list(checkpoints))
+    elif hasattr(hf.config, KEY):
+        delattr(hf.config, KEY)

@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from neuroglot.errors import NeuroglotError, listed
-from neuroglot.models.adapters import base_of, merge_adapters
+from neuroglot.models.adapters import adapted, merge_adapters
 from neuroglot.models.finding import refuse_encoder_decoder
 from neuroglot.models.lineage import continued, set_lineage
 from neuroglot.models.model import Model, wrap_model
@@ -103,18 +103,18 @@ def load_model(
     Raises:
         NeuroglotError: the model cannot be found or read, or has no sites that verify.
     """
-    base = base_of(name)
-    source: str | Path = name if base is None else base
-    if str(source).startswith("embedded/"):
-        source = _embedded_folder(str(source))
     try:
-        options = {"revision": revision, "token": token, "trust_remote_code": False}
+        found = adapted(name)
+        embedded = found.base.startswith("embedded/")
+        source = _embedded_folder(found.base) if embedded else found.base
+        wanted = revision or found.revision
+        options = {"revision": wanted, "token": token, "trust_remote_code": False}
         hf, tokenizer = _read(source, device, dtype, options, allow_pickle=allow_pickle)
-        commit = getattr(hf.config, "_commit_hash", None) or revision
-        if base is not None:
-            lineage = continued(hf)
-            hf = merge_adapters(hf, name)
-            set_lineage(hf, lineage)
+        commit = getattr(hf.config, "_commit_hash", None) or wanted
+        for folder in found.folders:
+            line = continued(hf)
+            hf = merge_adapters(hf, folder)
+            set_lineage(hf, line)
         return wrap_model(
             hf, tokenizer, name=str(name), revision=commit, sites=sites, tokenization=tokenization
         )

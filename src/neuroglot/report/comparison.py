@@ -104,7 +104,7 @@ def flow_figure(compared: xr.Dataset, name: str) -> alt.TopLevelMixin:
     labels = [CATEGORY_LABELS[category] for category in reversed(CATEGORIES)]
     for side in ("category", "category_after"):
         frame[side] = frame[side].map(CATEGORY_LABELS)
-    frame["shown"] = [f"{100 * x:.1f}%" if x == x else "–" for x in frame["share"]]  # noqa: PLR0124
+    frame["shown"] = frame["share"].map(_percent)
     base = alt.Chart(frame).encode(
         x=alt.X("category_after:N", title="after", sort=labels, axis=alt.Axis(labelAngle=-30)),
         y=alt.Y("category:N", title=f"in {_names(compared)[0]}", sort=labels),
@@ -273,12 +273,47 @@ def language_cells(compared: xr.Dataset, run: str) -> tuple[list[str], list[list
     return heads, cells
 
 
+def flow_rows(compared: xr.Dataset, run: str) -> list[dict[str, Any]]:
+    """One row for each category and what it became: share of it, and of all neurons."""
+    flow = compared["flow"].sel(run=run).mean("layer")
+    share = flow / flow.sum("category_after")
+    return [
+        {
+            "category": before,
+            "category_after": after,
+            "of_category": float(share.sel(category=before, category_after=after)),
+            "of_all": float(flow.sel(category=before, category_after=after)),
+        }
+        for before in CATEGORIES[::-1]
+        for after in CATEGORIES[::-1]
+    ]
+
+
+def flow_cells(compared: xr.Dataset, run: str) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells: what share of each category has become which."""
+    rows = flow_rows(compared, run)
+    heads = [CATEGORY_LABELS[name] for name in CATEGORIES[::-1]]
+    shown = {(row["category"], row["category_after"]): row["of_category"] for row in rows}
+    cells = [
+        [CATEGORY_LABELS[before], *(_percent(shown[before, after]) for after in CATEGORIES[::-1])]
+        for before in CATEGORIES[::-1]
+    ]
+    return ["from, to", *heads], cells
+
+
+def _percent(share: float) -> str:
+    return "–" if np.isnan(share) else f"{100 * share:.1f}%"
+
+
 HOW = (
     "All-shared: share of all neurons, and with each language's items shuffled. Changes are from "
     "the first run, with 95 % intervals over subjects. Odds: of a right answer, for ten points "
     "more of a prompt's active neurons being all-shared, with the language as covariate. Spearman: "
     "over languages, of shared-of-active and accuracy."
 )
+
+
+FLOW = "Share of each category's neurons in the first run, mean over items, all layers together."
 
 
 def comparison_tables(found: Sorted) -> list[dict[str, Any]]:
@@ -291,4 +326,8 @@ def comparison_tables(found: Sorted) -> list[dict[str, Any]]:
             heads, cells = language_cells(compared, run)
             said = {"title": f"{name}: {run} by language", "how": ""}
             tables.append({**said, "columns": heads, "rows": cells})
+            if "flow" in compared:
+                heads, cells = flow_cells(compared, run)
+                said = {"title": f"{name}: {run}, what neurons became", "how": FLOW}
+                tables.append({**said, "columns": heads, "rows": cells})
     return tables
