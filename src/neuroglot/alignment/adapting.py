@@ -17,7 +17,7 @@ from torch import nn
 from neuroglot.alignment.changes import Weights, changes_of, weight_changes
 from neuroglot.errors import NeuroglotError
 from neuroglot.models import Model, load_model, wrap_model
-from neuroglot.models.adapters import require_peft
+from neuroglot.models.adapters import quiet_peft, require_peft
 from neuroglot.models.lineage import continued, lineage, set_lineage
 from neuroglot.models.sites import is_ordinary
 from neuroglot.models.training import training_only
@@ -109,20 +109,24 @@ def adapted(model: Model, rank: int, seed: int) -> Iterator[Trainee]:
     )
     wanted = [parameter.requires_grad for parameter in model.hf.parameters()]
     before_this, line = lineage(model.hf), continued(model.hf)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), quiet_peft():
         torch.manual_seed(seed)
         module = peft.get_peft_model(model.hf, config)
-    # Of a packaged model, not the folder that it was read from: its name finds it anywhere.
-    here = Path(model.name)
-    base = str(here.absolute()) if here.is_dir() else model.name
-    module.peft_config[ADAPTER].base_model_name_or_path = base
-    module.peft_config[ADAPTER].revision = model.revision
+
+    def save(folder: Path) -> None:
+        # Of a packaged model, not the folder that it was read from: its name finds it anywhere.
+        here, config = Path(model.name), module.peft_config[ADAPTER]
+        config.base_model_name_or_path = str(here.absolute()) if here.is_dir() else model.name
+        config.revision = model.revision
+        # Embeddings are never trained; to find that out, peft would ask the Hub.
+        module.save_pretrained(folder, save_embedding_layers=False)
+
     set_lineage(model.hf, line)
     try:
         yield Trainee(
             replace(model),
             module,
-            module.save_pretrained,
+            save,
             lambda _folder: changes_of(_adapter_weights(model)),
         )
     finally:

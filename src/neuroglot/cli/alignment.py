@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import xarray as xr
@@ -15,14 +15,15 @@ from neuroglot.cli import options as o
 from neuroglot.cli import show
 from neuroglot.cli.parsing import check_page, language_codes
 from neuroglot.errors import NeuroglotError
-from neuroglot.report.alignment import alignment_cells, alignment_rows, what_changed
-from neuroglot.report.comparison import (
+from neuroglot.report.alignment import alignment_lines, alignment_rows, what_changed
+from neuroglot.report.comparison_tables import (
     FLOW,
     HOW,
-    comparison_cells,
+    comparison_lines,
     comparison_rows,
     flow_cells,
     flow_rows,
+    run_names,
 )
 
 DEFAULT = ng.Training()
@@ -129,7 +130,11 @@ def align(
         found = {"checks": rows, "provenance": result.attrs, "report": str(report.resolve())}
         show.as_json(found | {"model": str((out / "model").resolve())})
         return
-    show.table(*alignment_cells(rows), f"{model} on {task}, {method}: all-shared on held-out items")
+    show.table(*alignment_lines(rows), f"{model} on {task}, {method}: accuracy by part, sharing")
+    typer.echo(
+        "Accuracy where item and language were trained, or either or both were held out; "
+        "all-shared (and with each language's items shuffled) on held-out items, of all neurons."
+    )
     typer.echo(what_changed(result))
     typer.echo(f"The model: {(out / 'model').resolve()}")
     typer.echo(f"The report: {report.resolve()}")
@@ -168,23 +173,29 @@ def compare(
     # What follows from the runs alone takes no time, so the folder's own result is replaced.
     ng.save(compared, out / "comparison", overwrite=overwrite or _is_comparison(out))
     report = ng.report({f"{out.resolve().name}/comparison": compared}, page, out / "figures")
-    later = [str(run) for run in compared["run"].to_numpy()[1:]]
     if json:
-        flows = {run: flow_rows(compared, run) for run in later} if "flow" in compared else {}
-        found = {"runs": comparison_rows(compared), "flow": flows}
+        later = run_names(compared)[1:] if "flow" in compared else []
+        found: dict[str, Any] = {"runs": comparison_rows(compared)}
+        found |= {"flow": {run: flow_rows(compared, run) for run in later}}
         show.as_json(found | {"provenance": compared.attrs, "report": str(report.resolve())})
         return
-    show.table(*comparison_cells(compared), f"{compared.attrs['task']}: compared with the first")
+    _print(compared)
+    typer.echo(f"The report: {report.resolve()}")
+
+
+def _print(compared: xr.Dataset) -> None:
+    """Changes from the first run, and what neurons became in the last."""
+    show.table(*comparison_lines(compared), f"{compared.attrs['task']}: compared with the first")
     typer.echo(HOW)
     if "flow" in compared:
-        show.table(*flow_cells(compared, later[-1]), f"What neurons became in {later[-1]}")
+        last = run_names(compared)[-1]
+        show.table(*flow_cells(compared, last), f"What neurons became in {last}")
         typer.echo(FLOW)
     else:
         typer.echo(
             "No flow between categories: nothing says that all models continue one checkpoint "
             "(--lineage says so)."
         )
-    typer.echo(f"The report: {report.resolve()}")
 
 
 def _named(runs: list[str]) -> dict[str, str | Path] | list[str | Path]:

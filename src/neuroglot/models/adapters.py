@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -69,6 +72,14 @@ def adapted(name: str | Path) -> Adapted:
     return Adapted(base, revision, tuple(folders[::-1]))
 
 
+@contextmanager
+def quiet_peft() -> Iterator[None]:
+    """Within the block, what ``peft`` itself calls by an old name is not the user's concern."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning, message=".*gradient_checkpoint")
+        yield
+
+
 def merge_adapters(hf: PreTrainedModel, folder: str | Path) -> PreTrainedModel:
     """The base model with the adapters of a folder added to its weights, which it changes.
 
@@ -77,7 +88,8 @@ def merge_adapters(hf: PreTrainedModel, folder: str | Path) -> PreTrainedModel:
     """
     peft: Any = require_peft()
     try:
-        merged: PreTrainedModel = peft.PeftModel.from_pretrained(hf, folder).merge_and_unload()
+        with quiet_peft():
+            merged: PreTrainedModel = peft.PeftModel.from_pretrained(hf, folder).merge_and_unload()
     except Exception as error:  # configurations and weights can fail in any way
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise NeuroglotError(f"cannot load the adapters in {str(folder)!r}: {reason}.") from error

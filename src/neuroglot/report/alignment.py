@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from neuroglot.alignment.changes import summary_rows
+from neuroglot.report.comparison_tables import percent
 from neuroglot.report.results import Sorted
 from neuroglot.report.style import (
     HEIGHT,
@@ -37,14 +38,12 @@ MEASURED, SHUFFLED = "measured", "items shuffled"
 def alignment_figure(runs: Runs) -> alt.TopLevelMixin:
     """Loss, all-shared neurons with their baseline, and accuracy by part, along the steps."""
     picked = legend_filter("run")
-    rows = alt.hconcat(_loss(runs, picked), _all_shared(runs, picked))
+    rows = alt.hconcat(_loss(runs, picked).add_params(picked), _all_shared(runs, picked))
     parts: list[Any] = [rows]
     if all("accuracy" in run for run in runs.values()):
         parts.append(_accuracy(runs, picked))
     note = "dashed: with each language's items shuffled; bars: 95 % over subjects"
-    return styled(
-        alt.vconcat(*parts).add_params(picked).properties(title=heading("Alignment", note))
-    )
+    return styled(alt.vconcat(*parts).properties(title=heading("Alignment", note)))
 
 
 def _colour(runs: Runs) -> alt.Color:
@@ -152,31 +151,48 @@ def alignment_rows(result: xr.Dataset) -> list[dict[str, Any]]:
     return rows
 
 
-def alignment_cells(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells; parts without prompts are left out."""
-    parts = [part for part in PART_LABELS if not np.isnan(rows[0].get(part, np.nan))]
-    columns = ["step", *(f"accuracy, {PART_LABELS[part]}" for part in parts)]
-    columns += ["all-shared", "items shuffled"]
+def _parts(rows: list[dict[str, Any]]) -> list[str]:
+    """Those that have prompts."""
+    return [part for part in PART_LABELS if not np.isnan(rows[0].get(part, np.nan))]
+
+
+def alignment_lines(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells for a terminal, without intervals."""
+    parts = _parts(rows)
+    columns = ["step", *(PART_LABELS[part] for part in parts), "all-shared", "shuffled"]
+    shared = ("all_shared", "all_shared_if_items_shuffled")
     cells = [
         [
             str(row["step"]),
-            *(_with_interval(row, part) for part in parts),
-            _percent(row["all_shared"], 2),
-            _percent(row["all_shared_if_items_shuffled"], 2),
+            *(percent(row[part]) for part in parts),
+            *(percent(row[name], 2) for name in shared),
         ]
         for row in rows
     ]
     return columns, cells
 
 
-def _percent(share: float, digits: int = 1) -> str:
-    return "–" if np.isnan(share) else f"{100 * share:.{digits}f}%"
+def alignment_cells(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells, with intervals."""
+    parts = _parts(rows)
+    columns = ["step", *(f"accuracy, {PART_LABELS[part]}" for part in parts)]
+    columns += ["all-shared", "items shuffled"]
+    cells = [
+        [
+            str(row["step"]),
+            *(_with_interval(row, part) for part in parts),
+            percent(row["all_shared"], 2),
+            percent(row["all_shared_if_items_shuffled"], 2),
+        ]
+        for row in rows
+    ]
+    return columns, cells
 
 
 def _with_interval(row: dict[str, Any], part: str) -> str:
     ends = [row[f"{part}_low"], row[f"{part}_high"]]
     shown = "" if np.isnan(ends).any() else f" ({100 * ends[0]:.1f}–{100 * ends[1]:.1f})"
-    return f"{_percent(row[part])}{shown}"
+    return f"{percent(row[part])}{shown}"
 
 
 def what_changed(result: xr.Dataset) -> str:

@@ -6,12 +6,11 @@ import itertools
 from typing import Any
 
 import altair as alt
-import numpy as np
 import pandas as pd
 import xarray as xr
 
 from neuroglot.analysis.bits import CATEGORIES
-from neuroglot.report.results import Sorted
+from neuroglot.report.comparison_tables import percent, run_names
 from neuroglot.report.style import (
     CATEGORY_LABELS,
     HEIGHT,
@@ -52,7 +51,7 @@ def change_by_layer(compared: xr.Dataset, name: str) -> alt.TopLevelMixin:
                  *(alt.Tooltip(f"change{end}:Q", format="+.2%") for end in ENDS)],
     )  # fmt: skip
     zero = alt.Chart(frame).mark_rule(color="#888888", strokeDash=[3, 3]).encode(y=alt.datum(0))
-    runs = _names(compared)
+    runs = run_names(compared)
     note = f"share of the layer's neurons, less that of {runs[0]}; band: 95 % over subjects"
     return styled(
         (zero + band + line)
@@ -66,7 +65,7 @@ def change_by_layer(compared: xr.Dataset, name: str) -> alt.TopLevelMixin:
 def sharing_and_accuracy(compared: xr.Dataset, name: str) -> alt.TopLevelMixin:
     """Each language in each run: how much it shares, and how well it is answered."""
     frame = compared[["shared_of_active", "accuracy"]].to_dataframe().reset_index()
-    runs = _names(compared)
+    runs = run_names(compared)
     frame["place"] = frame["run"].map(runs.index)
     x = alt.X("shared_of_active:Q", title="all-shared, of active neurons",
               axis=alt.Axis(format="%"), scale=alt.Scale(zero=False))  # fmt: skip
@@ -104,10 +103,10 @@ def flow_figure(compared: xr.Dataset, name: str) -> alt.TopLevelMixin:
     labels = [CATEGORY_LABELS[category] for category in reversed(CATEGORIES)]
     for side in ("category", "category_after"):
         frame[side] = frame[side].map(CATEGORY_LABELS)
-    frame["shown"] = frame["share"].map(_percent)
+    frame["shown"] = frame["share"].map(percent)
     base = alt.Chart(frame).encode(
         x=alt.X("category_after:N", title="after", sort=labels, axis=alt.Axis(labelAngle=-30)),
-        y=alt.Y("category:N", title=f"in {_names(compared)[0]}", sort=labels),
+        y=alt.Y("category:N", title=f"in {run_names(compared)[0]}", sort=labels),
     )
     cells = base.mark_rect().encode(
         color=alt.Color(
@@ -122,7 +121,7 @@ def flow_figure(compared: xr.Dataset, name: str) -> alt.TopLevelMixin:
         text="shown:N",
         color=alt.condition(alt.datum.share > 0.55, alt.value("white"), alt.value("#222222")),
     )
-    runs = _names(compared)[1:]
+    runs = run_names(compared)[1:]
     note = "share of each row's neurons, mean over items, all layers together"
     return styled(
         (cells + texts)
@@ -148,7 +147,7 @@ def series(compared: xr.Dataset, name: str) -> alt.TopLevelMixin:
         (shared, "all-shared, of all neurons", ".1%"), (right, "accuracy, all languages", "%")
     ):  # fmt: skip
         frame[x] = frame["run"].map(
-            dict(zip(_names(compared), compared[x].to_numpy(), strict=True))
+            dict(zip(run_names(compared), compared[x].to_numpy(), strict=True))
         )
         encoded: dict[str, Any] = {"strokeDash": dashes(list(kinds))} if "kind" in frame else {}
         panels.append(
@@ -171,10 +170,6 @@ def _after(data: Any) -> Any:
     return data.isel(run=slice(1, None)).drop_vars("model", errors="ignore")
 
 
-def _names(compared: xr.Dataset) -> list[str]:
-    return [str(run) for run in compared["run"].to_numpy()]
-
-
 def figures(compared: xr.Dataset, name: str) -> dict[str, alt.TopLevelMixin]:
     """Every figure that a comparison allows, by what it shows."""
     found = {"sharing-and-accuracy": sharing_and_accuracy(compared, name)}
@@ -185,149 +180,3 @@ def figures(compared: xr.Dataset, name: str) -> dict[str, alt.TopLevelMixin]:
     if "flow" in compared:
         found["flow"] = flow_figure(compared, name)
     return found
-
-
-def points(data: xr.Dataset, name: str, digits: int = 1) -> str:
-    """A change in percentage points, with its interval."""
-    middle, low, high = (100 * float(data[f"{name}{end}"]) for end in ENDS)
-    shown = f"{middle:+.{digits}f}"
-    if not np.isnan([low, high]).any():
-        shown += f" ({low:+.{digits}f} to {high:+.{digits}f})"
-    return shown.replace("-", "−")
-
-
-def comparison_rows(compared: xr.Dataset) -> list[dict[str, Any]]:
-    """One row a run: levels, changes from the first, and what goes with what; for JSON."""
-    rows = []
-    for run in _names(compared):
-        here = compared.sel(run=run)
-        shared = here.sel(category="all_shared")
-        row: dict[str, Any] = {"run": run, "model": str(here["model"].to_numpy())}
-        row["all_shared"] = float(shared["fraction"])
-        row["all_shared_if_items_shuffled"] = float(shared["fraction_if_items_shuffled"])
-        row |= {f"all_shared_change{e}": float(shared[f"fraction_change{e}"]) for e in ENDS}
-        names = ["accuracy_overall", *(f"accuracy_overall_change{end}" for end in ENDS)]
-        names += ["odds_ratio", "odds_ratio_low", "odds_ratio_high", "odds_ratio_p"]
-        names += [f"{n}{end}" for n in ("spearman", "spearman_of_changes") for end in ENDS]
-        row |= {name: float(here[name]) for name in names}
-        row["odds_ratio_reason"] = str(here["odds_ratio_reason"].to_numpy())
-        rows.append(row)
-    return rows
-
-
-def comparison_cells(compared: xr.Dataset) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells of one row a run."""
-    heads = ["run", "all-shared", "items shuffled", "change (points)", "accuracy",
-             "change (points)", "odds of a right answer", "Spearman"]  # fmt: skip
-    cells = []
-    for i, run in enumerate(_names(compared)):
-        here = compared.sel(run=run)
-        shared = here.sel(category="all_shared")
-        shuffled = float(shared["fraction_if_items_shuffled"])
-        cells.append(
-            [
-                run,
-                f"{100 * float(shared['fraction']):.2f}%",
-                "–" if np.isnan(shuffled) else f"{100 * shuffled:.2f}%",
-                points(shared, "fraction_change", 2) if i else "",
-                f"{100 * float(here['accuracy_overall']):.1f}%",
-                points(here, "accuracy_overall_change") if i else "",
-                _ratio(here),
-                _rank(here),
-            ]
-        )
-    return heads, cells
-
-
-def _ratio(here: xr.Dataset) -> str:
-    if np.isnan(float(here["odds_ratio"])):
-        return "–"
-    return "×{:.2f} ({:.2f} to {:.2f})".format(*(float(here[f"odds_ratio{end}"]) for end in ENDS))
-
-
-def _rank(here: xr.Dataset) -> str:
-    found = [float(here[f"spearman{end}"]) for end in ENDS]
-    if np.isnan(found[0]):
-        return "–"
-    ends = "" if np.isnan(found[1:]).any() else f" ({found[1]:+.2f} to {found[2]:+.2f})"
-    return f"{found[0]:+.2f}{ends}".replace("-", "−")
-
-
-def language_cells(compared: xr.Dataset, run: str) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells of one row a language, for one run against the first."""
-    heads = ["language", "shared of active", "change (points)", "accuracy", "change (points)", "p"]
-    cells = []
-    for language in compared["language"].to_numpy():
-        here = compared.sel(run=run, language=language)
-        p = float(here["accuracy_p_holm"])
-        cells.append(
-            [
-                str(language),
-                f"{100 * float(here['shared_of_active']):.1f}%",
-                points(here, "shared_of_active_change"),
-                f"{100 * float(here['accuracy']):.1f}%",
-                points(here, "accuracy_change"),
-                "–" if np.isnan(p) else f"{p:.3f}",
-            ]
-        )
-    return heads, cells
-
-
-def flow_rows(compared: xr.Dataset, run: str) -> list[dict[str, Any]]:
-    """One row for each category and what it became: share of it, and of all neurons."""
-    flow = compared["flow"].sel(run=run).mean("layer")
-    share = flow / flow.sum("category_after")
-    return [
-        {
-            "category": before,
-            "category_after": after,
-            "of_category": float(share.sel(category=before, category_after=after)),
-            "of_all": float(flow.sel(category=before, category_after=after)),
-        }
-        for before in CATEGORIES[::-1]
-        for after in CATEGORIES[::-1]
-    ]
-
-
-def flow_cells(compared: xr.Dataset, run: str) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells: what share of each category has become which."""
-    rows = flow_rows(compared, run)
-    heads = [CATEGORY_LABELS[name] for name in CATEGORIES[::-1]]
-    shown = {(row["category"], row["category_after"]): row["of_category"] for row in rows}
-    cells = [
-        [CATEGORY_LABELS[before], *(_percent(shown[before, after]) for after in CATEGORIES[::-1])]
-        for before in CATEGORIES[::-1]
-    ]
-    return ["from, to", *heads], cells
-
-
-def _percent(share: float) -> str:
-    return "–" if np.isnan(share) else f"{100 * share:.1f}%"
-
-
-HOW = (
-    "All-shared: share of all neurons, and with each language's items shuffled. Changes are from "
-    "the first run, with 95 % intervals over subjects. Odds: of a right answer, for ten points "
-    "more of a prompt's active neurons being all-shared, with the language as covariate. Spearman: "
-    "over languages, of shared-of-active and accuracy."
-)
-
-
-FLOW = "Share of each category's neurons in the first run, mean over items, all layers together."
-
-
-def comparison_tables(found: Sorted) -> list[dict[str, Any]]:
-    """What the page says of every comparison: title, sentence, headings and cells."""
-    tables = []
-    for name, compared in found.run_comparisons.items():
-        heads, cells = comparison_cells(compared)
-        tables.append({"title": f"{name}: compared", "how": HOW, "columns": heads, "rows": cells})
-        for run in _names(compared)[1:]:
-            heads, cells = language_cells(compared, run)
-            said = {"title": f"{name}: {run} by language", "how": ""}
-            tables.append({**said, "columns": heads, "rows": cells})
-            if "flow" in compared:
-                heads, cells = flow_cells(compared, run)
-                said = {"title": f"{name}: {run}, what neurons became", "how": FLOW}
-                tables.append({**said, "columns": heads, "rows": cells})
-    return tables

@@ -18,6 +18,7 @@ from neuroglot.errors import NeuroglotError, plain
 from neuroglot.experiments.spreadsheet import save_table
 from neuroglot.report import alignment, attribution, by_layer, comparison, deactivation, overall
 from neuroglot.report.agreement import agreement_by_layer
+from neuroglot.report.comparison_tables import comparison_tables
 from neuroglot.report.effects import effect_table, effect_tables
 from neuroglot.report.fragility import fragility_by_layer
 from neuroglot.report.results import Results, Sorted, provenance_rows, run_facts, sort_results
@@ -102,7 +103,7 @@ def report(
         scores=_plain(score_cells(score_rows(found))),
         agrees=bool(found.agreements),
         effects=_plain(effect_tables(found)),
-        tables=_plain([*alignment.alignment_tables(found), *comparison.comparison_tables(found)]),
+        tables=_plain([*alignment.alignment_tables(found), *comparison_tables(found)]),
         facts=_plain(run_facts(results)),
         charts={name: _json(chart) for name, chart in made.items()},
         provenance=_plain(provenance_rows(results)),

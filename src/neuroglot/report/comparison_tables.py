@@ -1,0 +1,189 @@
+"""Tables of runs that are compared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from neuroglot.analysis.bits import CATEGORIES
+from neuroglot.report.results import Sorted
+from neuroglot.report.style import CATEGORY_LABELS
+
+ENDS = ("", "_low", "_high")
+
+
+def run_names(compared: xr.Dataset) -> list[str]:
+    """The runs of a comparison, in order."""
+    return [str(run) for run in compared["run"].to_numpy()]
+
+
+def points(data: xr.Dataset, name: str, digits: int = 1) -> str:
+    """A change in percentage points, with its interval."""
+    middle, low, high = (100 * float(data[f"{name}{end}"]) for end in ENDS)
+    shown = f"{middle:+.{digits}f}"
+    if not np.isnan([low, high]).any():
+        shown += f" ({low:+.{digits}f} to {high:+.{digits}f})"
+    return shown.replace("-", "−")
+
+
+def comparison_rows(compared: xr.Dataset) -> list[dict[str, Any]]:
+    """One row a run: levels, changes from the first, and what goes with what; for JSON."""
+    rows = []
+    for run in run_names(compared):
+        here = compared.sel(run=run)
+        shared = here.sel(category="all_shared")
+        row: dict[str, Any] = {"run": run, "model": str(here["model"].to_numpy())}
+        row["all_shared"] = float(shared["fraction"])
+        row["all_shared_if_items_shuffled"] = float(shared["fraction_if_items_shuffled"])
+        row |= {f"all_shared_change{e}": float(shared[f"fraction_change{e}"]) for e in ENDS}
+        names = ["accuracy_overall", *(f"accuracy_overall_change{end}" for end in ENDS)]
+        names += ["odds_ratio", "odds_ratio_low", "odds_ratio_high", "odds_ratio_p"]
+        names += [f"{n}{end}" for n in ("spearman", "spearman_of_changes") for end in ENDS]
+        row |= {name: float(here[name]) for name in names}
+        row["odds_ratio_reason"] = str(here["odds_ratio_reason"].to_numpy())
+        rows.append(row)
+    return rows
+
+
+LEVELS = ("all-shared", "items shuffled", "accuracy", "odds of a right answer", "Spearman")
+CHANGING = ("all-shared", "accuracy")
+
+
+def _levels(compared: xr.Dataset, run: str) -> list[tuple[str, str]]:
+    """What ``LEVELS`` lists of one run, each with its change from the first."""
+    here = compared.sel(run=run)
+    shared = here.sel(category="all_shared")
+    is_first = run == run_names(compared)[0]
+    return [
+        (
+            percent(float(shared["fraction"]), 2),
+            "" if is_first else points(shared, "fraction_change", 2),
+        ),
+        (percent(float(shared["fraction_if_items_shuffled"]), 2), ""),
+        (
+            percent(float(here["accuracy_overall"])),
+            "" if is_first else points(here, "accuracy_overall_change"),
+        ),
+        (_ratio(here), ""),
+        (_rank(here), ""),
+    ]
+
+
+def comparison_lines(compared: xr.Dataset) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells for a terminal: below each run what is known of it."""
+    cells = []
+    for run in run_names(compared):
+        cells.append([run, "", ""])
+        found = zip(LEVELS, _levels(compared, run), strict=True)
+        cells += [[f"  {name}", *shown] for name, shown in found]
+    return ["run", "level", "change (points)"], cells
+
+
+def comparison_cells(compared: xr.Dataset) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells of one row a run."""
+    heads, cells = ["run"], []
+    for name in LEVELS:
+        heads += [name, "change (points)"] if name in CHANGING else [name]
+    for run in run_names(compared):
+        row = [run]
+        for name, (level, change) in zip(LEVELS, _levels(compared, run), strict=True):
+            row += [level, change] if name in CHANGING else [level]
+        cells.append(row)
+    return heads, cells
+
+
+def _ratio(here: xr.Dataset) -> str:
+    if np.isnan(float(here["odds_ratio"])):
+        return "–"
+    return "×{:.2f} ({:.2f} to {:.2f})".format(*(float(here[f"odds_ratio{end}"]) for end in ENDS))
+
+
+def _rank(here: xr.Dataset) -> str:
+    found = [float(here[f"spearman{end}"]) for end in ENDS]
+    if np.isnan(found[0]):
+        return "–"
+    ends = "" if np.isnan(found[1:]).any() else f" ({found[1]:+.2f} to {found[2]:+.2f})"
+    return f"{found[0]:+.2f}{ends}".replace("-", "−")
+
+
+def language_cells(compared: xr.Dataset, run: str) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells of one row a language, for one run against the first."""
+    heads = ["language", "shared of active", "change (points)", "accuracy", "change (points)", "p"]
+    cells = []
+    for language in compared["language"].to_numpy():
+        here = compared.sel(run=run, language=language)
+        p = float(here["accuracy_p_holm"])
+        cells.append(
+            [
+                str(language),
+                f"{100 * float(here['shared_of_active']):.1f}%",
+                points(here, "shared_of_active_change"),
+                f"{100 * float(here['accuracy']):.1f}%",
+                points(here, "accuracy_change"),
+                "–" if np.isnan(p) else f"{p:.3f}",
+            ]
+        )
+    return heads, cells
+
+
+def flow_rows(compared: xr.Dataset, run: str) -> list[dict[str, Any]]:
+    """One row for each category and what it became: share of it, and of all neurons."""
+    flow = compared["flow"].sel(run=run).mean("layer")
+    share = flow / flow.sum("category_after")
+    return [
+        {
+            "category": before,
+            "category_after": after,
+            "of_category": float(share.sel(category=before, category_after=after)),
+            "of_all": float(flow.sel(category=before, category_after=after)),
+        }
+        for before in CATEGORIES[::-1]
+        for after in CATEGORIES[::-1]
+    ]
+
+
+def flow_cells(compared: xr.Dataset, run: str) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells: what share of each category has become which."""
+    rows = flow_rows(compared, run)
+    heads = [CATEGORY_LABELS[name] for name in CATEGORIES[::-1]]
+    shown = {(row["category"], row["category_after"]): row["of_category"] for row in rows}
+    cells = [
+        [CATEGORY_LABELS[before], *(percent(shown[before, after]) for after in CATEGORIES[::-1])]
+        for before in CATEGORIES[::-1]
+    ]
+    return ["from, to", *heads], cells
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """A share for people."""
+    return "–" if np.isnan(share) else f"{100 * share:.{digits}f}%"
+
+
+HOW = (
+    "All-shared: share of all neurons, and with each language's items shuffled. Changes are from "
+    "the first run, with 95 % intervals over subjects. Odds: of a right answer, for ten points "
+    "more of a prompt's active neurons being all-shared, with the language as covariate. Spearman: "
+    "over languages, of shared-of-active and accuracy."
+)
+
+
+FLOW = "Share of each category's neurons in the first run, mean over items, all layers together."
+
+
+def comparison_tables(found: Sorted) -> list[dict[str, Any]]:
+    """What the page says of every comparison: title, sentence, headings and cells."""
+    tables = []
+    for name, compared in found.run_comparisons.items():
+        heads, cells = comparison_cells(compared)
+        tables.append({"title": f"{name}: compared", "how": HOW, "columns": heads, "rows": cells})
+        for run in run_names(compared)[1:]:
+            heads, cells = language_cells(compared, run)
+            said = {"title": f"{name}: {run} by language", "how": ""}
+            tables.append({**said, "columns": heads, "rows": cells})
+            if "flow" in compared:
+                heads, cells = flow_cells(compared, run)
+                said = {"title": f"{name}: {run}, what neurons became", "how": FLOW}
+                tables.append({**said, "columns": heads, "rows": cells})
+    return tables
