@@ -107,10 +107,10 @@ def _verify(hf: PreTrainedModel, site: FFNSite, weights: Sequence[NeuronWeight])
             reading([site], "coefficient", lambda _layer, values: seen.append(values)),
         ):
             probe_logits(hf)
-        values = seen[0].reshape(-1, site.n_neurons)
-        # The one that answers most: through one that is switched off, nothing would be seen.
-        neuron = int(values.abs().amax(dim=0).argmax())
-        given = torch.autograd.grad(values[:, neuron].float().sum(), parameters)
+            values = seen[0].reshape(-1, site.n_neurons)
+            # The one that answers most: through one that is switched off, nothing would be seen.
+            neuron = int(values.abs().amax(dim=0).argmax())
+            given = torch.autograd.grad(values[:, neuron].float().sum(), parameters)
     finally:
         for parameter, before in zip(parameters, wanted, strict=True):
             parameter.requires_grad_(before)

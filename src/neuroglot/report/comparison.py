@@ -83,13 +83,13 @@ def sharing_and_accuracy(compared: xr.Dataset, name: str) -> alt.TopLevelMixin:
         tooltip=["run:N", "language:N", alt.Tooltip("shared_of_active:Q", format=".1%"),
                  alt.Tooltip("accuracy:Q", format=".1%")],
     )  # fmt: skip
-    labels = base.mark_text(align="left", dx=6, fontSize=10, color="#444444").encode(
+    labels = base.mark_text(dy=-9, fontSize=10, color="#444444").encode(
         text="language:N"
     ).transform_filter(alt.datum.place == len(runs) - 1)  # fmt: skip
     note = "one dot a language and run; lines join the runs of a language"
     return styled(
         (ways + dots + labels)
-        .properties(width=2 * WIDTH, height=2 * HEIGHT)
+        .properties(width=2.8 * WIDTH, height=2.5 * HEIGHT)
         .properties(title=heading(f"{name}: sharing and accuracy", note))
         .add_params(picked)
     )

@@ -108,6 +108,12 @@ def _rank(here: xr.Dataset) -> str:
     return f"{found[0]:+.2f}{ends}".replace("-", "−")
 
 
+def _p(p: float) -> str:
+    if np.isnan(p):
+        return "–"
+    return "< .001" if p < 0.001 else f"{p:.3f}"
+
+
 def language_cells(compared: xr.Dataset, run: str) -> tuple[list[str], list[list[str]]]:
     """Headings and cells of one row a language, for one run against the first."""
     heads = ["language", "shared of active", "change (points)", "accuracy", "change (points)", "p"]
@@ -122,7 +128,7 @@ def language_cells(compared: xr.Dataset, run: str) -> tuple[list[str], list[list
                 points(here, "shared_of_active_change"),
                 f"{100 * float(here['accuracy']):.1f}%",
                 points(here, "accuracy_change"),
-                "–" if np.isnan(p) else f"{p:.3f}",
+                _p(p),
             ]
         )
     return heads, cells
@@ -177,7 +183,9 @@ def comparison_tables(found: Sorted) -> list[dict[str, Any]]:
     tables = []
     for name, compared in found.run_comparisons.items():
         heads, cells = comparison_cells(compared)
-        tables.append({"title": f"{name}: compared", "how": HOW, "columns": heads, "rows": cells})
+        tables.append(
+            {"title": f"{name}: against the first run", "how": HOW, "columns": heads, "rows": cells}
+        )
         for run in run_names(compared)[1:]:
             heads, cells = language_cells(compared, run)
             said = {"title": f"{name}: {run} by language", "how": ""}
