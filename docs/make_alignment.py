@@ -26,7 +26,7 @@ from neuroglot.report.page import save_figures
 SEEDS = (0, 1, 2)
 MEMBERSHIP = 0.1  # of the all-shared neurons that are trained alone
 CONTROLS = ("unpaired", "sharing, mismatched")
-# Half of what the base model was trained with at its peak; set before any result was seen.
+# The learning rate is half of the base model's at its peak, for all methods; it was not tuned.
 TRAINING = ng.Training(steps=300, pairs=32, learning_rate=1e-3, bf16=True, checks=2)
 # Method, and whether texts are paired with other items.
 METHODS = {

@@ -10,7 +10,7 @@ import pytest
 
 import neuroglot as ng
 from tests.cli.conftest import Cli
-from tests.testing import small_task, tiny_hf, tokenizer
+from tests.testing import small_task, tiny_model
 
 SHORT = ("--steps", "4", "--pairs", "4", "--checks", "2", "--learning-rate", "0.01")
 
@@ -101,15 +101,10 @@ def test_bad_input(cli: Cli, tiny: tuple[Path, Path], tmp_path: Path) -> None:
 
 def test_runs_without_lineage_say_so(cli: Cli, tmp_path: Path) -> None:
     task = small_task(22)
-    task.to_jsonl(tmp_path / "small.jsonl")
-    for seed in (0, 1):
-        folder = tmp_path / f"model{seed}"
-        tiny_hf("llama", seed).save_pretrained(folder)
-        tokenizer().save_pretrained(folder)
-        out = tmp_path / f"run{seed}"
-        assert (
-            cli("run", folder, tmp_path / "small.jsonl", "--scores", "none", "--out", out)[0] == 0
-        )
+    for seed, some in ((0, task), (1, task), (2, task.first(20))):
+        model, out = tiny_model("llama", seed), tmp_path / f"run{seed}"
+        ng.record(model, some, out / "recording")
+        ng.evaluate(model, some, out=out / "answers")
     runs = (tmp_path / "run0", tmp_path / "run1")
     code, said, _ = cli("compare", *runs, "--out", tmp_path / "compared")
     assert code == 0
@@ -117,9 +112,6 @@ def test_runs_without_lineage_say_so(cli: Cli, tmp_path: Path) -> None:
     code, said, _ = cli("compare", *runs, "--lineage", "--out", tmp_path / "compared")
     assert code == 0
     assert "--lineage" not in said
-    code, _, err = cli("run", tmp_path / "model0", tmp_path / "small.jsonl", "--limit", "20",
-                       "--scores", "none", "--out", tmp_path / "fewer")  # fmt: skip
-    assert code == 0
-    code, _, err = cli("compare", runs[0], tmp_path / "fewer", "--out", tmp_path / "other")
+    code, _, err = cli("compare", runs[0], tmp_path / "run2", "--out", tmp_path / "other")
     assert code == 2
     assert "differ in task_checksum" in err

@@ -16,7 +16,7 @@ from neuroglot.models.training import (
     training_only,
 )
 from tests.families import FAMILIES
-from tests.testing import tiny_hf, tiny_model, tokenizer
+from tests.testing import tiny_hf, tokenizer
 
 
 def coefficients(model: ng.Model, layer: int) -> Tensor:
@@ -29,8 +29,13 @@ def coefficients(model: ng.Model, layer: int) -> Tensor:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @torch.no_grad()
-def test_a_neurons_weights_move_its_coefficient_and_no_other(family: str) -> None:
+def test_what_belongs_to_a_neuron(family: str) -> None:
     model = ng.wrap_model(tiny_hf(family), tokenizer(), name=family)
+    weights_move_their_coefficient_and_no_other(model)
+    preactivations_are_positive_where_the_gate_is(model)
+
+
+def weights_move_their_coefficient_and_no_other(model: ng.Model) -> None:
     found = neuron_weights(model.hf, model.sites)
     for site in model.sites:
         before = coefficients(model, site.layer)
@@ -53,10 +58,7 @@ def test_a_neurons_weights_move_its_coefficient_and_no_other(family: str) -> Non
                 assert changed[neuron], weight.name
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@torch.no_grad()
-def test_preactivations_are_positive_where_the_gate_is(family: str) -> None:
-    model = tiny_model(family)
+def preactivations_are_positive_where_the_gate_is(model: ng.Model) -> None:
     gates: dict[int, Tensor] = {}
     before: dict[int, Tensor] = {}
     with (

@@ -28,7 +28,7 @@ def require_peft() -> ModuleType:
     try:
         import peft  # noqa: PLC0415  # optional
     except ImportError as error:
-        raise NeuroglotError("LoRA needs peft: pip install 'neuroglot[lora]'.") from error
+        raise NeuroglotError("LoRA needs the package peft: pip install peft.") from error
     return peft
 
 
