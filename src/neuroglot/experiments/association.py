@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import statsmodels.api as sm
 from scipy import stats
+from statsmodels.genmod.families import Binomial
+from statsmodels.genmod.generalized_linear_model import GLM
 
 from neuroglot.experiments.statistics import CONFIDENCE, LEAST_CLUSTERS, Interval
 
@@ -81,7 +82,7 @@ def _fitted(frame: pd.DataFrame) -> Slope:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what they warn of is looked at below
         try:
-            found = sm.GLM(frame["correct"].to_numpy(), known, sm.families.Binomial()).fit(
+            found = GLM(frame["correct"].to_numpy(), known, Binomial()).fit(
                 cov_type="cluster", cov_kwds={"groups": frame["cluster"].to_numpy()}
             )
         except (ValueError, np.linalg.LinAlgError) as error:
