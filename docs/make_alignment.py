@@ -21,6 +21,8 @@ import xarray as xr
 import neuroglot as ng
 from neuroglot.experiments.association import rank_correlation
 from neuroglot.experiments.statistics import clustered_interval
+from neuroglot.report.alignment import held_out_sharing
+from neuroglot.report.effects import points
 from neuroglot.report.page import save_figures
 
 SEEDS = (0, 1, 2)
@@ -90,8 +92,7 @@ def masked_runs(model: ng.Model, task: ng.ParallelTask, out: Path) -> Runs:
 def sharing(result: xr.Dataset, *, shuffled: bool = False) -> np.ndarray[Any, Any]:
     """All-shared share of all neurons on held-out items (check,), or its baseline."""
     name = "fraction_if_items_shuffled" if shuffled else "fraction"
-    found = result[name].sel(items="held_out", category="all_shared").mean("layer")
-    return found.to_numpy()
+    return held_out_sharing(result, name).to_numpy()
 
 
 def never_taught(result: xr.Dataset, check: int) -> np.ndarray[Any, Any]:
@@ -188,9 +189,9 @@ def table(found: Runs) -> Iterator[str]:
         yield f"| {name} | {' | '.join(accuracy_cells(runs, -1))} | {shared_cell(runs, -1)} |"
 
 
-def points(found: Interval) -> str:
+def in_points(found: Interval) -> str:
     """A difference with its interval, in percentage points."""
-    middle, low, high = (f"{100 * x:+.1f}".replace("-", "−") for x in found)
+    middle, low, high = map(points, found)
     return f"{middle} ({low} to {high})"
 
 
@@ -200,8 +201,8 @@ def differences(found: Runs, *controls: str) -> Iterator[str]:
     yield f"| {' | '.join(heads)} |"
     yield f"|{'---|' * len(heads)}"
     for name, runs in found.items():
-        against = ["" if x == name else points(beyond(runs, found[x])) for x in controls]
-        yield f"| {' | '.join([name, points(since_before(runs)), *against])} |"
+        against = ["" if x == name else in_points(beyond(runs, found[x])) for x in controls]
+        yield f"| {' | '.join([name, in_points(since_before(runs)), *against])} |"
 
 
 def excess(result: xr.Dataset) -> float:
@@ -236,8 +237,8 @@ def answer(methods: Runs, masked: Runs) -> str:
         f"accuracy in {int((gains > 0).sum())}, both in {both}, and Spearman's correlation of the "
         f"two changes is {numbers}. `sharing` alone **{enough}**: it took all-shared neurons from "
         f"{100 * before:.2f} to {100 * after:.2f} % of all, and accuracy changed by "
-        f"{points(changes[0])} points, which is {points(changes[1])} against the same texts "
-        f"unpaired and {points(changes[2])} against the same term on mismatched items."
+        f"{in_points(changes[0])} points, which is {in_points(changes[1])} against the same texts "
+        f"unpaired and {in_points(changes[2])} against the same term on mismatched items."
     )
 
 

@@ -6,7 +6,7 @@ import copy
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -123,12 +123,7 @@ def adapted(model: Model, rank: int, seed: int) -> Iterator[Trainee]:
 
     set_lineage(model.hf, line)
     try:
-        yield Trainee(
-            replace(model),
-            module,
-            save,
-            lambda _folder: changes_of(_adapter_weights(model)),
-        )
+        yield Trainee(model, module, save, lambda _folder: changes_of(_adapter_weights(model)))
     finally:
         module.unload()
         set_lineage(model.hf, before_this)

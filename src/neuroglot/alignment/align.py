@@ -24,21 +24,14 @@ from neuroglot.alignment.settings import (
 )
 from neuroglot.alignment.sharing import SharingTerm, before_training
 from neuroglot.alignment.texts import training_texts
-from neuroglot.alignment.trainer import (
-    AtSteps,
-    Course,
-    arguments_of,
-    own_randomness,
-    train,
-)
 from neuroglot.errors import NeuroglotError
 from neuroglot.models import Model
 from neuroglot.models.training import check_preactivations
 from neuroglot.neurons import NeuronSet
 from neuroglot.provenance import model_provenance, task_provenance, versions
-from neuroglot.recording import open_result, record, save
+from neuroglot.recording import record, save
 from neuroglot.recording.folders import as_path, fresh_folder, is_result, locked
-from neuroglot.recording.store import open_dataset, require_same
+from neuroglot.recording.store import open_dataset, opened_dataset, require_same
 from neuroglot.tasks import ParallelTask
 
 UNIT = "alignment"
@@ -148,11 +141,11 @@ def align(
         NeuroglotError: bad settings, a text that does not fit, a mask of another shape, an ``out``
             that holds something else, or a model that training has left as it was.
     """
-    how = Training() if training is None else training
-    check_training(how, check_method(method))
+    how, known = Training() if training is None else training, check_method(method)
+    check_training(how, known)
     check_trainable(model, lora=lora)
     _check_mask(mask, model, lora=lora)
-    job = Alignment(model, split(task, how), check_method(method), how, mask, lora, as_path(out))
+    job = Alignment(model, split(task, how), known, how, mask, lora, as_path(out))
     with locked(job.out):
         finished = _begin(job, task, overwrite=overwrite)
         if finished is not None:
@@ -160,7 +153,7 @@ def align(
         result = _run(job)
         save(result.assign_attrs(_provenance(job, task), unit=UNIT), job.out / UNIT)
         shutil.rmtree(job.out / CHECKPOINTS)
-    return _opened(job.out / UNIT)
+    return opened_dataset(job.out / UNIT)
 
 
 def _check_mask(mask: NeuronSet | None, model: Model, *, lora: bool) -> None:
@@ -198,7 +191,7 @@ def _begin(job: Alignment, task: ParallelTask, *, overwrite: bool) -> xr.Dataset
     begun, head = job.out / BEGUN, xr.Dataset(attrs=_provenance(job, task) | {"unit": "settings"})
     if is_result(begun) and not overwrite:
         require_same(job.out, open_dataset(begun), head, ())
-        return _opened(job.out / UNIT) if is_result(job.out / UNIT) else None
+        return opened_dataset(job.out / UNIT) if is_result(job.out / UNIT) else None
     if not is_result(begun) and not _is_free(job.out):
         raise NeuroglotError(
             f"{str(job.out)!r} is not empty and holds no alignment; name another folder."
@@ -221,14 +214,17 @@ def _is_free(out: Path) -> bool:
     return found in ([], [TRAINING]) and all(name.startswith("settings") for name in begun)
 
 
-def _opened(path: Path) -> xr.Dataset:
-    found = open_result(path)
-    assert isinstance(found, xr.Dataset)
-    return found
-
-
 def _run(job: Alignment) -> xr.Dataset:
     """Measure, train, measure, save and look at what was saved."""
+    # Only where it is needed: importing the Trainer would slow the start of every command.
+    from neuroglot.alignment.trainer import (  # noqa: PLC0415
+        AtSteps,
+        Course,
+        arguments_of,
+        own_randomness,
+        train,
+    )
+
     checks, training = job.checks, job.training
     pairs = schedule(job.chosen, training)
     texts = training_texts(job.model, job.chosen, pairs, job.method, mismatched=training.mismatched)

@@ -15,13 +15,14 @@ from neuroglot.analysis import classify
 from neuroglot.analysis.sharing import shared_of_active
 from neuroglot.experiments import evaluate
 from neuroglot.experiments.halves import subject_of
+from neuroglot.experiments.runs import ANSWERS, RECORDING
 from neuroglot.experiments.statistics import accuracy_interval
 from neuroglot.models import Model
 from neuroglot.recording import Recording, open_result, record
+from neuroglot.recording.store import opened_dataset
 from neuroglot.tasks import ParallelTask
 
 ITEMS = ("trained", "held_out")
-RECORDING, ANSWERS = "recording", "answers"  # as in the folder of a run
 
 
 @dataclass(frozen=True)
@@ -57,18 +58,18 @@ class Checks:
         sharing = [_sharing(self._recording(step), self.split) for step in steps]
         found = xr.concat(sharing, dim="check")
         if self.task.has_answers:
-            correct = np.stack([self._answers(step)["correct"].to_numpy() for step in steps])
+            correct = np.stack(
+                [
+                    opened_dataset(self.run_folder(step) / ANSWERS)["correct"].to_numpy()
+                    for step in steps
+                ]
+            )
             found = found.merge(self._accuracy(correct))
         return found.assign_coords(check=list(steps))
 
     def _recording(self, step: int) -> Recording:
         found = open_result(self.run_folder(step) / RECORDING)
         assert isinstance(found, Recording)
-        return found
-
-    def _answers(self, step: int) -> xr.Dataset:
-        found = open_result(self.run_folder(step) / ANSWERS)
-        assert isinstance(found, xr.Dataset)
         return found
 
     def _accuracy(self, correct: np.ndarray[Any, Any]) -> xr.Dataset:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import (
     PreTrainedModel,
+    PrinterCallback,
     Trainer,
     TrainerCallback,
     TrainerControl,
@@ -240,9 +241,7 @@ def train(
     """
     hf: PreTrainedModel = course.model.hf
     trainer = Aligner(course, trained, arguments)
-    for callback in list(trainer.callback_handler.callbacks):
-        if type(callback).__name__ == "PrinterCallback":
-            trainer.remove_callback(callback)
+    trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Bar())
     trainer.add_callback(checks)
     begun = last_checkpoint(Path(str(arguments.output_dir)))

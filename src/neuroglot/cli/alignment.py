@@ -13,8 +13,8 @@ import neuroglot as ng
 from neuroglot.alignment.settings import METHODS, check_method, check_training
 from neuroglot.cli import options as o
 from neuroglot.cli import show
-from neuroglot.cli.parsing import check_page, language_codes
-from neuroglot.errors import NeuroglotError
+from neuroglot.cli.parsing import check_page, language_codes, named_path
+from neuroglot.errors import NeuroglotError, listed
 from neuroglot.report.alignment import alignment_lines, alignment_rows, what_changed
 from neuroglot.report.comparison_tables import (
     FLOW,
@@ -198,18 +198,15 @@ def _print(compared: xr.Dataset) -> None:
         )
 
 
-def _named(runs: list[str]) -> dict[str, str | Path] | list[str | Path]:
+def _named(runs: list[str]) -> dict[str, Path] | list[Path]:
     """Runs by name where any is named."""
-    if not any("=" in run and not Path(run).exists() for run in runs):
-        return list(runs)
-    named: dict[str, str | Path] = {}
-    for run in runs:
-        name, _, folder = run.rpartition("=")
-        name = name or Path(folder).resolve().name
-        if name in named or "/" in name:
-            raise NeuroglotError(f"{run!r}: expected different names without a slash, NAME=RUN.")
-        named[name] = folder
-    return named
+    found = [named_path(run) for run in runs]
+    if not any(name for name, _ in found):
+        return [path for _, path in found]
+    names = [name or path.resolve().name for name, path in found]
+    if len(set(names)) < len(names):
+        raise NeuroglotError(f"expected different names of runs, found {listed(names)}.")
+    return dict(zip(names, (path for _, path in found), strict=True))
 
 
 def _is_comparison(out: Path) -> bool:

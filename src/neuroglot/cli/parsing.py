@@ -130,6 +130,20 @@ def open_evaluation(path: Path) -> xr.Dataset:
     return stored
 
 
+def named_path(given: str) -> tuple[str, Path]:
+    """Name and path of ``NAME=PATH``; an empty name where there is none, or such a path is there.
+
+    Raises:
+        NeuroglotError: the name is empty or has a slash.
+    """
+    if "=" not in given or _is_there(Path(given)):
+        return "", Path(given)
+    name, _, path = given.partition("=")
+    if not name.strip() or "/" in name:
+        raise NeuroglotError(f"{given!r}: expected RUN=PATH, with a name that has no slash.")
+    return name, Path(path)
+
+
 def results_at(given: str) -> dict[str, xr.Dataset | xr.DataArray]:
     """Results by ``run/folder`` of a folder with results in it, or of one result.
 
@@ -140,12 +154,7 @@ def results_at(given: str) -> dict[str, xr.Dataset | xr.DataArray]:
     Raises:
         NeuroglotError: there is no result at the path, or the name will not do.
     """
-    run, path = "", Path(given)
-    if "=" in given and not _is_there(path):
-        run, _, rest = given.partition("=")
-        path = Path(rest)
-        if not run.strip() or "/" in run:
-            raise NeuroglotError(f"{given!r}: expected RUN=PATH, with a name that has no slash.")
+    run, path = named_path(given)
     exists(path)
     folders = [path] if is_result(path) else [f for f in sorted(path.glob("*/")) if is_result(f)]
     if not folders:

@@ -74,7 +74,8 @@ def compare(
         raise NeuroglotError(f"seed={seed!r}: expected a whole number from 0.")
     found = opened_runs(runs, threshold)
     if x is not None:
-        order = np.argsort(places_along(x, [run.name for run in found]), kind="stable")
+        places = places_along(x, [run.name for run in found])
+        order = np.argsort(places, kind="stable")
         found = [found[i] for i in order]
     names = [run.name for run in found]
     models = [str(run.recording.attrs["model"]) for run in found]
@@ -86,7 +87,7 @@ def compare(
     if x is not None:
         if not x.strip() or x in data.variables or x in data.dims:
             raise NeuroglotError(f"x={x!r}: the result needs that name; choose another, as 'step'.")
-        data = data.assign_coords({x: ("run", places_along(x, names))})
+        data = data.assign_coords({x: ("run", places[order])})
     return data.assign_attrs(_provenance(found, x, threshold, seed))
 
 

@@ -21,7 +21,7 @@ from neuroglot.provenance import model_provenance, task_provenance, versions
 from neuroglot.recording.batching import BatchSize
 from neuroglot.recording.folders import as_path, require_free
 from neuroglot.recording.growing import Growing, InMemory, grow, in_folder, is_whole
-from neuroglot.recording.store import open_dataset, open_result
+from neuroglot.recording.store import open_dataset, opened_dataset
 from neuroglot.tasks import ParallelTask
 
 ITEMS_AT_ONCE = 32  # items that are written together, and lost together when a run is killed
@@ -152,23 +152,17 @@ def evaluate(
         # A function has no name to compare by, so a result under an edit never goes on.
         require_free(path, overwrite=overwrite)
     elif not overwrite and is_whole(path, head, DIMS):
-        return _opened(path)
+        return opened_dataset(path)
     anew = overwrite or edit is not None
     with in_folder(path, head, ITEMS_AT_ONCE, DIMS, overwrite=anew) as folder:
         answer_into(folder)
         folder.finish(_accuracy_of(open_dataset(path)))
-    return _opened(path)
+    return opened_dataset(path)
 
 
 def _accuracy_of(answers: xr.Dataset) -> xr.Dataset:
     found = accuracy(answers["correct"], answers["counted"], seed=int(answers.attrs["seed"]))
     return xr.Dataset(found)
-
-
-def _opened(path: Path) -> xr.Dataset:
-    found = open_result(path)
-    assert isinstance(found, xr.Dataset)
-    return found
 
 
 def require_answerable(task: ParallelTask) -> None:

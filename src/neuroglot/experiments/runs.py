@@ -69,17 +69,12 @@ def _by_name(folders: Sequence[str | Path]) -> dict[str, Source]:
     paths = [Path(folder).absolute() for folder in folders]
     if len(set(paths)) < len(paths):
         raise NeuroglotError(f"a run is named twice: {listed(folders)}.")
-    longest = max((len(path.parts) for path in paths), default=0)
-    for depth in range(1, longest + 1):
-        names = ["/".join(path.parts[-depth:]) for path in paths]
-        if len(set(names)) == len(names):
-            break
+    depth = 1
+    while len({path.parts[-depth:] for path in paths}) < len(paths):
+        depth += 1
     # A slash would be taken for what tells the results of one run apart.
-    return (
-        {name.replace("/", " "): folder for name, folder in zip(names, folders, strict=True)}
-        if paths
-        else {}
-    )
+    names = [" ".join(path.parts[-depth:]).replace("/", " ") for path in paths]
+    return dict(zip(names, folders, strict=True))
 
 
 def _read(name: str, source: Source) -> tuple[Recording, xr.Dataset]:
@@ -90,16 +85,14 @@ def _read(name: str, source: Source) -> tuple[Recording, xr.Dataset]:
                 f"{str(folder)!r} is no run: it lacks {RECORDING!r} or {ANSWERS!r}. Name folders "
                 "that `neuroglot run` wrote, or those in 'runs' of an alignment."
             )
-        source = _opened(folder / RECORDING), _opened(folder / ANSWERS)
-    recording, answers = source
-    units = [getattr(x, "attrs", {}).get("unit") for x in source]
+        both: Any = (open_result(folder / RECORDING), open_result(folder / ANSWERS))
+    else:
+        both = source
+    recording, answers = both
+    units = [getattr(x, "attrs", {}).get("unit") for x in both]
     if units != ["recording", "evaluation"]:
         raise NeuroglotError(f"run {name!r} is of {units}; expected a recording and an evaluation.")
     return recording, answers
-
-
-def _opened(folder: Path) -> Any:
-    return open_result(folder)
 
 
 def _require_alike(

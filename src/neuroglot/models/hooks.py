@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
@@ -30,6 +30,9 @@ token is in (token,); returns new coefficients."""
 
 Change = Callable[[Tensor], Tensor | None]
 """Called with a tensor; returns what takes its place, or ``None`` to leave it as it is."""
+
+Place = tuple[FFNSite, Callable[[nn.Module, Change], AbstractContextManager[None]], nn.Module]
+"""A site, :func:`on_input` or :func:`on_output`, and the module that is meant."""
 
 
 @contextmanager
@@ -112,51 +115,32 @@ def reading(
         read: is given the values.
         then_stop: end the forward pass, and with it the block, once the last site was read.
     """
+    places: list[Place] = [
+        (site, on_output, site.activation)
+        if kind == "gate" and site.activation is not None
+        else (site, on_input, site.down)
+        for site in sites
+    ]
+    with reading_at(places, read, then_stop=then_stop):
+        yield
+
+
+@contextmanager
+def reading_at(places: Sequence[Place], read: Reader, *, then_stop: bool = False) -> Iterator[None]:
+    """As :func:`reading`, of what goes into or comes out of one module of each site."""
 
     def reader(layer: int, positions: _Positions) -> Change:
         def see(values: Tensor) -> None:
             read(layer, positions.of(values))
-            if then_stop and layer == sites[-1].layer:
+            if then_stop and layer == places[-1][0].layer:
                 raise _AllReadError
 
         return see
 
     with suppress(_AllReadError), ExitStack() as stack:
-        for site in sites:
+        for site, on_side, module in places:
             see = reader(site.layer, stack.enter_context(_positions(site.block)))
-            if kind == "gate" and site.activation is not None:
-                stack.enter_context(on_output(site.activation, see))
-            else:
-                stack.enter_context(on_input(site.down, see))
-        yield
-
-
-@contextmanager
-def reading_before(
-    places: Sequence[tuple[FFNSite, nn.Module | None]], read: Reader
-) -> Iterator[None]:
-    """Pass what goes into each activation function to ``read``; nothing is changed.
-
-    Args:
-        places: each site and, where it has no activation module, the projection whose output its
-            function is given.
-        read: is given the values.
-    """
-
-    def reader(layer: int, positions: _Positions) -> Change:
-        def see(values: Tensor) -> None:
-            read(layer, positions.of(values))
-
-        return see
-
-    with ExitStack() as stack:
-        for site, inlet in places:
-            see = reader(site.layer, stack.enter_context(_positions(site.block)))
-            if site.activation is not None:
-                stack.enter_context(on_input(site.activation, see))
-            else:
-                assert inlet is not None
-                stack.enter_context(on_output(inlet, see))
+            stack.enter_context(on_side(module, see))
         yield
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from neuroglot.errors import NeuroglotError
-from neuroglot.models.hooks import Reader, reading, reading_before
+from neuroglot.models.hooks import Place, Reader, on_input, on_output, reading, reading_at
 from neuroglot.models.probing import probe_logits
 from neuroglot.models.sites import FFNSite, is_ordinary, widths
 from neuroglot.models.structure import inlets, one_of_each_kind
@@ -188,11 +188,14 @@ def reading_preactivations(
     Raises:
         NeuroglotError: more than one projection feeds a layer that has no activation module.
     """
-    places: list[tuple[FFNSite, nn.Module | None]] = []
+    places: list[Place] = []
     for site in sites:
-        names = inlet_names(hf, site) if site.activation is None else []
+        if site.activation is not None:
+            places.append((site, on_input, site.activation))
+            continue
+        names = inlet_names(hf, site)
         if len(names) > 1:
             raise NeuroglotError(f"{site.path} is fed by several projections: {names}.")
-        places.append((site, hf.get_submodule(names[0]) if names else None))
-    with reading_before(places, read):
+        places.append((site, on_output, hf.get_submodule(names[0])))
+    with reading_at(places, read):
         yield

@@ -165,6 +165,13 @@ def open_result(path: str | Path) -> Stored:
         raise damaged(folder, error) from error
 
 
+def opened_dataset(path: str | Path) -> xr.Dataset:
+    """A result that is known to be a dataset."""
+    found = open_result(path)
+    assert isinstance(found, xr.Dataset)
+    return found
+
+
 def _open(folder: Path) -> Stored:
     """A result in a folder that holds one; see :func:`open_result`."""
     grows = (folder / DONE).is_dir()

@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from neuroglot.alignment.changes import summary_rows
+from neuroglot.alignment.schedule import PARTS
 from neuroglot.report.comparison_tables import percent
 from neuroglot.report.results import Sorted
 from neuroglot.report.style import (
@@ -24,12 +25,7 @@ from neuroglot.report.style import (
     styled,
 )
 
-PART_LABELS = {
-    "trained": "trained",
-    "item_held_out": "item held out",
-    "language_held_out": "language held out",
-    "both_held_out": "both held out",
-}
+PART_LABELS = {name: name.replace("_", " ") for name in PARTS}
 FEW = alt.Axis(tickCount=4, format="~g")
 SMOOTHED = 20  # steps that a point of the loss is a mean of
 MEASURED, SHUFFLED = "measured", "items shuffled"
@@ -71,13 +67,18 @@ def _loss(runs: Runs, picked: alt.Parameter) -> Any:
     )
 
 
+def held_out_sharing(result: xr.Dataset, name: str) -> xr.DataArray:
+    """All-shared share of all neurons on held-out items (check,): ``fraction``, or its baseline."""
+    found = result[name].sel(items="held_out", category="all_shared", drop=True)
+    return found.mean("layer")
+
+
 def _all_shared(runs: Runs, picked: alt.Parameter) -> Any:
     frames = []
     for run, data in runs.items():
         kinds = {MEASURED: "fraction", SHUFFLED: "fraction_if_items_shuffled"}
         for kind, name in kinds.items():
-            values = data[name].sel(items="held_out", category="all_shared").mean("layer")
-            frame = values.drop_vars(["items", "category"]).to_dataframe(name="share")
+            frame = held_out_sharing(data, name).to_dataframe(name="share")
             frames.append(frame.reset_index().assign(run=run, kind=kind))
     frame = pd.concat(frames, ignore_index=True).dropna(subset=["share"])
     dash = alt.Scale(domain=[MEASURED, SHUFFLED], range=[[1, 0], [4, 3]])
@@ -133,7 +134,7 @@ def figures(alignments: Runs) -> dict[str, alt.TopLevelMixin]:
 def alignment_rows(result: xr.Dataset) -> list[dict[str, Any]]:
     """One row a measured step: accuracy by part, all-shared and its baseline, as shares."""
     shared = {
-        label: result[name].sel(items="held_out", category="all_shared").mean("layer").to_numpy()
+        label: held_out_sharing(result, name).to_numpy()
         for label, name in (
             ("all_shared", "fraction"),
             ("all_shared_if_items_shuffled", "fraction_if_items_shuffled"),

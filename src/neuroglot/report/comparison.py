@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from neuroglot.analysis.bits import CATEGORIES
-from neuroglot.report.comparison_tables import percent, run_names
+from neuroglot.report.comparison_tables import ENDS, flow_rows, percent, run_names
 from neuroglot.report.style import (
     CATEGORY_LABELS,
     HEIGHT,
@@ -28,7 +28,6 @@ from neuroglot.report.style import (
 )
 
 DOTS = alt.Legend(symbolType="circle", symbolStrokeWidth=0, symbolSize=70)
-ENDS = ("", "_low", "_high")
 CELL = 62  # pixels of one in the flow
 POINTS = alt.Axis(labelExpr="datum.value == 0 ? '0' : format(100 * datum.value, '+~g')")
 
@@ -97,31 +96,30 @@ def sharing_and_accuracy(compared: xr.Dataset, name: str) -> alt.TopLevelMixin:
 
 def flow_figure(compared: xr.Dataset, name: str) -> alt.TopLevelMixin:
     """What the neurons of each category have become, of all layers together."""
-    flow = _after(compared["flow"]).mean("layer")
-    share = flow / flow.sum("category_after")
-    frame = xr.Dataset({"flow": flow, "share": share}).to_dataframe().reset_index()
+    runs = run_names(compared)[1:]
+    frame = pd.DataFrame([{"run": run, **row} for run in runs for row in flow_rows(compared, run)])
     labels = [CATEGORY_LABELS[category] for category in reversed(CATEGORIES)]
     for side in ("category", "category_after"):
         frame[side] = frame[side].map(CATEGORY_LABELS)
-    frame["shown"] = frame["share"].map(percent)
+    frame["shown"] = frame["of_category"].map(percent)
     base = alt.Chart(frame).encode(
         x=alt.X("category_after:N", title="after", sort=labels, axis=alt.Axis(labelAngle=-30)),
         y=alt.Y("category:N", title=f"in {run_names(compared)[0]}", sort=labels),
     )
     cells = base.mark_rect().encode(
         color=alt.Color(
-            "share:Q", title="of the category", scale=alt.Scale(scheme="blues", domain=[0, 1]),
+            "of_category:Q", title="of the category",
+            scale=alt.Scale(scheme="blues", domain=[0, 1]),
             legend=alt.Legend(format="%", symbolType="square"),
         ),
         tooltip=["run:N", "category:N", "category_after:N",
-                 alt.Tooltip("share:Q", title="of the category", format=".2%"),
-                 alt.Tooltip("flow:Q", title="of all neurons", format=".3%")],
+                 alt.Tooltip("of_category:Q", title="of the category", format=".2%"),
+                 alt.Tooltip("of_all:Q", title="of all neurons", format=".3%")],
     )  # fmt: skip
     texts = base.mark_text(fontSize=11).encode(
         text="shown:N",
-        color=alt.condition(alt.datum.share > 0.55, alt.value("white"), alt.value("#222222")),
+        color=alt.condition(alt.datum.of_category > 0.55, alt.value("white"), alt.value("#222222")),
     )
-    runs = run_names(compared)[1:]
     note = "share of each row's neurons, mean over items, all layers together"
     return styled(
         (cells + texts)

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from neuroglot.analysis.bits import CATEGORIES
+from neuroglot.report.effects import in_brackets, points
 from neuroglot.report.results import Sorted
 from neuroglot.report.style import CATEGORY_LABELS
 
@@ -19,13 +20,11 @@ def run_names(compared: xr.Dataset) -> list[str]:
     return [str(run) for run in compared["run"].to_numpy()]
 
 
-def points(data: xr.Dataset, name: str, digits: int = 1) -> str:
+def change(data: xr.Dataset, name: str, digits: int = 1) -> str:
     """A change in percentage points, with its interval."""
-    middle, low, high = (100 * float(data[f"{name}{end}"]) for end in ENDS)
-    shown = f"{middle:+.{digits}f}"
-    if not np.isnan([low, high]).any():
-        shown += f" ({low:+.{digits}f} to {high:+.{digits}f})"
-    return shown.replace("-", "−")
+    middle, low, high = (float(data[f"{name}{end}"]) for end in ENDS)
+    ends = [] if np.isnan(low) else [f"{points(low, digits)} to {points(high, digits)}"]
+    return points(middle, digits) + in_brackets(ends)
 
 
 def comparison_rows(compared: xr.Dataset) -> list[dict[str, Any]]:
@@ -59,12 +58,12 @@ def _levels(compared: xr.Dataset, run: str) -> list[tuple[str, str]]:
     return [
         (
             percent(float(shared["fraction"]), 2),
-            "" if is_first else points(shared, "fraction_change", 2),
+            "" if is_first else change(shared, "fraction_change", 2),
         ),
         (percent(float(shared["fraction_if_items_shuffled"]), 2), ""),
         (
             percent(float(here["accuracy_overall"])),
-            "" if is_first else points(here, "accuracy_overall_change"),
+            "" if is_first else change(here, "accuracy_overall_change"),
         ),
         (_ratio(here), ""),
         (_rank(here), ""),
@@ -88,8 +87,8 @@ def comparison_cells(compared: xr.Dataset) -> tuple[list[str], list[list[str]]]:
         heads += [name, "change (points)"] if name in CHANGING else [name]
     for run in run_names(compared):
         row = [run]
-        for name, (level, change) in zip(LEVELS, _levels(compared, run), strict=True):
-            row += [level, change] if name in CHANGING else [level]
+        for name, (level, moved) in zip(LEVELS, _levels(compared, run), strict=True):
+            row += [level, moved] if name in CHANGING else [level]
         cells.append(row)
     return heads, cells
 
@@ -124,10 +123,10 @@ def language_cells(compared: xr.Dataset, run: str) -> tuple[list[str], list[list
         cells.append(
             [
                 str(language),
-                f"{100 * float(here['shared_of_active']):.1f}%",
-                points(here, "shared_of_active_change"),
-                f"{100 * float(here['accuracy']):.1f}%",
-                points(here, "accuracy_change"),
+                percent(float(here["shared_of_active"])),
+                change(here, "shared_of_active_change"),
+                percent(float(here["accuracy"])),
+                change(here, "accuracy_change"),
                 _p(p),
             ]
         )

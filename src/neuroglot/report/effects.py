@@ -86,9 +86,9 @@ def _accuracies(outcome: xr.Dataset, one: xr.Dataset, against: str) -> dict[str,
     }
 
 
-def points(share: float) -> str:
+def points(share: float, digits: int = 1) -> str:
     """A difference in percentage points, with its sign; a dash for what is not known."""
-    return "–" if np.isnan(share) else f"{100 * share + 0.0:+.1f}".replace("-", "−")
+    return "–" if np.isnan(share) else f"{100 * share + 0.0:+.{digits}f}".replace("-", "−")
 
 
 Row = Mapping[str, Any]
