@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported
 
-from bench import answering, deactivating, gpu, memory, recording, sharing
+from bench import answering, deactivating, gpu, identity, memory, recording, sharing
 from bench.measure import Row
 from bench.table import print_table
 
@@ -18,6 +18,7 @@ PARTS: dict[str, Callable[[], list[Row]]] = {
     "answering": answering.rows,
     "deactivating": deactivating.rows,
     "sharing": sharing.rows,
+    "identity": identity.rows,
     "memory": memory.rows,
     "gpu": gpu.rows,
 }

@@ -88,11 +88,11 @@ def longhand_values(model: ng.Model, text: str, site: str) -> np.ndarray:
     handles = [module.register_forward_hook(keep(which)) for module, which in watched]
     try:
         with torch.no_grad():
-            hf(torch.tensor([tokenizer()(text).input_ids]))
+            hf(torch.tensor([tokenizer()(text).input_ids], device=model.device))
     finally:
         for handle in handles:
             handle.remove()
-    return torch.stack(seen).numpy()
+    return torch.stack(seen).cpu().numpy()
 
 
 def longhand_categories(

@@ -17,7 +17,7 @@ from neuroglot.attribution.neuron_scores import check_scores
 from neuroglot.errors import NeuroglotError
 from neuroglot.experiments.evaluation import MAX_NEW_TOKENS, check_answering, evaluate
 from neuroglot.experiments.predictions import save_predictions
-from neuroglot.models import EMBEDDED, Model, load_model
+from neuroglot.models import EMBEDDED, Model, load_model, operation
 from neuroglot.recording import Recording, record, save
 from neuroglot.recording.batching import BatchSize
 from neuroglot.recording.folders import is_result
@@ -63,6 +63,7 @@ class Answering:
     max_new_tokens: int = MAX_NEW_TOKENS
 
 
+@operation
 def run_task(
     model: Model,
     task: ParallelTask,
@@ -151,7 +152,7 @@ def _defined(model: Model, scores: Sequence[str]) -> list[str]:
         try:
             weights_for(model, [score])
         except NeuroglotError as error:
-            warnings.warn(f"{score} is left out: {error}", stacklevel=3)
+            warnings.warn(f"{score} is left out: {error}", stacklevel=4)
         else:
             found.append(score)
     return found

@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
 
 from neuroglot.models import Model
-from neuroglot.models.tokenization import describe_tokenization
+from neuroglot.models.tokenization import describe_tokenization, prompts_checksum
 from neuroglot.tasks import ParallelTask
 
 PACKAGES = ("neuroglot", "torch", "transformers")
+UNKNOWN = "unknown"  # the version of what is not installed, such as a source tree on the path
 
 
 def versions() -> dict[str, str]:
     """Versions of neuroglot and of what decides its numbers."""
-    return {f"{package}_version": version(package) for package in PACKAGES}
+    return {f"{package}_version": _version(package) for package in PACKAGES}
+
+
+def _version(package: str) -> str:
+    try:
+        # None where the folder with the metadata is there, but empty.
+        return version(package) or UNKNOWN
+    except PackageNotFoundError:
+        return UNKNOWN
+
+
+def provenance(model: Model, prompts: ParallelTask | Sequence[str]) -> dict[str, Any]:
+    """What a result says of the model, the task if it is one, the prompts and the versions."""
+    of_task = task_provenance(prompts) if isinstance(prompts, ParallelTask) else {}
+    return {
+        **model_provenance(model),
+        **of_task,
+        "prompts_checksum": checksum_of_prompts(model, prompts),
+        **versions(),
+    }
 
 
 def model_provenance(model: Model) -> dict[str, Any]:
-    """Name, revision, checksum, number type and place of a model, its edits and tokenisation."""
+    """Name, revision, identity, number type and place of a model, its edits and tokenisation."""
     edits = {"edits": "; ".join(model.running.edits)} if model.running.edits else {}
     lineage = {"model_lineage": " ".join(model.lineage)} if model.lineage else {}
     return {
@@ -28,7 +49,7 @@ def model_provenance(model: Model) -> dict[str, Any]:
         **lineage,
         "model": model.name,
         "model_revision": model.revision or "",
-        "model_weights": model.fingerprint,
+        **identity_of(model),
         "dtype": model.dtype,
         "device": str(model.device),
         # On a GPU the order of sums may differ from run to run.
@@ -36,6 +57,16 @@ def model_provenance(model: Model) -> dict[str, Any]:
             model.device.type == "cpu" or torch.are_deterministic_algorithms_enabled()
         ),
         **describe_tokenization(model.tokenizer, model.tokenization),
+    }
+
+
+def identity_of(model: Model) -> dict[str, str]:
+    """The checksums that tell a model from others, under the names that results give them."""
+    found = model.identity
+    return {
+        "model_weights": found.weights,
+        "model_config": found.config,
+        "tokenizer_checksum": found.tokenizer,
     }
 
 
@@ -49,3 +80,13 @@ def task_provenance(task: ParallelTask) -> dict[str, Any]:
         "task_notes": "; ".join(task.notes),
         "task_checksum": task.checksum,
     }
+
+
+def checksum_of_prompts(model: Model, prompts: ParallelTask | Sequence[str]) -> str:
+    """Checksum of prompts as the model meets them: in its chat template, as tokens."""
+    texts: Sequence[str] = (
+        [item["prompts"][language] for item in prompts.items for language in prompts.languages]
+        if isinstance(prompts, ParallelTask)
+        else prompts
+    )
+    return prompts_checksum(model.tokenizer, model.tokenization, texts)

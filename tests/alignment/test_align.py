@@ -29,11 +29,11 @@ METHODS = ("translation", "instruction", "sharing", "unpaired")
 
 
 def weights(model: ng.Model) -> dict[str, torch.Tensor]:
-    return {name: p.detach().clone() for name, p in model.hf.named_parameters()}
+    return {name: p.detach().cpu().clone() for name, p in model.hf.named_parameters()}
 
 
-def loaded(out: Path) -> ng.Model:
-    return ng.load_model(out / "model")
+def loaded(out: Path, device: torch.device | None = None) -> ng.Model:
+    return ng.load_model(out / "model", device)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_every_method_trains_a_copy(architecture: str, method: str, tmp_path: Pa
     model, task = tiny_model(architecture), small_task(24)
     before = weights(model)
     found = ng.align(model, task, method=method, out=tmp_path / "a", training=SHORT)
-    assert all(torch.equal(p, before[name]) for name, p in model.hf.named_parameters())
+    assert all(torch.equal(p, before[name]) for name, p in weights(model).items())
     saved = weights(loaded(tmp_path / "a"))
     differ = {name: int((saved[name] != before[name]).sum()) for name in before}
     assert found["changed"].to_series().to_dict() == differ
@@ -72,7 +72,8 @@ def test_what_was_measured_is_what_the_saved_model_does(bf16: bool, tmp_path: Pa
     model, task = tiny_model("llama"), small_task(24)
     training = replace(SHORT, bf16=bf16)
     found = ng.align(model, task, method="sharing", out=tmp_path / "a", training=training)
-    after = loaded(tmp_path / "a")
+    # Categories are equal to the last neuron only where sums are rounded alike.
+    after = loaded(tmp_path / "a", model.device)
     measured = ng.open(tmp_path / "a" / "runs" / "step-000006" / "answers")
     ours = ng.evaluate(after, task.select(lambda item: item["id"] in measured["item"].values))
     torch.testing.assert_close(
@@ -99,7 +100,7 @@ def test_what_was_measured_is_what_the_saved_model_does(bf16: bool, tmp_path: Pa
 
 @pytest.mark.parametrize("architecture", [*ARCHITECTURES, "phi3"])
 def test_a_mask_leaves_all_else_as_it_was(architecture: str, tmp_path: Path) -> None:
-    model, task = tiny_model(architecture), small_task(24)
+    model, task = tiny_folder(tmp_path / "base", architecture), small_task(24)
     mask = ng.NeuronSet(np.random.default_rng(0).random((model.n_layers, model.n_neurons)) < 0.2)
     ng.align(model, task, method="sharing", out=tmp_path / "a", mask=mask, training=SHORT)
     before, after = weights(model), weights(loaded(tmp_path / "a"))
@@ -114,10 +115,10 @@ def test_a_mask_leaves_all_else_as_it_was(architecture: str, tmp_path: Path) -> 
     assert any((before[name] != after[name]).any() for name in own)
 
 
-def tiny_folder(folder: Path, architecture: str = "gpt2") -> ng.Model:
+def tiny_folder(folder: Path, architecture: str = "gpt2", device: str | None = None) -> ng.Model:
     tiny_hf(architecture).save_pretrained(folder)
     tokenizer().save_pretrained(folder)
-    return ng.load_model(folder)
+    return ng.load_model(folder, device)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -140,10 +141,10 @@ def test_lora_writes_an_ordinary_adapter_folder(architecture: str, tmp_path: Pat
     opened = loaded(tmp_path / "a")
     right = ng.evaluate(opened, task)["correct"].sel(item=found["item"].to_numpy())
     assert (found["correct"].sel(check=6).to_numpy() == right.to_numpy()).all()
-    assert opened.lineage == (model.fingerprint,)
+    assert opened.lineage == (model.identity.weights,)
     # As anybody else would load it.
-    theirs = peft.AutoPeftModelForCausalLM.from_pretrained(folder)
-    ids = torch.arange(2, 9)[None]
+    theirs = peft.AutoPeftModelForCausalLM.from_pretrained(folder).to(opened.device)
+    ids = torch.arange(2, 9, device=opened.device)[None]
     with torch.no_grad():
         torch.testing.assert_close(theirs(ids).logits, opened.hf(ids).logits)
 
@@ -184,10 +185,10 @@ def test_an_aligned_model_says_what_it_continues(tmp_path: Path) -> None:
     model, task = tiny_folder(tmp_path / "base"), small_task(24)
     ng.align(model, task, method="unpaired", out=tmp_path / "a", training=SHORT)
     first = loaded(tmp_path / "a")
-    assert first.lineage == (model.fingerprint,)
+    assert first.lineage == (model.identity.weights,)
     ng.align(first, task, method="unpaired", out=tmp_path / "b", training=SHORT)
     second = loaded(tmp_path / "b")
-    assert second.lineage == (model.fingerprint, first.fingerprint)
+    assert second.lineage == (model.identity.weights, first.identity.weights)
     assert model.lineage == ()
     flow = ng.category_flow(ng.record(model, task), ng.record(second, task))
     assert float(flow.sum(["category", "category_after"]).mean()) == pytest.approx(1)
@@ -261,7 +262,8 @@ KINDS: dict[str, dict[str, Any]] = {
 def test_interrupted_while_it_is_measured_it_goes_on(
     kind: str, step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, task = tiny_folder(tmp_path / "base", "llama"), small_task(24)
+    # On a GPU two equal trainings may differ in their last bits.
+    model, task = tiny_folder(tmp_path / "base", "llama", "cpu"), small_task(24)
     training = ng.Training(steps=6, pairs=4, learning_rate=1e-2, checks=3)
 
     def run(out: str) -> xr.Dataset:
@@ -317,7 +319,7 @@ def test_adapters_on_adapters(tmp_path: Path) -> None:
     names = []
     for name in ("first", "second"):
         ng.align(model, task, method="unpaired", out=tmp_path / name, training=SHORT, lora=True)
-        names.append(model.fingerprint)
+        names.append(model.identity.weights)
         model = loaded(tmp_path / name)
     assert model.lineage == tuple(names)
     right = ng.open(tmp_path / "second" / "runs" / "step-000006" / "answers")["correct"]

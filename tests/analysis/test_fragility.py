@@ -125,8 +125,8 @@ def test_converted_as_if_loaded(tmp_path: Path) -> None:
     model.hf.save_pretrained(tmp_path)
     model.tokenizer.save_pretrained(tmp_path)
     loaded = ng.load_model(tmp_path, dtype="bfloat16")
-    half = in_dtype(model, torch.bfloat16)
-    ids = torch.tensor([[2, 5, 9]])
+    half = in_dtype(ng.load_model(tmp_path), torch.bfloat16)
+    ids = torch.tensor([[2, 5, 9]], device=half.device)
     with torch.no_grad():
         assert torch.equal(half.hf(ids).logits, loaded.hf(ids).logits)
     assert half.hf.model.rotary_emb.inv_freq.dtype == torch.float32

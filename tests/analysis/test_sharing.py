@@ -24,7 +24,8 @@ def recording_of(active: np.ndarray, **attrs: object) -> ng.Recording:
     n_items, n_languages, n_layers, n_neurons = active.shape
     bits = np.packbits(active.astype(bool), axis=-1)[None]
     known = {
-        "model": "m", "model_weights": "w", "task": "t", "template": "", "site": "gate",
+        "model": "m", "model_weights": "w", "model_config": "c", "tokenizer_checksum": "k",
+        "task": "t", "template": "", "site": "gate",
         "position": "last", "n_neurons": n_neurons, "unit": "recording", "dtype": "float32",
     }  # fmt: skip
     return ng.Recording(

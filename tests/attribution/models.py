@@ -68,7 +68,7 @@ def down(hf: PreTrainedModel, name: str, layer: int) -> torch.nn.Module:
 def value_vectors(hf: PreTrainedModel, name: str, layer: int) -> np.ndarray:
     """Rows of the down projection (neuron, d_model)."""
     weight = down(hf, name, layer).get_parameter("weight").detach()
-    return (weight if name == "gpt2" else weight.T).double().numpy()
+    return (weight if name == "gpt2" else weight.T).double().cpu().numpy()
 
 
 def ids_of(text: str) -> Tensor:
@@ -99,8 +99,8 @@ def coefficients(hf: PreTrainedModel, name: str, text: str) -> np.ndarray:
     """Coefficients (layer, neuron) at the last token of one prompt."""
     modules = {str(i): down(hf, name, i) for i in range(N_LAYERS)}
     with seeing(modules) as seen, torch.no_grad():
-        hf(input_ids=ids_of(text))
-    return np.stack([seen[str(i)][0].numpy() for i in range(N_LAYERS)])
+        hf(input_ids=ids_of(text).to(hf.device))
+    return np.stack([seen[str(i)][0].cpu().numpy() for i in range(N_LAYERS)])
 
 
 def log_prob_with(
@@ -123,5 +123,5 @@ def log_prob_with(
     with ExitStack() as stack:
         for i in range(N_LAYERS):
             stack.callback(down(hf, name, i).register_forward_pre_hook(hook(i)).remove)
-        logits = hf(input_ids=ids).logits[:, -1]
+        logits = hf(input_ids=ids.to(hf.device)).logits[:, -1]
     return logits.log_softmax(dim=-1)[:, token]

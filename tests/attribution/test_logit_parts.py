@@ -34,8 +34,8 @@ TOKENS = [5, 40, 7]
 
 def logits(hf: Any, text: str) -> np.ndarray:
     with torch.no_grad():
-        found: np.ndarray = hf(input_ids=ids_of(text)).logits[0, -1].double().numpy()
-    return found
+        found = hf(input_ids=ids_of(text).to(hf.device)).logits[0, -1]
+    return np.asarray(found.double().cpu().numpy())
 
 
 @pytest.mark.parametrize("name", NAMES)

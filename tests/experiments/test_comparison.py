@@ -205,9 +205,26 @@ def test_numbers_of_runs() -> None:
 def test_models_of_different_depth_are_compared_over_all_layers(runs: dict[str, Pair]) -> None:
     recording, answers = runs["other"]
     shallow = ng.Recording(recording.dataset.isel(layer=slice(2)))
-    found = ng.compare({"one": runs["one"], "shallow": (shallow, answers)})
+    both = {"one": runs["one"], "shallow": (shallow, answers)}
+    with pytest.raises(ng.NeuroglotError, match="on different layers"):
+        ng.compare(both)
+    found = ng.compare(both, unrelated=True)
+    assert found.attrs["unrelated"] == 1
     assert "layer_fraction" not in found
     assert "fraction_change" in found
+
+
+@pytest.mark.parametrize(
+    "key", ["model_config", "tokenizer_checksum", "prompts_checksum", "dtype", "chat_template"]
+)
+def test_models_may_differ_in_their_weights_only(runs: dict[str, Pair], key: str) -> None:
+    recording, answers = runs["other"]
+    assert recording.attrs["model_weights"] != runs["one"][0].attrs["model_weights"]
+    changed = ng.Recording(recording.dataset.assign_attrs({key: "x"}))
+    both = {"one": runs["one"], "changed": (changed, answers.assign_attrs({key: "x"}))}
+    with pytest.raises(ng.NeuroglotError, match=rf"more than the weights.*{key}.*unrelated=True"):
+        ng.compare(both)
+    assert "fraction_change" in ng.compare(both, unrelated=True)
 
 
 def test_runs_that_differ_are_refused(runs: dict[str, Pair], tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ def longhand_text(model: ng.Model, prompt: str, n_tokens: int) -> str:
     written: list[int] = []
     while len(written) < n_tokens:
         with torch.no_grad():
-            token = int(model.hf(torch.tensor([[*ids, *written]])).logits[0, -1].argmax())
+            asked = torch.tensor([[*ids, *written]], device=model.device)
+            token = int(model.hf(asked).logits[0, -1].argmax())
         written.append(token)
         if token == model.hf.generation_config.eos_token_id:
             break

@@ -56,7 +56,8 @@ def edited_log_prob(
     ids, answer = (tokenizer()(text).input_ids for text in (prompt, choice))
     where = first_and_last(positions, len(ids), len(ids) + len(answer))
     with torch.no_grad(), changed(model.hf, name, where, change):
-        logits = model.hf(torch.tensor([ids + answer])).logits[0].double()
+        asked = torch.tensor([ids + answer], device=model.device)
+        logits = model.hf(asked).logits[0].double()
     log_probs = logits.log_softmax(dim=-1)
     return sum(float(log_probs[len(ids) - 1 + i, token]) for i, token in enumerate(answer))
 
@@ -87,7 +88,7 @@ def edited_log_probs(
 def zeroed(mask: np.ndarray) -> Change:
     """Zero the neurons of a mask (layer, neuron)."""
     kept = torch.from_numpy(~mask)
-    return lambda layer, values: values * kept[layer]
+    return lambda layer, values: values * kept[layer].to(values.device)
 
 
 def written(model: ng.Model, prompt: str, n_tokens: int, change: Change, positions: str) -> str:
@@ -98,7 +99,8 @@ def written(model: ng.Model, prompt: str, n_tokens: int, change: Change, positio
     for _ in range(n_tokens):
         where = first_and_last(positions, n_prompt, len(ids))
         with torch.no_grad(), changed(model.hf, name, where, change):
-            token = int(model.hf(torch.tensor([ids])).logits[0, -1].argmax())
+            asked = torch.tensor([ids], device=model.device)
+            token = int(model.hf(asked).logits[0, -1].argmax())
         ids.append(token)
         if token == model.hf.generation_config.eos_token_id:
             break

@@ -34,13 +34,13 @@ class Trainee:
     Attributes:
         model: runs with what is trained.
         module: whose weights have gradients.
-        save: writes it into an empty folder.
+        write: puts it into an empty folder.
         changes: which weights have changed, of what was saved in a folder.
     """
 
     model: Model
     module: nn.Module
-    save: Callable[[Path], None]
+    write: Callable[[Path], None]
     changes: Callable[[Path], xr.Dataset]
 
 
@@ -73,7 +73,7 @@ def copied(model: Model, mask: NeuronSet | None) -> Iterator[Trainee]:
         hf, model.tokenizer, name=model.name, sites=sites, tokenization=model.tokenization
     )
 
-    def save(folder: Path) -> None:
+    def write(folder: Path) -> None:
         hf.save_pretrained(folder)
         model.tokenizer.save_pretrained(folder)
 
@@ -81,7 +81,7 @@ def copied(model: Model, mask: NeuronSet | None) -> Iterator[Trainee]:
         saved = load_model(folder, model.device, model.hf.dtype, sites=sites)
         return weight_changes(model, saved)
 
-    trainee = Trainee(trained, hf, save, changes)
+    trainee = Trainee(trained, hf, write, changes)
     if mask is None:
         yield trainee
         return
@@ -113,7 +113,7 @@ def adapted(model: Model, rank: int, seed: int) -> Iterator[Trainee]:
         torch.manual_seed(seed)
         module = peft.get_peft_model(model.hf, config)
 
-    def save(folder: Path) -> None:
+    def write(folder: Path) -> None:
         # Of a packaged model, not the folder that it was read from: its name finds it anywhere.
         here, config = Path(model.name), module.peft_config[ADAPTER]
         config.base_model_name_or_path = str(here.absolute()) if here.is_dir() else model.name
@@ -123,7 +123,7 @@ def adapted(model: Model, rank: int, seed: int) -> Iterator[Trainee]:
 
     set_lineage(model.hf, line)
     try:
-        yield Trainee(model, module, save, lambda _folder: changes_of(_adapter_weights(model)))
+        yield Trainee(model, module, write, lambda _folder: changes_of(_adapter_weights(model)))
     finally:
         module.unload()
         set_lineage(model.hf, before_this)

@@ -28,7 +28,7 @@ from neuroglot.errors import NeuroglotError
 from neuroglot.models import Model
 from neuroglot.models.training import check_preactivations
 from neuroglot.neurons import NeuronSet
-from neuroglot.provenance import model_provenance, task_provenance, versions
+from neuroglot.provenance import provenance
 from neuroglot.recording import record, save
 from neuroglot.recording.folders import as_path, fresh_folder, is_result, locked
 from neuroglot.recording.store import open_dataset, opened_dataset, require_same
@@ -139,14 +139,16 @@ def align(
 
     Raises:
         NeuroglotError: bad settings, a text that does not fit, a mask of another shape, an ``out``
-            that holds something else, or a model that training has left as it was.
+            that holds something else, a model that is being edited, or one that training has left
+            as it was.
     """
     how, known = Training() if training is None else training, check_method(method)
     check_training(how, known)
+    model.require_unedited()
     check_trainable(model, lora=lora)
     _check_mask(mask, model, lora=lora)
     job = Alignment(model, split(task, how), known, how, mask, lora, as_path(out))
-    with locked(job.out):
+    with model.training(), locked(job.out):
         finished = _begin(job, task, overwrite=overwrite)
         if finished is not None:
             return finished
@@ -179,10 +181,8 @@ def _provenance(job: Alignment, task: ParallelTask) -> dict[str, Any]:
         how |= {"mask": job.mask.name, "mask_checksum": job.mask.checksum}
         how |= {"mask_neurons": len(job.mask)}
     return {
-        **model_provenance(job.model),
-        **task_provenance(task),
+        **provenance(job.model, task),
         **described(job.training, job.method, how),
-        **versions(),
     }
 
 
@@ -242,7 +242,7 @@ def _run(job: Alignment) -> xr.Dataset:
             log = train(course, trainee.module, arguments, AtSteps(job.steps[1:], measure))
         folder = job.out / MODEL
         with fresh_folder(folder) as fresh:
-            trainee.save(fresh)
+            trainee.write(fresh)
         changes = trainee.changes(folder)
     require_change(changes, repr(str(folder)))
     return xr.merge([_curves(log), checks.result(job.steps), changes.drop_attrs()])

@@ -47,9 +47,9 @@ def weight_changes(base: Model, model: Model) -> xr.Dataset:
     found = changes_of((name, before[name], after[name]) for name in before)
     return found.assign_attrs(
         base=base.name,
-        base_weights=base.fingerprint,
+        base_weights=base.identity.weights,
         model=model.name,
-        model_weights=model.fingerprint,
+        model_weights=model.identity.weights,
         **versions(),
     )
 

@@ -9,10 +9,14 @@ from neuroglot.analysis.bits import CATEGORIES, category_bits, count, inverted
 from neuroglot.analysis.tally import ITEMS_AT_ONCE
 from neuroglot.errors import NeuroglotError, listed
 from neuroglot.recording import Recording
+from neuroglot.recording.matching import OF_PROMPTS, refuse_old, said_of
 from neuroglot.recording.recording import Bits
 
 # What must be alike for two recordings to say the same of the same neurons.
-ALIKE = ("task", "template", "task_checksum", "site", "position")
+ALIKE = (
+    *("task", "template", *OF_PROMPTS, "model_config", "tokenizer_checksum"),
+    *("dtype", "edits", "site", "position"),
+)
 
 
 def are_related(before: Recording, after: Recording) -> bool:
@@ -93,12 +97,12 @@ def _require_same_neurons(before: Recording, after: Recording, *, lineage: bool)
             raise NeuroglotError(
                 f"the recordings have different {what}: {listed(one, 3)}; {listed(other, 3)}."
             )
+    for name, recording in zip(names, (before, after), strict=True):
+        refuse_old(recording.attrs, f"the recording of {name!r}")
     for key in ALIKE:
-        if before.attrs.get(key) != after.attrs.get(key):
-            raise NeuroglotError(
-                f"the recordings differ in {key}: {before.attrs.get(key)!r}, "
-                f"{after.attrs.get(key)!r}."
-            )
+        one, two = (said_of(recording.attrs, key) for recording in (before, after))
+        if one != two:
+            raise NeuroglotError(f"the recordings differ in {key}: {one!r}, {two!r}.")
     if not lineage and not are_related(before, after):
         raise NeuroglotError(
             f"nothing says that {names[0]!r} and {names[1]!r} continue one checkpoint, so neuron i "

@@ -2,6 +2,7 @@
 
 Arrays are (item, language, layer, word). The innermost loop runs along words, which are neighbours
 in memory, so that it becomes vector instructions; what it needs of them stays in the cache.
+Each loop takes which part of its outermost range it runs over, so that threads can share it.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import njit, types
 
+from neuroglot.analysis.compiling import Compiled, compiled, in_threads
 from neuroglot.recording.recording import Bits
 
 Words = np.ndarray[Any, np.dtype[np.uint64]]
@@ -27,6 +29,12 @@ LANES = np.array(
     [sum((byte >> (7 - lane) & 1) << (8 * lane) for lane in range(8)) for byte in range(256)],
     dtype=np.uint64,
 )
+BYTES_OF_A_THREAD = 1 << 20  # fewer are counted in less time than a thread takes to start
+
+WORDS = types.Array(types.uint64, 4, "C", readonly=True)
+SIZES = types.Array(types.int64, 3, "C")
+PAIRS = types.Array(types.int64, 4, "C")
+COUNTS = types.Array(types.int32, 3, "C")
 
 
 def as_words(bits: Bits) -> Words:
@@ -62,10 +70,10 @@ def _meet(words: Words, item: int, layer: int, once: Words, twice: Words, every:
             every[w] &= word
 
 
-@njit(parallel=True, cache=True)
-def _category_sizes(words: Words, sizes: Counts) -> None:
+@compiled(types.void(WORDS, SIZES, types.int64, types.int64), nogil=True)
+def _category_sizes(words: Words, sizes: Counts, first: int, last: int) -> None:
     n_words = words.shape[3]
-    for item in prange(words.shape[0]):
+    for item in range(first, last):
         once = np.empty(n_words, np.uint64)
         twice = np.empty(n_words, np.uint64)
         every = np.empty(n_words, np.uint64)
@@ -84,13 +92,13 @@ def _category_sizes(words: Words, sizes: Counts) -> None:
 def category_sizes(words: Words) -> Counts:
     """Specific, partial-shared and all-shared neurons of each item (item, layer, category)."""
     sizes = np.empty((words.shape[0], words.shape[2], N_MASKS), np.int64)
-    _category_sizes(words, sizes)
+    _count(_category_sizes, len(words), words, sizes)
     return sizes
 
 
-@njit(parallel=True, cache=True)
-def _intersections(words: Words, sizes: Counts) -> None:
-    for item in prange(words.shape[0]):
+@compiled(types.void(WORDS, PAIRS, types.int64, types.int64), nogil=True)
+def _intersections(words: Words, sizes: Counts, first: int, last: int) -> None:
+    for item in range(first, last):
         for layer in range(words.shape[2]):
             for one in range(words.shape[1]):
                 for other in range(one, words.shape[1]):
@@ -107,7 +115,7 @@ def intersections(words: Words) -> Counts:
     """
     n_items, n_languages, n_layers, _ = words.shape
     sizes = np.empty((n_items, n_layers, n_languages, n_languages), np.int64)
-    _intersections(words, sizes)
+    _count(_intersections, n_items, words, sizes)
     return sizes
 
 
@@ -153,31 +161,31 @@ def _read_out(planes: Words, counts: Counts) -> None:
                 counts[64 * w + 8 * byte + lane] += n
 
 
-@njit(parallel=True, cache=True)
-def _add_active(words: Words, counts: Counts) -> None:
-    n_items, n_languages, n_layers, n_words = words.shape
-    for piece in prange(n_languages * PIECES):
+@compiled(types.void(WORDS, COUNTS, types.int64, types.int64), nogil=True)
+def _add_active(words: Words, counts: Counts, first: int, last: int) -> None:
+    n_items, _, n_layers, n_words = words.shape
+    for piece in range(first, last):
         language, part = piece // PIECES, piece % PIECES
-        first, last = part * n_layers // PIECES, (part + 1) * n_layers // PIECES
-        planes = np.zeros((last - first, N_PLANES, n_words), np.uint64)
+        from_layer, to_layer = part * n_layers // PIECES, (part + 1) * n_layers // PIECES
+        planes = np.zeros((to_layer - from_layer, N_PLANES, n_words), np.uint64)
         rows = np.empty((AT_ONCE, n_words), np.uint64)
         for start in range(0, n_items, AT_ONCE):
             n = min(AT_ONCE, n_items - start)
             # Layers are neighbours in memory, items are not.
-            for layer in range(first, last):
+            for layer in range(from_layer, to_layer):
                 for i in range(n):
                     for w in range(n_words):
                         rows[i, w] = words[start + i, language, layer, w]
                 rows[n:] = 0
-                _count_up(planes[layer - first], rows)
-        for layer in range(first, last):
-            _read_out(planes[layer - first], counts[language, layer])
+                _count_up(planes[layer - from_layer], rows)
+        for layer in range(from_layer, to_layer):
+            _read_out(planes[layer - from_layer], counts[language, layer])
 
 
-@njit(parallel=True, cache=True)
-def _add_members(words: Words, counts: Counts, sizes: Counts) -> None:
+@compiled(types.void(WORDS, COUNTS, SIZES, types.int64, types.int64), nogil=True)
+def _add_members(words: Words, counts: Counts, sizes: Counts, first: int, last: int) -> None:
     n_words = words.shape[3]
-    for layer in prange(words.shape[2]):
+    for layer in range(first, last):
         once = np.empty(n_words, np.uint64)
         twice = np.empty(n_words, np.uint64)
         every = np.empty(n_words, np.uint64)
@@ -203,13 +211,29 @@ def _add_members(words: Words, counts: Counts, sizes: Counts) -> None:
             _read_out(planes[mask], counts[mask, layer])
 
 
+def _count(kernel: Compiled, size: int, words: Words, *results: Counts) -> None:
+    """Run a kernel over ``range(size)`` of something, in threads where that is worth it."""
+    in_order: Words = np.require(words, requirements=["C", "A"])
+    in_threads(kernel, size, words.nbytes // BYTES_OF_A_THREAD, in_order, *results)
+
+
+def _taking(counts: Counts) -> Counts:
+    """Where kernels can add up: the counts themselves, or zeros to be added to them."""
+    fits = counts.dtype == np.int32 and counts.flags.carray
+    return counts if fits else np.zeros(counts.shape, np.int32)
+
+
 def add_active(words: Words, counts: Counts) -> None:
     """Add to ``counts`` (language, layer, neuron) for how many items each neuron is active.
 
     Neurons are counted up to the end of the last word.
     """
+    added = _taking(counts)
     for start in range(0, len(words), MOST_ITEMS):
-        _add_active(words[start : start + MOST_ITEMS], counts)
+        some = words[start : start + MOST_ITEMS]
+        _count(_add_active, words.shape[1] * PIECES, some, added)
+    if added is not counts:
+        counts += added
 
 
 def add_members(words: Words, counts: Counts) -> Counts:
@@ -219,7 +243,10 @@ def add_members(words: Words, counts: Counts) -> Counts:
     Returns the same as :func:`category_sizes`, which costs little here.
     """
     sizes = np.empty((words.shape[0], words.shape[2], N_MASKS), np.int64)
+    added = _taking(counts)
     for start in range(0, len(words), MOST_ITEMS):
         some = slice(start, start + MOST_ITEMS)
-        _add_members(words[some], counts, sizes[some])
+        _count(_add_members, words.shape[2], words[some], added, sizes[some])
+    if added is not counts:
+        counts += added
     return sizes

@@ -25,8 +25,8 @@ from neuroglot.attribution.targets import (
 )
 from neuroglot.errors import NeuroglotError, is_whole_number
 from neuroglot.experiments.statistics import bootstrap_mean
-from neuroglot.models import Model
-from neuroglot.provenance import model_provenance, task_provenance, versions
+from neuroglot.models import Model, operation
+from neuroglot.provenance import provenance
 from neuroglot.recording.batching import BatchSize, batches, by_length, check_batch_size
 from neuroglot.tasks import ParallelTask
 
@@ -36,6 +36,7 @@ EXACT_ENOUGH = (torch.float32, torch.float64)
 PROMPT_DIMS = ("item", "language", "layer")
 
 
+@operation
 def causal_agreement(
     model: Model,
     task: ParallelTask,
@@ -105,12 +106,10 @@ def causal_agreement(
     require_finite(model, effect, value)
     attrs = {
         "unit": UNIT,
-        **model_provenance(model),
-        **task_provenance(task),
+        **provenance(model, task),
         "target": name,
         "seed": seed,
         "batch_size": batch_size,
-        **versions(),
     }
     by_prompt = _by_prompt(task, scores, sample, effect, value).assign_attrs(attrs)
     return by_prompt.assign(_agreement(by_prompt, seed))

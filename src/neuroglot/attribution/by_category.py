@@ -36,13 +36,19 @@ from neuroglot.experiments.evaluation import (
     counted_prompts,
     require_answerable,
 )
-from neuroglot.models import Model
-from neuroglot.provenance import model_provenance, task_provenance, versions
+from neuroglot.models import Model, operation
+from neuroglot.provenance import provenance
 from neuroglot.recording import Recording
 from neuroglot.recording.accumulating import Sums, add_all, finished, sums_in_folder
 from neuroglot.recording.batching import BatchSize, check_batch_size
 from neuroglot.recording.folders import as_path
-from neuroglot.recording.matching import recorded_part, run_as, said_of
+from neuroglot.recording.matching import (
+    OF_PROMPTS,
+    recorded_part,
+    require_of_model,
+    require_of_prompts,
+    require_steady_prompts,
+)
 from neuroglot.recording.store import open_result
 from neuroglot.tasks import ParallelTask
 
@@ -63,6 +69,7 @@ class _Settings:
     batch_size: BatchSize
 
 
+@operation
 def attribute(  # noqa: PLR0913 (the public contract)
     model: Model,
     task: ParallelTask,
@@ -139,7 +146,7 @@ def attribute(  # noqa: PLR0913 (the public contract)
         warnings.warn(
             "the recording looks at all prompt tokens, so that categories are not those of the "
             "token at which neurons are scored; record with position='last' for that.",
-            stacklevel=2,
+            stacklevel=3,
         )
     known = None if answers is None else answers_to(model, recording, answers)
     adding = _Adding(model, chosen, recording, settings, known)
@@ -147,11 +154,13 @@ def attribute(  # noqa: PLR0913 (the public contract)
     if out is None:
         memory = Sums(head, no_sums(adding.sizes), None)
         add_all(memory, adding.add, adding.items_at_once, "attribute")
+        require_steady_prompts(model, task, head.attrs)
         return _result(memory.sums, head)
     path = as_path(out)
     if overwrite or not finished(path, head):
         with sums_in_folder(path, head, no_sums(adding.sizes), overwrite=overwrite) as folder:
             add_all(folder, adding.add, adding.items_at_once, "attribute")
+            require_steady_prompts(model, task, head.attrs)
             folder.replace(_result(folder.sums, head))
     found = open_result(path)
     assert isinstance(found, xr.Dataset)
@@ -237,7 +246,7 @@ def _warn_of(n_left_out: int) -> None:
         warnings.warn(
             f"{n_left_out} prompts are left out of the attribution: no token tells their answers "
             "from a wrong choice. With target='answer' they would not be.",
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
@@ -254,10 +263,9 @@ def _head(adding: _Adding) -> xr.Dataset:
         },
         attrs={
             "unit": UNIT,
-            **model_provenance(adding.model),
-            **task_provenance(adding.task),
+            **provenance(adding.model, adding.task),
             # Of the whole task, of which the recording may be a part.
-            "task_checksum": recording.attrs["task_checksum"],
+            **{key: recording.attrs[key] for key in OF_PROMPTS},
             "site": recording.attrs["site"],
             "position": recording.attrs["position"],
             "threshold": settings.threshold,
@@ -265,7 +273,6 @@ def _head(adding: _Adding) -> xr.Dataset:
             **_how_answered(adding.answers),
             "top_k": settings.top_k,
             "batch_size": settings.batch_size,
-            **versions(),
         },
     )
 
@@ -307,15 +314,14 @@ def answers_to(model: Model, recording: Recording, answers: xr.Dataset) -> xr.Da
     Raises:
         NeuroglotError: they are another model's, to other prompts, or under an edit.
     """
-    wanted = {"unit": "evaluation", "edited": 0, **run_as(model)}
-    wanted["task_checksum"] = recording.attrs["task_checksum"]
-    for key, value in wanted.items():
-        found = said_of(answers.attrs, key)
-        if found != value:
-            raise NeuroglotError(
-                f"the answers are not those of this model to this task ({key} is {found!r:.20}, "
-                f"expected {value!r:.20}); leave them out."
-            )
+    unit, edited = answers.attrs.get("unit"), answers.attrs.get("edited")
+    if unit != "evaluation" or edited != 0:
+        raise NeuroglotError(
+            f"the answers are a result of unit {unit!r}, edited {edited!r}; expected those of "
+            "neuroglot.evaluate without an edit. Leave them out, and they are found here."
+        )
+    require_of_model(answers.attrs, model, "the result with the answers")
+    require_of_prompts(answers.attrs, recording.attrs, "the result with the answers", "task")
     for dim, names in (("item", recording.items), ("language", recording.languages)):
         if not set(names) <= set(map(str, answers[dim].to_numpy())):
             raise NeuroglotError(f"the answers lack a recorded {dim}; leave them out.")

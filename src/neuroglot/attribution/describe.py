@@ -10,9 +10,10 @@ import torch
 from neuroglot.analysis.bits import CATEGORIES
 from neuroglot.analysis.sharing import categories
 from neuroglot.errors import NeuroglotError, is_whole_number, listed
-from neuroglot.models import Model
+from neuroglot.models import Model, operation
 from neuroglot.models.direct_path import check_unembedding
 from neuroglot.recording import Recording
+from neuroglot.recording.matching import OF_MODEL, require_of_model
 
 ITEMS_AT_ONCE = 128
 
@@ -80,6 +81,7 @@ class Description:
         return "\n".join(lines)
 
 
+@operation
 def describe(
     model: Model, layer: int, neuron: int, recording: Recording | None = None, *, k: int = 10
 ) -> Description:
@@ -128,11 +130,7 @@ def describe(
 
 
 def _activity(model: Model, recording: Recording, layer: int, neuron: int, k: int) -> Activity:
-    if recording.attrs.get("model_weights") != model.fingerprint:
-        raise NeuroglotError(
-            f"the recording is of model {recording.attrs.get('model')!r} with other weights; "
-            "record this one first."
-        )
+    require_of_model(recording.attrs, model, "the recording", OF_MODEL)
     if layer not in recording.layers:
         raise NeuroglotError(
             f"the recording holds the layers {listed(recording.layers)}, not {layer}."

@@ -23,8 +23,8 @@ from neuroglot.attribution.direct import (
 )
 from neuroglot.attribution.neuron_scores import name_target, target_coordinates, targets_for
 from neuroglot.attribution.targets import Target
-from neuroglot.models import Model
-from neuroglot.provenance import model_provenance, task_provenance, versions
+from neuroglot.models import Model, operation
+from neuroglot.provenance import provenance
 from neuroglot.recording.batching import BatchSize, batches, by_length
 from neuroglot.tasks import ParallelTask
 
@@ -32,6 +32,7 @@ OF_LAYER = ("neurons", "ffn_bias", "attention")
 OF_PROMPT = ("embedding", "end_bias", "logit")
 
 
+@operation
 def logit_parts(
     model: Model,
     prompts: Sequence[str] | ParallelTask,
@@ -76,10 +77,8 @@ def logit_parts(
         coords=target_coordinates(model, prompts, targets) | {"layer": range(model.n_layers)},
         attrs={
             "unit": "logit parts",
-            **model_provenance(model),
-            **(task_provenance(prompts) if isinstance(prompts, ParallelTask) else {}),
+            **provenance(model, prompts),
             "target": name,
-            **versions(),
         },
     )
 

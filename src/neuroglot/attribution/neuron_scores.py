@@ -24,8 +24,8 @@ from neuroglot.attribution.targets import (
     text_names,
 )
 from neuroglot.errors import NeuroglotError, listed
-from neuroglot.models import Model
-from neuroglot.provenance import model_provenance, task_provenance, versions
+from neuroglot.models import Model, operation
+from neuroglot.provenance import provenance
 from neuroglot.recording.batching import (
     BatchSize,
     RowsAndValues,
@@ -46,6 +46,7 @@ SCORES = (*DIRECT, *GRADIENT)
 NO_TARGET, GIVEN = "none", "given tokens"
 
 
+@operation
 def neuron_scores(
     model: Model,
     prompts: Sequence[str] | ParallelTask,
@@ -99,11 +100,9 @@ def neuron_scores(
         name=score,
         attrs={
             "unit": "neuron scores",
-            **model_provenance(model),
-            **(task_provenance(prompts) if isinstance(prompts, ParallelTask) else {}),
+            **provenance(model, prompts),
             "score": score,
             "target": name,
-            **versions(),
         },
     )
 

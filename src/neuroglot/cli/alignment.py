@@ -159,6 +159,13 @@ def compare(
     lineage: Annotated[
         bool, typer.Option("--lineage", help="All models continue one checkpoint: show the flow.")
     ] = False,
+    unrelated: Annotated[
+        bool,
+        typer.Option(
+            "--unrelated",
+            help="Compare models that differ in more than weights: architecture, tokenizer, …",
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     out: Annotated[
         Path, typer.Option(help="Folder for the result, the figures and a report.")
@@ -169,7 +176,9 @@ def compare(
     """Compare two models on a task, or a series of checkpoints, with the first of them."""
     page = out / "report.html"
     check_page(page, overwrite=overwrite)
-    compared = ng.compare(_named(runs), x, threshold=threshold, lineage=lineage, seed=seed)
+    compared = ng.compare(
+        _named(runs), x, threshold=threshold, lineage=lineage, unrelated=unrelated, seed=seed
+    )
     # What follows from the runs alone takes no time, so the folder's own result is replaced.
     ng.save(compared, out / "comparison", overwrite=overwrite or _is_comparison(out))
     report = ng.report({f"{out.resolve().name}/comparison": compared}, page, out / "figures")

@@ -11,6 +11,7 @@ from neuroglot.errors import NeuroglotError
 from neuroglot.experiments.generation import exact_match, generate, token_f1
 from neuroglot.experiments.scoring import Asked, Question, log_probs, questions
 from neuroglot.models import Model
+from neuroglot.models.finite import why_not_finite
 from neuroglot.recording.batching import BatchSize
 from neuroglot.recording.blocks import prompt_keys, prompt_names
 from neuroglot.tasks import ParallelTask
@@ -104,7 +105,7 @@ def scores_of_choices(
     n_tokens = np.zeros((len(asked), widest), np.int64)
     for row, question in enumerate(asked):
         n_tokens[row, : len(question.choices)] = [len(choice) for choice in question.choices]
-    check_finite(log_prob, n_tokens > 0, names)
+    check_finite(model, log_prob, n_tokens, asked, names)
     return log_prob, n_tokens
 
 
@@ -116,17 +117,33 @@ def likeliest(
     return np.asarray(np.nanargmax(scores, axis=-1))
 
 
-def check_finite(log_prob: np.ndarray, scored: np.ndarray, names: Sequence[str]) -> None:
+def check_finite(
+    model: Model,
+    log_prob: np.ndarray,
+    n_tokens: np.ndarray,
+    asked: Sequence[Question],
+    names: Sequence[str],
+) -> None:
     """Refuse log-probabilities (prompt, option) that are NaN or infinite where one was scored.
+
+    Args:
+        model: which answered.
+        log_prob: of the choices (prompt, option).
+        n_tokens: of the choices (prompt, option); 0 where there is none.
+        asked: tokens of the prompts and their choices.
+        names: what errors call the prompts.
 
     Raises:
         NeuroglotError: it names the first such prompt.
     """
-    broken = (scored & ~np.isfinite(log_prob)).any(axis=1)
+    broken = (n_tokens > 0) & ~np.isfinite(log_prob)
     if broken.any():
+        row, option = np.argwhere(broken)[0]
+        question = asked[row]
+        tokens = [*question.prefix, *question.choices[option]]
+        why = why_not_finite(model.hf, tokens, model.running.edits)
         raise NeuroglotError(
-            f"{names[int(broken.argmax())]}: the log-probability of a choice is NaN or infinite. "
-            "Load the model with dtype='float32'."
+            f"{names[row]}: the log-probability of a choice is NaN or infinite: {why}"
         )
 
 

@@ -31,9 +31,12 @@ def compare(
     *,
     threshold: float = 0.0,
     lineage: bool = False,
+    unrelated: bool = False,
     seed: int = 0,
 ) -> xr.Dataset:
-    """Compare runs of one task: two models, or a series of checkpoints.
+    """Compare runs of one task: a model before and after training, or a series of checkpoints.
+
+    The models may differ in their weights, and in nothing else.
 
     Changes are those against the first run, with 95 % bootstrap intervals over subjects. There is
     nothing of it with fewer than ten subjects.
@@ -46,6 +49,9 @@ def compare(
         threshold: a neuron is active where its site value was greater.
         lineage: vouch for all models continuing one checkpoint; see
             :func:`neuroglot.category_flow`.
+        unrelated: compare models that differ in more than their weights: in configuration,
+            tokenizer, number type, chat template, or tokens of the prompts. What the difference
+            between two levels is due to is then open.
         seed: of the bootstrap.
 
     Returns:
@@ -68,11 +74,12 @@ def compare(
 
     Raises:
         NeuroglotError: runs of different tasks, items, languages, templates, thresholds, sites or
-            positions, or answered in different ways; it says which differs.
+            positions, or answered in different ways, or of models that differ in more than their
+            weights; it says which differs.
     """
     if not is_whole_number(seed, 0):
         raise NeuroglotError(f"seed={seed!r}: expected a whole number from 0.")
-    found = opened_runs(runs, threshold)
+    found = opened_runs(runs, threshold, unrelated=unrelated)
     if x is not None:
         places = places_along(x, [run.name for run in found])
         order = np.argsort(places, kind="stable")
@@ -88,11 +95,11 @@ def compare(
         if not x.strip() or x in data.variables or x in data.dims:
             raise NeuroglotError(f"x={x!r}: the result needs that name; choose another, as 'step'.")
         data = data.assign_coords({x: ("run", places[order])})
-    return data.assign_attrs(_provenance(found, x, threshold, seed))
+    return data.assign_attrs(_provenance(found, x, threshold, seed, unrelated=unrelated))
 
 
 def _provenance(
-    runs: list[ComparedRun], x: str | None, threshold: float, seed: int
+    runs: list[ComparedRun], x: str | None, threshold: float, seed: int, *, unrelated: bool
 ) -> dict[str, Any]:
     first = runs[0].recording.attrs
     kept = ("task", *OF_A_TASK, "site", "position")
@@ -104,6 +111,7 @@ def _provenance(
         "x": x or "",
         "threshold": threshold,
         "seed": seed,
+        "unrelated": int(unrelated),
         **versions(),
     }
 

@@ -15,12 +15,13 @@ from neuroglot.errors import NeuroglotError, listed
 from neuroglot.experiments.answers import SCORES, Score, choose, write
 from neuroglot.experiments.halves import subject_of
 from neuroglot.experiments.statistics import bootstrap_interval
-from neuroglot.models import Model
+from neuroglot.models import Model, operation
 from neuroglot.models.hooks import Editor
-from neuroglot.provenance import model_provenance, task_provenance, versions
+from neuroglot.provenance import provenance
 from neuroglot.recording.batching import BatchSize
 from neuroglot.recording.folders import as_path, require_free
 from neuroglot.recording.growing import Growing, InMemory, grow, in_folder, is_whole
+from neuroglot.recording.matching import require_steady_prompts
 from neuroglot.recording.store import open_dataset, opened_dataset
 from neuroglot.tasks import ParallelTask
 
@@ -80,6 +81,7 @@ class _Settings:
     seed: int
 
 
+@operation
 def evaluate(
     model: Model,
     task: ParallelTask,
@@ -141,6 +143,7 @@ def evaluate(
         prompts = {"item": len(task.languages), "total": len(task) * len(task.languages)}
         with model.editing(edit) if edit is not None else nullcontext():
             grow(result, make, "evaluate", prompts)
+        require_steady_prompts(model, task, head.attrs)
 
     widest = task.most_choices
     if out is None:
@@ -202,13 +205,11 @@ def _provenance(
         how = {"answered_by": "choosing", "score": settings.score}
     return {
         "unit": "evaluation",
-        **model_provenance(model),
-        **task_provenance(task),
+        **provenance(model, task),
         **how,
         "edited": int(edit is not None),
         "batch_size": settings.batch_size,
         "seed": settings.seed,
-        **versions(),
     }
 
 

@@ -7,7 +7,7 @@ import xarray as xr
 
 from neuroglot.analysis.fragility import compare_values
 from neuroglot.errors import NeuroglotError
-from neuroglot.models import Model
+from neuroglot.models import Model, operation
 from neuroglot.models.convert import in_dtype
 from neuroglot.recording import Recording, record
 from neuroglot.tasks import ParallelTask
@@ -16,6 +16,7 @@ FULL, HALF = torch.float32, torch.bfloat16
 OTHER_BATCH = 8  # prompts, whatever their length: by a budget of tokens, long ones would run alone
 
 
+@operation
 def fragility(
     model: Model,
     task: ParallelTask,
@@ -40,8 +41,9 @@ def fragility(
         See :func:`neuroglot.analysis.fragility.compare_values`.
 
     Raises:
-        NeuroglotError: the model is in another number type, offloaded or quantised.
+        NeuroglotError: the model is in another number type, offloaded, quantised or being edited.
     """
+    model.require_unedited()
     if model.hf.dtype not in {FULL, HALF}:
         raise NeuroglotError(
             f"the model is in {model.dtype}; load it with dtype='float32' or 'bfloat16'."

@@ -12,16 +12,28 @@ import numpy as np
 import xarray as xr
 
 from neuroglot.analysis import classify
-from neuroglot.analysis.flow import are_related
 from neuroglot.errors import NeuroglotError, listed
 from neuroglot.recording import Recording, open_result
+from neuroglot.recording.matching import (
+    OF_PROMPTS,
+    OF_TOKENIZATION,
+    RUN_AS,
+    named,
+    refuse_old,
+    said_of,
+)
 
 Source = str | Path | tuple[Recording, xr.Dataset]
 """The folder of a run, or what was recorded and answered."""
 
 RECORDING, ANSWERS = "recording", "answers"  # in the folder of a run
-OF_RECORDINGS = ("task", "template", "split", "match", "task_checksum", "site", "position")
-OF_BOTH = ("model_weights", "task_checksum")
+OF_RECORDINGS = (
+    *("task", "template", "split", "match", "task_checksum"),
+    *("edits", "site", "position"),
+)
+OF_ONE_RUN = (*RUN_AS, *OF_PROMPTS)
+# What models of another architecture, or with another tokenizer, cannot have in common.
+OF_RELATED = ("model_config", "tokenizer_checksum", "prompts_checksum", "dtype", *OF_TOKENIZATION)
 OF_ANSWERS = ("answered_by", "score", "max_new_tokens")
 
 
@@ -43,9 +55,14 @@ class ComparedRun:
 
 
 def opened_runs(
-    runs: Mapping[str, Source] | Sequence[str | Path], threshold: float
+    runs: Mapping[str, Source] | Sequence[str | Path], threshold: float, *, unrelated: bool
 ) -> list[ComparedRun]:
     """The runs, checked to be of the same task, items, template and thresholds.
+
+    Args:
+        runs: by their names, or folders.
+        threshold: of the categories.
+        unrelated: whether their models may differ in more than weights.
 
     Raises:
         NeuroglotError: fewer than two, two of one name, a folder that is no run, or runs that
@@ -58,7 +75,7 @@ def opened_runs(
     for name, source in named.items():
         recording, answers = _read(name, source)
         found.append((name, recording, answers))
-        _require_alike(found[0], found[-1])
+        _require_alike(found[0], found[-1], unrelated=unrelated)
     return [ComparedRun(*one, classify(one[1], threshold)) for one in found]
 
 
@@ -92,11 +109,16 @@ def _read(name: str, source: Source) -> tuple[Recording, xr.Dataset]:
     units = [getattr(x, "attrs", {}).get("unit") for x in both]
     if units != ["recording", "evaluation"]:
         raise NeuroglotError(f"run {name!r} is of {units}; expected a recording and an evaluation.")
+    for result in both:
+        refuse_old(result.attrs, f"run {name!r}")
     return recording, answers
 
 
 def _require_alike(
-    first: tuple[str, Recording, xr.Dataset], other: tuple[str, Recording, xr.Dataset]
+    first: tuple[str, Recording, xr.Dataset],
+    other: tuple[str, Recording, xr.Dataset],
+    *,
+    unrelated: bool,
 ) -> None:
     """Refuse runs of which the numbers cannot be held against each other.
 
@@ -107,20 +129,42 @@ def _require_alike(
     both = f"runs {name!r} and {other_name!r}"
     _require_one_run(*other)
     for key, one, two in [
-        *((k, recording.attrs.get(k), other_recording.attrs.get(k)) for k in OF_RECORDINGS),
+        *((k, *(said_of(x.attrs, k) for x in (recording, other_recording))) for k in OF_RECORDINGS),
         *((k, answers.attrs.get(k), other_answers.attrs.get(k)) for k in OF_ANSWERS),
         ("languages", recording.languages, other_recording.languages),
         ("thresholds", recording.thresholds, other_recording.thresholds),
         ("items", recording.items, other_recording.items),
-        ("layers", recording.layers, other_recording.layers),
     ]:
-        # Unrelated models may be of different depths.
-        if one == two or (key == "layers" and not are_related(recording, other_recording)):
+        if one == two:
             continue
         shown = [listed(x, 3) if isinstance(x, tuple) else repr(x) for x in (one, two)]
         raise NeuroglotError(
             f"{both} differ in {key}: {shown[0]}; {shown[1]}. Run both models on the same task, "
             "with the same limit, languages, template and thresholds."
+        )
+    if not unrelated:
+        _require_related(both, recording, other_recording)
+
+
+def _require_related(both: str, recording: Recording, other: Recording) -> None:
+    """Refuse runs whose models differ in more than their weights.
+
+    Raises:
+        NeuroglotError: it says in what.
+    """
+    for key in OF_RELATED:
+        one, two = (said_of(x.attrs, key) for x in (recording, other))
+        if one != two:
+            raise NeuroglotError(
+                f"{both} differ in more than the weights of their models: in "
+                f"{named(key)}: {one!r:.40}; {two!r:.40}. Compare a model with "
+                "what was trained from it; or pass unrelated=True (--unrelated) to compare levels "
+                "of models that have nothing else in common."
+            )
+    if recording.layers != other.layers:
+        raise NeuroglotError(
+            f"{both} were recorded on different layers: {listed(recording.layers)}; "
+            f"{listed(other.layers)}."
         )
 
 
@@ -129,7 +173,7 @@ def _require_one_run(name: str, recording: Recording, answers: xr.Dataset) -> No
     for what, one, two in (
         ("items", recording.items, tuple(answers["item"].to_numpy())),
         ("languages", recording.languages, tuple(answers["language"].to_numpy())),
-        *((k, recording.attrs.get(k), answers.attrs.get(k)) for k in OF_BOTH),
+        *((k, said_of(recording.attrs, k), said_of(answers.attrs, k)) for k in OF_ONE_RUN),
     ):
         if one != two:
             raise NeuroglotError(f"run {name!r} has recorded other {what} than it has answered.")

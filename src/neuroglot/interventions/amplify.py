@@ -13,7 +13,7 @@ from neuroglot.experiments.evaluation import MAX_NEW_TOKENS
 from neuroglot.interventions.conditions import CONTROLS, Variant, check_category
 from neuroglot.interventions.job import answering, check_controls, job_of
 from neuroglot.interventions.outcome import AMPLIFICATION, answers_under, outcome_of
-from neuroglot.models import Model
+from neuroglot.models import Model, operation
 from neuroglot.neurons.neuron_set import UNION
 from neuroglot.recording import Recording
 from neuroglot.recording.batching import BatchSize
@@ -23,6 +23,7 @@ from neuroglot.tasks import ParallelTask
 FACTORS = (1.1, 1.25, 1.5, 2.0, 3.0)
 
 
+@operation
 def amplify(  # noqa: PLR0913 (the public contract)
     model: Model,
     task: ParallelTask,

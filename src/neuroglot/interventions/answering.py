@@ -19,7 +19,7 @@ from neuroglot.experiments.answers import (
 )
 from neuroglot.experiments.generation import exact_match
 from neuroglot.experiments.scoring import questions
-from neuroglot.interventions.edits import Edit, Scale, Zero, edit
+from neuroglot.interventions.edits import Edit, Scale, Zero, applied
 from neuroglot.models import Model
 from neuroglot.models.running import Positions
 from neuroglot.neurons import PromptSets
@@ -71,7 +71,8 @@ def correct_under(
         rows, arms = (list(part) for part in zip(*pairs, strict=True))
         masks = PromptSets(sets[rows, arms], pairs, model.n_neurons, "arms")
         what: Edit = Zero(masks) if how.factor == 0 else Scale(masks, how.factor)
-        with edit(model, what, how.positions):
+        what.check(model)
+        with applied(model, [what], how.positions):
             answer = _chosen if task.has_choices else _written
             found[rows, arms] = answer(model, task, pairs, how)
     return found

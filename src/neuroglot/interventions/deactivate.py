@@ -19,7 +19,7 @@ from neuroglot.interventions.conditions import (
 )
 from neuroglot.interventions.job import answering, check_controls, job_of
 from neuroglot.interventions.outcome import outcome_of
-from neuroglot.models import Model
+from neuroglot.models import Model, operation
 from neuroglot.neurons.neuron_set import UNION
 from neuroglot.recording import Recording
 from neuroglot.recording.batching import BatchSize
@@ -30,6 +30,7 @@ EVERYTHING = (Variant(),)
 DOSES = (0.1, 0.25, 0.5, 0.75, 1.0)
 
 
+@operation
 def deactivate(  # noqa: PLR0913 (the public contract)
     model: Model,
     task: ParallelTask,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,9 +18,11 @@ from torch import Tensor
 from neuroglot.errors import NeuroglotError, listed, require_finite
 from neuroglot.models import Model
 from neuroglot.models.hooks import TokenEditor
-from neuroglot.models.running import check_positions
+from neuroglot.models.running import Positions, check_positions
+from neuroglot.models.state import refuse_compiled
 from neuroglot.neurons import NeuronSet, PromptSets
 from neuroglot.recording import Recording
+from neuroglot.recording.matching import OF_MODEL, require_of_model
 
 Neurons = NeuronSet | PromptSets
 
@@ -149,13 +152,8 @@ class MeanAblate(_OnNeurons):
             NeuroglotError: it gives both shapes.
         """
         super().check(model)
-        known = self.reference.attrs if isinstance(self.reference, Recording) else {}
-        weights = known.get("model_weights", model.fingerprint)
-        if weights != model.fingerprint:
-            raise NeuroglotError(
-                f"the reference was recorded with other weights ({weights}) than those of "
-                f"{model.name!r} ({model.fingerprint}); record it with this model."
-            )
+        if isinstance(self.reference, Recording):
+            require_of_model(self.reference.attrs, model, "the reference", OF_MODEL)
         shape = (model.n_layers, model.n_neurons)
         means = self.means
         if means.shape != shape or not np.isfinite(means).all():
@@ -191,7 +189,8 @@ def edit(model: Model, edits: Edit | Sequence[Edit], positions: str = "answer") 
             them.
 
     Raises:
-        NeuroglotError: sets for a model of another shape, or unknown positions.
+        NeuroglotError: sets for a model of another shape, unknown positions, or a model whose
+            hooks do not fire, as after ``torch.compile``.
     """
     chosen = check_positions(positions)
     these: Sequence[Edit] = edits if isinstance(edits, Sequence) else [edits]
@@ -200,13 +199,33 @@ def edit(model: Model, edits: Edit | Sequence[Edit], positions: str = "answer") 
             names = listed(["Zero", "Scale", "SetTo", "MeanAblate"])
             raise NeuroglotError(f"{type(one).__name__} is no edit; there are {names}.")
         one.check(model)
+    with model.ready():
+        # Those of an edit around this one have been proven, and may ask whose prompt it is.
+        if not model.running.edits:
+            model.prove_hooks()
+        n_before = model.running.n_passes
+        with applied(model, these, chosen):
+            yield model
+        if model.running.n_passes == n_before:
+            warnings.warn(
+                f"no forward pass of {model.name!r} ran within this block of neuroglot.edit, so "
+                "nothing was edited. A copy of the model, or one that torch.compile made of it, "
+                "does not know of the edit.",
+                stacklevel=3,
+            )
+        refuse_compiled(model.hf)
+
+
+@contextmanager
+def applied(model: Model, edits: Sequence[Edit], positions: Positions) -> Iterator[None]:
+    """As :func:`edit`, of a model and edits that were checked before."""
     running = model.running
     with ExitStack() as stack:
-        for one in these:
-            running.edits.append(f"{one} at {chosen}")
+        for one in edits:
+            running.edits.append(f"{one} at {positions}")
             stack.callback(running.edits.pop)
-            stack.enter_context(model.editing_tokens(_token_editor(model, one), chosen))
-        yield model
+            stack.enter_context(model.editing_tokens(_token_editor(model, one), positions))
+        yield
 
 
 def _token_editor(model: Model, one: Edit) -> TokenEditor:

@@ -131,14 +131,13 @@ def job_of(
             f"recording is a {type(recording).__name__}; expected what neuroglot.record returns, "
             "or neuroglot.open of its folder."
         )
-    if model.running.edits:
-        raise NeuroglotError("the model is being edited; leave the block of neuroglot.edit first.")
+    model.require_unedited()
     recording.check_threshold(threshold)
     if recording.attrs["position"] != "last" and how.positions != "all":
         warnings.warn(
             "the recording looks at all prompt tokens, so that categories are not those of the "
             "tokens that are edited; record with position='last', or edit positions='all'.",
-            stacklevel=3,
+            stacklevel=5,
         )
     require_answerable(task)
     part = recorded_part(model, task, recording)

@@ -18,8 +18,9 @@ from neuroglot.interventions.conditions import Variant, check_category, fixed_se
 from neuroglot.interventions.effects import effects, reasons
 from neuroglot.interventions.job import Job
 from neuroglot.neurons import NeuronSet
-from neuroglot.provenance import model_provenance, task_provenance, versions
+from neuroglot.provenance import provenance
 from neuroglot.recording.growing import InMemory, grow, in_folder, is_whole
+from neuroglot.recording.matching import OF_PROMPTS, require_steady_prompts
 from neuroglot.recording.store import open_dataset
 
 ANSWERS, PARTS = "answers", "conditions"
@@ -153,12 +154,14 @@ def _answered(job: Job, condition: Condition) -> xr.Dataset:
     if path is None:
         memory = InMemory(head, arms.items_at_once)
         grow(memory, make, condition.name, prompts)
+        require_steady_prompts(job.model, job.whole, head.attrs)
         return memory.data
     if job.overwrite or not is_whole(path, head, DIMS):
         path.parent.mkdir(parents=True, exist_ok=True)
         size = arms.items_at_once
         with in_folder(path, head, size, DIMS, overwrite=job.overwrite) as folder:
             grow(folder, make, condition.name, prompts)
+            require_steady_prompts(job.model, job.whole, head.attrs)
             folder.finish(xr.Dataset())
     return open_dataset(path).load()
 
@@ -233,10 +236,9 @@ def _attrs(job: Job) -> dict[str, Any]:
     recording = job.recording
     return {
         "unit": DEACTIVATION,
-        **model_provenance(job.model),
-        **task_provenance(job.task),
+        **provenance(job.model, job.task),
         # Of the whole task, of which the recording may be a part.
-        "task_checksum": recording.attrs["task_checksum"],
+        **{key: recording.attrs[key] for key in OF_PROMPTS},
         "n_neurons": job.model.n_neurons,
         "site": recording.attrs["site"],
         "position": recording.attrs["position"],
@@ -249,5 +251,4 @@ def _attrs(job: Job) -> dict[str, Any]:
         "draws": job.controls.draws,
         "seed": job.controls.seed,
         "batch_size": job.how.batch_size,
-        **versions(),
     }

@@ -2,6 +2,7 @@
 
 from neuroglot.models.loading import EMBEDDED, load_model
 from neuroglot.models.model import Model, wrap_model
+from neuroglot.models.operations import operation
 from neuroglot.models.tokenization import Tokenization
 
-__all__ = ["EMBEDDED", "Model", "Tokenization", "load_model", "wrap_model"]
+__all__ = ["EMBEDDED", "Model", "Tokenization", "load_model", "operation", "wrap_model"]

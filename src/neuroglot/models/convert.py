@@ -16,8 +16,10 @@ def in_dtype(model: Model, dtype: torch.dtype) -> Model:
     """A copy of a model, with the number types that it has when loaded in ``dtype``.
 
     Raises:
-        NeuroglotError: the model's weights are not ordinary floating-point numbers in memory.
+        NeuroglotError: the model's weights are not ordinary floating-point numbers in memory, or
+            it is being edited.
     """
+    model.require_unedited()  # a copy would take the hooks along
     parameters = list(model.hf.parameters())
     if any(p.is_meta for p in parameters) or not all(p.is_floating_point() for p in parameters):
         raise NeuroglotError(

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from neuroglot.errors import NeuroglotError
 from neuroglot.models.hooks import editing, on_input, on_output, reading_stream
 from neuroglot.models.norms import Norm, norms_in
-from neuroglot.models.probing import probe_logits, relative_change
+from neuroglot.models.probing import input_device, probe_logits, relative_change
 from neuroglot.models.sites import FFNSite, down_widths, is_ordinary
 
 TOLERANCE = 1e-3  # relative, in float32
@@ -171,13 +171,13 @@ def find_direct_path(hf: PreTrainedModel, sites: tuple[FFNSite, ...]) -> DirectP
     d_model = weight.shape[1]
     blocks = {part for site in sites for part in site.block.modules()}
     outside = [part for part in hf.modules() if part not in blocks]
-    finals = norms_in(outside, d_model, hf.device)
-    seen = _Seen(hf.device)
+    finals = norms_in(outside, d_model, input_device(hf))
+    seen = _Seen(input_device(hf))
     with ExitStack() as stack:
         for module in (head, *finals):
             seen.watch(stack, module)
         stack.enter_context(reading_stream(sites, seen.read_stream))
-        logits = probe_logits(hf)[:, -1].float().to(hf.device)
+        logits = probe_logits(hf)[:, -1].float().to(input_device(hf))
     end = seen.stream[len(sites)]
     if not (torch.isfinite(end).all() and torch.isfinite(logits).all()):
         raise NeuroglotError(
@@ -240,7 +240,7 @@ def _after(hf: PreTrainedModel, site: FFNSite) -> AfterFFN:
         NeuroglotError: it does not simply add to the residual stream.
     """
     d_model = down_widths(site.down)[1]
-    norms = norms_in(site.block.modules(), d_model, hf.device)
+    norms = norms_in(site.block.modules(), d_model, input_device(hf))
     once = _scaled(hf, site, norms, 1.0)
     output = once.out_of[site.down]
     # The FFN's own output, or what a dropout, which does nothing now, makes of it.
@@ -276,7 +276,7 @@ def _scaled(
     hf: PreTrainedModel, site: FFNSite, norms: dict[nn.Module, Norm], scale: float
 ) -> _Seen:
     """What passes a layer when its coefficients are so many times as large."""
-    seen = _Seen(hf.device)
+    seen = _Seen(input_device(hf))
     with ExitStack() as stack:
         for module in (site.down, site.block, *norms):
             seen.watch(stack, module)

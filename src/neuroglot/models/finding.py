@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from neuroglot.errors import NeuroglotError, listed
 from neuroglot.models.probing import not_feed_forward, rounding
@@ -34,7 +34,8 @@ def refuse_encoder_decoder(config: object) -> None:
     Raises:
         NeuroglotError: it describes an encoder-decoder.
     """
-    if getattr(config, "is_encoder_decoder", False):
+    text = config.get_text_config() if isinstance(config, PreTrainedConfig) else config
+    if any(getattr(part, "is_encoder_decoder", False) for part in (config, text)):
         raise NeuroglotError(
             f"{type(config).__name__} describes an encoder-decoder, which is unsupported: its "
             "prompts go into the encoder and its answers into the decoder, so that no one stack "

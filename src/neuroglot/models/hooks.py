@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from neuroglot.errors import NeuroglotError
+from neuroglot.errors import NeuroglotError, listed
 from neuroglot.models.running import Positions, Running
 from neuroglot.models.sites import FFNSite, SiteKind
 
@@ -35,11 +35,22 @@ Place = tuple[FFNSite, Callable[[nn.Module, Change], AbstractContextManager[None
 """A site, :func:`on_input` or :func:`on_output`, and the module that is meant."""
 
 
+def _refuse_copy(meant: nn.Module, found: nn.Module) -> None:
+    """A copy of a module takes its hooks along, which know nothing of the copy."""
+    if found is not meant:
+        raise NeuroglotError(
+            f"this {type(found).__name__} is part of a copy that was made of a model while "
+            "neuroglot edited or read it, and still carries its hooks; copy the model outside of "
+            "such blocks."
+        )
+
+
 @contextmanager
 def on_input(module: nn.Module, change: Change) -> Iterator[None]:
     """Pass every input of ``module`` to ``change``, until the block ends."""
 
-    def hook(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    def hook(found: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        _refuse_copy(module, found)
         new = change(inputs[0])
         return None if new is None else (new, *inputs[1:])
 
@@ -54,7 +65,8 @@ def on_input(module: nn.Module, change: Change) -> Iterator[None]:
 def on_output(module: nn.Module, change: Change) -> Iterator[None]:
     """Pass every output of ``module`` to ``change``, the first of a tuple, until the block ends."""
 
-    def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+    def hook(found: nn.Module, _inputs: Any, output: Any) -> Any:
+        _refuse_copy(module, found)
         if isinstance(output, Tensor):
             return change(output)
         new = change(output[0])
@@ -145,6 +157,62 @@ def reading_at(places: Sequence[Place], read: Reader, *, then_stop: bool = False
 
 
 @contextmanager
+def proven_editing(hf: PreTrainedModel, sites: Sequence[FFNSite], edit: Editor) -> Iterator[None]:
+    """As :func:`editing`, of every forward pass.
+
+    Raises:
+        NeuroglotError: a pass came to its end without reaching one of the sites.
+    """
+
+    def change(layer: int, values: Tensor) -> Tensor:
+        reached(layer)
+        return edit(layer, values)
+
+    with proving(hf, sites) as reached, editing(sites, change):
+        yield
+
+
+@contextmanager
+def proven_reading(
+    hf: PreTrainedModel,
+    sites: Sequence[FFNSite],
+    kind: SiteKind,
+    read: Reader,
+    *,
+    then_stop: bool = False,
+) -> Iterator[None]:
+    """As :func:`reading`; if any forward pass ran, every site must have been read.
+
+    Raises:
+        NeuroglotError: one was not.
+    """
+    reached: set[int] = set()
+    has_run = False
+
+    def begin(*_: Any) -> None:
+        nonlocal has_run
+        has_run = True
+
+    def see(layer: int, values: Tensor) -> None:
+        reached.add(layer)
+        read(layer, values)
+
+    handle = hf.base_model.register_forward_pre_hook(begin)
+    try:
+        with reading(sites, kind, see, then_stop=then_stop):
+            yield
+    finally:
+        handle.remove()
+    missed = [site.path for site in sites if site.layer not in reached]
+    if has_run and missed:
+        raise NeuroglotError(
+            f"a forward pass of {type(hf).__name__} went past {listed(missed, 2)} without firing "
+            "hooks, so that nothing could be read there: the model was compiled, or its modules "
+            "were replaced. Load it again, and do not compile it."
+        )
+
+
+@contextmanager
 def editing(sites: Sequence[FFNSite], edit: Editor) -> Iterator[None]:
     """Replace the coefficients of the sites by what ``edit`` returns.
 
@@ -176,10 +244,19 @@ def editing(sites: Sequence[FFNSite], edit: Editor) -> Iterator[None]:
 
 
 @contextmanager
-def watching(hf: PreTrainedModel, see: Callable[[dict[str, Any]], None]) -> Iterator[None]:
+def watching(
+    hf: PreTrainedModel,
+    see: Callable[[dict[str, Any]], None],
+    ended: Callable[[], None] | None = None,
+) -> Iterator[None]:
     """Pass the inputs of every forward pass to ``see``, by name.
 
     A pass begins with the model or with its body, which some models go around.
+
+    Args:
+        hf: the model.
+        see: called when a pass begins.
+        ended: called when a pass has come to its end, or its body has, and not after an exception.
     """
     inside = False
 
@@ -190,16 +267,47 @@ def watching(hf: PreTrainedModel, see: Callable[[dict[str, Any]], None]) -> Iter
             see(given | given.pop("kwargs", {}))
         inside = inside or module is hf
 
-    def end(*_: Any) -> None:
+    def leave(*_: Any) -> None:
         nonlocal inside
         inside = False
+
+    def end(*_: Any) -> None:
+        if ended is not None:
+            ended()
 
     with ExitStack() as stack:
         for module in dict.fromkeys((hf, hf.base_model)):
             handle = module.register_forward_pre_hook(begin, with_kwargs=True)
             stack.callback(handle.remove)
-        stack.callback(hf.register_forward_hook(end, always_call=True).remove)
+            stack.callback(module.register_forward_hook(end).remove)
+        stack.callback(hf.register_forward_hook(leave, always_call=True).remove)
         yield
+
+
+@contextmanager
+def proving(hf: PreTrainedModel, sites: Sequence[FFNSite]) -> Iterator[Callable[[int], None]]:
+    """Within the block, every forward pass must reach all sites; they are told by a function.
+
+    Raises:
+        NeuroglotError: a pass came to its end without reaching one.
+    """
+    reached: set[int] = set()
+
+    def begin(_inputs: dict[str, Any]) -> None:
+        reached.clear()
+
+    def end() -> None:
+        missed = [site for site in sites if site.layer not in reached]
+        if missed:
+            raise NeuroglotError(
+                f"a forward pass of {type(hf).__name__} went past {missed[0].path} and "
+                f"{len(missed) - 1} other down projections without firing their hooks, so that "
+                "nothing there was edited: the model was compiled, or its modules were replaced. "
+                "Load it again, and do not compile it."
+            )
+
+    with watching(hf, begin, end):
+        yield reached.add
 
 
 @contextmanager
@@ -229,6 +337,7 @@ def editing_tokens(
         chosen[:] = [(rows, places)]
 
     def change(layer: int, values: Tensor) -> Tensor:
+        reached(layer)
         rows, places = (part.to(values.device) for part in chosen[0])
         if not len(rows):
             return values
@@ -236,7 +345,7 @@ def editing_tokens(
         new[rows, places] = edit(layer, values[rows, places], rows)
         return new
 
-    with watching(hf, see), editing(sites, change):
+    with proving(hf, sites) as reached, watching(hf, see), editing(sites, change):
         yield
 
 

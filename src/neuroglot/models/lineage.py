@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 from transformers import PreTrainedModel
 
-FINGERPRINT_SAMPLE = 256  # values of each parameter
+from neuroglot.models.identity import weights_checksum
+
 KEY = "neuroglot_lineage"  # in the configuration, which is saved with the weights
-
-
-def fingerprint(hf: PreTrainedModel) -> str:
-    """Checksum over a sample of every weight."""
-    digest = hashlib.sha256()
-    for parameter in hf.parameters():
-        if parameter.is_meta:  # offloaded to the disk
-            continue
-        flat = parameter.detach().flatten()
-        sample = flat[:: max(1, len(flat) // FINGERPRINT_SAMPLE)]
-        digest.update(sample.float().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def lineage(hf: PreTrainedModel) -> tuple[str, ...]:
@@ -31,7 +19,7 @@ def lineage(hf: PreTrainedModel) -> tuple[str, ...]:
 
 def continued(hf: PreTrainedModel) -> tuple[str, ...]:
     """The lineage of what is trained from this model."""
-    return (*lineage(hf), fingerprint(hf))
+    return (*lineage(hf), weights_checksum(hf))
 
 
 def set_lineage(hf: PreTrainedModel, checkpoints: Sequence[str]) -> None:

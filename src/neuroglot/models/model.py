@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
+from uuid import uuid4
 
 import torch
 from torch import Tensor
@@ -16,10 +17,12 @@ from neuroglot.models import hooks
 from neuroglot.models.behaviour import shares_cache
 from neuroglot.models.finding import find_sites, refuse_encoder_decoder
 from neuroglot.models.hooks import Editor, Reader, TokenEditor
-from neuroglot.models.lineage import fingerprint, lineage
-from neuroglot.models.probing import norm_follows
+from neuroglot.models.identity import Identity, identity
+from neuroglot.models.lineage import lineage
+from neuroglot.models.probing import input_device, norm_follows, probe_logits
 from neuroglot.models.running import Positions, Running
 from neuroglot.models.sites import FFNSite, SiteKind
+from neuroglot.models.state import operating, ready, training
 from neuroglot.models.structure import one_of_each_kind
 from neuroglot.models.tokenization import (
     PaddingSide,
@@ -27,6 +30,7 @@ from neuroglot.models.tokenization import (
     check_tokenization,
     describe_tokenization,
 )
+from neuroglot.models.turns import Turn, taking_turn, turn_of
 from neuroglot.models.verify import verify_sites
 
 # Tokenizers without a limit report a number of this order.
@@ -47,7 +51,6 @@ class Model:
         tokenization: how prompts become tokens.
         norm_after_ffn: whether a norm stands between the FFN and the output of its layer.
         shares_cache: whether a prompt need run only once for all its choices.
-        running: what it runs at the moment.
     """
 
     hf: PreTrainedModel
@@ -58,7 +61,6 @@ class Model:
     tokenization: Tokenization = field(default_factory=Tokenization)
     norm_after_ffn: bool = False
     shares_cache: bool = False
-    running: Running = field(default_factory=Running, repr=False, compare=False)
 
     def __repr__(self) -> str:
         """One line; ``describe()`` says more."""
@@ -95,7 +97,12 @@ class Model:
     @property
     def device(self) -> torch.device:
         """Where inputs go."""
-        return next(self.hf.get_input_embeddings().parameters()).device
+        return input_device(self.hf)
+
+    @property
+    def running(self) -> Running:
+        """What the underlying module runs at the moment, whichever model it is wrapped by."""
+        return turn_of(self.hf).running
 
     @property
     def context_length(self) -> int | None:
@@ -107,14 +114,68 @@ class Model:
         return min(known, default=None)
 
     @property
+    def identity(self) -> Identity:
+        """Checksums of weights, configuration and tokenizer, as they are now.
+
+        Raises:
+            NeuroglotError: a weight has no values.
+        """
+        turn = turn_of(self.hf)
+        found = turn.identity or identity(self.hf, self.tokenizer)
+        if turn.is_operating and turn.is_mine:
+            turn.identity = found
+        return found
+
+    @property
     def fingerprint(self) -> str:
-        """Checksum over a sample of every weight: tells two checkpoints of one name apart."""
-        return fingerprint(self.hf)
+        """One checksum over :attr:`identity`: tells two models of one name apart."""
+        return self.identity.whole
 
     @property
     def lineage(self) -> tuple[str, ...]:
-        """Fingerprints of the checkpoints that this one continues, the oldest first."""
+        """Weights' checksums of the checkpoints that this one continues, the oldest first."""
         return lineage(self.hf)
+
+    def operating(self) -> AbstractContextManager[Turn]:
+        """Within the block, the model computes what it would in a fresh process, in one thread.
+
+        Evaluation mode is on, autocast and another default device are off, other threads wait.
+
+        Raises:
+            NeuroglotError: the model was compiled, has adapters that are not merged, had modules
+                replaced, or has a hook of somebody else that changes values; PyTorch's default
+                number type is not float32; or another thread is in a block that edits the model.
+        """
+        return operating(self.hf, self.sites)
+
+    def training(self) -> AbstractContextManager[None]:
+        """Within the block, the model or adapters in it are trained, and other threads wait.
+
+        Raises:
+            NeuroglotError: as :meth:`operating`.
+        """
+        return training(self.hf)
+
+    @torch.inference_mode()
+    def prove_hooks(self) -> None:
+        """Run a few tokens, and see that the hooks of all layers fire.
+
+        Raises:
+            NeuroglotError: some do not.
+        """
+        layers = range(self.n_layers)
+        with self.reading("coefficient", lambda _layer, _values: None, layers):
+            probe_logits(self.hf)
+
+    @contextmanager
+    def ready(self) -> Iterator[None]:
+        """Within the block, user's code may run the model as :meth:`operating` would.
+
+        Raises:
+            NeuroglotError: as :meth:`operating`.
+        """
+        with taking_turn(self.hf, is_block=True), ready(self.hf, self.sites):
+            yield
 
     @contextmanager
     def reading(
@@ -123,11 +184,18 @@ class Model:
         """Within the block, ``read(layer, values)`` sees every firing of the given layers.
 
         With ``then_stop`` the forward pass ends, and with it the block, after the last of them.
+
+        Raises:
+            NeuroglotError: a pass ran, but a layer was never read.
         """
         sites = [self.sites[layer] for layer in sorted(layers)]
         # What loads weights from elsewhere puts them back at the end of each module.
         offloaded = any(parameter.is_meta for parameter in self.hf.parameters())
-        with hooks.reading(sites, kind, read, then_stop=then_stop and not offloaded):
+        stop = then_stop and not offloaded
+        with (
+            taking_turn(self.hf, is_block=True),
+            hooks.proven_reading(self.hf, sites, kind, read, then_stop=stop),
+        ):
             yield
 
     @contextmanager
@@ -136,20 +204,37 @@ class Model:
 
         Values are (prompt, position, d_model).
         """
-        with hooks.reading_stream(self.sites, read):
+        with taking_turn(self.hf, is_block=True), hooks.reading_stream(self.sites, read):
             yield
 
     @contextmanager
     def editing(self, edit: Editor) -> Iterator[None]:
-        """Within the block, coefficients are what ``edit(layer, coefficients)`` returns."""
-        with hooks.editing(self.sites, edit):
-            yield
+        """Within the block, coefficients are what ``edit(layer, coefficients)`` returns.
+
+        Raises:
+            NeuroglotError: a forward pass came to its end without being edited.
+        """
+        with taking_turn(self.hf, is_block=True) as turn:
+            # A function has no name to compare by, so no other result says that it is the same.
+            turn.running.edits.append(f"a function ({uuid4().hex})")
+            try:
+                with hooks.proven_editing(self.hf, self.sites, edit):
+                    yield
+            finally:
+                turn.running.edits.pop()
 
     @contextmanager
     def editing_tokens(self, edit: TokenEditor, positions: Positions) -> Iterator[None]:
-        """Within the block, coefficients of some tokens are what ``edit`` returns for them."""
+        """Within the block, coefficients of some tokens are what ``edit`` returns for them.
+
+        Raises:
+            NeuroglotError: a forward pass came to its end without being edited.
+        """
         at = (self.running, positions)
-        with hooks.editing_tokens(self.hf, self.sites, edit, at):
+        with (
+            taking_turn(self.hf, is_block=True),
+            hooks.editing_tokens(self.hf, self.sites, edit, at),
+        ):
             yield
 
     @contextmanager
@@ -164,6 +249,18 @@ class Model:
         """
         with self.running.these(prompts, lengths):
             yield
+
+    def require_unedited(self) -> None:
+        """Refuse a model that is being edited.
+
+        Raises:
+            NeuroglotError: it names the edits.
+        """
+        if self.running.edits:
+            raise NeuroglotError(
+                f"the model is being edited ({'; '.join(self.running.edits)}); leave the block of "
+                "neuroglot.edit first."
+            )
 
     def describe(self) -> dict[str, Any]:
         """What was found, for people and for JSON."""
@@ -213,6 +310,18 @@ def wrap_model(
     check_tokenization(tokenizer, chosen)
     refuse_encoder_decoder(hf.config)
     hf.train(mode=False)
+    with operating(hf):
+        return _wrapped(hf, tokenizer, name, revision, sites, chosen)
+
+
+def _wrapped(
+    hf: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    name: str | None,
+    revision: str | None,
+    sites: str | None,
+    tokenization: Tokenization,
+) -> Model:
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
             raise NeuroglotError(
@@ -231,7 +340,7 @@ def wrap_model(
         found,
         known_as,
         revision,
-        chosen,
+        tokenization,
         norm_after_ffn=any(norm_follows(hf, site) for site in one_of_each_kind(found)),
         shares_cache=shares_cache(hf),
     )

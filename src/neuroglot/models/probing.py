@@ -22,12 +22,28 @@ ROUNDING = 1e-5  # less than what the smallest weights let through
 LARGEST_NOISE = 0.2
 
 
+def input_device(hf: PreTrainedModel) -> torch.device:
+    """Where inputs go: where the embeddings are, or are brought to when they are needed."""
+    embeddings = hf.get_input_embeddings()
+    found = next(embeddings.parameters()).device
+    if found.type != "meta":
+        return found
+    # Accelerate keeps them elsewhere.
+    device = getattr(getattr(embeddings, "_hf_hook", None), "execution_device", None)
+    if device is None:
+        raise NeuroglotError(
+            f"the embeddings of {type(hf).__name__} have no values (device 'meta'); load the "
+            "model with its weights."
+        )
+    return torch.device(device)
+
+
 def probe_ids(hf: PreTrainedModel, shift: int = 0) -> Tensor:
     """A few different token ids (1, position), enough for one forward pass."""
     vocabulary = int(hf.config.get_text_config().vocab_size)
     # Spread out: the first ids are often padding and unused tokens, with embeddings of zero.
     step = max(1, vocabulary // (N_PROBE_TOKENS + 1))
-    ids = torch.arange(1, N_PROBE_TOKENS + 1, device=hf.device)[None] * step
+    ids = torch.arange(1, N_PROBE_TOKENS + 1, device=input_device(hf))[None] * step
     return (ids + shift) % vocabulary
 
 
@@ -75,7 +91,7 @@ def _coefficients(hf: PreTrainedModel, site: FFNSite) -> Tensor:
 
     with reading([site], "coefficient", read):
         probe_logits(hf)
-    return torch.cat([values.to(hf.device) for values in seen])
+    return torch.cat([values.to(input_device(hf)) for values in seen])
 
 
 @torch.inference_mode()

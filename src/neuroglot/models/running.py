@@ -29,6 +29,7 @@ class Running:
         lengths: tokens of each row's prompt (row,), where it was said.
         index: place of every token in its text (row, position), padding being -1.
         is_begun: whether tokens ran before those of this pass.
+        n_passes: how many passes ran under edits of tokens.
     """
 
     edits: list[str] = field(default_factory=list)
@@ -36,6 +37,7 @@ class Running:
     lengths: Tensor | None = None
     index: Tensor | None = None
     is_begun: bool = False
+    n_passes: int = 0
 
     @contextmanager
     def these(self, prompts: Sequence[Hashable] | None, lengths: Tensor | None) -> Iterator[None]:
@@ -61,6 +63,7 @@ class Running:
             raise NeuroglotError(
                 f"an edit needs an attention mask (row, position), found shape {tuple(mask.shape)}."
             )
+        self.n_passes += 1
         real = mask.bool()
         self.is_begun = mask.shape[1] > n_new
         self.index = torch.where(real, real.long().cumsum(dim=1) - 1, -1)[:, -n_new:]

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import jinja2
+import xxhash
 from transformers import PreTrainedTokenizerBase
 
 from neuroglot.errors import NeuroglotError
 
 PaddingSide = Literal["left", "right"]
 MOST_CHARACTERS = 64  # of a token, for all that is likely
+AT_ONCE = 1024  # prompts that are tokenised together, and then forgotten
 PADDING_SIDES: tuple[PaddingSide, ...] = ("left", "right")
 
 
@@ -160,6 +163,22 @@ def encode(
         ends = [end for _, end in found["offset_mapping"][i]] if offsets else []
         tokens.append(Tokens(list(ids[:stop]), ends[:stop], n_special))
     return tokens
+
+
+def prompts_checksum(
+    tokenizer: PreTrainedTokenizerBase, chosen: Tokenization, prompts: Sequence[str]
+) -> str:
+    """Checksum of prompts as rendered and tokenised, whole, however long they are.
+
+    Raises:
+        NeuroglotError: see :func:`shown_prompts`.
+    """
+    whole = xxhash.xxh3_128()
+    for start in range(0, len(prompts), AT_ONCE):
+        shown = shown_prompts(tokenizer, chosen, prompts[start : start + AT_ONCE])
+        for tokens in encode(tokenizer, chosen, shown):
+            whole.update(json.dumps(tokens.ids).encode())
+    return whole.hexdigest()
 
 
 def check_lengths(

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from neuroglot.errors import NeuroglotError
 from neuroglot.models.behaviour import check_causal, check_padding
+from neuroglot.models.finite import why_not_finite
 from neuroglot.models.hooks import editing, on_output, reading
 from neuroglot.models.probing import N_PROBE_TOKENS, not_feed_forward, probe_logits, rounding
 from neuroglot.models.sites import SITE_KINDS, FFNSite, SiteKind
@@ -110,10 +111,7 @@ def verify_sites(hf: PreTrainedModel, sites: tuple[FFNSite, ...]) -> None:
     _check_widths(hf, sites)
     before = probe_logits(hf)
     if not bool(torch.isfinite(before).all()):
-        raise NeuroglotError(
-            "the model's logits are NaN or infinite; load it with dtype='float32', or check its "
-            "weights."
-        )
+        raise NeuroglotError(f"the model's logits are NaN or infinite: {why_not_finite(hf)}")
     tolerance = rounding(hf)
     check_causal(hf, before, tolerance)
     _check_firing(hf, sites)

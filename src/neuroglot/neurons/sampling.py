@@ -5,14 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import types
+
+from neuroglot.analysis.compiling import compiled
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Strata = np.ndarray[Any, np.dtype[np.uint8]]
 N_STRATA = 256  # what a byte can name
 
+READ_MASK = types.Array(types.boolean, 2, "C", readonly=True)
+READ_STRATA = types.Array(types.uint8, 2, "C", readonly=True)
+DRAWN = types.Array(types.boolean, 2, "C")
 
-@njit(cache=True)
+
+# It keeps the interpreter's lock, because NumPy's generators are not for several threads at once.
+@compiled(types.boolean(READ_MASK, READ_MASK, READ_STRATA, DRAWN, types.npy_rng))
 def _sample(
     wanted: Mask, pool: Mask, strata: Strata, drawn: Mask, rng: np.random.Generator
 ) -> bool:
@@ -53,4 +60,5 @@ def sample(
     """
     drawn = np.zeros(wanted.shape, np.bool_)
     of_one = np.zeros(wanted.shape, np.uint8) if strata is None else strata
-    return drawn if _sample(wanted, pool, of_one, drawn, rng) else None
+    read = (np.require(array, requirements=["C", "A"]) for array in (wanted, pool, of_one))
+    return drawn if _sample(*read, drawn, rng) else None

@@ -14,14 +14,9 @@ from pathlib import Path
 import xarray as xr
 from tqdm.auto import tqdm
 
-from neuroglot.errors import NeuroglotError
-from neuroglot.recording.damage import (
-    DAMAGE,
-    damaged,
-    mark_layout,
-    read_attributes,
-    require_chunks,
-)
+from neuroglot.errors import NeuroglotError, is_whole_number, shown
+from neuroglot.recording.arrays import require_chunks
+from neuroglot.recording.damage import DamagedError, mark_layout, read_attributes, reading, writing
 from neuroglot.recording.folders import fresh_folder, is_result, locked, require_free
 from neuroglot.recording.interrupts import stop_when_whole
 from neuroglot.recording.store import ITEMS_ADDED, open_dataset, require_same, write_whole
@@ -54,7 +49,7 @@ class Sums:
         """Let ``data``, with the head's coordinates and attributes, take the folder's place."""
         assert self.path is not None
         whole = data.assign_coords(self.head.coords).assign_attrs(self.head.attrs)
-        with fresh_folder(self.path) as fresh:
+        with writing(self.path), fresh_folder(self.path) as fresh:
             write_whole(whole, fresh)
             mark_layout(fresh)
 
@@ -80,7 +75,7 @@ def sums_in_folder(
             require_free(path, overwrite=overwrite)
         else:
             saved = _saved(path, head)
-            found.n_added = int(saved.attrs[ITEMS_ADDED])
+            found.n_added = _n_added(path, saved)
             found.sums = saved.drop_vars([name for name in saved.coords if name in head.coords])
         yield found
 
@@ -89,17 +84,24 @@ def _saved(path: Path, head: xr.Dataset) -> xr.Dataset:
     """Unfinished sums of these settings.
 
     Raises:
-        NeuroglotError: they are of other settings, damaged, or finished by now.
+        NeuroglotError: they are of other settings, damaged, finished by now, or cannot be read for
+            another reason.
     """
-    try:
-        require_chunks(path)  # a missing one would be read as zeros
+    with reading(path):
+        require_chunks(path)
         saved = open_dataset(path).load()
-    except DAMAGE as error:
-        raise damaged(path, error) from error
     require_same(path, saved, head, tuple(map(str, head.dims)))
     if ITEMS_ADDED not in saved.attrs:
         raise NeuroglotError(f"{str(path)!r} has just been finished by another process.")
     return saved
+
+
+def _n_added(path: Path, saved: xr.Dataset) -> int:
+    """Items that the sums hold."""
+    found = saved.attrs[ITEMS_ADDED]
+    if not is_whole_number(found, 0, saved.sizes.get("item", 0)):
+        raise DamagedError(path, f"{ITEMS_ADDED!r} is {shown(found)}")
+    return int(found)
 
 
 def finished(path: Path, head: xr.Dataset) -> bool:

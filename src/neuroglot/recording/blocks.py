@@ -14,6 +14,7 @@ from torch import Tensor
 
 from neuroglot.errors import NeuroglotError
 from neuroglot.models import Model
+from neuroglot.models.finite import why_not_finite
 from neuroglot.models.forward import run_body, run_body_continuations, run_body_prefixes
 from neuroglot.recording.batching import Batch, BatchSize, batches, in_halves, pad, tokenize
 from neuroglot.recording.prefixes import Group, shared_prefixes
@@ -128,16 +129,35 @@ def pack(values: Tensor, threshold: float) -> Bits:
     return np.asarray((eights * weights).sum(dim=-1, dtype=torch.uint8).cpu().numpy())
 
 
-def _check_finite(values: Tensor, rows: list[int], names: list[str], layers: Sequence[int]) -> None:
+def _check_finite(
+    model: Model,
+    values: Tensor,
+    tokens: Sequence[Sequence[int]],
+    names: list[str],
+    layers: Sequence[int],
+) -> None:
+    """Refuse site values (prompt, layer, neuron) that are NaN or infinite.
+
+    Args:
+        model: which ran.
+        values: of a batch.
+        tokens: of each of its prompts.
+        names: of each of its prompts.
+        layers: which were read.
+
+    Raises:
+        NeuroglotError: it names the first such prompt and layer.
+    """
     # A sum is finite only if all its terms are, or if they overflow together.
     if bool(torch.isfinite(values.sum())):
         return
     finite = torch.isfinite(values).all(dim=-1)
     if not bool(finite.all()):
         prompt, layer = torch.nonzero(~finite)[0].tolist()
+        why = why_not_finite(model.hf, tokens[prompt], model.running.edits)
         raise NeuroglotError(
-            f"{names[rows[prompt]]}: layer {layers[layer]} has NaN or infinite activations. "
-            "Load the model with dtype='float32' or leave out this item."
+            f"{names[prompt]}: layer {layers[layer]} has NaN or infinite activations: {why} To go "
+            "on without it, leave out this item."
         )
 
 
@@ -204,7 +224,8 @@ def record_block(
     for run, order in _orders(model, prompts, groups, settings):
         for batch in batches(model, order, [len(ids) for ids in sequences], batch_size):
             for rows, values in in_halves(run, batch):
-                _check_finite(values, rows, names, settings.layers)
+                tokens, called = [sequences[row] for row in rows], [names[row] for row in rows]
+                _check_finite(model, values, tokens, called, settings.layers)
                 kept.keep(rows, values)
                 done(len(rows))
     return kept.by_item(len(task.languages))

@@ -1,5 +1,10 @@
 """Tell damaged folders from sound ones: nothing that is missing or changed is taken for data.
 
+Damage is what is found in a file: one that is missing, whose checksum or size is wrong, that does
+not decode, or metadata that are not as they were written. Everything else that may happen while a
+result is read (no memory, no thread, no permission, a fault of a disk or of a program) is said as
+what it is. It says nothing against the files, and is no reason to make them again.
+
 Chunks hold checksums of their own. How they are read (shape, number type, chunks, codecs, names of
 dimensions) stands in the ``zarr.json`` of each array, so the folder holds a checksum of each.
 """
@@ -7,56 +12,149 @@ dimensions) stands in the ``zarr.json`` of each array, so the folder holds a che
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
-import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import xarray as xr
 import zarr
-from xarray.backends.common import BackendArray
-from xarray.core import indexing
+from zarr.core import sync
 
-from neuroglot.errors import NeuroglotError
+from neuroglot.errors import NeuroglotError, shown
 
 METADATA = "zarr.json"
 LAYOUT = "layout"  # attribute with the checksums of the arrays' metadata
-# What Zarr, its codecs and xarray raise for files that are cut, changed or gone.
-DAMAGE = (
-    *(OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError),
-    *(ArithmeticError, AssertionError, MemoryError, EOFError),
-)
 
 
-def damaged(path: Path, error: Exception) -> NeuroglotError:
-    """The error for a result that cannot be read."""
-    reason = " ".join(f"{type(error).__name__}: {error}".split())
-    return NeuroglotError(
-        f"cannot read a result from {str(path)!r}: it is damaged ({reason}). Make it again with "
-        "the same settings in the same folder, which keeps what is whole of a recording or an "
-        "evaluation; or pass overwrite=True (--overwrite)."
-    )
+class WrongContentError(Exception):
+    """What is wrong with the content of a file, for :class:`DamagedError` to say of which."""
+
+
+class DamagedError(NeuroglotError):
+    """Files of a result that are missing or not as they were written.
+
+    Attributes:
+        reason: which file, and what is wrong with it.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.reason = " ".join(reason.split())
+        super().__init__(
+            f"cannot read a result from {str(path)!r}: it is damaged ({self.reason}). Make it "
+            "again with the same settings in the same folder, which keeps what is whole of a "
+            "recording or an evaluation; or pass overwrite=True (--overwrite)."
+        )
+
+
+def _said(error: Exception) -> str:
+    """Kind and text of an exception, in one line; NumPy's own MemoryError is one too."""
+    kind = next(x.__name__ for x in type(error).__mro__ if not x.__name__.startswith("_"))
+    return " ".join(f"{kind}: {error}".split()).rstrip(":. ")
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Say in one line, as what it is, whatever happens while the result at ``path`` is read.
+
+    Raises:
+        NeuroglotError: from another exception, which says nothing of the files.
+    """
+    try:
+        yield
+    except NeuroglotError:
+        raise
+    except Exception as error:
+        raise NeuroglotError(
+            f"cannot read a result from {str(path)!r}: {_said(error)}. The files were left as they "
+            "are, and nothing is known to be wrong with them; the same call works once the cause "
+            "is gone."
+        ) from error
+
+
+@contextmanager
+def writing(path: Path, then: str = "") -> Iterator[None]:
+    """Say in one line, as what it is, whatever happens while a result is written to ``path``.
+
+    Args:
+        path: of the result.
+        then: what became of what was there.
+
+    Raises:
+        NeuroglotError: from another exception.
+    """
+    try:
+        _require_zarr_runs()
+        yield
+    except NeuroglotError:
+        raise
+    except Exception as error:
+        what = str(error) if isinstance(error, OSError) else _said(error)
+        raise NeuroglotError(f"cannot write to {str(path)!r}: {what}. {then}".rstrip()) from error
+
+
+def _require_zarr_runs() -> None:
+    """Let Zarr start its thread anew where that failed; it would wait for ever for the dead one."""
+    thread, loop = sync.iothread[0], sync.loop[0]
+    if loop is not None and (thread is None or not thread.is_alive()):
+        loop.close()
+        sync.loop[0] = sync.iothread[0] = None
+
+
+def read_file(path: Path, name: str) -> bytes:
+    """The content of a file of the result at ``path``.
+
+    Raises:
+        DamagedError: there is no such file.
+    """
+    file = path / name
+    if not file.is_file():  # also where something else than a file has its name
+        raise DamagedError(path, f"no file {name}")
+    return file.read_bytes()
+
+
+def read_json(path: Path, name: str) -> dict[str, Any]:
+    """The JSON object in a file of the result at ``path``.
+
+    Raises:
+        DamagedError: there is none.
+    """
+    content = read_file(path, name)
+    try:
+        found = json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(path, f"{name} is no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise DamagedError(path, f"{name} holds {shown(found)}, expected an object")
+    return found
 
 
 def read_attributes(path: Path) -> dict[str, Any]:
     """The attributes of a saved result.
 
     Raises:
-        OSError | ValueError | RecursionError: there are none.
+        DamagedError: there are none.
     """
-    metadata = json.loads((path / METADATA).read_text(encoding="utf-8"))
-    attributes = metadata.get("attributes") if isinstance(metadata, dict) else None
-    if not isinstance(attributes, dict):
-        raise ValueError(f"{METADATA} holds no attributes")
-    return attributes
+    with reading(path):
+        attributes = read_json(path, METADATA).get("attributes")
+        if not isinstance(attributes, dict):
+            raise DamagedError(path, f"{METADATA} holds no attributes")
+        return attributes
+
+
+def array_names(path: Path) -> list[str]:
+    """Folders with metadata, in order. Unlike ``glob``, a folder that may not be read is said."""
+    with os.scandir(path) as entries:
+        folders = [entry.name for entry in entries if entry.is_dir()]
+    return sorted(name for name in folders if (path / name / METADATA).is_file())
 
 
 def layout_of(path: Path) -> dict[str, str]:
     """A checksum of how each array is kept, by name."""
     return {
-        file.parent.name: hashlib.sha256(file.read_bytes()).hexdigest()[:16]
-        for file in sorted(path.glob(f"*/{METADATA}"))
+        name: hashlib.sha256(read_file(path, f"{name}/{METADATA}")).hexdigest()[:16]
+        for name in array_names(path)
     }
 
 
@@ -72,71 +170,17 @@ def check_layout(path: Path) -> None:
     An array that is not marked was being made when its writer was killed, and is made again.
 
     Raises:
-        ValueError: naming an array.
+        DamagedError: naming an array.
     """
+    root = read_json(path, METADATA)
+    if (root.get("zarr_format"), root.get("node_type")) != (3, "group"):
+        raise DamagedError(path, f"{METADATA} is not that of a group of Zarr's format 3")
     marked = read_attributes(path).get(LAYOUT)
     if marked is None:
         return
+    if not isinstance(marked, dict):
+        raise DamagedError(path, f"{METADATA}: {LAYOUT!r} is {shown(marked)}, expected checksums")
     found = layout_of(path)
-    for name, checksum in dict(marked).items():
+    for name, checksum in marked.items():
         if found.get(name) != checksum:
-            raise ValueError(f"{name}/{METADATA} is not as it was written")
-
-
-def require_chunks(path: Path, but: str | None = None) -> None:
-    """A chunk that is not there would be read as zeros.
-
-    Args:
-        path: of the result.
-        but: an array that may lack chunks.
-
-    Raises:
-        FileNotFoundError: it names the variable.
-    """
-    for name, array in zarr.open_group(path, mode="r", use_consolidated=False).arrays():
-        if name == but:
-            continue
-        folder = path / name
-        files = {str(x.relative_to(folder)) for x in folder.rglob("*") if x.is_file()}
-        grid = [-(-n // size) for n, size in zip(array.shape, array.chunks, strict=True)]
-        # Counted before they are listed: damaged metadata may claim any number.
-        missing = math.prod(grid) - len(files - {METADATA})
-        if missing <= 0:
-            places = itertools.product(*map(range, grid))
-            missing = len({array.metadata.encode_chunk_key(place) for place in places} - files)
-        if missing:
-            raise FileNotFoundError(
-                f"{missing} of {math.prod(grid)} chunks of {name!r} are missing"
-            )
-
-
-class _Guarded(BackendArray):
-    """Values that are read when they are used, and then may turn out to be damaged."""
-
-    def __init__(self, variable: xr.Variable, path: Path) -> None:
-        self.variable, self.path = variable, path
-        self.shape, self.dtype = variable.shape, variable.dtype
-
-    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
-        outer = indexing.IndexingSupport.OUTER
-        return indexing.explicit_indexing_adapter(key, self.shape, outer, self._read)
-
-    def _read(self, key: tuple[Any, ...]) -> Any:
-        try:
-            return self.variable[key].to_numpy()
-        except DAMAGE as error:
-            raise damaged(self.path, error) from error
-
-
-def guarded(data: xr.Dataset, path: Path) -> xr.Dataset:
-    """The dataset, whose variables say so in one line where they turn out to be damaged."""
-    lazy = {
-        name: xr.Variable(
-            array.dims,
-            indexing.LazilyIndexedArray(_Guarded(array.variable, path)),
-            array.attrs,
-            array.encoding,
-        )
-        for name, array in data.data_vars.items()
-    }
-    return data.assign(lazy)
+            raise DamagedError(path, f"{name}/{METADATA} is not as it was written")

@@ -10,14 +10,18 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from neuroglot.errors import NeuroglotError
-from neuroglot.recording.damage import read_attributes
+from neuroglot.recording.damage import DamagedError, read_attributes
 
 
 def is_result(path: Path) -> bool:
-    """Whether a folder holds something that neuroglot saved, and not just any Zarr data."""
+    """Whether a folder holds something that neuroglot saved, and not just any Zarr data.
+
+    Raises:
+        NeuroglotError: that cannot be known, as the folder may not be read.
+    """
     try:
         return "unit" in read_attributes(path)
-    except (OSError, ValueError, RecursionError):
+    except DamagedError:
         return False
 
 

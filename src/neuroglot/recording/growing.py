@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from collections.abc import Callable, Container, Hashable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 import xarray as xr
@@ -17,12 +16,22 @@ from tqdm.auto import tqdm
 from zarr.codecs import Crc32cCodec
 
 from neuroglot.errors import NeuroglotError
-from neuroglot.recording.damage import DAMAGE, LAYOUT, layout_of, mark_layout
+from neuroglot.recording.arrays import StoredArray, stored_arrays
+from neuroglot.recording.damage import (
+    LAYOUT,
+    DamagedError,
+    layout_of,
+    mark_layout,
+    read_attributes,
+    reading,
+    writing,
+)
 from neuroglot.recording.folders import fresh_folder, is_result, locked, require_free
 from neuroglot.recording.interrupts import stop_when_whole
 from neuroglot.recording.store import (
     DONE,
     FINISHED,
+    marks_of,
     open_dataset,
     require_same,
     text_as_objects,
@@ -68,10 +77,22 @@ def grow(result: Growing, make: Made, what: str, prompts: Mapping[str, int]) -> 
             part = make(block, bar.update)
             if pending is not None:
                 pending.result()
-            pending = writer.submit(result.write, block, part)
+            pending = _submitted(writer, result, block, part)
             stop_if_asked()
         if pending is not None:
             pending.result()
+
+
+def _submitted(
+    writer: ThreadPoolExecutor, result: Growing, block: slice, part: xr.Dataset
+) -> Future[None]:
+    try:
+        return writer.submit(result.write, block, part)
+    except RuntimeError as error:
+        raise NeuroglotError(
+            f"cannot write what was made: {error}. The blocks before are kept; the same command "
+            "goes on."
+        ) from error
 
 
 def _blocks(n_items: int, size: int) -> list[slice]:
@@ -125,63 +146,67 @@ class InFolder:
 
     def __init__(self, path: Path, others: Container[Hashable]) -> None:
         """Open the folder; ``others`` are variables of the items that no block holds."""
-        self.path = path
-        # Chunks of zeros are written too, so that one that is missing is known to be.
-        with zarr.config.set({"array.write_empty_chunks": True}):
-            self.group = zarr.open_group(path, mode="r+", use_consolidated=False)
-            # An array without a mark was being made when its writer was killed.
-            marked: Any = self.group.attrs.get(LAYOUT) or layout_of(path)
-            self.arrays = {
-                name: array
-                for name, array in self.group.arrays()
-                if "item" in _dims(array) and name not in others and name in marked
-            }
-        done = self.arrays.get(DONE)  # absent where a result was saved whole
+        self.path, self.others = path, others
+        self.written: dict[str, zarr.Array[Any]] = {}  # opened for writing
+        with reading(path):
+            done = marks_of(path, self._stored())  # absent where a result was saved whole
         self.n_items, self.size = (done.shape[0], done.chunks[0]) if done is not None else (0, 1)
+
+    def _stored(self) -> dict[str, StoredArray]:
+        """The arrays that blocks go to, as they are now."""
+        # An array without a mark was being made when its writer was killed.
+        marked: Any = read_attributes(self.path).get(LAYOUT) or layout_of(self.path)
+        return {
+            name: array
+            for name, array in stored_arrays(self.path).items()
+            if "item" in array.dims and name not in self.others and name in marked
+        }
 
     @property
     def is_finished(self) -> bool:
-        """Whether all was written, and what follows from all blocks can be read."""
-        if DONE not in self.arrays:
-            return True
-        try:
-            for _, array in self.group.arrays():
-                if "item" not in _dims(array):
-                    array[...]
-        except DAMAGE:
-            return False
-        return bool(self.group.attrs.get(FINISHED))
+        """Whether all was written, and what follows from all blocks is there and not damaged.
+
+        Raises:
+            NeuroglotError: it cannot be read for another reason.
+        """
+        with reading(self.path):
+            if DONE not in self._stored():
+                return True
+            try:
+                for array in stored_arrays(self.path).values():
+                    if "item" not in array.dims:
+                        array.read_all()
+            except DamagedError:
+                return False
+            return bool(read_attributes(self.path).get(FINISHED))
 
     def missing_blocks(self) -> list[slice]:
-        """Blocks that are not done, or whose data are damaged."""
-        return [block for block in _blocks(self.n_items, self.size) if not self._is_whole(block)]
+        """Blocks that are not done, or whose data are damaged.
 
-    def _is_whole(self, block: slice) -> bool:
+        Raises:
+            NeuroglotError: they cannot be read for another reason.
+        """
+        with reading(self.path):
+            arrays = self._stored()
+            blocks = _blocks(self.n_items, self.size)
+            return [block for block in blocks if not self._is_whole(block, arrays)]
+
+    def _is_whole(self, block: slice, arrays: Mapping[str, StoredArray]) -> bool:
+        done = arrays[DONE]
+        place = (block.start // self.size,)
         try:
-            if not np.asarray(self.arrays[DONE][block]).all():
+            if not done.has_chunk(place) or not done.read([block]).all():
                 return False
-            for array in self.arrays.values():
-                self._require_chunks(array, block)
-                array[_at(_dims(array), block)]
-        except DAMAGE as error:
+            for array in arrays.values():
+                array.read(_at(array.dims, block))
+        except DamagedError as error:
             warnings.warn(
                 f"{str(self.path)!r}: items {block.start} to {block.stop - 1} are damaged "
-                f"({' '.join(str(error).split())}); they are made again.",
+                f"({error.reason}); they are made again.",
                 stacklevel=4,
             )
             return False
         return True
-
-    def _require_chunks(self, array: zarr.Array[Any], block: slice) -> None:
-        """A chunk that is not there would be read as zeros."""
-        places = [
-            [block.start // self.size] if dim == "item" else range(-(-length // chunk))
-            for dim, length, chunk in zip(_dims(array), array.shape, array.chunks, strict=True)
-        ]
-        for place in itertools.product(*places):
-            chunk = self.path / array.basename / array.metadata.encode_chunk_key(place)
-            if not chunk.is_file():
-                raise FileNotFoundError(f"no chunk {chunk.relative_to(self.path)}")
 
     def write(self, block: slice, part: xr.Dataset) -> None:
         """Write the data of a block, then its mark.
@@ -189,25 +214,42 @@ class InFolder:
         Raises:
             NeuroglotError: the folder cannot be written to.
         """
-        try:
+        with writing(self.path, "The blocks before are kept; the same command goes on."):
+            group = self._group()
             for name, variable in text_as_objects(part).data_vars.items():
-                self._array(str(name), variable)[_at(variable.dims, block)] = variable.to_numpy()
-            self.arrays[DONE][block] = True
-        except OSError as error:
-            raise NeuroglotError(
-                f"cannot write to {str(self.path)!r}: {error}. The blocks before are kept; the "
-                "same command goes on."
-            ) from error
+                array = self._array(group, str(name), variable)
+                array[_at(variable.dims, block)] = variable.to_numpy()
+            self.written[DONE][block] = True
 
-    def _array(self, name: str, variable: xr.DataArray) -> zarr.Array[Any]:
-        """The array of a variable, made when its first block is there."""
-        if name not in self.arrays:
-            sizes = {dim: variable.sizes[dim] for dim in variable.dims}
+    def _group(self) -> zarr.Group:
+        """The folder, opened for writing like the arrays that blocks go to."""
+        # Chunks of zeros are written too, so that one that is missing is known to be.
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            group = zarr.open_group(self.path, mode="r+", use_consolidated=False)
+            if not self.written:
+                stored = self._stored()
+                for name, array in stored.items():
+                    # Zarr would read a chunk of which only a part is written, whatever it holds.
+                    if array.chunks[array.dims.index("item")] != self.size:
+                        raise array.damaged(f"{name!r} is not in blocks of {self.size} items")
+                found: dict[str, Any] = {name: group[name] for name in stored}
+                self.written = found
+        return group
+
+    def _array(self, group: zarr.Group, name: str, variable: xr.DataArray) -> zarr.Array[Any]:
+        """The array of a variable, made when its first block is there.
+
+        Raises:
+            DamagedError: the one that is there is of another shape.
+        """
+        sizes = {dim: variable.sizes[dim] for dim in variable.dims}
+        shape = tuple(self.n_items if dim == "item" else size for dim, size in sizes.items())
+        if name not in self.written:
             # Blocks of items are written together; thresholds are read one at a time.
             pieces = {"item": self.size, "threshold": 1}
-            self.arrays[name] = self.group.create_array(
+            self.written[name] = group.create_array(
                 name,
-                shape=[self.n_items if dim == "item" else size for dim, size in sizes.items()],
+                shape=shape,
                 chunks=tuple(pieces.get(str(dim), size) for dim, size in sizes.items()),
                 dtype=str if variable.dtype == object else variable.dtype,
                 compressors=[Crc32cCodec()],
@@ -215,30 +257,28 @@ class InFolder:
                 config={"write_empty_chunks": True},
                 overwrite=True,
             )
-            self.group.attrs[LAYOUT] = layout_of(self.path)
-        return self.arrays[name]
+            group.attrs[LAYOUT] = layout_of(self.path)
+        found = self.written[name]
+        if found.shape != shape:
+            raise DamagedError(self.path, f"{name!r} is of shape {found.shape}, expected {shape}")
+        return found
 
     def finish(self, rest: xr.Dataset) -> None:
         """Write what follows from all blocks, then the mark of the whole."""
         if self.is_finished:
             return
-        try:
+        with writing(self.path):
+            group = self._group()
             # A run that was killed here, or damage, may have left some of it.
             for name in map(str, rest.data_vars):
-                if name in self.group:
-                    del self.group[name]
+                if name in group:
+                    del group[name]
             if rest.data_vars:
                 write_whole(rest.drop_vars(list(rest.coords)), self.path)
-            self.group.attrs.update({LAYOUT: layout_of(self.path), FINISHED: 1})
-        except OSError as error:
-            raise NeuroglotError(f"cannot write to {str(self.path)!r}: {error}.") from error
+            group.attrs.update({LAYOUT: layout_of(self.path), FINISHED: 1})
 
 
-def _dims(array: zarr.Array[Any]) -> tuple[str, ...]:
-    return cast("tuple[str, ...]", getattr(array.metadata, "dimension_names", None) or ())
-
-
-def _at(dims: tuple[Any, ...], block: slice) -> tuple[slice, ...]:
+def _at(dims: tuple[Hashable, ...], block: slice) -> tuple[slice, ...]:
     """Index of a block in an array with these dimensions."""
     return tuple(block if dim == "item" else slice(None) for dim in dims)
 
@@ -285,7 +325,7 @@ def is_whole(path: Path, head: xr.Dataset, dims: tuple[str, ...]) -> bool:
 
 def _create(path: Path, head: xr.Dataset, size: int) -> None:
     """Everything but the data: arrays appear with their first block."""
-    with fresh_folder(path) as fresh:
+    with writing(path), fresh_folder(path) as fresh:
         write_whole(head, fresh)
         zarr.open_group(fresh, mode="r+").create_array(
             DONE,

@@ -1,24 +1,37 @@
-"""Hold a model and a task against a recording of them."""
+"""Hold a model and a task against results of them: what is joined must be of the same."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from neuroglot.errors import NeuroglotError, listed
 from neuroglot.models import Model
 from neuroglot.models.tokenization import describe_tokenization
+from neuroglot.provenance import checksum_of_prompts, identity_of
 from neuroglot.recording.recording import Recording
 from neuroglot.tasks import ParallelTask
 
+OF_MODEL = ("model_weights", "model_config", "tokenizer_checksum")
+OF_PROMPTS = ("task_checksum", "prompts_checksum")
+OF_TOKENIZATION = ("special_tokens", "chat_template", "truncate")
+# What of a model decides what it does with a prompt.
+RUN_AS = (*OF_MODEL, "dtype", "edits", *OF_TOKENIZATION)
+WHAT = {
+    "model_weights": "weights",
+    "model_config": "configuration",
+    "tokenizer_checksum": "tokenizer",
+    "task_checksum": "task",
+    "prompts_checksum": "prompts as rendered and tokenised",
+    "dtype": "number type",
+}
+"""What keys of provenance mean."""
 
-def run_as(model: Model) -> dict[str, Any]:
-    """What of a model decides what it does with a prompt: weights, edits, dtype, tokenisation."""
-    tokenization = describe_tokenization(model.tokenizer, model.tokenization)
-    kept = {key: value for key, value in tokenization.items() if key != "padding_side"}
-    edits = "; ".join(model.running.edits)
-    return {"model_weights": model.fingerprint, "dtype": model.dtype, "edits": edits, **kept}
+
+def named(key: str) -> str:
+    """A key of provenance as a message names it."""
+    return f"{WHAT[key]} ({key})" if key in WHAT else key
 
 
 def said_of(attrs: Mapping[str, Any], key: str) -> Any:
@@ -26,29 +39,114 @@ def said_of(attrs: Mapping[str, Any], key: str) -> Any:
     return attrs.get(key, "" if key == "edits" else None)
 
 
+def refuse_old(attrs: Mapping[str, Any], what: str) -> None:
+    """Refuse to go on with, or to join, a result that does not say enough of its model.
+
+    Up to version 0.1.0, results told models apart by a sample of their weights, and said nothing
+    of configuration, tokenizer and prompts.
+
+    Args:
+        attrs: of the result.
+        what: what to call it.
+
+    Raises:
+        NeuroglotError: it is such a result.
+    """
+    if "model_weights" in attrs and "model_config" not in attrs:
+        raise NeuroglotError(
+            f"{what} was made by an earlier version of neuroglot, which told models apart by a "
+            "sample of their weights only. It can be opened and reported, but not continued or "
+            "combined with other results; make it again in another folder, or with "
+            "overwrite=True (--overwrite)."
+        )
+
+
+def require_of_model(
+    attrs: Mapping[str, Any], model: Model, what: str, keys: Sequence[str] = RUN_AS
+) -> None:
+    """Refuse a result that is of another model, or of the same in another state.
+
+    Args:
+        attrs: of the result.
+        model: the one that it should be of.
+        what: what to call the result.
+        keys: in what they must be alike.
+
+    Raises:
+        NeuroglotError: it says what differs.
+    """
+    refuse_old(attrs, what)
+    now = {
+        **identity_of(model),
+        "dtype": model.dtype,
+        "edits": "; ".join(model.running.edits),
+        **describe_tokenization(model.tokenizer, model.tokenization),
+    }
+    _require_same(attrs, {key: now[key] for key in keys}, what, "model")
+
+
+def require_of_prompts(
+    attrs: Mapping[str, Any], wanted: Mapping[str, Any], what: str, of: str
+) -> None:
+    """Refuse a result that is of another task, or of other prompts.
+
+    Args:
+        attrs: of the result.
+        wanted: both checksums.
+        what: what to call the result.
+        of: what it is held against.
+
+    Raises:
+        NeuroglotError: it says what differs.
+    """
+    _require_same(attrs, {key: wanted[key] for key in OF_PROMPTS}, what, of)
+
+
+def _require_same(attrs: Mapping[str, Any], wanted: Mapping[str, Any], what: str, of: str) -> None:
+    for key, value in wanted.items():
+        found = said_of(attrs, key)
+        if found != value:
+            raise NeuroglotError(
+                f"{what} is of {of} {attrs.get(of)!r} with another {named(key)} than the {of} "
+                f"given: {found!r:.40}, now {value!r:.40}. Give what it was made with, or make it "
+                "again."
+            )
+
+
+def require_steady_prompts(model: Model, task: ParallelTask, attrs: Mapping[str, Any]) -> None:
+    """Refuse prompts that have changed while a result was made, as a chat template's date does.
+
+    Args:
+        model: with its chat template.
+        task: whose prompts.
+        attrs: of the result.
+
+    Raises:
+        NeuroglotError: they are rendered otherwise than when the result was begun.
+    """
+    if not model.tokenization.chat_template:
+        return  # nothing else depends on the time
+    if checksum_of_prompts(model, task) != attrs["prompts_checksum"]:
+        raise NeuroglotError(
+            "the chat template rendered other prompts at the end than at the beginning, as one "
+            "that writes the date does at midnight; begin again with overwrite=True "
+            "(--overwrite), or use a template that does not depend on the time."
+        )
+
+
 def recorded_part(model: Model, task: ParallelTask, recording: Recording) -> ParallelTask:
     """The items and languages of a task that a recording holds.
 
     Raises:
-        NeuroglotError: it is a recording of another model or task, or not of all layers.
+        NeuroglotError: it is a recording of another model, task or prompts, or not of all layers.
     """
-    attrs = recording.attrs
-    wanted = {"model_weights": model.fingerprint, "task_checksum": task.checksum}
-    for key, value in wanted.items():
-        if attrs.get(key) != value:
-            what = key.partition("_")[0]
-            raise NeuroglotError(
-                f"the recording is of {what} {attrs.get(what)!r} ({key} "
-                f"{str(attrs.get(key))[:16]}), but the {what} given is another ({value[:16]}). "
-                "Give the same one, with the same limit, languages, template and split, or record "
-                "this one."
-            )
-    for key, value in run_as(model).items():
-        if said_of(attrs, key) != value:
-            raise NeuroglotError(
-                f"the recording was made with {key} {said_of(attrs, key)!r}, but the model given "
-                f"has {value!r}. Load it as it was when it was recorded, or record again."
-            )
+    what = "the recording"
+    require_of_model(recording.attrs, model, what)
+    now = {"task_checksum": task.checksum}
+    _require_same(recording.attrs, now, what, "task")
+    # Only of the right task; else it would be the other prompts that are told of.
+    now = {"prompts_checksum": checksum_of_prompts(model, task)}
+    _require_same(recording.attrs, now, what, "task")
     if recording.layers != tuple(range(model.n_layers)):
         raise NeuroglotError(
             f"the recording holds the layers {listed(recording.layers)}, expected all "

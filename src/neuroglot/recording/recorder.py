@@ -9,11 +9,12 @@ from pathlib import Path
 
 import xarray as xr
 
-from neuroglot.models import Model
+from neuroglot.models import Model, operation
 from neuroglot.recording.batching import BatchSize, batches, by_length, check_batch_size, pad
 from neuroglot.recording.blocks import record_block, site_values, tokenize_block
 from neuroglot.recording.folders import as_path
 from neuroglot.recording.growing import InMemory, grow, in_folder, is_whole
+from neuroglot.recording.matching import require_steady_prompts
 from neuroglot.recording.recording import BIT_DIMS, Recording
 from neuroglot.recording.settings import Settings, check_settings, header
 from neuroglot.recording.store import open_result
@@ -24,6 +25,7 @@ from neuroglot.tasks import ParallelTask
 BLOCK, BLOCK_BYTES = 64, 32 * 2**20
 
 
+@operation
 def record(  # noqa: PLR0913 (the public contract)
     model: Model,
     task: ParallelTask,
@@ -84,9 +86,11 @@ def record(  # noqa: PLR0913 (the public contract)
     if out is None:
         memory = InMemory(head, size)
         grow(memory, make, "record", prompts)
+        require_steady_prompts(model, task, head.attrs)
         return Recording(memory.data)
     with in_folder(as_path(out), head, size, BIT_DIMS[:-1], overwrite=overwrite) as folder:
         grow(folder, make, "record", prompts)
+        require_steady_prompts(model, task, head.attrs)
         folder.finish(xr.Dataset())
     return _opened(out)
 
@@ -127,6 +131,7 @@ class Plan:
     seconds: float
 
 
+@operation
 def plan_recording(
     model: Model,
     task: ParallelTask,

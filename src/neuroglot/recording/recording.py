@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from neuroglot.errors import NeuroglotError, listed
+from neuroglot.recording.damage import DamagedError
 
 UNIT = "recording"
 BIT_DIMS = ("threshold", "item", "language", "layer", "byte")
@@ -97,16 +98,17 @@ class Recording:
         """Packed activity (item, language, layer, byte) at one threshold.
 
         Raises:
-            NeuroglotError: activity was not recorded at this threshold, or is damaged.
+            NeuroglotError: activity was not recorded at this threshold, is damaged, or cannot be
+                read for another reason.
         """
         self.check_threshold(threshold)
         chosen = self.dataset["active"].isel(threshold=self.thresholds.index(threshold), item=items)
         try:
             return np.asarray(chosen.values)
-        except NeuroglotError as error:
+        except DamagedError as error:
             ids = listed(chosen["item"].to_numpy(), 3)
             raise NeuroglotError(
-                f"the recording is damaged in some of the items {ids} ({error.__cause__}). Record "
+                f"the recording is damaged in some of the items {ids} ({error.reason}). Record "
                 "with the same settings into the same folder; what is whole is kept."
             ) from error
 

@@ -12,7 +12,7 @@ import xarray as xr
 from neuroglot.errors import NeuroglotError, listed
 from neuroglot.models import Model
 from neuroglot.models.sites import SITE_KINDS, SiteKind
-from neuroglot.provenance import model_provenance, task_provenance, versions
+from neuroglot.provenance import provenance
 from neuroglot.recording.batching import BatchSize
 from neuroglot.recording.recording import UNIT
 from neuroglot.tasks import ParallelTask
@@ -86,13 +86,11 @@ def header(
         },
         attrs={
             "unit": UNIT,
-            **model_provenance(model),
-            **task_provenance(task),
+            **provenance(model, task),
             "n_neurons": model.n_neurons,
             "site": settings.site,
             "position": settings.position,
             "keep_values": int(settings.keep_values),
             "batch_size": batch_size,
-            **versions(),
         },
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +10,18 @@ import numpy as np
 import xarray as xr
 from zarr.codecs import ZstdCodec
 
-from neuroglot.errors import NeuroglotError, listed
+from neuroglot.errors import NeuroglotError, listed, shown
+from neuroglot.recording.arrays import StoredArray, lazy_dataset, require_chunks, stored_arrays
 from neuroglot.recording.damage import (
-    DAMAGE,
     LAYOUT,
-    check_layout,
-    damaged,
-    guarded,
+    DamagedError,
     mark_layout,
     read_attributes,
-    require_chunks,
+    reading,
+    writing,
 )
 from neuroglot.recording.folders import as_path, fresh_folder, is_result, locked, require_free
+from neuroglot.recording.matching import named, refuse_old
 from neuroglot.recording.recording import UNIT, Recording, checked_recording
 
 DONE = "done"  # which items of a growing result are written
@@ -33,6 +33,7 @@ FREE_TO_CHANGE = frozenset(
     {"batch_size", "device", "deterministic", "padding_side", FINISHED, ITEMS_ADDED, LAYOUT}
 )
 CHECKED = (ZstdCodec(checksum=True),)
+TEXT_TABLE_BYTES = 2**28  # a table of texts of one length may take so much, however short most are
 
 Stored = Recording | xr.Dataset | xr.DataArray
 
@@ -47,7 +48,7 @@ def save(result: Stored, path: str | Path, *, overwrite: bool = False) -> None:
     data = _as_dataset(result).load()
     with locked(out):
         require_free(out, overwrite=overwrite)
-        with fresh_folder(out) as fresh:
+        with writing(out), fresh_folder(out) as fresh:
             write_whole(data, fresh)
             mark_layout(fresh)
 
@@ -74,11 +75,17 @@ def text_as_objects(data: xr.Dataset) -> xr.Dataset:
 
 
 def _text_as_strings(data: xr.Dataset) -> xr.Dataset:
-    """Undo :func:`text_as_objects`."""
-    found = {
-        n: v.astype(object).astype(str) for n, v in data.variables.items() if v.dtype.kind in "OT"
-    }
-    return _replaced(data, found)
+    """Undo :func:`text_as_objects`, unless one long text would make all others take its room."""
+    texts = {n: v.astype(object).load() for n, v in data.variables.items() if v.dtype.kind in "OT"}
+    found = {n: v.astype(str) for n, v in texts.items() if _has_room(v.to_numpy())}
+    return _replaced(data, {**texts, **found})
+
+
+def _has_room(texts: np.ndarray[Any, Any]) -> bool:
+    """Whether a table of texts of one length takes little, or not much more than the texts."""
+    lengths = [len(text) for text in texts.flat]
+    table = len(lengths) * max(lengths, default=0)
+    return 4 * table <= TEXT_TABLE_BYTES or table <= 16 * sum(lengths)
 
 
 def _replaced(data: xr.Dataset, variables: dict[Any, xr.Variable]) -> xr.Dataset:
@@ -103,9 +110,10 @@ def require_same(path: Path, found: xr.Dataset, wanted: xr.Dataset, dims: Iterab
     Raises:
         NeuroglotError: it names the settings or dimensions that differ.
     """
+    refuse_old(found.attrs, repr(str(path)))
     keys = sorted({*found.attrs, *wanted.attrs} - FREE_TO_CHANGE)
     different = [
-        f"{key}: there {found.attrs.get(key)!r}, now {wanted.attrs.get(key)!r}"
+        f"{named(key)}: there {found.attrs.get(key)!r}, now {wanted.attrs.get(key)!r}"
         for key in keys
         if found.attrs.get(key) != wanted.attrs.get(key)
     ]
@@ -136,14 +144,11 @@ def open_dataset(path: Path, *, only_coordinates: bool = False) -> xr.Dataset:
     Raises:
         NeuroglotError: it cannot be read.
     """
-    try:
-        check_layout(path)
-        data: xr.Dataset = xr.open_zarr(path, chunks=None, consolidated=False)
+    with reading(path):
+        data = lazy_dataset(path)
         data.attrs.pop(LAYOUT, None)
         kept = data.drop_vars(list(data.data_vars)) if only_coordinates else data
-        return guarded(_text_as_strings(kept), path)
-    except DAMAGE as error:
-        raise damaged(path, error) from error
+        return _text_as_strings(kept)
 
 
 def open_result(path: str | Path) -> Stored:
@@ -152,17 +157,14 @@ def open_result(path: str | Path) -> Stored:
     A recording is read when it is used; other results are read at once.
 
     Raises:
-        NeuroglotError: there is no result, it was not finished, or it is damaged.
+        NeuroglotError: there is no result, it was not finished, it is damaged, or it cannot be
+            read for another reason.
     """
     folder = Path(path)
     if not is_result(folder):
         raise NeuroglotError(f"{str(folder)!r} holds no result of neuroglot.")
-    try:
+    with reading(folder):
         return _open(folder)
-    except NeuroglotError:
-        raise
-    except DAMAGE as error:
-        raise damaged(folder, error) from error
 
 
 def opened_dataset(path: str | Path) -> xr.Dataset:
@@ -180,17 +182,31 @@ def _open(folder: Path) -> Stored:
         require_chunks(folder, but=DONE)
     data = open_dataset(folder)
     if ITEMS_ADDED in data.attrs:
-        raise _unfinished(folder, data, int(data.attrs[ITEMS_ADDED]))
+        raise _unfinished(folder, data, data.attrs[ITEMS_ADDED])
     if grows:
         data = _finished(folder, data)
     if data.attrs.get("unit") == UNIT:
-        return checked_recording(data)
+        return _recording(folder, data)
     data.load()
-    if ONE_ARRAY in data.attrs:
-        name = data.attrs.pop(ONE_ARRAY)
-        array: xr.DataArray = data[name].assign_attrs(data.attrs)
-        return array
-    return data
+    return _one_array(folder, data) if ONE_ARRAY in data.attrs else data
+
+
+def _recording(path: Path, data: xr.Dataset) -> Recording:
+    if "active" not in data:
+        raise DamagedError(path, "a recording without 'active'")
+    try:
+        return checked_recording(data)
+    except ValueError as error:
+        raise DamagedError(path, str(error)) from error
+
+
+def _one_array(path: Path, data: xr.Dataset) -> xr.DataArray:
+    """The only variable of a dataset that was a DataArray."""
+    name = data.attrs.pop(ONE_ARRAY)
+    if not isinstance(name, str) or name not in data:
+        raise DamagedError(path, f"no array {shown(name)}")
+    array: xr.DataArray = data[name].assign_attrs(data.attrs)
+    return array
 
 
 def _finished(path: Path, data: xr.Dataset) -> xr.Dataset:
@@ -199,16 +215,38 @@ def _finished(path: Path, data: xr.Dataset) -> xr.Dataset:
     Raises:
         NeuroglotError: it was not finished.
     """
+    done = marks_of(path, stored_arrays(path))
     if not data.attrs.get(FINISHED):
-        raise _unfinished(path, data, int(data[DONE].sum()))
+        raise _unfinished(path, data, 0 if done is None else _n_done(done))
     kept = {key: value for key, value in data.attrs.items() if key != FINISHED}
     found = data.drop_vars(DONE)
     found.attrs = kept
     return found
 
 
-def _unfinished(path: Path, data: xr.Dataset, n_done: int) -> NeuroglotError:
+def marks_of(path: Path, arrays: Mapping[str, StoredArray]) -> StoredArray | None:
+    """The marks of the items that are written; a result that was saved whole has none.
+
+    Raises:
+        DamagedError: they are no marks.
+    """
+    done = arrays.get(DONE)
+    if done is not None and (done.dims != ("item",) or done.dtype != np.bool_):
+        raise DamagedError(path, f"{DONE!r} is {done.dtype} {done.dims}, expected one mark an item")
+    return done
+
+
+def _n_done(done: StoredArray) -> int:
+    """How many items are marked as written; a block that is not has no chunk of marks.
+
+    Raises:
+        DamagedError: a chunk is damaged.
+    """
+    return sum(int(done.chunk(place).sum()) for place in done.chunks_there())
+
+
+def _unfinished(path: Path, data: xr.Dataset, n_done: object) -> NeuroglotError:
     return NeuroglotError(
-        f"{str(path)!r} is an unfinished {data.attrs['unit']} ({n_done} of "
-        f"{data.sizes['item']} items); the same call or command with the same folder goes on."
+        f"{str(path)!r} is an unfinished {data.attrs['unit']} ({shown(n_done)} of "
+        f"{data.sizes.get('item')} items); the same call or command with the same folder goes on."
     )

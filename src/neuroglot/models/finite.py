@@ -1,0 +1,116 @@
+"""Why a model gives NaN or infinity: its weights, a number type that is too narrow, or neither."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from neuroglot.errors import listed
+from neuroglot.models.probing import probe_ids
+
+WIDE = torch.bfloat16  # as many bytes as float16, with the range of float32
+MENDED = "load it with dtype='bfloat16' or 'float32'"
+
+
+def why_not_finite(
+    hf: PreTrainedModel, ids: Sequence[int] | None = None, edits: Sequence[str] = ()
+) -> str:
+    """A sentence that says why a model gives NaN or infinity, and what mends it.
+
+    Where its numbers are of a narrow type, it is told by one more forward pass in a wide one, for
+    which its weights are copied; the model itself stays as it is.
+
+    Args:
+        hf: which gave them.
+        ids: of the prompt with which it did; by default the probe.
+        edits: what edits are in force.
+    """
+    broken = _broken_weight(hf)
+    if broken is not None:
+        return broken
+    narrow = _narrow(hf)
+    if narrow is None:
+        return (
+            f"its weights are finite, and {_name(hf.dtype)} holds numbers up to "
+            f"{torch.finfo(hf.dtype).max:.1g}, so that no other dtype mends it: "
+            + (_less_of(edits) or "look for a division by zero in the model's code.")
+        )
+    range_of = f"{_name(narrow)} holds no number above {torch.finfo(narrow).max:,g}"
+    if edits:
+        return f"{range_of}; {MENDED}, or {_less_of(edits)}"
+    mended = _is_finite_when_wide(hf, ids)
+    if mended is None:
+        return f"its weights are finite, but {range_of}, and sums may overflow: {MENDED}."
+    if mended:
+        return (
+            f"its weights are finite, but sums overflow in {_name(narrow)}, where they do not in "
+            f"{_name(WIDE)} ({range_of}): {MENDED}."
+        )
+    return (
+        f"its weights are finite, and it gives NaN or infinity in {_name(WIDE)} too, so that no "
+        "other dtype mends it: look for a division by zero in the model's code."
+    )
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _less_of(edits: Sequence[str]) -> str:
+    return f"make the edits that are in force smaller ({listed(edits, 3)})." if edits else ""
+
+
+def _numbers(hf: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Weights that are floating-point numbers and at hand, not on the disk."""
+    for name, weight in hf.named_parameters():
+        if weight.is_floating_point() and not weight.is_meta:
+            yield name, weight.detach()
+
+
+def _narrow(hf: nn.Module) -> torch.dtype | None:
+    """The narrowest number type of the weights, where it holds less than bfloat16 does."""
+    types = {weight.dtype for _, weight in _numbers(hf)}
+    narrow = [dtype for dtype in types if torch.finfo(dtype).max < torch.finfo(WIDE).max]
+    return min(narrow, key=lambda dtype: torch.finfo(dtype).max, default=None)
+
+
+def _broken_weight(hf: nn.Module) -> str | None:
+    """What is said of the first weight that holds NaN or infinity, or ``None``."""
+    for name, weight in _numbers(hf):
+        # Numbers of one byte know neither infinity nor the question.
+        numbers = weight if weight.dtype.itemsize > 1 else weight.to(WIDE)
+        if bool(torch.isfinite(numbers).all()):
+            continue
+        found = f"its weight {name!r} itself holds NaN or infinity"
+        if weight.dtype == torch.float16 and not bool(numbers.isnan().any()):
+            return (
+                f"{found}, as numbers above 65,504 become in float16; {MENDED}, and if that is no "
+                "better, get the checkpoint anew."
+            )
+        return f"{found}, so that no dtype mends it: get the checkpoint anew."
+    return None
+
+
+@torch.inference_mode()
+def _is_finite_when_wide(hf: PreTrainedModel, ids: Sequence[int] | None) -> bool | None:
+    """Whether the logits are finite in bfloat16; ``None`` where that cannot be found out."""
+    weights = dict(hf.named_parameters())
+    plain = all(type(weight) in (Tensor, nn.Parameter) for weight in weights.values())
+    at_hand = not any(weight.is_meta for weight in weights.values())
+    if not plain or not at_hand or getattr(hf, "is_quantized", False):
+        return None
+    tokens = probe_ids(hf) if ids is None else torch.tensor([list(ids)], device=hf.device)
+    try:
+        numbers = weights | dict(hf.named_buffers())
+        wide = {
+            name: values.detach().to(WIDE) if values.dtype == torch.float16 else values
+            for name, values in numbers.items()
+        }
+        inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+        output = torch.func.functional_call(hf, wide, kwargs=inputs | {"use_cache": False})
+    except RuntimeError:  # out of memory, or code that insists on its number type
+        return None
+    return bool(torch.isfinite(output.logits).all())

@@ -1,0 +1,118 @@
+"""Hooks that others have put on a model: they may look, but not change what it computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
+
+from neuroglot.errors import NeuroglotError
+
+Hook = Callable[..., Any]
+Hooks = MutableMapping[int, Hook]
+# Where PyTorch keeps the hooks of a module, and those of all modules.
+OF_MODULE = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+OF_ALL = tuple(f"_global{name}" for name in OF_MODULE)
+OWN = "neuroglot."
+
+
+@contextmanager
+def guarding(hf: nn.Module) -> Iterator[list[str]]:
+    """Within the block, hooks of others that change a value raise an error.
+
+    Yields:
+        The names of the hooks that are guarded; none where there are none.
+
+    Raises:
+        NeuroglotError: by a hook that returns other values than it was given, or changes them.
+    """
+    found: list[str] = []
+    with ExitStack() as stack:
+        for where, kind, hooks in _all_hooks(hf):
+            for key, hook in list(hooks.items()):
+                owner = str(getattr(hook, "__module__", type(hook).__module__))
+                if owner.startswith(OWN):
+                    continue
+                name = f"{owner}.{getattr(hook, '__qualname__', type(hook).__qualname__)}"
+                found.append(f"{name} on {where}")
+                guard = _guard(hook, found[-1], is_after=kind.endswith("_forward_hooks"))
+                hooks[key] = guard
+                stack.callback(_restore, hooks, key, guard, hook)
+        yield found
+
+
+def _all_hooks(hf: nn.Module) -> Iterator[tuple[str, str, Hooks]]:
+    """Whose hooks, of which kind, and the hooks, wherever there are some."""
+    for name, module in hf.named_modules():
+        for kind in OF_MODULE:
+            hooks = getattr(module, kind, None)
+            if hooks:
+                yield name or type(hf).__name__, kind, hooks
+    for kind in OF_ALL:
+        hooks = getattr(torch_module, kind, None)
+        if hooks:
+            yield "all modules", kind, hooks
+
+
+def _restore(hooks: Hooks, key: int, guard: Hook, hook: Hook) -> None:
+    # Somebody may have removed it meanwhile.
+    if hooks.get(key) is guard:
+        hooks[key] = hook
+
+
+def _guard(hook: Hook, name: str, *, is_after: bool) -> Hook:
+    """The hook, held to leave everything as it is.
+
+    Args:
+        hook: of somebody else.
+        name: what an error calls it.
+        is_after: whether what it returns takes the place of its last argument, the output; else of
+            the first after the module.
+    """
+
+    def guarded(*given: Any, **kwargs: Any) -> None:
+        before = [value.clone() for value in _tensors((given[1:], kwargs))]
+        returned = hook(*given, **kwargs)
+        kept = _are_equal(before, _tensors((given[1:], kwargs)))
+        replaced = (given[-1],) if is_after else (given[1], given[1:])
+        if returned is not None:
+            new = _tensors(returned)
+            kept = kept and bool(new) and any(_are_equal(new, _tensors(x)) for x in replaced)
+        if not kept:
+            raise NeuroglotError(
+                f"the hook {name} changes values of the model, so that results would not be the "
+                "model's own. Remove it (handle.remove()), or edit with neuroglot.edit."
+            )
+
+    # So that a guard within a guard is told from a hook of others.
+    guarded.__module__ = __name__
+    return guarded
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    """All tensors in nested tuples, lists and mappings, in order."""
+    if isinstance(values, Tensor):
+        return [values]
+    if isinstance(values, dict):
+        values = tuple(values.values())
+    if isinstance(values, tuple | list):
+        return [tensor for value in values for tensor in _tensors(value)]
+    return []
+
+
+def _are_equal(some: list[Tensor], others: list[Tensor]) -> bool:
+    return len(some) == len(others) and all(map(_is_same, some, others))
+
+
+def _is_same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors hold the same values, NaN being one."""
+    if one is other:
+        return True
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    one, other = one.detach(), other.detach()
+    return bool(torch.where(one != one, other != other, one == other).all())  # noqa: PLR0124

@@ -1,0 +1,263 @@
+"""What tells one model from another: its weights, what it computes with them, and its tokenizer.
+
+The weights count with every byte of every parameter and buffer, the configuration with everything
+but what only names, trains or prints the model, and the tokenizer with all that decides how a text
+becomes tokens and tokens become text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import BuiltinFunctionType, FunctionType
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+import xxhash
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from neuroglot.errors import NeuroglotError
+
+# Of a configuration or a module, what does not change what the model computes when it is used:
+# names and dates, how weights were drawn and trained, and what is printed beside the logits.
+NOT_COMPUTED = re.compile(
+    r"_?name_or_path|_commit_hash|transformers_version|architectures|auto_map|neuroglot_.*|"
+    r"(torch_)?dtype|use_cache|output_.*|return_dict|problem_type|id2label|label2id|num_labels|"
+    r"finetuning_task|.*initializer.*|init_std|.*drop.*|training|gradient_checkpointing|"
+    r"max_seq_len_cached|loss_type|.*_loss_.*"
+)
+PLAIN = (bool, int, float, str, type(None))
+# What a tokenizer keeps beside its vocabulary. Padding never counts, so that its token does not.
+TOKENIZER_SETTINGS = (
+    *("add_bos_token", "add_eos_token", "add_prefix_space", "split_special_tokens"),
+    *("clean_up_tokenization_spaces", "legacy", "do_lower_case", "keep_accents"),
+    *("bos_token", "eos_token", "unk_token", "sep_token", "cls_token", "mask_token"),
+)
+MULTIPLIER = 0x1E3779B97F4A7C15  # spreads neighbouring numbers over 64 bits
+ELEMENTS = 2**24  # of a tensor that are looked at together where it lies on an accelerator
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Checksums that are equal for models that compute the same from the same text.
+
+    Attributes:
+        weights: every byte of parameters and buffers, under their names.
+        config: everything else that the forward pass depends on, and the end tokens.
+        tokenizer: how a text becomes tokens, and tokens become text.
+    """
+
+    weights: str
+    config: str
+    tokenizer: str
+
+    @property
+    def whole(self) -> str:
+        """One checksum over all three."""
+        return _digest(json.dumps(asdict(self)).encode())
+
+
+def identity(hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Identity:
+    """The checksums of a model as it is now.
+
+    Raises:
+        NeuroglotError: a weight has no values.
+    """
+    return Identity(weights_checksum(hf), config_checksum(hf), tokenizer_checksum(tokenizer))
+
+
+def _digest(data: Any) -> str:
+    """32 hexadecimal digits for any bytes."""
+    return xxhash.xxh3_128(data).hexdigest()
+
+
+def weights_checksum(hf: nn.Module) -> str:
+    """Checksum over every byte of parameters and buffers, with their names, types and shapes.
+
+    On the CPU the bytes are read each time, which costs less than one forward pass. What lies on
+    an accelerator is copied from there once, and again when it has changed.
+
+    Raises:
+        NeuroglotError: a weight has no values.
+    """
+    whole = xxhash.xxh3_128()
+    for name, tensor in _tensors(hf):
+        kind = f"{name} {tensor.dtype} {tuple(tensor.shape)}"
+        whole.update(f"{kind} {_content(hf, name, tensor)};".encode())
+    return whole.hexdigest()
+
+
+def _tensors(hf: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Plain tensors of all that a model computes with, by name."""
+    seen = set()
+    for path, module in hf.named_modules():
+        own = [*module._parameters.items(), *module._buffers.items()]  # noqa: SLF001
+        for key, tensor in own:
+            if tensor is None or id(tensor) in seen:
+                continue
+            seen.add(id(tensor))
+            name = f"{path}.{key}" if path else key
+            yield from _plain(name, _offloaded(module, key) if tensor.is_meta else tensor)
+    named = {name for name, _ in (*hf.named_parameters(), *hf.named_buffers())}
+    # Quantised layers keep scales that are neither; they say so where they are saved.
+    for name, value in hf.state_dict(keep_vars=True).items():
+        if name not in named and isinstance(value, Tensor) and id(value) not in seen:
+            yield from _plain(name, value)
+
+
+def _plain(name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """The tensors that a quantised one is made of; others as they are."""
+    flatten = getattr(tensor, "__tensor_flatten__", None)
+    if flatten is None:
+        yield name, tensor.detach()
+        return
+    parts, how = flatten()
+    yield f"{name} {how!r}", torch.empty(0)
+    for part in parts:
+        yield from _plain(f"{name}.{part}", getattr(tensor, part))
+
+
+def _offloaded(module: nn.Module, key: str) -> Tensor:
+    """A weight that Accelerate keeps on the disk or elsewhere, and loads when it is needed.
+
+    Raises:
+        NeuroglotError: it is nowhere.
+    """
+    hook = getattr(module, "_hf_hook", None)
+    for one in getattr(hook, "hooks", (hook,)):
+        weights = getattr(one, "weights_map", None)
+        if weights is not None:
+            found: Tensor = weights[key]
+            return found
+    raise NeuroglotError(
+        f"the weight {key!r} of a {type(module).__name__} has no values (device 'meta'); load the "
+        "model with its weights."
+    )
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """The checksum of a tensor on an accelerator, and what must be unchanged for it to hold."""
+
+    state: tuple[Any, ...]
+    checksum: str
+
+
+_SEEN: WeakKeyDictionary[nn.Module, dict[str, _Seen]] = WeakKeyDictionary()
+
+
+def _content(hf: nn.Module, name: str, tensor: Tensor) -> str:
+    """Checksum of the bytes of a tensor, wherever it lies."""
+    return _digest(_bytes(tensor)) if tensor.device.type == "cpu" else _kept(hf, name, tensor)
+
+
+def _kept(hf: nn.Module, name: str, tensor: Tensor) -> str:
+    """The same, made anew only where the tensor has changed since."""
+    version = None if tensor.is_inference() else tensor._version  # noqa: SLF001
+    # Writing to `.data` counts no version, so that all bits are added up as well.
+    state = (tensor.data_ptr(), version, tensor.stride(), tally(tensor))
+    known = _SEEN.setdefault(hf, {})
+    if name not in known or known[name].state != state:
+        known[name] = _Seen(state, _digest(_bytes(tensor)))
+    return known[name].checksum
+
+
+def _bytes(tensor: Tensor) -> Any:
+    """The bytes of a tensor, in the order of its elements."""
+    return tensor.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy()
+
+
+def tally(tensor: Tensor) -> int:
+    """A sum over all bits of a tensor, each byte multiplied with an odd number of its own.
+
+    It is made where the tensor lies. A change of a single byte always changes it, and one of
+    several bytes all but surely.
+    """
+    flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+    total = 0
+    for start in range(0, len(flat), ELEMENTS):
+        piece = flat[start : start + ELEMENTS].to(torch.int64)
+        places = torch.arange(start, start + len(piece), device=flat.device)
+        total += int((piece * (places * MULTIPLIER | 1)).sum())  # sums wrap around
+    return total
+
+
+def config_checksum(hf: PreTrainedModel) -> str:
+    """Checksum over all that decides what the model computes with its weights.
+
+    These are the configuration and, as both can be changed after loading, the classes and plain
+    attributes of all modules; also the tokens at which the model ends what it writes.
+    """
+    settings: dict[str, Any] = {
+        "config": _computing(hf.config.to_dict()),
+        "attention": getattr(hf.config, "_attn_implementation", None),
+        "end": getattr(getattr(hf, "generation_config", None), "eos_token_id", None),
+        "modules": {name: _module(module) for name, module in hf.named_modules()},
+    }
+    # Of what is no text or number, such as a class, nothing counts but what kind of thing it is.
+    return _digest(json.dumps(settings, sort_keys=True, default=lambda x: str(type(x))).encode())
+
+
+def _computing(settings: Mapping[Any, Any]) -> dict[str, Any]:
+    """Settings without those that compute nothing, also inside of others."""
+    return {
+        str(key): _computing(value) if isinstance(value, Mapping) else value
+        for key, value in settings.items()
+        if not NOT_COMPUTED.fullmatch(str(key))
+    }
+
+
+def _module(module: nn.Module) -> dict[str, Any]:
+    """Class, plain attributes and functions of a module."""
+    found: dict[str, Any] = {"class": f"{type(module).__module__}.{type(module).__qualname__}"}
+    for key, value in vars(module).items():
+        if key.startswith("_") or NOT_COMPUTED.fullmatch(key):
+            continue
+        if _is_plain(value):
+            # Dropout does nothing in evaluation mode.
+            if not isinstance(module, nn.modules.dropout._DropoutNd):  # noqa: SLF001
+                found[key] = value
+        # Accelerate puts a function of its own in the place of `forward`.
+        elif isinstance(value, FunctionType | BuiltinFunctionType) and "_hf_hook" not in vars(
+            module
+        ):
+            found[key] = f"{value.__module__}.{value.__qualname__}"
+    return found
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    return isinstance(value, PLAIN)
+
+
+def tokenizer_checksum(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Checksum over all that decides how a text becomes tokens, and tokens become text."""
+    kept = {key: str(getattr(tokenizer, key, None)) for key in TOKENIZER_SETTINGS}
+    whole = xxhash.xxh3_128(json.dumps(kept).encode())
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        text = backend.to_str()
+        # Before this stand truncation and padding, which every call may set anew.
+        whole.update(text[max(0, text.find('"added_tokens"')) :].encode())
+    else:
+        whole.update(_vocabulary(tokenizer))
+    return whole.hexdigest()
+
+
+def _vocabulary(tokenizer: PreTrainedTokenizerBase) -> bytes:
+    """What a tokenizer without a compiled backend keeps: class, tokens and files."""
+    kind = f"{type(tokenizer).__module__}.{type(tokenizer).__qualname__}"
+    tokens = sorted(tokenizer.get_vocab().items(), key=lambda pair: pair[1])
+    with tempfile.TemporaryDirectory() as folder:
+        with suppress(NotImplementedError, ValueError):  # it has no files
+            tokenizer.save_vocabulary(folder)
+        files = [file.read_bytes() for file in sorted(Path(folder).rglob("*")) if file.is_file()]
+    return b"\0".join([json.dumps([kind, tokens]).encode("utf-8", "surrogatepass"), *files])

@@ -1,0 +1,96 @@
+"""Models that also take pictures or sound: their text part, which computes the same from text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoModelForMultimodalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+
+from neuroglot.errors import NeuroglotError
+from neuroglot.models.probing import probe_logits
+
+# The first of these that knows a configuration opens it.
+OPENED_BY: tuple[Any, ...] = (
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoModelForMultimodalLM,
+)
+
+
+def opened_by(config: PreTrainedConfig) -> Any:
+    """The class of transformers that opens checkpoints with this configuration.
+
+    Raises:
+        NeuroglotError: none does that writes text.
+    """
+    for auto in OPENED_BY:
+        if type(config) in auto._model_mapping:  # noqa: SLF001  # the only place that says it
+            return auto
+    raise NeuroglotError(
+        f"transformers opens no {type(config).__name__} (model type {config.model_type!r}) as a "
+        "model that writes text. If it has a text part, load it yourself and pass that to "
+        "neuroglot.wrap_model(model, tokenizer)."
+    )
+
+
+def is_multimodal(config: PreTrainedConfig) -> bool:
+    """Whether the text part has a configuration of its own inside this one."""
+    return config.get_text_config() is not config
+
+
+@torch.inference_mode()
+def keep_text_part(hf: PreTrainedModel) -> None:
+    """Take out of a model, in place, what it does not need to go on from a text.
+
+    What is outside the text decoder and the LM head goes, a part at a time, if the logits of a
+    text stay bit for bit what they were; so the model computes from text what it always did.
+    """
+    before = probe_logits(hf)
+    for parent, name in list(_beside(hf, _text_modules(hf))):
+        part = getattr(parent, name)
+        setattr(parent, name, None)
+        if not _gives(hf, before):
+            setattr(parent, name, part)
+
+
+def left_out(hf: nn.Module) -> tuple[str, ...]:
+    """Paths of the parts that are no longer there, each with a dot at its end."""
+    return tuple(
+        f"{path}.{name}.".removeprefix(".")
+        for path, module in hf.named_modules()
+        for name, child in module._modules.items()  # noqa: SLF001  # others leave out what is None
+        if child is None
+    )
+
+
+def _text_modules(hf: Any) -> list[nn.Module]:
+    """The text decoder, and the layers before and after it."""
+    return [hf.get_decoder(), hf.get_input_embeddings(), hf.get_output_embeddings()]
+
+
+def _beside(module: nn.Module, kept: list[nn.Module]) -> Iterator[tuple[nn.Module, str]]:
+    """Parts, by what holds them and their name, that neither are, hold nor belong to the kept."""
+    for name, child in module.named_children():
+        if any(child is one for one in kept):
+            continue
+        if any(one is inner for inner in child.modules() for one in kept):
+            yield from _beside(child, kept)
+        else:
+            yield module, name
+
+
+def _gives(hf: PreTrainedModel, expected: Tensor) -> bool:
+    """Whether the model runs, and gives these logits."""
+    try:
+        return torch.equal(probe_logits(hf), expected)
+    except (AttributeError, TypeError, RuntimeError):
+        return False

@@ -1,0 +1,33 @@
+"""What every public function that runs a model begins and ends with."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec, TypeVar, cast
+
+from neuroglot.errors import NeuroglotError
+from neuroglot.models.model import Model
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def operation(run: Callable[Concatenate[Model, P], R]) -> Callable[Concatenate[Model, P], R]:
+    """Make a function that runs its first argument, a model, an operation on it.
+
+    While it lasts, the model is in its usual state and nobody else runs it; see
+    :meth:`neuroglot.Model.operating`.
+    """
+
+    @functools.wraps(run)
+    def operated(model: Model, *args: P.args, **kwargs: P.kwargs) -> R:
+        if not isinstance(model, Model):
+            raise NeuroglotError(
+                f"model is a {type(model).__name__}; expected what neuroglot.load_model or "
+                "neuroglot.wrap_model returns."
+            )
+        with model.operating():
+            return run(model, *args, **kwargs)
+
+    return cast("Callable[Concatenate[Model, P], R]", operated)
