@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import resource
 import threading
@@ -314,3 +315,32 @@ def test_damage_is_named_with_its_file(
     put(tmp_path / "r", files, chosen, change(files[chosen]), "gone")
     with pytest.raises(ng.NeuroglotError, match=rf"damaged .*{reason}"):
         read_everything(tmp_path / "r")
+
+
+@pytest.mark.parametrize("n_done", [0, 2, 4])
+@GROWING
+def test_blocks_that_are_still_to_be_made_are_not_damage(
+    kind: str, n_done: int, tmp_path: Path
+) -> None:
+    files, expected = stored(kind)
+    root = json.loads(files["zarr.json"])
+    del root["attributes"]["finished"]
+    head = ("item/", "language/", "layer/", "threshold/", "relation/", "subject/")
+    kept = {
+        name: data
+        for name, data in files.items()
+        if name.endswith("zarr.json") or name.startswith(head) or block_of(name) < n_done // 2
+    }
+    put(tmp_path / "r", kept, "zarr.json", json.dumps(root).encode(), "")
+    with pytest.raises(ng.NeuroglotError, match=rf"is an unfinished .* \({n_done} of 6 items\)"):
+        ng.open(tmp_path / "r")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*are damaged")
+        make(kind, tmp_path / "r")
+    same(read_everything(tmp_path / "r"), expected)
+
+
+def block_of(chunk: str) -> int:
+    """The block of items that a chunk belongs to; thresholds come before items."""
+    name, _, *place = chunk.split("/")
+    return int(place[1 if name == "active" else 0])

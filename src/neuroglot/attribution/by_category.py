@@ -320,8 +320,8 @@ def answers_to(model: Model, recording: Recording, answers: xr.Dataset) -> xr.Da
             f"the answers are a result of unit {unit!r}, edited {edited!r}; expected those of "
             "neuroglot.evaluate without an edit. Leave them out, and they are found here."
         )
-    require_of_model(answers.attrs, model, "the result with the answers")
-    require_of_prompts(answers.attrs, recording.attrs, "the result with the answers", "task")
+    require_of_model(answers.attrs, model, "the evaluation")
+    require_of_prompts(answers.attrs, recording.attrs, "the evaluation", "task")
     for dim, names in (("item", recording.items), ("language", recording.languages)):
         if not set(names) <= set(map(str, answers[dim].to_numpy())):
             raise NeuroglotError(f"the answers lack a recorded {dim}; leave them out.")

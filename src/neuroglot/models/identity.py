@@ -40,6 +40,7 @@ TOKENIZER_SETTINGS = (
     *("clean_up_tokenization_spaces", "legacy", "do_lower_case", "keep_accents"),
     *("bos_token", "eos_token", "unk_token", "sep_token", "cls_token", "mask_token"),
 )
+OF_THE_LAST_BATCH = ("idx", "subB")  # what bitsandbytes notes while it runs
 MULTIPLIER = 0x1E3779B97F4A7C15  # spreads neighbouring numbers over 64 bits
 ELEMENTS = 2**24  # of a tensor that are looked at together where it lies on an accelerator
 
@@ -95,21 +96,51 @@ def weights_checksum(hf: nn.Module) -> str:
 
 
 def _tensors(hf: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Plain tensors of all that a model computes with, by name."""
-    seen = set()
+    """Plain tensors of all that a model computes with, by name, each once."""
+    seen: set[int] = set()
     for path, module in hf.named_modules():
-        own = [*module._parameters.items(), *module._buffers.items()]  # noqa: SLF001
-        for key, tensor in own:
-            if tensor is None or id(tensor) in seen:
+        weights = {**module._parameters, **module._buffers}  # noqa: SLF001
+        kept = (
+            *((key, value) for key, value in weights.items() if value is not None),
+            *_beside(module, weights),
+        )
+        for key, tensor in kept:
+            if id(tensor) in seen:
                 continue
             seen.add(id(tensor))
             name = f"{path}.{key}" if path else key
             yield from _plain(name, _offloaded(module, key) if tensor.is_meta else tensor)
-    named = {name for name, _ in (*hf.named_parameters(), *hf.named_buffers())}
-    # Quantised layers keep scales that are neither; they say so where they are saved.
-    for name, value in hf.state_dict(keep_vars=True).items():
-        if name not in named and isinstance(value, Tensor) and id(value) not in seen:
-            yield from _plain(name, value)
+
+
+def _beside(
+    module: nn.Module, weights: Mapping[str, Tensor | None]
+) -> Iterator[tuple[str, Tensor]]:
+    """Tensors of a module that are neither parameters nor buffers, such as scales.
+
+    Quantised layers of other libraries keep theirs in objects beside their weights. Saving a model
+    would name them too, but changes some quantised models.
+    """
+    holders: dict[str, Any] = {"": module}
+    if type(module).__module__.partition(".")[0] not in ("torch", "transformers"):
+        holders |= {f"{key}.": value for key, value in weights.items() if value is not None}
+    for begin, holder in holders.items():
+        for key, value in vars(holder).items():
+            if key.startswith("_"):
+                continue
+            if isinstance(value, Tensor):
+                yield begin + key, value
+            elif len(holders) > 1:
+                yield from _inside(begin + key, value, 2)
+
+
+def _inside(name: str, value: Any, depth: int) -> Iterator[tuple[str, Tensor]]:
+    """Tensors among the attributes of an object, and of those that it holds."""
+    if isinstance(value, Tensor):
+        yield name, value
+    elif depth and not isinstance(value, nn.Module | type) and hasattr(value, "__dict__"):
+        for key, inner in vars(value).items():
+            if key not in OF_THE_LAST_BATCH:
+                yield from _inside(f"{name}.{key}", inner, depth - 1)
 
 
 def _plain(name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:

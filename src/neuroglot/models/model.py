@@ -118,13 +118,14 @@ class Model:
         """Checksums of weights, configuration and tokenizer, as they are now.
 
         Raises:
-            NeuroglotError: a weight has no values.
+            NeuroglotError: a weight has no values, or another thread is in a block that edits the
+                model.
         """
-        turn = turn_of(self.hf)
-        found = turn.identity or identity(self.hf, self.tokenizer)
-        if turn.is_operating and turn.is_mine:
-            turn.identity = found
-        return found
+        with taking_turn(self.hf) as turn:
+            found = turn.identity or identity(self.hf, self.tokenizer)
+            if turn.is_operating:
+                turn.identity = found
+            return found
 
     @property
     def fingerprint(self) -> str:

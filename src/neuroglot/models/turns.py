@@ -49,11 +49,6 @@ class Turn:
     is_block: bool = False
     is_lost: bool = False
 
-    @property
-    def is_mine(self) -> bool:
-        """Whether it is this thread's turn."""
-        return self.holder == threading.get_ident()
-
 
 _TURNS: WeakKeyDictionary[nn.Module, Turn] = WeakKeyDictionary()
 _FIRST = threading.Lock()

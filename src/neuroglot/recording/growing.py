@@ -147,7 +147,7 @@ class InFolder:
     def __init__(self, path: Path, others: Container[Hashable]) -> None:
         """Open the folder; ``others`` are variables of the items that no block holds."""
         self.path, self.others = path, others
-        self.written: dict[str, zarr.Array[Any]] = {}  # opened for writing
+        self.arrays: dict[str, zarr.Array[Any]] = {}  # opened for writing
         with reading(path):
             done = marks_of(path, self._stored())  # absent where a result was saved whole
         self.n_items, self.size = (done.shape[0], done.chunks[0]) if done is not None else (0, 1)
@@ -219,21 +219,21 @@ class InFolder:
             for name, variable in text_as_objects(part).data_vars.items():
                 array = self._array(group, str(name), variable)
                 array[_at(variable.dims, block)] = variable.to_numpy()
-            self.written[DONE][block] = True
+            self.arrays[DONE][block] = True
 
     def _group(self) -> zarr.Group:
         """The folder, opened for writing like the arrays that blocks go to."""
         # Chunks of zeros are written too, so that one that is missing is known to be.
         with zarr.config.set({"array.write_empty_chunks": True}):
             group = zarr.open_group(self.path, mode="r+", use_consolidated=False)
-            if not self.written:
+            if not self.arrays:
                 stored = self._stored()
                 for name, array in stored.items():
                     # Zarr would read a chunk of which only a part is written, whatever it holds.
                     if array.chunks[array.dims.index("item")] != self.size:
                         raise array.damaged(f"{name!r} is not in blocks of {self.size} items")
                 found: dict[str, Any] = {name: group[name] for name in stored}
-                self.written = found
+                self.arrays = found
         return group
 
     def _array(self, group: zarr.Group, name: str, variable: xr.DataArray) -> zarr.Array[Any]:
@@ -244,10 +244,10 @@ class InFolder:
         """
         sizes = {dim: variable.sizes[dim] for dim in variable.dims}
         shape = tuple(self.n_items if dim == "item" else size for dim, size in sizes.items())
-        if name not in self.written:
+        if name not in self.arrays:
             # Blocks of items are written together; thresholds are read one at a time.
             pieces = {"item": self.size, "threshold": 1}
-            self.written[name] = group.create_array(
+            self.arrays[name] = group.create_array(
                 name,
                 shape=shape,
                 chunks=tuple(pieces.get(str(dim), size) for dim, size in sizes.items()),
@@ -258,7 +258,7 @@ class InFolder:
                 overwrite=True,
             )
             group.attrs[LAYOUT] = layout_of(self.path)
-        found = self.written[name]
+        found = self.arrays[name]
         if found.shape != shape:
             raise DamagedError(self.path, f"{name!r} is of shape {found.shape}, expected {shape}")
         return found

@@ -107,9 +107,9 @@ def _require_same(attrs: Mapping[str, Any], wanted: Mapping[str, Any], what: str
         found = said_of(attrs, key)
         if found != value:
             raise NeuroglotError(
-                f"{what} is of {of} {attrs.get(of)!r} with another {named(key)} than the {of} "
-                f"given: {found!r:.40}, now {value!r:.40}. Give what it was made with, or make it "
-                "again."
+                f"{what} is of {of} {attrs.get(of)!r} with other {named(key)} than those of the "
+                f"{of} given: {found!r:.40}, now {value!r:.40}. Give what it was made with, or "
+                "make it again."
             )
 
 

@@ -177,14 +177,16 @@ def opened_dataset(path: str | Path) -> xr.Dataset:
 def _open(folder: Path) -> Stored:
     """A result in a folder that holds one; see :func:`open_result`."""
     grows = (folder / DONE).is_dir()
-    if not grows or read_attributes(folder).get(FINISHED):
-        # Before anything is read, since that would take memory for whatever is claimed.
-        require_chunks(folder, but=DONE)
+    if grows and not read_attributes(folder).get(FINISHED):
+        raise _unfinished_blocks(folder)
+    # Before anything is read, since that would take memory for whatever is claimed.
+    require_chunks(folder, but=DONE)
     data = open_dataset(folder)
     if ITEMS_ADDED in data.attrs:
         raise _unfinished(folder, data, data.attrs[ITEMS_ADDED])
     if grows:
-        data = _finished(folder, data)
+        data = data.drop_vars(DONE, errors="ignore")
+        del data.attrs[FINISHED]
     if data.attrs.get("unit") == UNIT:
         return _recording(folder, data)
     data.load()
@@ -209,19 +211,16 @@ def _one_array(path: Path, data: xr.Dataset) -> xr.DataArray:
     return array
 
 
-def _finished(path: Path, data: xr.Dataset) -> xr.Dataset:
-    """A result that grew block by block, without the marks of its blocks.
+def _unfinished_blocks(path: Path) -> NeuroglotError:
+    """The error for a result that grows, of which not all is there to be read.
 
     Raises:
-        NeuroglotError: it was not finished.
+        DamagedError: it cannot be told how much is.
     """
-    done = marks_of(path, stored_arrays(path))
-    if not data.attrs.get(FINISHED):
-        raise _unfinished(path, data, 0 if done is None else _n_done(done))
-    kept = {key: value for key, value in data.attrs.items() if key != FINISHED}
-    found = data.drop_vars(DONE)
-    found.attrs = kept
-    return found
+    data, done = open_dataset(path, only_coordinates=True), marks_of(path, stored_arrays(path))
+    if done is None:
+        raise DamagedError(path, f"no array {DONE!r}")
+    return _unfinished(path, data, _n_done(done))
 
 
 def marks_of(path: Path, arrays: Mapping[str, StoredArray]) -> StoredArray | None:
