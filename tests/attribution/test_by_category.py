@@ -178,7 +178,7 @@ def test_recordings_of_something_else() -> None:
     edited = ng.evaluate(MODEL, TASK, edit=lambda _layer, values: values * 0)
     others = ng.evaluate(random_model("bloom"), TASK)
     for answers in (edited, ng.classify(RECORDING)):
-        with pytest.raises(ng.NeuroglotError, match=r"expected those of neuroglot\.evaluate without"):
+        with pytest.raises(ng.NeuroglotError, match=r"expected those of neuroglot\.evaluate"):
             attributed(answers=answers)
     with pytest.raises(ng.NeuroglotError, match="evaluation is of model 'random-bloom' with other"):
         attributed(answers=others)
@@ -243,7 +243,7 @@ def test_a_recording_under_another_tokenisation() -> None:
     bare = ng.wrap_model(MODEL.hf, tokens, tokenization=ng.Tokenization(special_tokens=False))
     with pytest.raises(ng.NeuroglotError, match="with other special_tokens than"):
         ng.attribute(MODEL, TASK, ng.record(chat, TASK))
-    with pytest.raises(ng.NeuroglotError, match=r"the evaluation is of model .* other special_tokens"):
+    with pytest.raises(ng.NeuroglotError, match=r"the evaluation is .* other special_tokens"):
         attributed(answers=ng.evaluate(bare, TASK))
     half = ng.wrap_model(copy.deepcopy(MODEL.hf).to(torch.bfloat16), MODEL.tokenizer)
     with pytest.raises(ng.NeuroglotError, match="recording is of model"):

@@ -321,8 +321,8 @@ def test_a_model_that_is_compiled_within_an_edit_is_told_of() -> None:
 
     def compiled_inside() -> None:
         with ng.edit(model, ng.Zero(some(model))):
-            model.hf.compile(backend="eager")
             model.hf(torch.tensor([[3, 4]]))
+            model.hf.compile(backend="eager")
 
     with pytest.raises(ng.NeuroglotError, match="was compiled"):
         compiled_inside()
