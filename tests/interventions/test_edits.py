@@ -272,11 +272,16 @@ def test_calling_the_model_itself() -> None:
                 found = model.hf(ids).logits
             torch.testing.assert_close(found, expected)
         cache = model.hf(ids, use_cache=True).past_key_values
-        with ng.edit(model, ng.Zero(neurons), "answer"):
-            after = model.hf(ids[:, :2], past_key_values=copy.deepcopy(cache)).logits
-        with ng.edit(model, ng.Zero(neurons), "all"):
-            expected = model.hf(ids[:, :2], past_key_values=copy.deepcopy(cache)).logits
-        torch.testing.assert_close(after, expected)
+        # Both names that transformers has had for it.
+        for name in ("past_key_values", "cache"):
+            with ng.edit(model, ng.Zero(neurons), "answer"):
+                after = model.hf(ids[:, :2], **{name: copy.deepcopy(cache)}).logits
+            with ng.edit(model, ng.Zero(neurons), "all"):
+                expected = model.hf(ids[:, :2], **{name: copy.deepcopy(cache)}).logits
+            torch.testing.assert_close(after, expected)
+            with ng.edit(model, ng.Zero(neurons), "last"):
+                untouched = model.hf(ids[:, :2], **{name: copy.deepcopy(cache)}).logits
+            assert not torch.equal(untouched, expected)
 
 
 def test_scores_under_an_edit_see_it() -> None:

@@ -8,6 +8,9 @@ from typing import Any, cast
 from torch import LongTensor, Tensor, nn
 from transformers import Cache, PreTrainedModel
 
+# Keys and values by the name that transformers gives them now, and by that of earlier versions.
+CACHES = ("cache", "past_key_values")
+
 
 def _inputs(
     module: nn.Module, ids: Tensor, mask: Tensor, keep: int | None = None
@@ -37,8 +40,7 @@ def run_body_prefixes(hf: PreTrainedModel, ids: Tensor, mask: Tensor) -> Cache:
     The prompts must be padded on the left, so that what follows stands next to them.
     """
     body = hf.base_model
-    cache: Cache = body(**_inputs(body, ids, mask), use_cache=True).past_key_values
-    return cache
+    return _cache_of(body(**_inputs(body, ids, mask), use_cache=True))
 
 
 def run_body_continuations(
@@ -47,7 +49,20 @@ def run_body_continuations(
     """As :func:`run_continuations`, but without the LM head, for what the hooks see of it."""
     body = hf.base_model
     _repeat(cache, rows)
-    body(**_inputs(body, ids, mask), past_key_values=cache, use_cache=True)
+    body(**_inputs(body, ids, mask), **_given(body, cache), use_cache=True)
+
+
+def _given(module: nn.Module, cache: Cache) -> dict[str, Cache]:
+    """Keys and values under the name that the module takes them by."""
+    known = inspect.signature(module.forward).parameters
+    return {next((name for name in CACHES if name in known), CACHES[-1]): cache}
+
+
+def _cache_of(output: Any) -> Cache:
+    """The keys and values of an output."""
+    found = (getattr(output, name, None) for name in CACHES)
+    cache: Cache = next(cache for cache in found if cache is not None)
+    return cache
 
 
 def _repeat(cache: Cache, rows: Tensor) -> None:
@@ -72,7 +87,7 @@ def run_prefixes(hf: PreTrainedModel, ids: Tensor, mask: Tensor) -> tuple[Tensor
     The prompts must be padded on the left, so that the last position is each one's last token.
     """
     output = hf(**_inputs(hf, ids, mask, keep=1), use_cache=True)
-    return output.logits[:, -1], output.past_key_values
+    return output.logits[:, -1], _cache_of(output)
 
 
 def run_continuations(
@@ -88,5 +103,5 @@ def run_continuations(
         rows: prompt that each continuation follows (continuation,).
     """
     _repeat(cache, rows)
-    logits: Tensor = hf(**_inputs(hf, ids, mask), past_key_values=cache, use_cache=True).logits
+    logits: Tensor = hf(**_inputs(hf, ids, mask), **_given(hf, cache), use_cache=True).logits
     return logits

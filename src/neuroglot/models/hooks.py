@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from neuroglot.errors import NeuroglotError, listed
+from neuroglot.models.forward import CACHES
 from neuroglot.models.running import Positions, Running
 from neuroglot.models.sites import FFNSite, SiteKind
 
@@ -203,13 +204,8 @@ def proven_reading(
             yield
     finally:
         handle.remove()
-    missed = [site.path for site in sites if site.layer not in reached]
-    if has_run and missed:
-        raise NeuroglotError(
-            f"a forward pass of {type(hf).__name__} went past {listed(missed, 2)} without firing "
-            "hooks, so that nothing could be read there: the model was compiled, or its modules "
-            "were replaced. Load it again, and do not compile it."
-        )
+    if has_run:
+        _require_reached(hf, sites, reached)
 
 
 @contextmanager
@@ -284,6 +280,16 @@ def watching(
         yield
 
 
+def _require_reached(hf: PreTrainedModel, sites: Sequence[FFNSite], reached: set[int]) -> None:
+    missed = [site.path for site in sites if site.layer not in reached]
+    if missed:
+        raise NeuroglotError(
+            f"a forward pass of {type(hf).__name__} went past {listed(missed, 2)} without firing "
+            "hooks, so that nothing was read or edited there: the model was compiled, or its "
+            "modules were replaced. Load it again, and do not compile it."
+        )
+
+
 @contextmanager
 def proving(hf: PreTrainedModel, sites: Sequence[FFNSite]) -> Iterator[Callable[[int], None]]:
     """Within the block, every forward pass must reach all sites; they are told by a function.
@@ -297,14 +303,7 @@ def proving(hf: PreTrainedModel, sites: Sequence[FFNSite]) -> Iterator[Callable[
         reached.clear()
 
     def end() -> None:
-        missed = [site for site in sites if site.layer not in reached]
-        if missed:
-            raise NeuroglotError(
-                f"a forward pass of {type(hf).__name__} went past {missed[0].path} and "
-                f"{len(missed) - 1} other down projections without firing their hooks, so that "
-                "nothing there was edited: the model was compiled, or its modules were replaced. "
-                "Load it again, and do not compile it."
-            )
+        _require_reached(hf, sites, reached)
 
     with watching(hf, begin, end):
         yield reached.add
@@ -326,7 +325,9 @@ def editing_tokens(
     chosen: list[tuple[Tensor, Tensor]] = []  # row and position of the tokens of this pass
 
     def see(given: dict[str, Any]) -> None:
-        ids, cache = given.get("input_ids"), given.get("past_key_values")
+        ids = given.get("input_ids")
+        caches = (given.get(name) for name in CACHES)
+        cache = next((cache for cache in caches if cache is not None), None)
         running.see(
             given["inputs_embeds"] if ids is None else ids,
             given.get("attention_mask"),
