@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
 
 from neuroglot.models import Model
-from neuroglot.models.tokenization import describe_tokenization, prompts_checksum
+from neuroglot.models.tokenization import prompts_checksum
 from neuroglot.tasks import ParallelTask
 
+OF_PROMPTS = ("task_checksum", "prompts_checksum")
 PACKAGES = ("neuroglot", "torch", "transformers")
 UNKNOWN = "unknown"  # the version of what is not installed, such as a source tree on the path
 
@@ -29,15 +30,23 @@ def _version(package: str) -> str:
         return UNKNOWN
 
 
-def provenance(model: Model, prompts: ParallelTask | Sequence[str]) -> dict[str, Any]:
-    """What a result says of the model, the task if it is one, the prompts and the versions."""
+def provenance(
+    model: Model, prompts: ParallelTask | Sequence[str], whole: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What a result says of the model, the task if it is one, the prompts and the versions.
+
+    Args:
+        model: which ran.
+        prompts: a task, or texts.
+        whole: what a recording says of the whole task, where the prompts are a part of it; the
+            checksums are taken from there.
+    """
     of_task = task_provenance(prompts) if isinstance(prompts, ParallelTask) else {}
-    return {
-        **model_provenance(model),
-        **of_task,
-        "prompts_checksum": checksum_of_prompts(model, prompts),
-        **versions(),
-    }
+    if whole is None:
+        of_task["prompts_checksum"] = checksum_of_prompts(model, prompts)
+    else:
+        of_task |= {key: whole[key] for key in OF_PROMPTS}
+    return {**model_provenance(model), **of_task, **versions()}
 
 
 def model_provenance(model: Model) -> dict[str, Any]:
@@ -56,7 +65,8 @@ def model_provenance(model: Model) -> dict[str, Any]:
         "deterministic": int(
             model.device.type == "cpu" or torch.are_deterministic_algorithms_enabled()
         ),
-        **describe_tokenization(model.tokenizer, model.tokenization),
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        **model.described_tokenization,
     }
 
 

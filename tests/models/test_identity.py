@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -151,6 +153,101 @@ def test_attributes_of_modules_count() -> None:
     hf = tiny_hf("llama")
     hf.model.layers[0].mlp.act_fn = nn.ReLU()
     assert identity.config_checksum(hf) != before
+
+
+def doubled(factor: float) -> Callable[[Any, torch.Tensor], torch.Tensor]:
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        return factor * type(self).forward(self, x)
+
+    return forward
+
+
+def test_code_that_was_put_into_a_module_counts() -> None:
+    found = set()
+    for function in (
+        None,
+        lambda mlp: MethodType(doubled(2.0), mlp),
+        lambda mlp: MethodType(doubled(3.0), mlp),
+        lambda mlp: partial(doubled(2.0), mlp),
+        lambda _mlp: lambda x: x * 0.5,
+        lambda _mlp: lambda x: x * 0.25,
+        lambda _mlp: lambda x: x + 0.5,
+    ):
+        hf = tiny_hf("llama")
+        mlp = hf.model.layers[1].mlp
+        if function is not None:
+            mlp.forward = function(mlp)
+        found.add(identity.config_checksum(hf))
+        assert identity.config_checksum(hf) in found  # the same again
+    assert len(found) == 7
+
+
+def test_a_forward_put_into_a_class_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    hf = tiny_hf("llama")
+    before = identity.config_checksum(hf)
+    kind = type(hf.model.layers[1].mlp)
+    monkeypatch.setattr(kind, "forward", lambda self, x: x)
+    assert identity.config_checksum(hf) != before
+
+
+def test_names_that_only_look_idle_count() -> None:
+    settings = ("output_multiplier", "token_dropout", "logit_scale", "attention_multiplier")
+    for name in settings:
+        assert identity._computing({name: 0.1}) != identity._computing({name: 0.9})
+    for name in ("resid_pdrop", "attention_dropout", "hidden_dropout_prob", "layerdrop"):
+        assert identity._computing({name: 0.1}) == {}
+
+
+def test_rotary_factors_that_follow_the_text_do_not_count() -> None:
+    """Long texts leave other factors behind than short ones, with the same weights."""
+    rope = {
+        "rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [4.0] * 4,
+        "original_max_position_embeddings": 4, "rope_theta": 10_000.0,
+    }  # fmt: skip
+    hf = build("LlamaForCausalLM", LLAMA | {"head_dim": 8, "rope_parameters": rope})
+    before = identity.weights_checksum(hf)
+    for length in (8, 3):
+        with torch.inference_mode():
+            hf(torch.arange(2, 2 + length)[None])
+        assert identity.weights_checksum(hf) == before
+
+
+def test_the_limit_that_prompts_are_cut_to_counts(tmp_path: Path) -> None:
+    own, task = words(), small_task(3)
+    chosen = ng.Tokenization(truncate=True)
+    model = ng.wrap_model(tiny_hf("llama"), own, name="x", tokenization=chosen)
+    own.model_max_length = 8
+    ng.record(model, task, tmp_path / "r")
+    own.model_max_length = 3
+    with pytest.raises(ng.NeuroglotError, match="truncate: there 8, now 3"):
+        ng.record(model, task, tmp_path / "r")
+
+
+def test_a_tokenizer_that_draws_at_random_is_refused() -> None:
+    pieces = {"<end>": 0, "<unk>": 1} | {chr(97 + i): i + 2 for i in range(26)} | {"ab": 28}
+    inner = Tokenizer(models.BPE(pieces, [("a", "b")], dropout=0.5, unk_token="<unk>"))
+    own = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<end>", pad_token="<end>")
+    model = ng.wrap_model(tiny_hf("llama"), own, name="x")
+    task = ng.ParallelTask.from_records([{"id": "i", "prompts": {"en": "abab", "de": "ab"}}])
+    with pytest.raises(ng.NeuroglotError, match="draws tokens at random"):
+        ng.record(model, task)
+    own.backend_tokenizer.model.dropout = None
+    assert len(ng.record(model, task)) == 1
+
+
+def test_the_precision_of_products_is_part_of_a_result(tmp_path: Path) -> None:
+    model, task = tiny_model("llama"), small_task(2)
+    recording = ng.record(model, task, tmp_path / "r")
+    torch.set_float32_matmul_precision("medium")
+    try:
+        for join in (
+            lambda: ng.record(model, task, tmp_path / "r"),
+            lambda: ng.attribute(model, task, recording),
+        ):
+            with pytest.raises(ng.NeuroglotError, match="float32_matmul_precision"):
+                join()
+    finally:
+        torch.set_float32_matmul_precision("highest")
 
 
 @pytest.mark.parametrize("name", sorted(FAMILIES))

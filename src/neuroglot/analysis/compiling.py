@@ -99,8 +99,12 @@ def in_threads(work: Compiled, size: int, n_threads: int, *arguments: Any) -> No
     try:
         for piece in others:
             thread = threading.Thread(target=run, args=piece)
-            thread.start()
-            threads.append(thread)
+            try:
+                thread.start()
+            except RuntimeError:  # no thread can be had, so this one does it all
+                run(*piece)
+            else:
+                threads.append(thread)
         run(*own)
     finally:
         for thread in threads:

@@ -8,14 +8,15 @@ import xarray as xr
 from neuroglot.analysis.bits import CATEGORIES, category_bits, count, inverted
 from neuroglot.analysis.tally import ITEMS_AT_ONCE
 from neuroglot.errors import NeuroglotError, listed
+from neuroglot.provenance import OF_PROMPTS
 from neuroglot.recording import Recording
-from neuroglot.recording.matching import OF_PROMPTS, refuse_old, said_of
+from neuroglot.recording.matching import RUN_AS, refuse_old, said_of
 from neuroglot.recording.recording import Bits
 
 # What must be alike for two recordings to say the same of the same neurons.
 ALIKE = (
-    *("task", "template", *OF_PROMPTS, "model_config", "tokenizer_checksum"),
-    *("dtype", "edits", "site", "position"),
+    *("task", "template", *OF_PROMPTS, "site", "position"),
+    *(key for key in RUN_AS if key != "model_weights"),
 )
 
 

@@ -23,7 +23,7 @@ from neuroglot.analysis.bits import (
 from neuroglot.analysis.tally import ITEMS_AT_ONCE, tally_of, with_the_rest
 from neuroglot.errors import NeuroglotError, listed
 from neuroglot.recording import Recording
-from neuroglot.recording.matching import OF_MODEL, refuse_old, said_of
+from neuroglot.recording.matching import RUN_AS, refuse_old, said_of
 
 # Provenance that belongs to one task, not to a comparison of several.
 OF_A_TASK = ("template", "split", "task_checksum")
@@ -274,7 +274,7 @@ def _require_alike(recordings: Sequence[Recording]) -> None:
             )
         for recording in (first, other):
             refuse_old(recording.attrs, repr(task_label(recording)))
-        for key in ("model", *OF_MODEL, "dtype", "edits", "site", "position", "n_neurons"):
+        for key in ("model", *RUN_AS, "site", "position", "n_neurons"):
             one, two = (said_of(recording.attrs, key) for recording in (first, other))
             if one != two:
                 raise NeuroglotError(f"{both} differ in {key}: {one!r}, {two!r}.")

@@ -93,8 +93,8 @@ def causal_agreement(
     targets = require_targets(task, targets_of(model, task, name))
     sample = _sample(model, min(n_neurons, model.n_neurons), seed)
     weights = weights_for(model, scores)
-    effect = torch.empty((len(targets), *sample.shape))
-    value = torch.empty((len(targets), len(scores), *sample.shape))
+    effect = torch.empty((len(targets), *sample.shape), dtype=torch.float32)
+    value = torch.empty((len(targets), len(scores), *sample.shape), dtype=torch.float32)
     # Every prompt's last token runs once for each sampled neuron of a layer.
     costs = [cost_of_last(model, len(of.ids), sample.shape[1]) for of in targets]
     with tqdm(total=len(targets), desc="zero neurons", unit="prompt") as bar:
@@ -178,7 +178,7 @@ def _sampled(
     sample: Tensor,
 ) -> Tensor:
     """Scores of the sampled neurons (prompt, score, layer, sample)."""
-    found = torch.empty((len(targets), len(scores), *sample.shape))
+    found = torch.empty((len(targets), len(scores), *sample.shape), dtype=torch.float32)
     for rows, values in score_batches(model, weights, targets, scores, "auto"):
         index = sample.expand(*values.shape[:2], *sample.shape)
         found[rows] = values.gather(-1, index).cpu()

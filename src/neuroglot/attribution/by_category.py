@@ -43,7 +43,6 @@ from neuroglot.recording.accumulating import Sums, add_all, finished, sums_in_fo
 from neuroglot.recording.batching import BatchSize, check_batch_size
 from neuroglot.recording.folders import as_path
 from neuroglot.recording.matching import (
-    OF_PROMPTS,
     recorded_part,
     require_of_model,
     require_of_prompts,
@@ -233,7 +232,7 @@ class _Adding:
         """Scores (item, score, language, layer, neuron); zero where there is no target."""
         model, names = self.model, self.settings.scores
         shape = (len(names), model.n_layers, model.n_neurons)
-        found = torch.zeros((len(targets), *shape), device=model.device)
+        found = torch.zeros((len(targets), *shape), device=model.device, dtype=torch.float32)
         there = [(row, target) for row, target in enumerate(targets) if target is not None]
         some = [target for _, target in there]
         for rows, values in score_batches(model, weights, some, names, self.settings.batch_size):
@@ -263,9 +262,7 @@ def _head(adding: _Adding) -> xr.Dataset:
         },
         attrs={
             "unit": UNIT,
-            **provenance(adding.model, adding.task),
-            # Of the whole task, of which the recording may be a part.
-            **{key: recording.attrs[key] for key in OF_PROMPTS},
+            **provenance(adding.model, adding.task, recording.attrs),
             "site": recording.attrs["site"],
             "position": recording.attrs["position"],
             "threshold": settings.threshold,

@@ -13,7 +13,7 @@ from neuroglot.errors import NeuroglotError, is_whole_number, listed
 from neuroglot.models import Model, operation
 from neuroglot.models.direct_path import check_unembedding
 from neuroglot.recording import Recording
-from neuroglot.recording.matching import OF_MODEL, require_of_model
+from neuroglot.recording.matching import AS_RECORDED, require_of_model
 
 ITEMS_AT_ONCE = 128
 
@@ -130,7 +130,7 @@ def describe(
 
 
 def _activity(model: Model, recording: Recording, layer: int, neuron: int, k: int) -> Activity:
-    require_of_model(recording.attrs, model, "the recording", OF_MODEL)
+    require_of_model(recording.attrs, model, "the recording", AS_RECORDED)
     if layer not in recording.layers:
         raise NeuroglotError(
             f"the recording holds the layers {listed(recording.layers)}, not {layer}."

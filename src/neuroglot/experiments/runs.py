@@ -13,9 +13,9 @@ import xarray as xr
 
 from neuroglot.analysis import classify
 from neuroglot.errors import NeuroglotError, listed
+from neuroglot.provenance import OF_PROMPTS
 from neuroglot.recording import Recording, open_result
 from neuroglot.recording.matching import (
-    OF_PROMPTS,
     OF_TOKENIZATION,
     RUN_AS,
     named,
@@ -33,7 +33,10 @@ OF_RECORDINGS = (
 )
 OF_ONE_RUN = (*RUN_AS, *OF_PROMPTS)
 # What models of another architecture, or with another tokenizer, cannot have in common.
-OF_RELATED = ("model_config", "tokenizer_checksum", "prompts_checksum", "dtype", *OF_TOKENIZATION)
+OF_RELATED = (
+    *("model_config", "tokenizer_checksum", "prompts_checksum", "dtype"),
+    *("float32_matmul_precision", *OF_TOKENIZATION),
+)
 OF_ANSWERS = ("answered_by", "score", "max_new_tokens")
 
 

@@ -169,7 +169,7 @@ def _options(asked: Sequence[Question]) -> _Options:
 def _score(model: Model, asked: Sequence[Question], widest: int, *, same: bool) -> Tensor:
     """Summed log-probabilities (prompt, option) of some questions; NaN beyond their choices."""
     options = _options(asked)
-    scores = torch.full((len(asked), widest), torch.nan)
+    scores = torch.full((len(asked), widest), torch.nan, dtype=torch.float32)
     if model.shares_cache:
         found = _from_shared_prefixes(model, asked, options, same=same)
     else:

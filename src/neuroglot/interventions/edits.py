@@ -22,7 +22,7 @@ from neuroglot.models.running import Positions, check_positions
 from neuroglot.models.state import refuse_compiled
 from neuroglot.neurons import NeuronSet, PromptSets
 from neuroglot.recording import Recording
-from neuroglot.recording.matching import OF_MODEL, require_of_model
+from neuroglot.recording.matching import AS_RECORDED, require_of_model
 
 Neurons = NeuronSet | PromptSets
 
@@ -153,7 +153,7 @@ class MeanAblate(_OnNeurons):
         """
         super().check(model)
         if isinstance(self.reference, Recording):
-            require_of_model(self.reference.attrs, model, "the reference", OF_MODEL)
+            require_of_model(self.reference.attrs, model, "the reference", AS_RECORDED)
         shape = (model.n_layers, model.n_neurons)
         means = self.means
         if means.shape != shape or not np.isfinite(means).all():
@@ -200,7 +200,7 @@ def edit(model: Model, edits: Edit | Sequence[Edit], positions: str = "answer") 
             raise NeuroglotError(f"{type(one).__name__} is no edit; there are {names}.")
         one.check(model)
     with model.ready():
-        # Those of an edit around this one have been proven, and may ask whose prompt it is.
+        # An edit around this one was proven already, and its sets may be of prompts of a task.
         if not model.running.edits:
             model.prove_hooks()
         n_before = model.running.n_passes
@@ -219,11 +219,9 @@ def edit(model: Model, edits: Edit | Sequence[Edit], positions: str = "answer") 
 @contextmanager
 def applied(model: Model, edits: Sequence[Edit], positions: Positions) -> Iterator[None]:
     """As :func:`edit`, of a model and edits that were checked before."""
-    running = model.running
     with ExitStack() as stack:
         for one in edits:
-            running.edits.append(f"{one} at {positions}")
-            stack.callback(running.edits.pop)
+            stack.enter_context(model.running.edited(f"{one} at {positions}"))
             stack.enter_context(model.editing_tokens(_token_editor(model, one), positions))
         yield
 

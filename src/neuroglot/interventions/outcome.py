@@ -20,7 +20,7 @@ from neuroglot.interventions.job import Job
 from neuroglot.neurons import NeuronSet
 from neuroglot.provenance import provenance
 from neuroglot.recording.growing import InMemory, grow, in_folder, is_whole
-from neuroglot.recording.matching import OF_PROMPTS, require_steady_prompts
+from neuroglot.recording.matching import require_steady_prompts
 from neuroglot.recording.store import open_dataset
 
 ANSWERS, PARTS = "answers", "conditions"
@@ -236,9 +236,7 @@ def _attrs(job: Job) -> dict[str, Any]:
     recording = job.recording
     return {
         "unit": DEACTIVATION,
-        **provenance(job.model, job.task),
-        # Of the whole task, of which the recording may be a part.
-        **{key: recording.attrs[key] for key in OF_PROMPTS},
+        **provenance(job.model, job.task, recording.attrs),
         "n_neurons": job.model.n_neurons,
         "site": recording.attrs["site"],
         "position": recording.attrs["position"],

@@ -20,6 +20,26 @@ OF_ALL = tuple(f"_global{name}" for name in OF_MODULE)
 OWN = "neuroglot."
 
 
+def _owner(hook: Hook) -> str:
+    """The module of code that a hook is from."""
+    return str(getattr(hook, "__module__", type(hook).__module__))
+
+
+def refuse_own_hooks(hf: nn.Module) -> None:
+    """Refuse a model that carries hooks of neuroglot, where none should be.
+
+    Raises:
+        NeuroglotError: it says where they may be from.
+    """
+    for where, _, hooks in _all_hooks(hf):
+        if any(_owner(hook).startswith(OWN) for hook in hooks.values()):
+            raise NeuroglotError(
+                f"{where} carries hooks of neuroglot from elsewhere: the model is a copy that was "
+                "made while another was edited or read, or it shares layers with one that is. "
+                "Copy it outside of such blocks, or leave them first."
+            )
+
+
 @contextmanager
 def guarding(hf: nn.Module) -> Iterator[list[str]]:
     """Within the block, hooks of others that change a value raise an error.
@@ -34,7 +54,7 @@ def guarding(hf: nn.Module) -> Iterator[list[str]]:
     with ExitStack() as stack:
         for where, kind, hooks in _all_hooks(hf):
             for key, hook in list(hooks.items()):
-                owner = str(getattr(hook, "__module__", type(hook).__module__))
+                owner = _owner(hook)
                 if owner.startswith(OWN):
                     continue
                 name = f"{owner}.{getattr(hook, '__qualname__', type(hook).__qualname__)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Any
@@ -36,22 +37,42 @@ Place = tuple[FFNSite, Callable[[nn.Module, Change], AbstractContextManager[None
 """A site, :func:`on_input` or :func:`on_output`, and the module that is meant."""
 
 
-def _refuse_copy(meant: nn.Module, found: nn.Module) -> None:
-    """A copy of a module takes its hooks along, which know nothing of the copy."""
-    if found is not meant:
-        raise NeuroglotError(
-            f"this {type(found).__name__} is part of a copy that was made of a model while "
-            "neuroglot edited or read it, and still carries its hooks; copy the model outside of "
-            "such blocks."
-        )
+class _Meant:
+    """The module and the thread that a hook is for.
+
+    A copy of a module takes its hooks along, and every thread that runs a module meets them.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module, self.thread = module, threading.get_ident()
+
+    def check(self, found: nn.Module) -> None:
+        """Refuse another module, or another thread.
+
+        Raises:
+            NeuroglotError: it says how to avoid that.
+        """
+        if found is not self.module:
+            raise NeuroglotError(
+                f"this {type(found).__name__} is part of a copy that was made of a model while "
+                "neuroglot edited or read it, and still carries its hooks; copy the model outside "
+                "of such blocks."
+            )
+        if threading.get_ident() != self.thread:
+            raise NeuroglotError(
+                f"this {type(found).__name__} was run in one thread while neuroglot edits or reads "
+                "it in another, which would mix the two; wait until neuroglot is done, or load the "
+                "model once more."
+            )
 
 
 @contextmanager
 def on_input(module: nn.Module, change: Change) -> Iterator[None]:
     """Pass every input of ``module`` to ``change``, until the block ends."""
+    meant = _Meant(module)
 
     def hook(found: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        _refuse_copy(module, found)
+        meant.check(found)
         new = change(inputs[0])
         return None if new is None else (new, *inputs[1:])
 
@@ -65,9 +86,10 @@ def on_input(module: nn.Module, change: Change) -> Iterator[None]:
 @contextmanager
 def on_output(module: nn.Module, change: Change) -> Iterator[None]:
     """Pass every output of ``module`` to ``change``, the first of a tuple, until the block ends."""
+    meant = _Meant(module)
 
     def hook(found: nn.Module, _inputs: Any, output: Any) -> Any:
-        _refuse_copy(module, found)
+        meant.check(found)
         if isinstance(output, Tensor):
             return change(output)
         new = change(output[0])
@@ -88,11 +110,12 @@ def _first_tensor(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
 class _Positions:
     """Gives (prompt, position) back to values that a layer has flattened, as OPT does."""
 
-    def __init__(self) -> None:
-        self.shape = torch.Size()
+    def __init__(self, block: nn.Module) -> None:
+        self.shape, self.meant = torch.Size(), _Meant(block)
 
-    def __call__(self, _block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __call__(self, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Note the shape of the hidden states that go into the layer."""
+        self.meant.check(block)
         self.shape = _first_tensor(args, kwargs).shape[:-1]
 
     def of(self, values: Tensor) -> Tensor:
@@ -102,7 +125,7 @@ class _Positions:
 
 @contextmanager
 def _positions(block: nn.Module) -> Iterator[_Positions]:
-    positions = _Positions()
+    positions = _Positions(block)
     handle = block.register_forward_pre_hook(positions, with_kwargs=True)
     try:
         yield positions
@@ -255,11 +278,18 @@ def watching(
         ended: called when a pass has come to its end, or its body has, and not after an exception.
     """
     inside = False
+    # Some models go around their body; in others it is the model itself.
+    watched = {module: _Meant(module) for module in (hf, hf.base_model)}
+    signatures = {module: inspect.signature(module.forward) for module in watched}
 
     def begin(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         nonlocal inside
+        meant = watched.get(module)
+        if meant is None:
+            return  # of a copy, which is refused by the hooks of its layers
+        meant.check(module)
         if module is hf or not inside:
-            given = inspect.signature(module.forward).bind_partial(*args, **kwargs).arguments
+            given = signatures[module].bind_partial(*args, **kwargs).arguments
             see(given | given.pop("kwargs", {}))
         inside = inside or module is hf
 
@@ -272,7 +302,7 @@ def watching(
             ended()
 
     with ExitStack() as stack:
-        for module in dict.fromkeys((hf, hf.base_model)):
+        for module in watched:
             handle = module.register_forward_pre_hook(begin, with_kwargs=True)
             stack.callback(handle.remove)
             stack.callback(module.register_forward_hook(end).remove)
@@ -291,16 +321,27 @@ def _require_reached(hf: PreTrainedModel, sites: Sequence[FFNSite], reached: set
 
 
 @contextmanager
-def proving(hf: PreTrainedModel, sites: Sequence[FFNSite]) -> Iterator[Callable[[int], None]]:
+def proving(
+    hf: PreTrainedModel,
+    sites: Sequence[FFNSite],
+    see: Callable[[dict[str, Any]], None] | None = None,
+) -> Iterator[Callable[[int], None]]:
     """Within the block, every forward pass must reach all sites; they are told by a function.
+
+    Args:
+        hf: the model.
+        sites: which.
+        see: as for :func:`watching`.
 
     Raises:
         NeuroglotError: a pass came to its end without reaching one.
     """
     reached: set[int] = set()
 
-    def begin(_inputs: dict[str, Any]) -> None:
+    def begin(inputs: dict[str, Any]) -> None:
         reached.clear()
+        if see is not None:
+            see(inputs)
 
     def end() -> None:
         _require_reached(hf, sites, reached)
@@ -346,7 +387,7 @@ def editing_tokens(
         new[rows, places] = edit(layer, values[rows, places], rows)
         return new
 
-    with proving(hf, sites) as reached, watching(hf, see), editing(sites, change):
+    with proving(hf, sites, see) as reached, editing(sites, change):
         yield
 
 
@@ -357,8 +398,10 @@ def reading_stream(sites: Sequence[FFNSite], read: Reader) -> Iterator[None]:
     It is called with 0 and what goes into the first layer, then with 1, 2, … and what comes out of
     each. The forward pass is not changed; the hooks are gone when the block ends.
     """
+    meant = _Meant(sites[0].block)
 
-    def entering(_block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def entering(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        meant.check(block)
         read(0, _first_tensor(args, kwargs))
 
     def leaving(layer: int) -> Change:

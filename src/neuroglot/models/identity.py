@@ -13,8 +13,9 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from types import BuiltinFunctionType, FunctionType
+from types import CodeType, FunctionType, MethodType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -28,11 +29,14 @@ from neuroglot.errors import NeuroglotError
 # Of a configuration or a module, what does not change what the model computes when it is used:
 # names and dates, how weights were drawn and trained, and what is printed beside the logits.
 NOT_COMPUTED = re.compile(
-    r"_?name_or_path|_commit_hash|transformers_version|architectures|auto_map|neuroglot_.*|"
-    r"(torch_)?dtype|use_cache|output_.*|return_dict|problem_type|id2label|label2id|num_labels|"
-    r"finetuning_task|.*initializer.*|init_std|.*drop.*|training|gradient_checkpointing|"
-    r"max_seq_len_cached|loss_type|.*_loss_.*"
+    r"_?name_or_path|_commit_hash|transformers_version|architectures|auto_map|neuroglot_\w+|"
+    r"(torch_)?dtype|use_cache|output_(attentions|hidden_states|router_logits)|return_dict|"
+    r"problem_type|id2label|label2id|num_labels|finetuning_task|\w*initializer_(range|factor)|"
+    r"init_std|(?!token_)(\w+_)?(p?drop|dropout|layerdrop|layer_?drop_?prob)(_(prob|p|rate))?|"
+    r"training|gradient_checkpointing|max_seq_len_cached|loss_type|\w*loss_coef\w*"
 )
+# Rotary factors that these set anew for every batch, from the configuration.
+SET_BY_BATCH = ("dynamic", "longrope")
 PLAIN = (bool, int, float, str, type(None))
 # What a tokenizer keeps beside its vocabulary. Padding never counts, so that its token does not.
 TOKENIZER_SETTINGS = (
@@ -100,6 +104,8 @@ def _tensors(hf: nn.Module) -> Iterator[tuple[str, Tensor]]:
     seen: set[int] = set()
     for path, module in hf.named_modules():
         weights = {**module._parameters, **module._buffers}  # noqa: SLF001
+        if _sets_factors(module):
+            weights = {key: x for key, x in weights.items() if not key.endswith("inv_freq")}
         kept = (
             *((key, value) for key, value in weights.items() if value is not None),
             *_beside(module, weights),
@@ -110,6 +116,13 @@ def _tensors(hf: nn.Module) -> Iterator[tuple[str, Tensor]]:
             seen.add(id(tensor))
             name = f"{path}.{key}" if path else key
             yield from _plain(name, _offloaded(module, key) if tensor.is_meta else tensor)
+
+
+def _sets_factors(module: nn.Module) -> bool:
+    """Whether a module computes its rotary factors again where texts are long."""
+    kinds = getattr(module, "rope_type", None)
+    found = kinds.values() if isinstance(kinds, Mapping) else (kinds,)
+    return any(kind in SET_BY_BATCH for kind in found)
 
 
 def _beside(
@@ -246,8 +259,13 @@ def _computing(settings: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _module(module: nn.Module) -> dict[str, Any]:
-    """Class, plain attributes and functions of a module."""
-    found: dict[str, Any] = {"class": f"{type(module).__module__}.{type(module).__qualname__}"}
+    """Class, code and plain attributes of a module."""
+    kind = type(module)
+    found: dict[str, Any] = {
+        "class": f"{kind.__module__}.{kind.__qualname__}",
+        # The one of its class, unless somebody has put another in its place.
+        "code": f"{kind.forward.__module__}.{kind.forward.__qualname__}",
+    }
     for key, value in vars(module).items():
         if key.startswith("_") or NOT_COMPUTED.fullmatch(key):
             continue
@@ -256,16 +274,53 @@ def _module(module: nn.Module) -> dict[str, Any]:
             if not isinstance(module, nn.modules.dropout._DropoutNd):  # noqa: SLF001
                 found[key] = value
         # Accelerate puts a function of its own in the place of `forward`.
-        elif isinstance(value, FunctionType | BuiltinFunctionType) and "_hf_hook" not in vars(
-            module
-        ):
-            found[key] = f"{value.__module__}.{value.__qualname__}"
+        elif callable(value) and not isinstance(value, nn.Module) and not _is_hooked(module):
+            found[key] = _code(value)
     return found
+
+
+def _is_hooked(module: nn.Module) -> bool:
+    return "_hf_hook" in vars(module)
+
+
+def _code(function: Any, depth: int = 3) -> Any:
+    """What tells a function that was put into a module from others: its code, and what it holds."""
+    if isinstance(function, partial):
+        held = [function.func, *function.args, *function.keywords.values()]
+    elif isinstance(function, MethodType):
+        held = [function.__func__]
+    elif isinstance(function, FunctionType):
+        cells = [cell.cell_contents for cell in function.__closure__ or ()]
+        held = [*cells, *(function.__defaults__ or ())]
+    else:
+        return f"{type(function).__module__}.{getattr(function, '__qualname__', type(function))}"
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    code = getattr(function, "__code__", None)
+    own = [] if code is None else [_digest(code.co_code), repr(code.co_names), _constants(code)]
+    return [name, *own, *(_held(value, depth) for value in held)]
+
+
+def _constants(code: CodeType) -> str:
+    """Constants of a function's code; of functions inside of it, their code."""
+    return repr([x.co_code if isinstance(x, CodeType) else x for x in code.co_consts])
+
+
+def _held(value: Any, depth: int) -> Any:
+    """What of a value that a function holds can be told."""
+    if _is_plain(value):
+        return value
+    if isinstance(value, Tensor):
+        return _digest(_bytes(value))
+    if callable(value) and not isinstance(value, nn.Module | type) and depth:
+        return _code(value, depth - 1)
+    return str(type(value))
 
 
 def _is_plain(value: object) -> bool:
     if isinstance(value, tuple | list):
         return all(map(_is_plain, value))
+    if isinstance(value, Mapping):
+        return all(_is_plain(x) for pair in value.items() for x in pair)
     return isinstance(value, PLAIN)
 
 

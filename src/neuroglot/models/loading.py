@@ -19,7 +19,7 @@ from neuroglot.models.lineage import continued, set_lineage
 from neuroglot.models.model import Model, wrap_model
 from neuroglot.models.multimodal import is_multimodal, keep_text_part, left_out, opened_by
 from neuroglot.models.sites import FLOATING
-from neuroglot.models.state import ordinary_process, refuse_default_dtype
+from neuroglot.models.state import LOADING, ordinary_process, refuse_default_dtype
 from neuroglot.models.tokenization import Tokenization
 
 LONGEST_REASON = 300  # characters of what another library says
@@ -136,7 +136,7 @@ def load_model(
     chosen = {"revision": revision, "token": token}
     try:
         # Weights that are made in inference mode would have no gradients ever after.
-        with ordinary_process(), torch.inference_mode(mode=False):
+        with LOADING, ordinary_process(), torch.inference_mode(mode=False):
             hf, tokenizer, commit = _loaded(name, device, dtype, chosen, allow_pickle=allow_pickle)
             return wrap_model(
                 hf,

@@ -114,6 +114,11 @@ class Model:
         return min(known, default=None)
 
     @property
+    def described_tokenization(self) -> dict[str, Any]:
+        """What results say of how prompts become tokens."""
+        return describe_tokenization(self.tokenizer, self.tokenization, self.context_length)
+
+    @property
     def identity(self) -> Identity:
         """Checksums of weights, configuration and tokenizer, as they are now.
 
@@ -122,10 +127,11 @@ class Model:
                 model.
         """
         with taking_turn(self.hf) as turn:
-            found = turn.identity or identity(self.hf, self.tokenizer)
-            if turn.is_operating:
-                turn.identity = found
-            return found
+            known = {} if turn.identities is None else turn.identities
+            key = id(self.tokenizer)
+            if key not in known:
+                known[key] = identity(self.hf, self.tokenizer)
+            return known[key]
 
     @property
     def fingerprint(self) -> str:
@@ -165,12 +171,15 @@ class Model:
             NeuroglotError: some do not.
         """
         layers = range(self.n_layers)
-        with self.reading("coefficient", lambda _layer, _values: None, layers):
+        with (
+            self.operating(),
+            self.reading("coefficient", lambda _layer, _values: None, layers),
+        ):
             probe_logits(self.hf)
 
     @contextmanager
     def ready(self) -> Iterator[None]:
-        """Within the block, user's code may run the model as :meth:`operating` would.
+        """Within the block, user's code runs the model, in evaluation mode and as it was wrapped.
 
         Raises:
             NeuroglotError: as :meth:`operating`.
@@ -215,14 +224,14 @@ class Model:
         Raises:
             NeuroglotError: a forward pass came to its end without being edited.
         """
-        with taking_turn(self.hf, is_block=True) as turn:
-            # A function has no name to compare by, so no other result says that it is the same.
-            turn.running.edits.append(f"a function ({uuid4().hex})")
-            try:
-                with hooks.proven_editing(self.hf, self.sites, edit):
-                    yield
-            finally:
-                turn.running.edits.pop()
+        # A function has no name to compare by, so no other result says that it is the same.
+        name = f"a function ({uuid4().hex})"
+        with (
+            taking_turn(self.hf, is_block=True) as turn,
+            turn.running.edited(name),
+            hooks.proven_editing(self.hf, self.sites, edit),
+        ):
+            yield
 
     @contextmanager
     def editing_tokens(self, edit: TokenEditor, positions: Positions) -> Iterator[None]:
@@ -281,7 +290,7 @@ class Model:
             "norm_after_ffn": self.norm_after_ffn,
             "shares_cache": self.shares_cache,
             "context_length": self.context_length,
-            **describe_tokenization(self.tokenizer, self.tokenization),
+            **self.described_tokenization,
         }
 
 
@@ -310,8 +319,13 @@ def wrap_model(
     chosen = Tokenization() if tokenization is None else tokenization
     check_tokenization(tokenizer, chosen)
     refuse_encoder_decoder(hf.config)
-    hf.train(mode=False)
-    with operating(hf):
+    with taking_turn(hf) as turn:
+        if turn.running.edits:
+            raise NeuroglotError(
+                f"this {type(hf).__name__} is being edited ({'; '.join(turn.running.edits)}), and "
+                "would be measured so; leave the block of neuroglot.edit first."
+            )
+        hf.train(mode=False)
         return _wrapped(hf, tokenizer, name, revision, sites, chosen)
 
 
@@ -323,25 +337,27 @@ def _wrapped(
     sites: str | None,
     tokenization: Tokenization,
 ) -> Model:
+    """As :func:`wrap_model`, of a model that nobody else runs."""
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
             raise NeuroglotError(
                 "the tokenizer has neither a padding nor an end token; set tokenizer.pad_token."
             )
         tokenizer.pad_token = tokenizer.eos_token
-    found = find_sites(hf, sites)
-    widths = {site.n_neurons for site in found}
-    if len(widths) > 1:
-        raise NeuroglotError(f"layers of different widths are not supported: {sorted(widths)}.")
-    verify_sites(hf, found)
-    known_as = name or hf.config.name_or_path or type(hf).__name__
-    return Model(
-        hf,
-        tokenizer,
-        found,
-        known_as,
-        revision,
-        tokenization,
-        norm_after_ffn=any(norm_follows(hf, site) for site in one_of_each_kind(found)),
-        shares_cache=shares_cache(hf),
-    )
+    with operating(hf):
+        found = find_sites(hf, sites)
+        widths = {site.n_neurons for site in found}
+        if len(widths) > 1:
+            raise NeuroglotError(f"layers of different widths are not supported: {sorted(widths)}.")
+        verify_sites(hf, found)
+        known_as = name or hf.config.name_or_path or type(hf).__name__
+        return Model(
+            hf,
+            tokenizer,
+            found,
+            known_as,
+            revision,
+            tokenization,
+            norm_after_ffn=any(norm_follows(hf, site) for site in one_of_each_kind(found)),
+            shares_cache=shares_cache(hf),
+        )

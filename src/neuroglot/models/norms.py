@@ -76,7 +76,7 @@ def as_norm(module: nn.Module, d_model: int, device: torch.device) -> Norm | Non
     copied = copy.deepcopy(module).float().to(device)
     # Accelerate puts a function of its own here, which would send the values elsewhere.
     copied.__dict__.pop("forward", None)
-    signs = torch.ones(1, d_model, device=device)
+    signs = torch.ones(1, d_model, device=device, dtype=torch.float32)
     signs[:, 1::2] = -1
     signs = signs - signs.mean()
     try:
@@ -86,7 +86,8 @@ def as_norm(module: nn.Module, d_model: int, device: torch.device) -> Norm | Non
         weight = (up - down) / 2 * signs.square().mean().sqrt() / signs
         centred = bool((constant - bias).norm() < (constant - bias - weight).norm())
         norm = Norm(copied, weight[0], bias[0], centred)
-        x = torch.randn(1, d_model, generator=torch.Generator().manual_seed(0)).to(device) + 0.5
+        random = torch.Generator().manual_seed(0)
+        x = torch.randn(1, d_model, generator=random, dtype=torch.float32).to(device) + 0.5
         spread = x - x.mean() if centred else x
         expected = weight * spread / spread.square().mean().sqrt() + bias
         error = (copied.forward(x) - expected).norm() / expected.norm()

@@ -27,7 +27,7 @@ def operation(run: Callable[Concatenate[Model, P], R]) -> Callable[Concatenate[M
                 f"model is a {type(model).__name__}; expected what neuroglot.load_model or "
                 "neuroglot.wrap_model returns."
             )
-        with model.operating():
+        with model.operating() as turn, turn.remembering():
             return run(model, *args, **kwargs)
 
     return cast("Callable[Concatenate[Model, P], R]", operated)

@@ -84,7 +84,7 @@ def rounding(hf: PreTrainedModel) -> float:
 
 def _coefficients(hf: PreTrainedModel, site: FFNSite) -> Tensor:
     """Coefficients (position, neuron) of one layer on the probe; empty where it never fires."""
-    seen = [torch.empty(0, site.n_neurons)]
+    seen = [torch.empty(0, site.n_neurons, dtype=torch.float32)]
 
     def read(_layer: int, values: Tensor) -> None:
         seen.append(values.reshape(-1, site.n_neurons).float())

@@ -24,7 +24,6 @@ class Running:
     cached tokens before it is taken for whole prompts, and one with them for the answer's tokens.
 
     Attributes:
-        edits: what edits are in force, for provenance.
         prompts: whose prompt each row is (row,), where it was said.
         lengths: tokens of each row's prompt (row,), where it was said.
         index: place of every token in its text (row, position), padding being -1.
@@ -32,12 +31,27 @@ class Running:
         n_passes: how many passes ran under edits of tokens.
     """
 
-    edits: list[str] = field(default_factory=list)
     prompts: Sequence[Hashable] | None = None
     lengths: Tensor | None = None
     index: Tensor | None = None
     is_begun: bool = False
     n_passes: int = 0
+    _edits: dict[object, str] = field(default_factory=dict)
+
+    @property
+    def edits(self) -> list[str]:
+        """What edits are in force, for provenance."""
+        return list(self._edits.values())
+
+    @contextmanager
+    def edited(self, what: str) -> Iterator[None]:
+        """Within the block, an edit is in force. Blocks may end in any order."""
+        key = object()
+        self._edits[key] = what
+        try:
+            yield
+        finally:
+            del self._edits[key]
 
     @contextmanager
     def these(self, prompts: Sequence[Hashable] | None, lengths: Tensor | None) -> Iterator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -12,8 +13,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from neuroglot.errors import NeuroglotError, listed
-from neuroglot.models.foreign import guarding
-from neuroglot.models.probing import probe_logits
+from neuroglot.models.foreign import guarding, refuse_own_hooks
+from neuroglot.models.probing import input_device, probe_logits
 from neuroglot.models.sites import FFNSite
 from neuroglot.models.turns import Turn, taking_turn
 
@@ -21,6 +22,8 @@ Sites = Sequence[FFNSite]
 # What a configuration may ask for beside the logits, and what is read of the outputs here.
 PLAIN_OUTPUTS = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
 IMPORTED_IN = os.getpid()
+LOADING = threading.RLock()
+"""Held while a model is loaded, which changes settings of the whole process."""
 
 
 @contextmanager
@@ -40,14 +43,11 @@ def operating(hf: PreTrainedModel, sites: Sites = ()) -> Iterator[Turn]:
     with taking_turn(hf) as turn, ExitStack() as stack:
         if not turn.is_operating:
             stack.enter_context(ordinary_process(hf))
+            stack.enter_context(_plain_outputs(hf))
             stack.enter_context(ready(hf, sites))
             turn.is_operating = True
-            stack.callback(_end, turn)
+            stack.callback(setattr, turn, "is_operating", False)  # noqa: FBT003
         yield turn
-
-
-def _end(turn: Turn) -> None:
-    turn.is_operating, turn.identity = False, None
 
 
 @contextmanager
@@ -81,11 +81,13 @@ def ready(hf: PreTrainedModel, sites: Sites) -> Iterator[None]:
         if not turn.is_trained:
             refuse_adapters(hf)
             _refuse_replaced(hf, sites)
-        with _evaluation_mode(hf), _plain_outputs(hf), guarding(hf) as hooks:
-            # So that one that changes values is found before anything is computed. An edit around
-            # this may ask whose prompt it is, which nobody could say.
+        if not turn.is_hooked:
+            refuse_own_hooks(hf)
+        with _evaluation_mode(hf), guarding(hf) as hooks:
+            # So that one that changes values is found before anything is computed. Under an edit
+            # that is left out: its sets may be of the prompts of a task, and these tokens are none.
             if hooks and not turn.running.edits:
-                with torch.inference_mode():
+                with _plain_outputs(hf), torch.inference_mode():
                     probe_logits(hf)
             yield
 
@@ -96,9 +98,12 @@ def refuse_default_dtype() -> None:
     Raises:
         NeuroglotError: it says which there is.
     """
-    if torch.get_default_dtype() != torch.float32:
+    # Transformers sets another one for all threads while it makes a model of that type.
+    with LOADING:
+        found = torch.get_default_dtype()
+    if found != torch.float32:
         raise NeuroglotError(
-            f"PyTorch's default number type is {torch.get_default_dtype()}, in which models "
+            f"PyTorch's default number type is {found}, in which models "
             "compute other numbers; call torch.set_default_dtype(torch.float32). To load a model "
             "in another type, use load_model(…, dtype=…)."
         )
@@ -193,6 +198,8 @@ def ordinary_process(hf: nn.Module | None = None) -> Iterator[None]:
     _wake_after_fork()
     parameters = () if hf is None else hf.parameters()
     kinds = {"cpu"} | {parameter.device.type for parameter in parameters} - {"meta"}
+    if isinstance(hf, PreTrainedModel):
+        kinds.add(input_device(hf).type)  # where weights are brought to that are kept elsewhere
     with ExitStack() as stack:
         for kind in sorted(kinds):
             if torch.is_autocast_enabled(kind):

@@ -85,15 +85,21 @@ def check_tokenization(tokenizer: PreTrainedTokenizerBase, chosen: Tokenization)
 
 
 def describe_tokenization(
-    tokenizer: PreTrainedTokenizerBase, chosen: Tokenization
+    tokenizer: PreTrainedTokenizerBase, chosen: Tokenization, limit: int | None
 ) -> dict[str, Any]:
-    """What results say of the tokenisation."""
+    """What results say of the tokenisation.
+
+    Args:
+        tokenizer: of the model.
+        chosen: how.
+        limit: the most tokens that the model's context holds, to which prompts may be cut.
+    """
     template = str(tokenizer.chat_template) if chosen.chat_template else ""
     return {
         "special_tokens": int(chosen.special_tokens and not chosen.chat_template),
         "chat_template": hashlib.sha256(template.encode()).hexdigest()[:16] if template else "",
         "padding_side": chosen.padding_side or str(tokenizer.padding_side),
-        "truncate": int(chosen.truncate),
+        "truncate": (limit or 0) if chosen.truncate else 0,
     }
 
 
@@ -121,6 +127,23 @@ def shown_prompts(
     return shown
 
 
+def _refuse_random(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a tokenizer that cuts the same text in other ways each time, as for training.
+
+    Raises:
+        NeuroglotError: it says how to stop that.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    dropout = getattr(getattr(backend, "model", None), "dropout", None)
+    sampling = getattr(tokenizer, "sp_model_kwargs", None) or {}
+    if dropout or sampling.get("enable_sampling"):
+        raise NeuroglotError(
+            "the tokenizer draws tokens at random (BPE dropout, or sampling), so that a text has "
+            "other tokens each time; set tokenizer.backend_tokenizer.model.dropout = None, or load "
+            "it without enable_sampling."
+        )
+
+
 def encode(
     tokenizer: PreTrainedTokenizerBase,
     chosen: Tokenization,
@@ -137,8 +160,10 @@ def encode(
         offsets: whether it must be known where tokens end.
 
     Raises:
-        NeuroglotError: offsets are wanted of a tokenizer that keeps none.
+        NeuroglotError: offsets are wanted of a tokenizer that keeps none, or it draws tokens at
+            random.
     """
+    _refuse_random(tokenizer)
     if offsets and not tokenizer.is_fast:
         raise NeuroglotError(
             f"{type(tokenizer).__name__} does not say where its tokens begin and end, which "

@@ -29,7 +29,8 @@ class Turn:
     Attributes:
         running: prompts and edits.
         is_operating: whether an operation is under way that does not change the model.
-        identity: of the model, as long as such an operation lasts, once it was asked for.
+        identities: of the model, once they were asked for, by the number of the tokenizer; only
+            while a function runs that does not change the model.
         is_trained: whether the model, or adapters in it, are being trained.
         lock: held by the thread whose turn it is.
         holder: that thread's number.
@@ -41,13 +42,28 @@ class Turn:
 
     running: Running = field(default_factory=Running)
     is_operating: bool = False
-    identity: Identity | None = None
+    identities: dict[int, Identity] | None = None
     is_trained: bool = False
     lock: threading.RLock = field(default_factory=threading.RLock)
     holder: int | None = None
     depth: int = 0
     is_block: bool = False
     is_lost: bool = False
+
+    @property
+    def is_hooked(self) -> bool:
+        """Whether this thread's own blocks may have put hooks on the module."""
+        return self.depth > 2 or bool(self.running.edits)
+
+    @contextmanager
+    def remembering(self) -> Iterator[None]:
+        """Within the block, the model does not change, and its identity is found only once."""
+        before = self.identities
+        self.identities = {} if before is None else before
+        try:
+            yield
+        finally:
+            self.identities = before
 
 
 _TURNS: WeakKeyDictionary[nn.Module, Turn] = WeakKeyDictionary()

@@ -6,18 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from neuroglot.errors import NeuroglotError, listed
 from neuroglot.models import Model
-from neuroglot.models.tokenization import describe_tokenization
-from neuroglot.provenance import checksum_of_prompts, identity_of
+from neuroglot.provenance import OF_PROMPTS, checksum_of_prompts, identity_of
 from neuroglot.recording.recording import Recording
 from neuroglot.tasks import ParallelTask
 
 OF_MODEL = ("model_weights", "model_config", "tokenizer_checksum")
-OF_PROMPTS = ("task_checksum", "prompts_checksum")
 OF_TOKENIZATION = ("special_tokens", "chat_template", "truncate")
-# What of a model decides what it does with a prompt.
-RUN_AS = (*OF_MODEL, "dtype", "edits", *OF_TOKENIZATION)
+# What of a model, and of the process, decides what it does with tokens, and with a prompt.
+AS_RECORDED = (*OF_MODEL, "dtype", "edits", "float32_matmul_precision")
+RUN_AS = (*AS_RECORDED, *OF_TOKENIZATION)
 WHAT = {
     "model_weights": "weights",
     "model_config": "configuration",
@@ -80,7 +81,8 @@ def require_of_model(
         **identity_of(model),
         "dtype": model.dtype,
         "edits": "; ".join(model.running.edits),
-        **describe_tokenization(model.tokenizer, model.tokenization),
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        **model.described_tokenization,
     }
     _require_same(attrs, {key: now[key] for key in keys}, what, "model")
 
