@@ -228,7 +228,9 @@ def test_a_tokenizer_that_draws_at_random_is_refused() -> None:
     inner = Tokenizer(models.BPE(pieces, [("a", "b")], dropout=0.5, unk_token="<unk>"))
     own = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<end>", pad_token="<end>")
     model = ng.wrap_model(tiny_hf("llama"), own, name="x")
-    task = ng.ParallelTask.from_records([{"id": "i", "prompts": {"en": "abab", "de": "ab"}}])
+    task = ng.ParallelTask.from_records(
+        [{"id": "i", "prompts": {"en": "abab", "de": "ab"}}], name="t"
+    )
     with pytest.raises(ng.NeuroglotError, match="draws tokens at random"):
         ng.record(model, task)
     own.backend_tokenizer.model.dropout = None

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -568,7 +569,7 @@ def test_edits_may_end_in_any_order() -> None:
 def test_wrapping_within_an_edit_is_refused() -> None:
     model = wrapped("llama")
     with ng.edit(model, ng.Zero(some(model))):
-        with pytest.raises(ng.NeuroglotError, match="is being edited .*would be measured so"):
+        with pytest.raises(ng.NeuroglotError, match=r"is being edited .*would be measured so"):
             ng.wrap_model(model.hf, tokenizer())
         ng.evaluate(model, TASK)
 

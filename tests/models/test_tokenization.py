@@ -146,7 +146,10 @@ def test_ragged_prompts_with_special_tokens_agree_one_by_one() -> None:
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        ("{{ raise_exception('no system turn') }}", "chat template fails: no system turn"),
+        (
+            "{{ raise_exception('no system turn') }}",
+            "chat template fails: TemplateError: no system turn",
+        ),
         ("{{ messages", "chat template fails"),
         ("{% for m in messages %}{{ m.role }}{% endfor %}", "leaves out the prompt"),
     ],

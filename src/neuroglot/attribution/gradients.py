@@ -43,6 +43,11 @@ def target_value(logits: Tensor, targets: Sequence[Target], rows: Tensor) -> Ten
 @contextmanager
 def _fixed_weights(model: Model) -> Iterator[None]:
     """Within the block no gradient reaches the weights, so that nothing is kept for them."""
+    if any(weight.is_inference() for weight in model.hf.parameters()):
+        raise NeuroglotError(
+            f"the weights of {model.name!r} were made in torch.inference_mode(), so that no "
+            "gradient goes through them; load the model outside of it."
+        )
     trained = [weight for weight in model.hf.parameters() if weight.requires_grad]
     for weight in trained:
         weight.requires_grad = False

@@ -65,6 +65,19 @@ def guarding(hf: nn.Module) -> Iterator[list[str]]:
         yield found
 
 
+@contextmanager
+def suspended(hf: nn.Module) -> Iterator[None]:
+    """Within the block, none of the hooks of a module that holds no own ones is called."""
+    before = [(hooks, dict(hooks)) for _, _, hooks in _all_hooks(hf)]
+    try:
+        for hooks, _ in before:
+            hooks.clear()
+        yield
+    finally:
+        for hooks, kept in before:
+            hooks.update(kept)
+
+
 def _all_hooks(hf: nn.Module) -> Iterator[tuple[str, str, Hooks]]:
     """Whose hooks, of which kind, and the hooks, wherever there are some."""
     for name, module in hf.named_modules():

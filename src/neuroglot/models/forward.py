@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any, cast
 
 from torch import LongTensor, Tensor, nn
 from transformers import Cache, PreTrainedModel
 
+from neuroglot.errors import NeuroglotError
+
 # Keys and values by the name that transformers gives them now, and by that of earlier versions.
 CACHES = ("cache", "past_key_values")
+
+
+def parameters_of(module: nn.Module) -> Mapping[str, inspect.Parameter]:
+    """What the code of a module takes, also where a function stands before it and passes it on."""
+    return inspect.signature(type(module).forward).parameters
 
 
 def _inputs(
@@ -17,7 +25,7 @@ def _inputs(
 ) -> dict[str, Any]:
     """What the module takes of these; ``keep`` is for how many last positions logits are wanted."""
     inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask.long()}
-    known = inspect.signature(module.forward).parameters
+    known = parameters_of(module)
     if keep is not None and "logits_to_keep" in known:
         inputs["logits_to_keep"] = keep
     if "position_ids" in known:
@@ -54,7 +62,7 @@ def run_body_continuations(
 
 def _given(module: nn.Module, cache: Cache) -> dict[str, Cache]:
     """Keys and values under the name that the module takes them by."""
-    known = inspect.signature(module.forward).parameters
+    known = parameters_of(module)
     return {next((name for name in CACHES if name in known), CACHES[-1]): cache}
 
 
@@ -77,7 +85,13 @@ def run_logits(hf: PreTrainedModel, ids: Tensor, mask: Tensor, first: int = 0) -
     there is.
     """
     keep = ids.shape[1] - first
-    logits: Tensor = hf(**_inputs(hf, ids, mask, keep), use_cache=False).logits
+    output = hf(**_inputs(hf, ids, mask, keep), use_cache=False)
+    if not hasattr(output, "logits"):
+        raise NeuroglotError(
+            f"{type(hf).__name__} gives no logits; expected a model with an LM head, such as one "
+            "of AutoModelForCausalLM."
+        )
+    logits: Tensor = output.logits
     return logits[:, -keep:]
 
 

@@ -280,7 +280,7 @@ def watching(
     inside = False
     # Some models go around their body; in others it is the model itself.
     watched = {module: _Meant(module) for module in (hf, hf.base_model)}
-    signatures = {module: inspect.signature(module.forward) for module in watched}
+    signatures = {module: inspect.signature(type(module).forward) for module in watched}
 
     def begin(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         nonlocal inside
@@ -289,7 +289,7 @@ def watching(
             return  # of a copy, which is refused by the hooks of its layers
         meant.check(module)
         if module is hf or not inside:
-            given = signatures[module].bind_partial(*args, **kwargs).arguments
+            given = signatures[module].bind_partial(module, *args, **kwargs).arguments
             see(given | given.pop("kwargs", {}))
         inside = inside or module is hf
 

@@ -22,7 +22,7 @@ from weakref import WeakKeyDictionary
 import torch
 import xxhash
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from neuroglot.errors import NeuroglotError
 
@@ -37,6 +37,7 @@ NOT_COMPUTED = re.compile(
 )
 # Rotary factors that these set anew for every batch, from the configuration.
 SET_BY_BATCH = ("dynamic", "longrope")
+INNER = frozenset(vars(nn.Module()))  # where PyTorch keeps what every module has
 PLAIN = (bool, int, float, str, type(None))
 # What a tokenizer keeps beside its vocabulary. Padding never counts, so that its token does not.
 TOKENIZER_SETTINGS = (
@@ -100,22 +101,27 @@ def weights_checksum(hf: nn.Module) -> str:
 
 
 def _tensors(hf: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Plain tensors of all that a model computes with, by name, each once."""
-    seen: set[int] = set()
-    for path, module in hf.named_modules():
+    """Plain tensors of all that a model computes with, by name, and which of them are the same."""
+    first: dict[int, str] = {}
+    for path, module in hf.named_modules(remove_duplicate=False):
         weights = {**module._parameters, **module._buffers}  # noqa: SLF001
-        if _sets_factors(module):
-            weights = {key: x for key, x in weights.items() if not key.endswith("inv_freq")}
         kept = (
             *((key, value) for key, value in weights.items() if value is not None),
             *_beside(module, weights),
         )
         for key, tensor in kept:
-            if id(tensor) in seen:
+            if key.endswith("inv_freq") and _sets_factors(module):
                 continue
-            seen.add(id(tensor))
             name = f"{path}.{key}" if path else key
+            if first.setdefault(id(tensor), name) != name:
+                yield f"{name} is {first[id(tensor)]}", torch.empty(0)
+                continue
             yield from _plain(name, _offloaded(module, key) if tensor.is_meta else tensor)
+
+
+def _is_usual(module: nn.Module) -> bool:
+    """Whether a module's class is from libraries that keep all they compute with in plain sight."""
+    return type(module).__module__.partition(".")[0] in ("torch", "transformers")
 
 
 def _sets_factors(module: nn.Module) -> bool:
@@ -134,11 +140,11 @@ def _beside(
     would name them too, but changes some quantised models.
     """
     holders: dict[str, Any] = {"": module}
-    if type(module).__module__.partition(".")[0] not in ("torch", "transformers"):
+    if not _is_usual(module):
         holders |= {f"{key}.": value for key, value in weights.items() if value is not None}
     for begin, holder in holders.items():
         for key, value in vars(holder).items():
-            if key.startswith("_"):
+            if key in INNER or (key.startswith("_") and _is_usual(module)):
                 continue
             if isinstance(value, Tensor):
                 yield begin + key, value
@@ -150,6 +156,10 @@ def _inside(name: str, value: Any, depth: int) -> Iterator[tuple[str, Tensor]]:
     """Tensors among the attributes of an object, and of those that it holds."""
     if isinstance(value, Tensor):
         yield name, value
+    elif isinstance(value, Mapping | list | tuple) and depth:
+        pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, inner in pairs:
+            yield from _inside(f"{name}[{key}]", inner, depth - 1)
     elif depth and not isinstance(value, nn.Module | type) and hasattr(value, "__dict__"):
         for key, inner in vars(value).items():
             if key not in OF_THE_LAST_BATCH:
@@ -244,9 +254,17 @@ def config_checksum(hf: PreTrainedModel) -> str:
         "attention": getattr(hf.config, "_attn_implementation", None),
         "end": getattr(getattr(hf, "generation_config", None), "eos_token_id", None),
         "modules": {name: _module(module) for name, module in hf.named_modules()},
+        # Mostly the same, or parts of it; but each module looks at its own.
+        "configs": [_computing(config.to_dict()) for config in _configs(hf)],
     }
     # Of what is no text or number, such as a class, nothing counts but what kind of thing it is.
     return _digest(json.dumps(settings, sort_keys=True, default=lambda x: str(type(x))).encode())
+
+
+def _configs(hf: PreTrainedModel) -> list[PreTrainedConfig]:
+    """All configurations that modules hold, in their order."""
+    found = (getattr(module, "config", None) for module in hf.modules())
+    return list({id(x): x for x in found if isinstance(x, PreTrainedConfig)}.values())
 
 
 def _computing(settings: Mapping[Any, Any]) -> dict[str, Any]:
@@ -267,7 +285,8 @@ def _module(module: nn.Module) -> dict[str, Any]:
         "code": f"{kind.forward.__module__}.{kind.forward.__qualname__}",
     }
     for key, value in vars(module).items():
-        if key.startswith("_") or NOT_COMPUTED.fullmatch(key):
+        hidden = key in INNER or (key.startswith("_") and _is_usual(module))
+        if hidden or NOT_COMPUTED.fullmatch(key):
             continue
         if _is_plain(value):
             # Dropout does nothing in evaluation mode.

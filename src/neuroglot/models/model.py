@@ -22,7 +22,13 @@ from neuroglot.models.lineage import lineage
 from neuroglot.models.probing import input_device, norm_follows, probe_logits
 from neuroglot.models.running import Positions, Running
 from neuroglot.models.sites import FFNSite, SiteKind
-from neuroglot.models.state import operating, ready, training
+from neuroglot.models.state import (
+    operating,
+    ready,
+    refuse_adapters,
+    refuse_compiled,
+    training,
+)
 from neuroglot.models.structure import one_of_each_kind
 from neuroglot.models.tokenization import (
     PaddingSide,
@@ -30,7 +36,7 @@ from neuroglot.models.tokenization import (
     check_tokenization,
     describe_tokenization,
 )
-from neuroglot.models.turns import Turn, taking_turn, turn_of
+from neuroglot.models.turns import Turn, hooking, taking_turn, turn_of
 from neuroglot.models.verify import verify_sites
 
 # Tokenizers without a limit report a number of this order.
@@ -203,7 +209,7 @@ class Model:
         offloaded = any(parameter.is_meta for parameter in self.hf.parameters())
         stop = then_stop and not offloaded
         with (
-            taking_turn(self.hf, is_block=True),
+            hooking(self.hf),
             hooks.proven_reading(self.hf, sites, kind, read, then_stop=stop),
         ):
             yield
@@ -214,7 +220,7 @@ class Model:
 
         Values are (prompt, position, d_model).
         """
-        with taking_turn(self.hf, is_block=True), hooks.reading_stream(self.sites, read):
+        with hooking(self.hf), hooks.reading_stream(self.sites, read):
             yield
 
     @contextmanager
@@ -227,7 +233,7 @@ class Model:
         # A function has no name to compare by, so no other result says that it is the same.
         name = f"a function ({uuid4().hex})"
         with (
-            taking_turn(self.hf, is_block=True) as turn,
+            hooking(self.hf) as turn,
             turn.running.edited(name),
             hooks.proven_editing(self.hf, self.sites, edit),
         ):
@@ -242,7 +248,7 @@ class Model:
         """
         at = (self.running, positions)
         with (
-            taking_turn(self.hf, is_block=True),
+            hooking(self.hf),
             hooks.editing_tokens(self.hf, self.sites, edit, at),
         ):
             yield
@@ -317,6 +323,17 @@ def wrap_model(
         NeuroglotError: no sites were found, or they are not what they seem.
     """
     chosen = Tokenization() if tokenization is None else tokenization
+    refuse_compiled(hf)
+    for what, given, expected in (
+        ("hf", hf, PreTrainedModel),
+        ("tokenizer", tokenizer, PreTrainedTokenizerBase),
+    ):
+        if not isinstance(given, expected):
+            refuse_adapters(given)
+            raise NeuroglotError(
+                f"{what} is a {type(given).__name__}; expected a {expected.__name__} of "
+                "transformers."
+            )
     check_tokenization(tokenizer, chosen)
     refuse_encoder_decoder(hf.config)
     with taking_turn(hf) as turn:

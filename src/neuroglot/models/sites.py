@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -97,8 +97,9 @@ class FFNSite:
                 f"{kind} ({type(weight).__name__}); recording works without them. For value "
                 "vectors, load the model unquantised and wholly on one device."
             )
-        weight = self.down.get_parameter("weight").detach()
-        vectors = weight if isinstance(self.down, Conv1D) else weight.T
+        # Not a parameter where it is pruned or parametrized, but computed from others.
+        matrix = cast("Tensor", self.down.weight).detach()
+        vectors = matrix if isinstance(self.down, Conv1D) else matrix.T
         self._check(vectors)
         return vectors
 

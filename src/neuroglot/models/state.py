@@ -13,7 +13,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from neuroglot.errors import NeuroglotError, listed
-from neuroglot.models.foreign import guarding, refuse_own_hooks
+from neuroglot.models.foreign import guarding, refuse_own_hooks, suspended
 from neuroglot.models.probing import input_device, probe_logits
 from neuroglot.models.sites import FFNSite
 from neuroglot.models.turns import Turn, taking_turn
@@ -87,9 +87,26 @@ def ready(hf: PreTrainedModel, sites: Sites) -> Iterator[None]:
             # So that one that changes values is found before anything is computed. Under an edit
             # that is left out: its sets may be of the prompts of a task, and these tokens are none.
             if hooks and not turn.running.edits:
-                with _plain_outputs(hf), torch.inference_mode():
-                    probe_logits(hf)
+                _require_only_looking(hf, hooks)
             yield
+
+
+@torch.inference_mode()
+def _require_only_looking(hf: PreTrainedModel, hooks: Sequence[str]) -> None:
+    """Run a few tokens, and see that hooks of others leave the logits as they are.
+
+    Raises:
+        NeuroglotError: they do not.
+    """
+    with _plain_outputs(hf):
+        found = probe_logits(hf)
+        with suspended(hf):
+            expected = probe_logits(hf)
+    if not torch.equal(found, expected):
+        raise NeuroglotError(
+            f"the hooks {listed(hooks, 3)} change what the model computes, so that results would "
+            "not be the model's own. Remove them (handle.remove()), or edit with neuroglot.edit."
+        )
 
 
 def refuse_default_dtype() -> None:
@@ -109,13 +126,18 @@ def refuse_default_dtype() -> None:
         )
 
 
-def refuse_compiled(hf: nn.Module) -> None:
+def _modules(given: object) -> list[tuple[str, nn.Module]]:
+    """Modules by name; none of what is no module."""
+    return list(given.named_modules()) if isinstance(given, nn.Module) else []
+
+
+def refuse_compiled(hf: object) -> None:
     """Refuse a model whose code was compiled, which goes past hooks.
 
     Raises:
         NeuroglotError: it names what was compiled.
     """
-    for name, module in hf.named_modules():
+    for name, module in _modules(hf):
         is_compiled = (
             type(module).__name__ == "OptimizedModule"  # importing its class takes seconds
             or module._compiled_call_impl is not None  # noqa: SLF001
@@ -129,7 +151,7 @@ def refuse_compiled(hf: nn.Module) -> None:
             )
 
 
-def refuse_adapters(hf: nn.Module) -> None:
+def refuse_adapters(hf: object) -> None:
     """Refuse adapters of PEFT that are not part of the weights.
 
     Raises:
@@ -137,7 +159,7 @@ def refuse_adapters(hf: nn.Module) -> None:
     """
     adapted = [
         name or type(module).__name__
-        for name, module in hf.named_modules()
+        for name, module in _modules(hf)
         if type(module).__module__.partition(".")[0] == "peft"
     ]
     if adapted:
@@ -164,9 +186,9 @@ def _refuse_replaced(hf: nn.Module, sites: Sites) -> None:
 def _evaluation_mode(hf: nn.Module) -> Iterator[None]:
     """Modules that were left in training mode are put back into it afterwards."""
     left = [module for module in hf.modules() if module.training]
-    for module in left:
-        module.training = False
     try:
+        for module in left:
+            module.training = False
         yield
     finally:
         for module in left:

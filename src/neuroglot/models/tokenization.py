@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import jinja2
 import xxhash
 from transformers import PreTrainedTokenizerBase
 
@@ -118,8 +117,9 @@ def shown_prompts(
         turns = [{"role": "user", "content": prompt}]
         try:
             text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        except (jinja2.TemplateError, ValueError, TypeError) as error:
-            raise NeuroglotError(f"the tokenizer's chat template fails: {error}.") from error
+        except Exception as error:  # a template is a program of somebody else
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise NeuroglotError(f"the tokenizer's chat template fails: {reason}.") from error
         # Templates may strip white space around the prompt.
         if prompt.strip() not in str(text):
             raise NeuroglotError("the tokenizer's chat template leaves out the prompt.")

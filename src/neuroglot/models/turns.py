@@ -32,9 +32,11 @@ class Turn:
         identities: of the model, once they were asked for, by the number of the tokenizer; only
             while a function runs that does not change the model.
         is_trained: whether the model, or adapters in it, are being trained.
-        lock: held by the thread whose turn it is.
-        holder: that thread's number.
+        changed: guards what follows, and wakes those who wait when the turn has ended. Unlike a
+            lock, a turn may be ended by another thread, as where that closes a generator.
+        holder: number of the thread whose turn it is, if any.
         depth: how many blocks of that thread are in each other.
+        n_hooking: how many of them put hooks on the module.
         is_block: whether the outermost of them is a block of the user's code, of which nobody
             knows how long it lasts and what it waits for.
         is_lost: whether the process was forked while another thread ran the module.
@@ -44,16 +46,17 @@ class Turn:
     is_operating: bool = False
     identities: dict[int, Identity] | None = None
     is_trained: bool = False
-    lock: threading.RLock = field(default_factory=threading.RLock)
+    changed: threading.Condition = field(default_factory=threading.Condition)
     holder: int | None = None
     depth: int = 0
+    n_hooking: int = 0
     is_block: bool = False
     is_lost: bool = False
 
     @property
     def is_hooked(self) -> bool:
-        """Whether this thread's own blocks may have put hooks on the module."""
-        return self.depth > 2 or bool(self.running.edits)
+        """Whether blocks of this thread have put hooks on the module."""
+        return self.n_hooking > 0
 
     @contextmanager
     def remembering(self) -> Iterator[None]:
@@ -82,9 +85,21 @@ def _after_fork() -> None:
     _FIRST = threading.Lock()
     for turn in _TURNS.values():
         turn.is_lost = turn.is_lost or turn.holder not in (None, threading.get_ident())
+        turn.changed = threading.Condition()
 
 
 os.register_at_fork(after_in_child=_after_fork)
+
+
+@contextmanager
+def hooking(hf: nn.Module) -> Iterator[Turn]:
+    """As :func:`taking_turn`, for a block of the user's code in which hooks are on the module."""
+    with taking_turn(hf, is_block=True) as turn:
+        turn.n_hooking += 1
+        try:
+            yield turn
+        finally:
+            turn.n_hooking -= 1
 
 
 @contextmanager
@@ -104,23 +119,37 @@ def taking_turn(hf: nn.Module, *, is_block: bool = False) -> Iterator[Turn]:
     """
     turn = turn_of(hf)
     _refuse_lost(turn, hf)
-    while not turn.lock.acquire(timeout=SECONDS_BETWEEN_LOOKS):
-        if turn.is_block:
-            raise NeuroglotError(
-                f"another thread is inside a block that edits or reads this "
-                f"{type(hf).__name__} ({'; '.join(turn.running.edits) or 'reading'}). Wait until "
-                "it has left the block, do all in one thread, or load the model once more."
-            )
+    _begin(turn, hf, is_block=is_block)
     try:
-        turn.holder, turn.depth = threading.get_ident(), turn.depth + 1
-        if turn.depth == 1:
-            turn.is_block = is_block
         yield turn
     finally:
-        turn.depth -= 1
-        if turn.depth == 0:
-            turn.holder, turn.is_block = None, False
-        turn.lock.release()
+        with turn.changed:
+            turn.depth -= 1
+            if turn.depth == 0:
+                turn.holder, turn.is_block = None, False
+                turn.changed.notify_all()
+
+
+def _begin(turn: Turn, hf: nn.Module, *, is_block: bool) -> None:
+    """Wait for the turn, and take it.
+
+    Raises:
+        NeuroglotError: see :func:`taking_turn`.
+    """
+    here = threading.get_ident()
+    with turn.changed:
+        while turn.holder not in (None, here):
+            if turn.is_block:
+                raise NeuroglotError(
+                    f"another thread is inside a block that edits or reads this "
+                    f"{type(hf).__name__} ({'; '.join(turn.running.edits) or 'reading'}). Wait "
+                    "until it has left the block, do all in one thread, or load the model once "
+                    "more."
+                )
+            turn.changed.wait(SECONDS_BETWEEN_LOOKS)
+        turn.depth += 1
+        if turn.holder is None:
+            turn.holder, turn.is_block = here, is_block
 
 
 def _refuse_lost(turn: Turn, hf: nn.Module) -> None:
