@@ -94,6 +94,10 @@ CHUNKS: dict[str, tuple[str, str, Callable[[bytes], bytes]]] = {
         *("sharing", "fraction"),
         lambda data: data + frame(BOMB, (b"\0", BOMB)),
     ),
+    "much after a sound frame, of which nothing says how much": (
+        *("sharing", "fraction"),
+        lambda data: data + frame(None, (b"\0", BOMB)),
+    ),
     "less than promised": (
         *("sharing", "fraction"),
         lambda data: frame(frame_size(data), (b"\0", 8)),

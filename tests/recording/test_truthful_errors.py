@@ -202,12 +202,27 @@ def no_threads() -> Iterator[None]:
 
 
 @KINDS
-def test_sound_results_are_read_without_threads(kind: str, tmp_path: Path) -> None:
+def test_what_cannot_be_read_without_threads_is_read_later(kind: str, tmp_path: Path) -> None:
+    """Zarr must not wait for the thread that never was."""
     path = sound(kind, tmp_path)
-    with no_threads():
-        same(read_everything(path), stored(kind)[1])
-        if kind in {"recorded", "evaluated", "written"}:
+    with no_threads(), told(NO_THREAD):
+        read_everything(path)
+    same(read_everything(path), stored(kind)[1])
+    if kind in {"recorded", "evaluated", "written"}:
+        with no_threads(), told(NO_THREAD):
             make(kind, path)
+        make(kind, path)
+    assert content(path) == stored(kind)[0]
+
+
+@pytest.mark.parametrize("kind", ["recorded", "saved"])
+def test_what_was_opened_before_is_read_later_too(kind: str, tmp_path: Path) -> None:
+    path = sound(kind, tmp_path)
+    found = ng.open(path)
+    assert isinstance(found, ng.Recording)
+    with no_threads(), told(NO_THREAD):
+        found.bits()
+    np.testing.assert_array_equal(found.values.to_numpy(), stored(kind)[1]["values"])
     assert content(path) == stored(kind)[0]
 
 
@@ -315,6 +330,28 @@ def test_damage_is_named_with_its_file(
     put(tmp_path / "r", files, chosen, change(files[chosen]), "gone")
     with pytest.raises(ng.NeuroglotError, match=rf"damaged .*{reason}"):
         read_everything(tmp_path / "r")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [(lambda data: None, "no file values/c/1/0/0/0"), (flipped, r"values/c/1/0/0/0: the checksum")],
+)
+def test_damage_after_opening_is_named(change: Any, reason: str, tmp_path: Path) -> None:
+    """Only to those who ask for what is damaged; Zarr would take a missing chunk for zeros."""
+    files, expected = stored("recorded")
+    found = ng.open(sound("recorded", tmp_path))
+    assert isinstance(found, ng.Recording)
+    (tmp_path / "r/values/c/1/0/0/0").unlink()
+    damaged = change(files["values/c/1/0/0/0"])
+    if damaged is not None:
+        (tmp_path / "r/values/c/1/0/0/0").write_bytes(damaged)
+    for items in (slice(1, 3), slice(None, None, -1), [0, 2], [-3], 2, [2, 2], slice(0, 6, 3)):
+        with pytest.raises(ng.NeuroglotError, match=rf"damaged .*{reason}"):
+            found.values.isel(item=items).load()
+    for items in (slice(0, 2), slice(5, 3, -1), [0, 5], [-1, -5], 4, slice(0, 6, 4), slice(3, 3)):
+        np.testing.assert_array_equal(
+            found.values.isel(item=items).to_numpy(), expected["values"][items]
+        )
 
 
 @pytest.mark.parametrize("n_done", [0, 2, 4])

@@ -15,10 +15,10 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from neuroglot.errors import NeuroglotError, is_whole_number, shown
-from neuroglot.recording.arrays import require_chunks
 from neuroglot.recording.damage import DamagedError, mark_layout, read_attributes, reading, writing
 from neuroglot.recording.folders import fresh_folder, is_result, locked, require_free
 from neuroglot.recording.interrupts import stop_when_whole
+from neuroglot.recording.opening import require_chunks
 from neuroglot.recording.store import ITEMS_ADDED, open_dataset, require_same, write_whole
 
 # All sums are written each time; so much work is lost at most when a run is killed.

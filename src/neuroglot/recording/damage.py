@@ -62,6 +62,7 @@ def reading(path: Path) -> Iterator[None]:
         NeuroglotError: from another exception, which says nothing of the files.
     """
     try:
+        _require_zarr_runs()
         yield
     except NeuroglotError:
         raise
@@ -95,11 +96,22 @@ def writing(path: Path, then: str = "") -> Iterator[None]:
 
 
 def _require_zarr_runs() -> None:
-    """Let Zarr start its thread anew where that failed; it would wait for ever for the dead one."""
-    thread, loop = sync.iothread[0], sync.loop[0]
-    if loop is not None and (thread is None or not thread.is_alive()):
-        loop.close()
-        sync.loop[0] = sync.iothread[0] = None
+    """Let Zarr start its thread anew where that failed; it would wait for ever for the dead one.
+
+    No public function does: ``cleanup_resources`` raises for a thread that was never started.
+    """
+    if sync.loop[0] is None or _zarr_is_alive():
+        return
+    with sync._get_lock():  # noqa: SLF001  (another thread may be starting it right now)
+        loop = sync.loop[0]
+        if loop is not None and not _zarr_is_alive():
+            loop.close()
+            sync.loop[0] = sync.iothread[0] = None
+
+
+def _zarr_is_alive() -> bool:
+    thread = sync.iothread[0]
+    return thread is not None and thread.is_alive()
 
 
 def read_file(path: Path, name: str) -> bytes:

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from zarr.codecs import Crc32cCodec
 
 from neuroglot.errors import NeuroglotError
-from neuroglot.recording.arrays import StoredArray, stored_arrays
+from neuroglot.recording.arrays import StoredArray
 from neuroglot.recording.damage import (
     LAYOUT,
     DamagedError,
@@ -28,6 +28,7 @@ from neuroglot.recording.damage import (
 )
 from neuroglot.recording.folders import fresh_folder, is_result, locked, require_free
 from neuroglot.recording.interrupts import stop_when_whole
+from neuroglot.recording.metadata import stored_arrays
 from neuroglot.recording.store import (
     DONE,
     FINISHED,
@@ -147,13 +148,16 @@ class InFolder:
     def __init__(self, path: Path, others: Container[Hashable]) -> None:
         """Open the folder; ``others`` are variables of the items that no block holds."""
         self.path, self.others = path, others
-        self.arrays: dict[str, zarr.Array[Any]] = {}  # opened for writing
-        with reading(path):
-            done = marks_of(path, self._stored())  # absent where a result was saved whole
+        # Chunks of zeros are written too, so that one that is missing is known to be.
+        with reading(path), zarr.config.set({"array.write_empty_chunks": True}):
+            stored = self._stored()
+            self.group = zarr.open_group(path, mode="r+", use_consolidated=False)
+            self.arrays: dict[str, Any] = {name: self.group[name] for name in stored}
+            done = marks_of(path, stored)  # absent where a result was saved whole
         self.n_items, self.size = (done.shape[0], done.chunks[0]) if done is not None else (0, 1)
 
     def _stored(self) -> dict[str, StoredArray]:
-        """The arrays that blocks go to, as they are now."""
+        """How the arrays that blocks go to are kept, as far as they are made."""
         # An array without a mark was being made when its writer was killed.
         marked: Any = read_attributes(self.path).get(LAYOUT) or layout_of(self.path)
         return {
@@ -169,13 +173,13 @@ class InFolder:
         Raises:
             NeuroglotError: it cannot be read for another reason.
         """
+        if DONE not in self.arrays:
+            return True
         with reading(self.path):
-            if DONE not in self._stored():
-                return True
             try:
                 for array in stored_arrays(self.path).values():
                     if "item" not in array.dims:
-                        array.read_all()
+                        array.require_whole()
             except DamagedError:
                 return False
             return bool(read_attributes(self.path).get(FINISHED))
@@ -193,12 +197,13 @@ class InFolder:
 
     def _is_whole(self, block: slice, arrays: Mapping[str, StoredArray]) -> bool:
         done = arrays[DONE]
-        place = (block.start // self.size,)
+        mark = next(done.places([block]))
         try:
-            if not done.has_chunk(place) or not done.read([block]).all():
+            if not (done.has_chunk(mark) and done.chunk(mark)[: block.stop - block.start].all()):
                 return False
             for array in arrays.values():
-                array.read(_at(array.dims, block))
+                for place in array.places(_at(array.dims, block)):
+                    array.chunk(place)
         except DamagedError as error:
             warnings.warn(
                 f"{str(self.path)!r}: items {block.start} to {block.stop - 1} are damaged "
@@ -215,39 +220,23 @@ class InFolder:
             NeuroglotError: the folder cannot be written to.
         """
         with writing(self.path, "The blocks before are kept; the same command goes on."):
-            group = self._group()
             for name, variable in text_as_objects(part).data_vars.items():
-                array = self._array(group, str(name), variable)
+                array = self._array(str(name), variable)
                 array[_at(variable.dims, block)] = variable.to_numpy()
             self.arrays[DONE][block] = True
 
-    def _group(self) -> zarr.Group:
-        """The folder, opened for writing like the arrays that blocks go to."""
-        # Chunks of zeros are written too, so that one that is missing is known to be.
-        with zarr.config.set({"array.write_empty_chunks": True}):
-            group = zarr.open_group(self.path, mode="r+", use_consolidated=False)
-            if not self.arrays:
-                stored = self._stored()
-                for name, array in stored.items():
-                    # Zarr would read a chunk of which only a part is written, whatever it holds.
-                    if array.chunks[array.dims.index("item")] != self.size:
-                        raise array.damaged(f"{name!r} is not in blocks of {self.size} items")
-                found: dict[str, Any] = {name: group[name] for name in stored}
-                self.arrays = found
-        return group
-
-    def _array(self, group: zarr.Group, name: str, variable: xr.DataArray) -> zarr.Array[Any]:
+    def _array(self, name: str, variable: xr.DataArray) -> zarr.Array[Any]:
         """The array of a variable, made when its first block is there.
 
         Raises:
-            DamagedError: the one that is there is of another shape.
+            DamagedError: the one that is there is of another shape, or in other blocks.
         """
         sizes = {dim: variable.sizes[dim] for dim in variable.dims}
         shape = tuple(self.n_items if dim == "item" else size for dim, size in sizes.items())
         if name not in self.arrays:
             # Blocks of items are written together; thresholds are read one at a time.
             pieces = {"item": self.size, "threshold": 1}
-            self.arrays[name] = group.create_array(
+            self.arrays[name] = self.group.create_array(
                 name,
                 shape=shape,
                 chunks=tuple(pieces.get(str(dim), size) for dim, size in sizes.items()),
@@ -257,10 +246,13 @@ class InFolder:
                 config={"write_empty_chunks": True},
                 overwrite=True,
             )
-            group.attrs[LAYOUT] = layout_of(self.path)
-        found = self.arrays[name]
+            self.group.attrs[LAYOUT] = layout_of(self.path)
+        found: zarr.Array[Any] = self.arrays[name]
         if found.shape != shape:
             raise DamagedError(self.path, f"{name!r} is of shape {found.shape}, expected {shape}")
+        # Zarr would read a chunk of which only a part is written, whatever it holds.
+        if found.chunks[variable.dims.index("item")] != self.size:
+            raise DamagedError(self.path, f"{name!r} is not in blocks of {self.size} items")
         return found
 
     def finish(self, rest: xr.Dataset) -> None:
@@ -268,14 +260,13 @@ class InFolder:
         if self.is_finished:
             return
         with writing(self.path):
-            group = self._group()
             # A run that was killed here, or damage, may have left some of it.
             for name in map(str, rest.data_vars):
-                if name in group:
-                    del group[name]
+                if name in self.group:
+                    del self.group[name]
             if rest.data_vars:
                 write_whole(rest.drop_vars(list(rest.coords)), self.path)
-            group.attrs.update({LAYOUT: layout_of(self.path), FINISHED: 1})
+            self.group.attrs.update({LAYOUT: layout_of(self.path), FINISHED: 1})
 
 
 def _at(dims: tuple[Hashable, ...], block: slice) -> tuple[slice, ...]:

@@ -11,7 +11,7 @@ import xarray as xr
 from zarr.codecs import ZstdCodec
 
 from neuroglot.errors import NeuroglotError, listed, shown
-from neuroglot.recording.arrays import StoredArray, lazy_dataset, require_chunks, stored_arrays
+from neuroglot.recording.arrays import StoredArray
 from neuroglot.recording.damage import (
     LAYOUT,
     DamagedError,
@@ -22,6 +22,8 @@ from neuroglot.recording.damage import (
 )
 from neuroglot.recording.folders import as_path, fresh_folder, is_result, locked, require_free
 from neuroglot.recording.matching import named, refuse_old
+from neuroglot.recording.metadata import stored_arrays
+from neuroglot.recording.opening import lazy_dataset, require_chunks
 from neuroglot.recording.recording import UNIT, Recording, checked_recording
 
 DONE = "done"  # which items of a growing result are written
@@ -241,7 +243,7 @@ def _n_done(done: StoredArray) -> int:
     Raises:
         DamagedError: a chunk is damaged.
     """
-    return sum(int(done.chunk(place).sum()) for place in done.chunks_there())
+    return sum(int(done.chunk(place).sum()) for place in done.places() if done.has_chunk(place))
 
 
 def _unfinished(path: Path, data: xr.Dataset, n_done: object) -> NeuroglotError:
