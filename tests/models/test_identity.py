@@ -523,3 +523,51 @@ def test_offloaded_weights_count_too(tmp_path: Path) -> None:
     np.testing.assert_allclose(ng.evaluate(model, task)["log_prob"], answers["log_prob"], rtol=1e-5)
     # Both are of one model, wherever its weights are.
     assert np.array_equal(ng.record(model, task, tmp_path / "r").bits(0.0), expected.bits(0.0))
+
+
+class Gained(nn.Linear):
+    """A layer of a user's own, which keeps what it computes with as it likes."""
+
+    def __init__(self, inner: nn.Linear) -> None:
+        super().__init__(inner.in_features, inner.out_features, bias=False)
+        self.weight = inner.weight
+        self.scaling, self._alpha, self.output_gain = {"default": 1.0}, 1.0, 1.0
+        self._parts, self.tables = [torch.ones(2)], {"a": torch.ones(2)}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layer: layer.scaling.update(default=2.0),
+        lambda layer: setattr(layer, "_alpha", 2.0),
+        lambda layer: setattr(layer, "output_gain", 2.0),
+        lambda layer: layer._parts[0].add_(1),
+        lambda layer: layer.tables["a"].add_(1),
+    ],
+)
+def test_what_a_layer_of_a_users_own_keeps_counts(change: Callable[[Any], object]) -> None:
+    hf = tiny_hf("llama")
+    layer = Gained(hf.model.layers[0].self_attn.q_proj)
+    hf.model.layers[0].self_attn.q_proj = layer
+    before = identity.weights_checksum(hf), identity.config_checksum(hf)
+    assert before == (identity.weights_checksum(hf), identity.config_checksum(hf))
+    change(layer)
+    assert before != (identity.weights_checksum(hf), identity.config_checksum(hf))
+
+
+def test_which_layers_share_weights_counts() -> None:
+    hf = tiny_hf("llama")
+    attentions = [layer.self_attn for layer in hf.model.layers]
+    attentions[2].q_proj = attentions[0].q_proj
+    before = identity.weights_checksum(hf)
+    attentions[2].q_proj = attentions[1].q_proj
+    assert identity.weights_checksum(hf) != before
+
+
+def test_a_configuration_of_the_body_alone_counts() -> None:
+    hf = build("Gemma3ForCausalLM", FAMILIES["gemma3"].config)
+    before = identity.config_checksum(hf)
+    own = copy.deepcopy(hf.config)
+    own.layer_types = ["full_attention"] * 3
+    hf.model.config = own
+    assert identity.config_checksum(hf) != before

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 import neuroglot as ng
 from tests.families import FAMILIES, build
@@ -594,3 +595,85 @@ def test_loading_in_another_number_type_beside_others() -> None:
         for _ in range(20):
             np.testing.assert_array_equal(OPERATIONS["evaluate"](model), expected)
         assert [load.result().dtype for load in loads] == ["bfloat16", "float32"] * 2
+
+
+def test_an_edit_that_another_thread_ends() -> None:
+    """As where a generator is closed, or collected, elsewhere than it was begun."""
+    model = wrapped("llama")
+    expected = OPERATIONS["record"](model)
+
+    def steps() -> Iterator[None]:
+        with ng.edit(model, ng.Zero(some(model))):
+            ng.evaluate(model, TASK)
+            yield
+
+    running = steps()
+    next(running)
+    with ThreadPoolExecutor(1) as other:
+        other.submit(running.close).result(timeout=60)
+        found = other.submit(OPERATIONS["record"], model).result(timeout=60)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(OPERATIONS["record"](model), expected)
+
+
+def test_a_function_before_forward_hides_no_positions() -> None:
+    """GPT-2 takes positions, which padding shifts where they are not passed."""
+    model = wrapped()
+    expected = OPERATIONS["evaluate"](model), edited(model)
+    forward = model.hf.forward
+
+    def passing_on(*args: Any, **kwargs: Any) -> Any:
+        return forward(*args, **kwargs)
+
+    model.hf.forward = passing_on
+    np.testing.assert_array_equal(OPERATIONS["evaluate"](model), expected[0])
+    np.testing.assert_array_equal(edited(model), expected[1])
+
+
+def attends_back(_module: nn.Module, _args: Any, kwargs: dict[str, Any]) -> None:
+    kwargs["hidden_states"].add_(0)  # a tensor that is left as it is
+    for module in _module.modules():
+        module.scaling = 0.1
+
+
+def test_hooks_that_change_something_else_are_refused() -> None:
+    model = wrapped("llama")
+    expected = OPERATIONS["evaluate"](model)
+    attention: Any = model.hf.model.layers[1].self_attn
+    before = attention.scaling
+    handle = attention.register_forward_pre_hook(attends_back, with_kwargs=True)
+    with pytest.raises(ng.NeuroglotError, match="attends_back"):
+        ng.evaluate(model, TASK)
+    handle.remove()
+    attention.scaling = before
+    np.testing.assert_array_equal(OPERATIONS["evaluate"](model), expected)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (lambda hf: (torch.nn.DataParallel(hf), tokenizer()), "hf is a DataParallel"),
+        (lambda _hf: (None, tokenizer()), "hf is a NoneType"),
+        (lambda hf: (hf.model, tokenizer()), "gives no logits"),
+        (lambda hf: (hf, None), "tokenizer is a NoneType"),
+        (lambda hf: (hf, tokenizer().backend_tokenizer), "tokenizer is a Tokenizer"),
+    ],
+)
+def test_what_cannot_be_wrapped_is_told(given: Any, message: str) -> None:
+    with pytest.raises(ng.NeuroglotError, match=message):
+        ng.wrap_model(*given(tiny_hf("llama")))
+
+
+def test_pruned_projections_have_value_vectors() -> None:
+    model = wrapped("llama")
+    prune.l1_unstructured(model.sites[0].down, "weight", 0.5)
+    vectors = model.sites[0].value_vectors()
+    assert float((vectors == 0).float().mean()) == pytest.approx(0.5, abs=0.05)
+    assert np.isfinite(ng.neuron_scores(model, TASK, "contribution")).all()
+
+
+def test_weights_of_inference_mode_have_no_gradients() -> None:
+    with torch.inference_mode():
+        model = wrapped("llama")
+    with pytest.raises(ng.NeuroglotError, match=r"made in torch.inference_mode\(\)"):
+        OPERATIONS["neuron_scores"](model)

@@ -99,9 +99,9 @@ def _require_only_looking(hf: PreTrainedModel, hooks: Sequence[str]) -> None:
         NeuroglotError: they do not.
     """
     with _plain_outputs(hf):
-        found = probe_logits(hf)
         with suspended(hf):
             expected = probe_logits(hf)
+        found = probe_logits(hf)
     if not torch.equal(found, expected):
         raise NeuroglotError(
             f"the hooks {listed(hooks, 3)} change what the model computes, so that results would "
