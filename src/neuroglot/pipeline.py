@@ -48,11 +48,13 @@ class Reading:
         site: of a neuron.
         position: of the prompt.
         thresholds: for the sweep; the categories are those at 0.
+        added_tokens: whether the tokens that the tokenizer added count among all of a prompt.
     """
 
     site: str = "gate"
     position: str = "last"
     thresholds: tuple[float, ...] = THRESHOLDS
+    added_tokens: bool = True
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ def run_task(
         site=read.site,
         position=read.position,
         thresholds=read.thresholds,
+        added_tokens=read.added_tokens,
         batch_size=batch_size,
         overwrite=overwrite,
     )

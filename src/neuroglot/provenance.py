@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
 
+from neuroglot.errors import listed
 from neuroglot.models import Model
-from neuroglot.models.tokenization import prompts_checksum
+from neuroglot.models.tokenization import prompts_checksum, special_tokens_inside
+from neuroglot.models.turns import turn_of
 from neuroglot.tasks import ParallelTask
 
 OF_PROMPTS = ("task_checksum", "prompts_checksum")
@@ -35,6 +38,8 @@ def provenance(
 ) -> dict[str, Any]:
     """What a result says of the model, the task if it is one, the prompts and the versions.
 
+    Special tokens inside the prompts are warned of, once for a model and its prompts.
+
     Args:
         model: which ran.
         prompts: a task, or texts.
@@ -43,10 +48,41 @@ def provenance(
     """
     of_task = task_provenance(prompts) if isinstance(prompts, ParallelTask) else {}
     if whole is None:
-        of_task["prompts_checksum"] = checksum_of_prompts(model, prompts)
+        checksum = checksum_of_prompts(model, prompts)
+        of_task["prompts_checksum"] = checksum
+        warned_of = turn_of(model.hf).warned_of
+        if checksum not in warned_of:
+            warned_of.add(checksum)
+            _warn_of_special_tokens(model, prompts)
     else:
         of_task |= {key: whole[key] for key in OF_PROMPTS}
     return {**model_provenance(model), **of_task, **versions()}
+
+
+def _warn_of_special_tokens(model: Model, prompts: ParallelTask | Sequence[str]) -> None:
+    """Say which special tokens stand inside prompts or choices, and in which of them first."""
+    found = special_tokens_inside(model.tokenizer, model.tokenization, _named_texts(prompts))
+    if found is not None:
+        first, tokens = found
+        warnings.warn(
+            f"{first} holds special tokens, and perhaps others do ({listed(tokens)} in all): the "
+            "model takes them for what they mean, not for their letters. If a chat template or "
+            "the tokenizer is to write them, take them out of the text.",
+            stacklevel=4,
+        )
+
+
+def _named_texts(prompts: ParallelTask | Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Prompts and choices, each with what a message calls it."""
+    if not isinstance(prompts, ParallelTask):
+        yield from ((f"prompt {i}", text) for i, text in enumerate(prompts))
+        return
+    for item in prompts.items:
+        for language in prompts.languages:
+            of_item = f"of item {item['id']!r} in {language!r}"
+            yield f"the prompt {of_item}", item["prompts"][language]
+            for choice in item["choices"].get(language, ()):
+                yield f"a choice {of_item}", choice
 
 
 def model_provenance(model: Model) -> dict[str, Any]:

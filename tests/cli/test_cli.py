@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
 import neuroglot as ng
 from neuroglot.report.accuracy import accuracy_rows
@@ -270,3 +270,33 @@ def test_the_installed_command_runs() -> None:
     wrong = subprocess.run([command, "nonsense"], capture_output=True, text=True, check=False)
     assert wrong.returncode == 2
     assert "Traceback" not in wrong.stderr
+
+
+def test_arguments_of_the_chat_template(cli: Cli, tiny: tuple[Path, Path]) -> None:
+    model, task = tiny
+    tokens = AutoTokenizer.from_pretrained(model)
+    tokens.chat_template = "{% if loud %}w7 {% endif %}w{{ n }} {{ messages[0].content }} "
+    tokens.save_pretrained(model)
+    command = ("evaluate", model, task, "--limit", "2", "--json", "--chat-template")
+    given = ("--template-argument", "loud=true", "--template-argument", 'n="9"')
+    attrs = json.loads(cli(*command, *given)[1])["provenance"]
+    assert attrs["template_arguments"] == '{"loud": true, "n": "9"}'
+    for argument, message in (
+        ("loud", "expected NAME=VALUE"),
+        ("loud=True", "the value is no JSON; write true or false"),
+        ("load=true", "takes no argument load; there are loud, n."),
+    ):
+        code, _, err = cli(*command, "--template-argument", argument)
+        assert (code, len(err.splitlines())) == (2, 1)
+        assert message in err
+
+
+def test_added_tokens_are_left_out_where_it_is_asked(cli: Cli, tiny: tuple[Path, Path]) -> None:
+    model, task = tiny
+    command = ("record", model, task, "--limit", "2", "--no-added-tokens", "--json")
+    out = ("--out", model.parent / "r")
+    attrs = json.loads(cli(*command, *out, "--position", "all")[1])["provenance"]
+    assert (attrs["position"], attrs["added_tokens"]) == ("all", 0)
+    code, _, err = cli(*command, *out)
+    assert code == 2
+    assert "leaves tokens out of position 'all'" in err

@@ -147,12 +147,12 @@ def test_what_computes_nothing_does_not_count(change: dict[str, Any]) -> None:
 def test_attributes_of_modules_count() -> None:
     """Most modules never look at the configuration again once they are made."""
     hf = tiny_hf("llama")
-    before = identity.config_checksum(hf)
+    before = identity.config_checksum(hf, tokenizer())
     hf.model.norm.variance_epsilon = 0.5
-    assert identity.config_checksum(hf) != before
+    assert identity.config_checksum(hf, tokenizer()) != before
     hf = tiny_hf("llama")
     hf.model.layers[0].mlp.act_fn = nn.ReLU()
-    assert identity.config_checksum(hf) != before
+    assert identity.config_checksum(hf, tokenizer()) != before
 
 
 def doubled(factor: float) -> Callable[[Any, torch.Tensor], torch.Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +39,36 @@ def test_every_language_is_there_and_alike(name: str, folder: Path) -> None:
     for item in task.items:
         assert item["joins"]["zh"] == ""
         assert all(item["joins"][lang] == " " for lang in task.languages if lang != "zh")
+
+
+# Where the files lie in the archives and repositories of their authors, below a folder that holds
+# them as the tests write them: that folder, and the name of a file there.
+LAYOUTS = {
+    "xnli": ("XNLI-1.0/{file}", "{file}"),
+    "mpararel": ("data/mpararel_reviewed/{file}", "{file}"),
+    "mzsre": ("data/MzsRE/{file}", "{file}"),
+    "xcopa": ("data/{language}/{file}", "{language}/{file}", "{file}"),
+    "xquad": ("{file}",),
+    "mgsm": ("mgsm/{file}", "{file}"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "layout"), [(name, layout) for name in LAYOUTS for layout in LAYOUTS[name]]
+)
+def test_files_may_lie_as_their_authors_publish_them(
+    name: str, layout: str, tmp_path: Path
+) -> None:
+    write_published(name, tmp_path / "flat")
+    for file in filter(Path.is_file, (tmp_path / "flat").rglob("*")):
+        below = str(file.relative_to(tmp_path / "flat"))
+        language = file.stem.rpartition(".")[2]
+        moved = tmp_path / "published" / layout.format(file=below, language=language)
+        moved.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, moved)
+    assert ng.load_task(name, path=tmp_path / "published") == ng.load_task(
+        name, path=tmp_path / "flat"
+    )
 
 
 def together(name: str, row_id: str) -> str:

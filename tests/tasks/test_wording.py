@@ -127,3 +127,11 @@ def test_bad_toml(xnli: Path) -> None:
     (xnli / "mine.toml").write_text("prompt = ")
     with pytest.raises(ng.NeuroglotError, match="no valid TOML"):
         ng.load_task("xnli", template=str(xnli / "mine.toml"), path=xnli)
+
+
+def test_a_prompt_of_several_lines_joins_its_answer_without_a_space() -> None:
+    for prompt, join in (("{question}\n", ""), ("{question} ", " "), ("{question}", " ")):
+        assert find_wording("mgsm", prompt).of("en")["join"] == join
+    own = {"en": {"prompt": "{question}\n", "join": " "}, "zh": "{question}"}
+    wording = find_wording("mgsm", own)
+    assert [wording.of(language)["join"] for language in own] == [" ", ""]

@@ -13,6 +13,7 @@ from neuroglot.alignment.settings import Method
 from neuroglot.errors import NeuroglotError
 from neuroglot.experiments.scoring import Asked, questions
 from neuroglot.models import Model
+from neuroglot.models.tokenization import between, without_spaces
 from neuroglot.recording.batching import pad, tokenize
 from neuroglot.tasks.records import Item
 
@@ -67,8 +68,10 @@ def training_texts(
 
 def _text_of(item: Item, language: str) -> str:
     """Prompt and answer, where there is one."""
-    answer = item["joins"][language] + item["answers"][language] if item["answers"] else ""
-    return str(item["prompts"][language] + answer)
+    prompt, spaces = without_spaces(str(item["prompts"][language]))
+    if not item["answers"]:
+        return prompt
+    return f"{prompt}{between(spaces, item['joins'][language])}{item['answers'][language]}"
 
 
 def _translations(

@@ -15,7 +15,7 @@ from neuroglot.recording.recording import Bits
 
 # What must be alike for two recordings to say the same of the same neurons.
 ALIKE = (
-    *("task", "template", *OF_PROMPTS, "site", "position"),
+    *("task", "template", *OF_PROMPTS, "site", "position", "added_tokens"),
     *(key for key in RUN_AS if key != "model_weights"),
 )
 

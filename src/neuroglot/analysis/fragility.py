@@ -11,6 +11,7 @@ import xarray as xr
 from neuroglot.analysis.bits import category_bits, count
 from neuroglot.errors import NeuroglotError, listed
 from neuroglot.recording import Recording
+from neuroglot.recording.matching import said_of
 
 Array = np.ndarray[Any, Any]
 
@@ -98,7 +99,9 @@ def _require_alike(one: Recording, other: Recording, name: str) -> None:
         if getattr(one, what) != getattr(other, what)
     ]
     differing += [
-        key for key in ("task_checksum", "site", "position") if one.attrs[key] != other.attrs[key]
+        key
+        for key in ("task_checksum", "site", "position", "added_tokens")
+        if said_of(one.attrs, key) != said_of(other.attrs, key)
     ]
     if differing:
         raise NeuroglotError(

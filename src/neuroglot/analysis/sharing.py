@@ -274,7 +274,7 @@ def _require_alike(recordings: Sequence[Recording]) -> None:
             )
         for recording in (first, other):
             refuse_old(recording.attrs, repr(task_label(recording)))
-        for key in ("model", *RUN_AS, "site", "position", "n_neurons"):
+        for key in ("model", *RUN_AS, "site", "position", "added_tokens", "n_neurons"):
             one, two = (said_of(recording.attrs, key) for recording in (first, other))
             if one != two:
                 raise NeuroglotError(f"{both} differ in {key}: {one!r}, {two!r}.")

@@ -12,6 +12,7 @@ from neuroglot.analysis.sharing import categories
 from neuroglot.errors import NeuroglotError, is_whole_number, listed
 from neuroglot.models import Model, operation
 from neuroglot.models.direct_path import check_unembedding
+from neuroglot.models.tokenization import token_names
 from neuroglot.recording import Recording
 from neuroglot.recording.matching import AS_RECORDED, require_of_model
 
@@ -46,7 +47,7 @@ class Description:
         neuron: within the layer, from 0.
         length: of its value vector, ``‖v_i‖₂``.
         promoted: tokens whose logits a positive coefficient of one raises most, and by how much,
-            past all norms.
+            past all norms. Different tokens have different names.
         suppressed: those that it lowers most.
         activity: in a recording, if one was given.
     """
@@ -117,14 +118,18 @@ def describe(
         logits = rows.float() @ vector.to(rows.device)
         # What the tokenizer does not know are rows that pad the matrix.
         ranked = logits[: len(model.tokenizer)].sort(descending=True, stable=True)
-    tokens = [str(model.tokenizer.decode([token])) for token in ranked.indices[:k].tolist()]
-    last = ranked.indices.flip(0)[:k].tolist()
+    first, last = ranked.indices[:k].tolist(), ranked.indices.flip(0)[:k].tolist()
+
+    def named(tokens: list[int]) -> tuple[tuple[str, float], ...]:
+        values = logits[tokens].tolist()
+        return tuple(zip(token_names(model.tokenizer, tokens), values, strict=True))
+
     return Description(
         layer,
         neuron,
         float(vector.norm()),
-        tuple(zip(tokens, ranked.values[:k].tolist(), strict=True)),
-        tuple((str(model.tokenizer.decode([token])), float(logits[token])) for token in last),
+        named(first),
+        named(last),
         activity,
     )
 

@@ -25,6 +25,7 @@ from neuroglot.attribution.targets import (
 )
 from neuroglot.errors import NeuroglotError, listed
 from neuroglot.models import Model, operation
+from neuroglot.models.tokenization import token_names
 from neuroglot.provenance import provenance
 from neuroglot.recording.batching import (
     BatchSize,
@@ -230,7 +231,7 @@ def target_coordinates(
     """What results say of each prompt; ``named`` is whether its target means anything."""
 
     def text(token: int | None) -> str:
-        return "" if token is None else str(model.tokenizer.decode([token]))
+        return "" if token is None else token_names(model.tokenizer, [token])[0]
 
     found: dict[str, Any] = {
         "token": ("prompt", [text(t.token if named else None) for t in targets]),

@@ -102,6 +102,7 @@ def run(
     max_new_tokens: o.MaxNewTokens = MAX_NEW_TOKENS,
     site: o.Site = "gate",
     position: o.Position = "last",
+    added_tokens: o.AddedTokens = True,
     scores: o.NeuronScores = o.SCORES,
     batch_size: o.BatchSize = "auto",
     overwrite: o.Overwrite = False,
@@ -114,7 +115,7 @@ def run(
     done = run_task(
         how.load(model),
         chosen,
-        reading=Reading(site, position),
+        reading=Reading(site, position, added_tokens=added_tokens),
         answering=Answering(score, max_new_tokens),
         scores=wanted,
         batch_size=size,

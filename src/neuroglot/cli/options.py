@@ -13,7 +13,7 @@ import typer
 
 import neuroglot as ng
 from neuroglot.attribution.by_category import DEFAULT_SCORES
-from neuroglot.cli.parsing import language_codes
+from neuroglot.cli.parsing import language_codes, template_arguments
 from neuroglot.errors import plain
 from neuroglot.models.tokenization import PaddingSide
 
@@ -54,6 +54,13 @@ Position = Annotated[str, typer.Option(help="last or all.")]
 Thresholds = Annotated[
     str, typer.Option(help="A neuron is active above this; several with commas between.")
 ]
+AddedTokens = Annotated[
+    bool,
+    typer.Option(
+        "--added-tokens/--no-added-tokens",
+        help="Whether position all has the tokens that the tokenizer adds before a text.",
+    ),
+]
 KeepValues = Annotated[bool, typer.Option("--keep-values", help="Also keep the site values.")]
 BatchSize = Annotated[str, typer.Option(help="Prompts in a batch, or auto.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
@@ -77,6 +84,15 @@ SpecialTokens = Annotated[
 ]
 ChatTemplate = Annotated[
     bool, typer.Option("--chat-template", help="Put each prompt into the chat template.")
+]
+TemplateArguments = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--template-argument",
+        metavar="NAME=VALUE",
+        help="What the chat template is given, the value as JSON: enable_thinking=false, or "
+        "'date_string=\"26 Jul 2024\"'. May be given several times.",
+    ),
 ]
 Padding = Annotated[
     str | None,
@@ -140,6 +156,7 @@ class ModelOptions:
     sites: Sites = None
     special_tokens: SpecialTokens = True
     chat_template: ChatTemplate = False
+    template_argument: TemplateArguments = None
     padding_side: Padding = None
     truncate: Truncate = False
 
@@ -150,6 +167,7 @@ class ModelOptions:
             chat_template=self.chat_template,
             padding_side=cast("PaddingSide | None", self.padding_side),
             truncate=self.truncate,
+            template_arguments=template_arguments(self.template_argument or ()),
         )
         return ng.load_model(
             name, self.device, self.dtype, self.revision, self.sites, tokenization=tokenization

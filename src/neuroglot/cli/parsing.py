@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,29 @@ def warnings_as_lines() -> Iterator[None]:
 def language_codes(languages: str | None) -> list[str] | None:
     """``"en,de"`` as a list; ``None`` stands for all."""
     return None if languages is None else [code.strip() for code in languages.split(",")]
+
+
+def template_arguments(given: Sequence[str]) -> dict[str, Any]:
+    """``NAME=VALUE`` texts as names and values.
+
+    Raises:
+        NeuroglotError: a text is not of this form, its value is no JSON, or a name comes twice.
+    """
+    found: dict[str, Any] = {}
+    for text in given:
+        name, sign, value = text.partition("=")
+        if not sign or not name or name in found:
+            raise NeuroglotError(
+                f"--template-argument {text!r}: expected NAME=VALUE, each name once."
+            )
+        try:
+            found[name] = json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise NeuroglotError(
+                f"--template-argument {text!r}: the value is no JSON; write true or false for a "
+                f"switch, and a text in double quotes, '{name}=\"…\"'."
+            ) from error
+    return found
 
 
 def score_names(scores: str) -> tuple[str, ...]:

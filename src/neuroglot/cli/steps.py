@@ -40,6 +40,7 @@ def record(
     position: o.Position = "last",
     thresholds: o.Thresholds = "0",
     keep_values: o.KeepValues = False,
+    added_tokens: o.AddedTokens = True,
     batch_size: o.BatchSize = "auto",
     overwrite: o.Overwrite = False,
     dry_run: Annotated[
@@ -51,7 +52,7 @@ def record(
     if out is None and not dry_run:
         raise NeuroglotError("name a folder to record into with --out, or pass --dry-run.")
     what: dict[str, Any] = {"site": site, "position": position, "keep_values": keep_values}
-    what |= {"thresholds": numbers(thresholds)}
+    what |= {"thresholds": numbers(thresholds), "added_tokens": added_tokens}
     size = batch_size_of(batch_size)
     chosen = which.load(task)
     loaded = how.load(model)

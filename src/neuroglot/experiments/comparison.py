@@ -17,6 +17,7 @@ from neuroglot.experiments.association import Slope, correctness_on_sharing, ran
 from neuroglot.experiments.runs import ComparedRun, Source, opened_runs, places_along
 from neuroglot.experiments.statistics import clustered_interval, holm, mcnemar_p
 from neuroglot.provenance import versions
+from neuroglot.recording.matching import said_of
 
 UNIT = "comparison"
 ENDS = ("", "_low", "_high")
@@ -106,6 +107,7 @@ def _provenance(
     return {
         "unit": UNIT,
         **{key: first.get(key, "") for key in kept},
+        "added_tokens": said_of(first, "added_tokens"),
         "model": ", ".join(str(run.recording.attrs["model"]) for run in runs),
         "model_weights": ", ".join(str(run.recording.attrs["model_weights"]) for run in runs),
         "x": x or "",

@@ -13,6 +13,7 @@ import torch
 from transformers import GenerationConfig
 
 from neuroglot.models import Model
+from neuroglot.models.tokenization import end_tokens
 from neuroglot.recording.batching import BatchSize, batches, by_length, pad, tokenize
 
 SEPARATOR = r"[.,\u066c\u202f\u00a0]"
@@ -64,7 +65,7 @@ def generate(
 
 @contextmanager
 def _greedy(model: Model, max_new_tokens: int) -> Iterator[GenerationConfig]:
-    """A configuration that takes the likeliest token, and ends where the model's own does.
+    """A configuration that takes the likeliest token, and ends where model or tokenizer say.
 
     For as long as it holds, it is also the model's: what a passed configuration leaves open
     (penalties, forbidden words, …) would be filled in from there.
@@ -75,7 +76,7 @@ def _greedy(model: Model, max_new_tokens: int) -> Iterator[GenerationConfig]:
         max_new_tokens=max_new_tokens,
         do_sample=False,
         num_beams=1,
-        eos_token_id=own.eos_token_id if own is not None else model.tokenizer.eos_token_id,
+        eos_token_id=end_tokens(model.tokenizer, own) or None,
         pad_token_id=model.tokenizer.pad_token_id,
     )
     hf.generation_config = config

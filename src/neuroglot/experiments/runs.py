@@ -29,7 +29,7 @@ Source = str | Path | tuple[Recording, xr.Dataset]
 RECORDING, ANSWERS = "recording", "answers"  # in the folder of a run
 OF_RECORDINGS = (
     *("task", "template", "split", "match", "task_checksum"),
-    *("edits", "site", "position"),
+    *("edits", "site", "position", "added_tokens"),
 )
 OF_ONE_RUN = (*RUN_AS, *OF_PROMPTS)
 # What models of another architecture, or with another tokenizer, cannot have in common.

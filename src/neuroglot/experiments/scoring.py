@@ -18,7 +18,15 @@ from neuroglot.models.forward import (
     run_logits,
     run_prefixes,
 )
-from neuroglot.models.tokenization import Tokens, check_lengths, encode, fitted, shown_prompts
+from neuroglot.models.tokenization import (
+    Tokens,
+    between,
+    check_lengths,
+    encode,
+    fitted,
+    rendered,
+    without_spaces,
+)
 from neuroglot.recording.batching import (
     Batch,
     BatchSize,
@@ -78,7 +86,8 @@ class Asked:
 def questions(model: Model, asked: Asked) -> list[Question]:
     """Tokens of each prompt and its choices.
 
-    Prompt and choice are tokenised together, as the model would meet them. A choice begins with
+    Prompt and choice are tokenised together, as the model would meet them. White space at the end
+    of a prompt belongs to its choices (:func:`without_spaces`). A choice begins with
     the first token that ends after the prompt does; where a tokenizer joins the end of the prompt
     with the beginning of some choice, all choices of the prompt are scored from there.
 
@@ -86,11 +95,12 @@ def questions(model: Model, asked: Asked) -> list[Question]:
         NeuroglotError: a text does not fit into the context, or a choice adds no token.
     """
     chosen = model.tokenization
-    shown = shown_prompts(model.tokenizer, chosen, asked.prompts)
+    whole = rendered(model.tokenizer, chosen, asked.prompts)
+    shown, spaces = zip(*map(without_spaces, whole), strict=True) if whole else ((), ())
     joins = ["" if chosen.chat_template else join for join in asked.joins]
     texts = [
-        f"{prompt}{join}{choice}"
-        for prompt, join, choices in zip(shown, joins, asked.choices, strict=True)
+        f"{prompt}{between(after, join)}{choice}"
+        for prompt, after, join, choices in zip(shown, spaces, joins, asked.choices, strict=True)
         for choice in choices
     ]
     of_texts = [x for x, given in zip(asked.names, asked.choices, strict=True) for _ in given]

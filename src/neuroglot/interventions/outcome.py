@@ -20,7 +20,7 @@ from neuroglot.interventions.job import Job
 from neuroglot.neurons import NeuronSet
 from neuroglot.provenance import provenance
 from neuroglot.recording.growing import InMemory, grow, in_folder, is_whole
-from neuroglot.recording.matching import require_steady_prompts
+from neuroglot.recording.matching import require_steady_prompts, said_of
 from neuroglot.recording.store import open_dataset
 
 ANSWERS, PARTS = "answers", "conditions"
@@ -240,6 +240,7 @@ def _attrs(job: Job) -> dict[str, Any]:
         "n_neurons": job.model.n_neurons,
         "site": recording.attrs["site"],
         "position": recording.attrs["position"],
+        "added_tokens": said_of(recording.attrs, "added_tokens"),
         "threshold": job.threshold,
         "positions": job.how.positions,
         "half": job.half,

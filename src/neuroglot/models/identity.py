@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from neuroglot.errors import NeuroglotError
+from neuroglot.models.tokenization import end_tokens
 
 # Of a configuration or a module, what does not change what the model computes when it is used:
 # names and dates, how weights were drawn and trained, and what is printed beside the logits.
@@ -76,7 +77,9 @@ def identity(hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Identit
     Raises:
         NeuroglotError: a weight has no values.
     """
-    return Identity(weights_checksum(hf), config_checksum(hf), tokenizer_checksum(tokenizer))
+    return Identity(
+        weights_checksum(hf), config_checksum(hf, tokenizer), tokenizer_checksum(tokenizer)
+    )
 
 
 def _digest(data: Any) -> str:
@@ -243,16 +246,17 @@ def tally(tensor: Tensor) -> int:
     return total
 
 
-def config_checksum(hf: PreTrainedModel) -> str:
+def config_checksum(hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
     """Checksum over all that decides what the model computes with its weights.
 
     These are the configuration and, as both can be changed after loading, the classes and plain
     attributes of all modules; also the tokens at which the model ends what it writes.
     """
+    end = end_tokens(tokenizer, getattr(hf, "generation_config", None))
     settings: dict[str, Any] = {
         "config": _computing(hf.config.to_dict()),
         "attention": getattr(hf.config, "_attn_implementation", None),
-        "end": getattr(getattr(hf, "generation_config", None), "eos_token_id", None),
+        "end": (end[0] if end else None) if len(end) < 2 else end,
         "modules": {name: _module(module) for name, module in hf.named_modules()},
         # Mostly the same, or parts of it; but each module looks at its own.
         "configs": [_computing(config.to_dict()) for config in _configs(hf)],

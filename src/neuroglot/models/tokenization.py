@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import jinja2.meta
 import xxhash
 from transformers import PreTrainedTokenizerBase
+from transformers.utils import chat_template_utils
 
-from neuroglot.errors import NeuroglotError
+from neuroglot.errors import NeuroglotError, listed
 
 PaddingSide = Literal["left", "right"]
 MOST_CHARACTERS = 64  # of a token, for all that is likely
 AT_ONCE = 1024  # prompts that are tokenised together, and then forgotten
 PADDING_SIDES: tuple[PaddingSide, ...] = ("left", "right")
+# White space that is no end of a line.
+SPACES = " \t\x1f\xa0\u1680\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
+# Variables of a chat template that are filled in here, or through parameters of the same name.
+FILLED_IN = {"messages", *inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters}
+FILLED_IN -= {"tools", "documents"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Tokenization:
     """What is done to a prompt before the model meets it.
 
@@ -34,12 +42,44 @@ class Tokenization:
             depend on it.
         truncate: whether a prompt that is too long loses its beginning, with a warning; else it
             is an error.
+        template_arguments: what the chat template is given beside the turn, such as
+            ``enable_thinking`` or ``date_string``, as values that JSON knows. They may also be
+            given as keyword arguments: ``Tokenization(chat_template=True, enable_thinking=False)``.
     """
 
     special_tokens: bool = True
     chat_template: bool = False
     padding_side: PaddingSide | None = None
     truncate: bool = False
+    template_arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def __init__(
+        self,
+        *,
+        special_tokens: bool = True,
+        chat_template: bool = False,
+        padding_side: PaddingSide | None = None,
+        truncate: bool = False,
+        template_arguments: Mapping[str, Any] | None = None,
+        **more: Any,
+    ) -> None:
+        given = {} if template_arguments is None else template_arguments
+        if not isinstance(given, Mapping):
+            raise NeuroglotError(
+                f"template_arguments={given!r}: expected a mapping from name to value."
+            )
+        twice = sorted(set(given) & set(more))
+        if twice:
+            raise NeuroglotError(f"the template argument {listed(twice)} is given twice.")
+        values = {
+            "special_tokens": special_tokens,
+            "chat_template": chat_template,
+            "padding_side": padding_side,
+            "truncate": truncate,
+            "template_arguments": {**given, **more},
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True)
@@ -49,7 +89,8 @@ class Tokens:
     Attributes:
         ids: their ids.
         ends: where each ends in the text, in characters; 0 for special tokens.
-        n_special: how many of the first are special tokens that the tokenizer added.
+        n_special: how many of the first are special tokens that the tokenizer added, or the begin
+            token that a chat template wrote.
     """
 
     ids: list[int]
@@ -61,8 +102,8 @@ def check_tokenization(tokenizer: PreTrainedTokenizerBase, chosen: Tokenization)
     """Refuse what the tokenizer cannot do.
 
     Raises:
-        NeuroglotError: another type, an unknown padding side, or a chat template that is not there
-            or that truncation would cut.
+        NeuroglotError: another type, an unknown padding side, a chat template that is not there
+            or that truncation would cut, or arguments that the template does not use.
     """
     if not isinstance(chosen, Tokenization):
         raise NeuroglotError(
@@ -81,6 +122,55 @@ def check_tokenization(tokenizer: PreTrainedTokenizerBase, chosen: Tokenization)
             "the tokenizer has no chat template; leave chat_template (--chat-template) out, or set "
             "tokenizer.chat_template."
         )
+    _check_arguments(tokenizer, chosen)
+
+
+def _check_arguments(tokenizer: PreTrainedTokenizerBase, chosen: Tokenization) -> None:
+    """Refuse arguments that the chat template does not use, or that cannot be recorded.
+
+    Raises:
+        NeuroglotError: it lists the arguments that the template knows.
+    """
+    given = chosen.template_arguments
+    if not given:
+        return
+    if not chosen.chat_template:
+        raise NeuroglotError(
+            f"{listed(given)}: arguments of a chat template without chat_template=True "
+            "(--chat-template)."
+        )
+    known = arguments_of_template(tokenizer, chosen)
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise NeuroglotError(
+            f"the tokenizer's chat template takes no argument {listed(unknown)}; "
+            + (f"there are {listed(known, 20)}." if known else "it takes none.")
+        )
+    for name, value in given.items():
+        try:
+            is_kept = json.loads(json.dumps(value, allow_nan=False)) == value
+        except (TypeError, ValueError, RecursionError):
+            is_kept = False
+        if not is_kept:
+            raise NeuroglotError(
+                f"template argument {name}={value!r:.60}: expected a value that JSON knows, such "
+                "as a text, a number, true or false."
+            )
+
+
+def arguments_of_template(tokenizer: PreTrainedTokenizerBase, chosen: Tokenization) -> list[str]:
+    """Names of what a chat template can be given beside the turns and special tokens.
+
+    Raises:
+        NeuroglotError: there is no such template, or it is no valid one.
+    """
+    try:
+        template = tokenizer.get_chat_template(tools=chosen.template_arguments.get("tools"))
+        environment: Any = chat_template_utils._compile_jinja_template(template).environment  # noqa: SLF001
+        used = jinja2.meta.find_undeclared_variables(environment.parse(template))
+    except (jinja2.TemplateError, ValueError) as error:
+        raise NeuroglotError(f"the tokenizer's chat template fails: {error}.") from error
+    return sorted(used - FILLED_IN - set(environment.globals) - set(tokenizer.special_tokens_map))
 
 
 def describe_tokenization(
@@ -94,18 +184,55 @@ def describe_tokenization(
         limit: the most tokens that the model's context holds, to which prompts may be cut.
     """
     template = str(tokenizer.chat_template) if chosen.chat_template else ""
+    arguments = json.dumps(dict(chosen.template_arguments), ensure_ascii=False, sort_keys=True)
     return {
         "special_tokens": int(chosen.special_tokens and not chosen.chat_template),
         "chat_template": hashlib.sha256(template.encode()).hexdigest()[:16] if template else "",
         "padding_side": chosen.padding_side or str(tokenizer.padding_side),
         "truncate": (limit or 0) if chosen.truncate else 0,
+        "template_arguments": arguments if chosen.template_arguments else "",
     }
+
+
+def without_spaces(text: str) -> tuple[str, str]:
+    """A text without the white space at its end, and that white space.
+
+    Tokenizers join a space with the word after it, so that one at the end of a prompt belongs to
+    what follows, and alone would be a token that models hardly know. The end of a line stays: it is
+    a token of its own, and tells the model to go on in the next line.
+    """
+    text_alone = text.rstrip(SPACES)
+    return text_alone, text[len(text_alone) :]
+
+
+def between(spaces: str, join: str) -> str:
+    """What stands between a prompt without the white space at its end and what answers it.
+
+    Args:
+        spaces: white space that stood at the prompt's end.
+        join: white space that joins a prompt with its answer; plain spaces before it say nothing
+            more.
+    """
+    return join if join and not spaces.strip(" ") else spaces + join
 
 
 def shown_prompts(
     tokenizer: PreTrainedTokenizerBase, chosen: Tokenization, prompts: Sequence[str]
 ) -> list[str]:
-    """The prompts as texts that the model meets, in the chat template where it is wanted.
+    """The prompts as texts that the model meets, without spaces at their ends.
+
+    Raises:
+        NeuroglotError: the chat template does not take a user's turn, or leaves it out.
+    """
+    return [without_spaces(text)[0] for text in rendered(tokenizer, chosen, prompts)]
+
+
+def rendered(
+    tokenizer: PreTrainedTokenizerBase, chosen: Tokenization, prompts: Sequence[str]
+) -> list[str]:
+    """The prompts as they are given, or in the chat template where it is wanted.
+
+    Spaces at the end of a user's turn are left out, as nothing follows them there.
 
     Raises:
         NeuroglotError: the chat template does not take a user's turn, or leaves it out.
@@ -114,9 +241,14 @@ def shown_prompts(
         return list(prompts)
     shown = []
     for prompt in prompts:
-        turns = [{"role": "user", "content": prompt}]
+        turns = [{"role": "user", "content": without_spaces(prompt)[0]}]
         try:
-            text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+            text = tokenizer.apply_chat_template(
+                turns,
+                tokenize=False,
+                add_generation_prompt=True,
+                **chosen.template_arguments,
+            )
         except Exception as error:  # a template is a program of somebody else
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise NeuroglotError(f"the tokenizer's chat template fails: {reason}.") from error
@@ -153,6 +285,8 @@ def encode(
 ) -> list[Tokens]:
     """Tokens of texts that went through :func:`shown_prompts`.
 
+    What the tokenizer puts before a text is not put before one that begins with it already.
+
     Args:
         tokenizer: of the model.
         chosen: how.
@@ -186,8 +320,88 @@ def encode(
         while stop > n_special and mask[stop - 1]:
             stop -= 1
         ends = [end for _, end in found["offset_mapping"][i]] if offsets else []
-        tokens.append(Tokens(list(ids[:stop]), ends[:stop], n_special))
+        is_there = ids[:n_special] == ids[n_special : 2 * n_special]
+        start = n_special if is_there else 0
+        if chosen.chat_template:
+            n_special = int(stop > 0 and ids[0] == tokenizer.bos_token_id)
+        tokens.append(Tokens(list(ids[start:stop]), ends[start:stop], n_special))
     return tokens
+
+
+def special_tokens_inside(
+    tokenizer: PreTrainedTokenizerBase, chosen: Tokenization, texts: Iterable[tuple[str, str]]
+) -> tuple[str, list[str]] | None:
+    """What the first of some texts with special tokens is called, and those tokens in all texts.
+
+    The begin token at the beginning of a text is none of them, unless a chat template comes before.
+
+    Args:
+        tokenizer: of the model.
+        chosen: how texts become tokens.
+        texts: each with what a message calls it.
+    """
+    special, first, found = _special_ids(tokenizer), "", dict[str, None]()
+    for name, text in texts:
+        ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        begun = not chosen.chat_template and ids[:1] == [tokenizer.bos_token_id]
+        inside = [token for token in ids[int(begun) :] if token in special]
+        if inside:
+            first = first or name
+            found |= dict.fromkeys(map(str, tokenizer.convert_ids_to_tokens(inside)))
+    return (first, list(found)) if found else None
+
+
+def token_names(tokenizer: PreTrainedTokenizerBase, tokens: Iterable[int]) -> list[str]:
+    """A name for each token that no other token has.
+
+    It is the token's text where that text becomes this token again. Else it is its entry in the
+    vocabulary, with its number where that is another token's text: several tokens may stand for
+    the same text, or for parts of a letter.
+    """
+    names = []
+    for token in tokens:
+        text = str(tokenizer.decode([token], clean_up_tokenization_spaces=False))
+        entry = str(tokenizer.convert_ids_to_tokens(int(token)))
+        if _alone(tokenizer, text) == token:
+            names.append(text)
+        elif _alone(tokenizer, entry) in (token, None):
+            names.append(entry)
+        else:
+            names.append(f"{entry} (token {token})")
+    return names
+
+
+def _alone(tokenizer: PreTrainedTokenizerBase, text: str) -> int | None:
+    """The one token that a text becomes, if it becomes one."""
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return int(ids[0]) if len(ids) == 1 else None
+
+
+def end_tokens(tokenizer: PreTrainedTokenizerBase, of_generation: Any) -> list[int]:
+    """The tokens at which a model ends what it writes, ascending.
+
+    They are the tokenizer's and those of the model's generation configuration: a tokenizer often
+    names the end of a turn only, and a configuration the end of a text only.
+
+    Args:
+        tokenizer: of the model.
+        of_generation: the configuration, or ``None``.
+    """
+    given = (tokenizer.eos_token_id, getattr(of_generation, "eos_token_id", None))
+    found: set[int] = set()
+    for ids in given:
+        if ids is not None:
+            found |= set(ids) if isinstance(ids, list | tuple) else {int(ids)}
+    return sorted(found)
+
+
+def _special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Tokens that mean more than their letters; not the one that stands for unknown words."""
+    kinds = ("bos", "eos", "sep", "cls", "mask", "pad")
+    given = (getattr(tokenizer, f"{kind}_token_id", None) for kind in kinds)
+    named = {int(token) for token in given if token is not None}
+    marked = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return named | (marked - {tokenizer.unk_token_id})
 
 
 def prompts_checksum(

@@ -32,6 +32,7 @@ class Turn:
         identities: of the model, once they were asked for, by the number of the tokenizer; only
             while a function runs that does not change the model.
         is_trained: whether the model, or adapters in it, are being trained.
+        warned_of: checksums of prompts of which the user has been told what is odd about them.
         changed: guards what follows, and wakes those who wait when the turn has ended. Unlike a
             lock, a turn may be ended by another thread, as where that closes a generator.
         holder: number of the thread whose turn it is, if any.
@@ -46,6 +47,7 @@ class Turn:
     is_operating: bool = False
     identities: dict[int, Identity] | None = None
     is_trained: bool = False
+    warned_of: set[str] = field(default_factory=set)
     changed: threading.Condition = field(default_factory=threading.Condition)
     holder: int | None = None
     depth: int = 0

@@ -21,6 +21,7 @@ from neuroglot.models import Model
 from neuroglot.neurons.files import Provenance, read_set, write_set
 from neuroglot.neurons.sampling import sample
 from neuroglot.recording import Recording
+from neuroglot.recording.matching import said_of
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 UNION = "+"  # between categories
@@ -198,6 +199,7 @@ class NeuronSet:
         attrs = recording.attrs
         kept = ("model", "model_weights", "task", "task_checksum", "site", "position")
         provenance: dict[str, Provenance] = {key: attrs.get(key, "") for key in kept}
+        provenance |= {"added_tokens": said_of(attrs, "added_tokens")}
         provenance |= {"items": len(recording), "languages": ",".join(recording.languages)}
         provenance |= {"category": category, "membership": membership, "threshold": threshold}
         # Sums of shares may be a little less than what they should be.

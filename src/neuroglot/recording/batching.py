@@ -29,11 +29,13 @@ class Batch:
         rows: index of each prompt in the sequence that was batched.
         ids: token ids (prompt, position).
         mask: true at real tokens (prompt, position).
+        added: true at those that the tokenizer added (prompt, position), where it was asked for.
     """
 
     rows: list[int]
     ids: Tensor
     mask: Tensor
+    added: Tensor | None = None
 
     @property
     def last(self) -> Tensor:
@@ -56,13 +58,22 @@ def tokenize(
     Raises:
         NeuroglotError: a text has no tokens, or more than the model's context holds.
     """
+    return tokenize_and_count(model, texts, names, room)[0]
+
+
+def tokenize_and_count(
+    model: Model, texts: Sequence[str], names: Sequence[str], room: int = 0
+) -> tuple[list[list[int]], list[int]]:
+    """The same, and how many of each prompt's first tokens the tokenizer added."""
     chosen = model.tokenization
     shown = shown_prompts(model.tokenizer, chosen, texts)
     check_lengths(model.tokenizer, chosen, shown, names, model.context_length)
-    return [
+    encoded = encode(model.tokenizer, chosen, shown)
+    sequences = [
         fitted(tokens, model.context_length, name, room=room, truncate=chosen.truncate)
-        for tokens, name in zip(encode(model.tokenizer, chosen, shown), names, strict=True)
+        for tokens, name in zip(encoded, names, strict=True)
     ]
+    return sequences, [tokens.n_special for tokens in encoded]
 
 
 def check_batch_size(batch_size: BatchSize) -> None:
@@ -114,8 +125,16 @@ def pad(
     sequences: Sequence[Sequence[int]],
     rows: list[int],
     side: PaddingSide | None = None,
+    n_added: Sequence[int] | None = None,
 ) -> Batch:
-    """The given rows as one batch on the model's device, by default padded on the model's side.
+    """The given rows as one batch on the model's device.
+
+    Args:
+        model: which will run.
+        sequences: token ids.
+        rows: which of them.
+        side: where to pad; by default where the model's tokenisation says.
+        n_added: how many first tokens of each sequence the tokenizer added, where it matters.
 
     Raises:
         NeuroglotError: a token for which the model has no embedding.
@@ -134,12 +153,15 @@ def pad(
     filler = int(model.tokenizer.pad_token_id or 0)
     ids = torch.full((len(rows), width), filler if filler < known else 0)
     mask = torch.zeros(len(rows), width, dtype=torch.bool)
+    added = torch.zeros_like(mask)
     for i, row in enumerate(rows):
         n = len(sequences[row])
         start = width - n if side == "left" else 0
         ids[i, start : start + n] = torch.tensor(sequences[row])
         mask[i, start : start + n] = True
-    return Batch(rows, ids.to(model.device), mask.to(model.device))
+        added[i, start : start + (n_added[row] if n_added else 0)] = True
+    at = model.device
+    return Batch(rows, ids.to(at), mask.to(at), added.to(at) if n_added else None)
 
 
 def in_halves(run: Callable[[list[int]], Tensor], rows: list[int]) -> Iterator[RowsAndValues]:

@@ -16,7 +16,14 @@ from neuroglot.errors import NeuroglotError
 from neuroglot.models import Model
 from neuroglot.models.finite import why_not_finite
 from neuroglot.models.forward import run_body, run_body_continuations, run_body_prefixes
-from neuroglot.recording.batching import Batch, BatchSize, batches, in_halves, pad, tokenize
+from neuroglot.recording.batching import (
+    Batch,
+    BatchSize,
+    batches,
+    in_halves,
+    pad,
+    tokenize_and_count,
+)
 from neuroglot.recording.prefixes import Group, shared_prefixes
 from neuroglot.recording.recording import BIT_DIMS, VALUE_DIMS, Bits
 from neuroglot.recording.settings import Settings
@@ -43,10 +50,13 @@ class _Reader:
             reduced = values[rows, self.batch.last.to(values.device)]
         else:
             # Active at any token means: the largest value is above the threshold.
-            padding = ~self.batch.mask.to(values.device)[..., None]
-            reduced = values.masked_fill(padding, -torch.inf).amax(dim=1)
+            left_out = ~self.batch.mask
+            if self.batch.added is not None:
+                left_out = left_out | self.batch.added
+            left_out = left_out.to(values.device)[..., None]
+            reduced = values.masked_fill(left_out, -torch.inf).amax(dim=1)
             # A maximum would hide what is minus infinity.
-            sound = (torch.isfinite(values) | padding).all(dim=1)
+            sound = (torch.isfinite(values) | left_out).all(dim=1)
             reduced = reduced.masked_fill(~sound, torch.nan)
         self.values[:, self.row_of[layer]] = reduced.to(self.values.device, torch.float32)
 
@@ -113,8 +123,15 @@ def prompt_names(task: ParallelTask, block: slice = slice(None)) -> list[str]:
 
 def tokenize_block(model: Model, task: ParallelTask, block: slice = slice(None)) -> list[list[int]]:
     """Token ids of each prompt, item by item and language by language."""
+    return _tokenize_and_count(model, task, block)[0]
+
+
+def _tokenize_and_count(
+    model: Model, task: ParallelTask, block: slice
+) -> tuple[list[list[int]], list[int]]:
+    """The same, and how many of each prompt's first tokens the tokenizer added."""
     texts = [item["prompts"][lang] for item in task.items[block] for lang in task.languages]
-    return tokenize(model, texts, prompt_names(task, block))
+    return tokenize_and_count(model, texts, prompt_names(task, block))
 
 
 def pack(values: Tensor, threshold: float) -> Bits:
@@ -213,14 +230,15 @@ def record_block(
         NeuroglotError: NaN or infinite activations; it names the prompt and the layer.
     """
     names = prompt_names(task, block)
-    sequences = tokenize_block(model, task, block)
+    sequences, n_added = _tokenize_and_count(model, task, block)
     kept = _Kept(len(sequences), settings, model.n_neurons)
     groups = [Group([row], 0) for row in range(len(sequences))]
     # Where all positions are looked at, or edited, a shared beginning belongs to each prompt.
     alone = settings.position == "all" or bool(model.running.edits) or batch_size == 1
     if model.shares_cache and not alone:
         groups = shared_prefixes(sequences)
-    prompts = _Prompts(sequences, prompt_keys(task, block))
+    left_out = None if settings.added_tokens else n_added
+    prompts = _Prompts(sequences, prompt_keys(task, block), left_out)
     for run, order in _orders(model, prompts, groups, settings):
         for batch in batches(model, order, [len(ids) for ids in sequences], batch_size):
             for rows, values in in_halves(run, batch):
@@ -233,10 +251,11 @@ def record_block(
 
 @dataclass(frozen=True)
 class _Prompts:
-    """Tokens of each prompt, and what tells it apart."""
+    """Tokens of each prompt, what tells it apart, and how many first tokens are not looked at."""
 
     sequences: Sequence[Sequence[int]]
     keys: Sequence[Prompt]
+    left_out: Sequence[int] | None
 
 
 def _orders(
@@ -248,7 +267,8 @@ def _orders(
 
     def by_themselves(rows: list[int]) -> Tensor:
         these = [prompts.keys[row] for row in rows]
-        return site_values(model, pad(model, sequences, rows), settings, these)
+        batch = pad(model, sequences, rows, n_added=prompts.left_out)
+        return site_values(model, batch, settings, these)
 
     def in_groups(rows: list[int]) -> Tensor:
         # A batch may hold a part of a group.

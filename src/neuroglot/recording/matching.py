@@ -15,7 +15,7 @@ from neuroglot.recording.recording import Recording
 from neuroglot.tasks import ParallelTask
 
 OF_MODEL = ("model_weights", "model_config", "tokenizer_checksum")
-OF_TOKENIZATION = ("special_tokens", "chat_template", "truncate")
+OF_TOKENIZATION = ("special_tokens", "chat_template", "template_arguments", "truncate")
 # What of a model, and of the process, decides what it does with tokens, and with a prompt.
 AS_RECORDED = (*OF_MODEL, "dtype", "edits", "float32_matmul_precision")
 RUN_AS = (*AS_RECORDED, *OF_TOKENIZATION)
@@ -28,6 +28,8 @@ WHAT = {
     "dtype": "number type",
 }
 """What keys of provenance mean."""
+UNSAID = {"edits": "", "template_arguments": "", "added_tokens": 1}
+"""What holds where a result says nothing of it."""
 
 
 def named(key: str) -> str:
@@ -36,8 +38,8 @@ def named(key: str) -> str:
 
 
 def said_of(attrs: Mapping[str, Any], key: str) -> Any:
-    """What a result says under a key; of edits only where there are any."""
-    return attrs.get(key, "" if key == "edits" else None)
+    """What a result says under a key, or what holds where it says nothing."""
+    return attrs.get(key, UNSAID.get(key))
 
 
 def refuse_old(attrs: Mapping[str, Any], what: str) -> None:

@@ -36,6 +36,7 @@ def record(  # noqa: PLR0913 (the public contract)
     thresholds: Sequence[float] | float = (0.0,),
     layers: Sequence[int] | None = None,
     keep_values: bool = False,
+    added_tokens: bool = True,
     batch_size: BatchSize = "auto",
     overwrite: bool = False,
 ) -> Recording:
@@ -55,6 +56,9 @@ def record(  # noqa: PLR0913 (the public contract)
         thresholds: a neuron is active where its site value is greater, strictly.
         layers: which to record, from 0; by default all.
         keep_values: also keep the site values as float32 (32 times the size of the bits).
+        added_tokens: whether ``"all"`` has the tokens that the tokenizer adds, as the one that
+            begins every text, at which far more neurons are active than elsewhere; also where a
+            chat template writes that one.
         batch_size: prompts in a batch; ``"auto"`` fills a budget of tokens. Either is halved
             when memory runs out.
         overwrite: replace what ``out`` holds.
@@ -71,6 +75,7 @@ def record(  # noqa: PLR0913 (the public contract)
         thresholds=thresholds,
         layers=layers,
         keep_values=keep_values,
+        added_tokens=added_tokens,
     )
     check_batch_size(batch_size)
     head = header(model, task, settings, batch_size)

@@ -31,6 +31,7 @@ class Settings:
         thresholds: a neuron is active where its value is greater.
         layers: recorded layers, ascending.
         keep_values: whether the values are kept beside the bits.
+        added_tokens: whether the tokens that the tokenizer added count among all.
     """
 
     site: SiteKind = "gate"
@@ -38,6 +39,7 @@ class Settings:
     thresholds: tuple[float, ...] = (0.0,)
     layers: tuple[int, ...] = ()
     keep_values: bool = False
+    added_tokens: bool = True
 
 
 def check_settings(
@@ -48,17 +50,23 @@ def check_settings(
     thresholds: Sequence[float] | float,
     layers: Sequence[int] | None,
     keep_values: bool,
+    added_tokens: bool = True,
 ) -> Settings:
     """Settings from what a user passed.
 
     Raises:
-        NeuroglotError: an unknown site or position, repeated or infinite thresholds, or layers
-            that the model does not have.
+        NeuroglotError: an unknown site or position, repeated or infinite thresholds, layers that
+            the model does not have, or added tokens left out of a position that has none.
     """
     if site not in SITE_KINDS:
         raise NeuroglotError(f"unknown site {site!r}; there are {listed(SITE_KINDS)}.")
     if position not in POSITIONS:
         raise NeuroglotError(f"unknown position {position!r}; there are {listed(POSITIONS)}.")
+    if not added_tokens and position != "all":
+        raise NeuroglotError(
+            f"added_tokens=False (--no-added-tokens) leaves tokens out of position 'all'; position "
+            f"{position!r} has none of them."
+        )
     given = (thresholds,) if isinstance(thresholds, int | float) else thresholds
     levels = tuple(float(threshold) for threshold in given)
     if not levels or len(set(levels)) < len(levels) or not np.isfinite(levels).all():
@@ -70,7 +78,7 @@ def check_settings(
         raise NeuroglotError(
             f"layers={list(chosen)}: expected different numbers from 0 to {model.n_layers - 1}."
         )
-    return Settings(site, position, levels, tuple(sorted(chosen)), keep_values)
+    return Settings(site, position, levels, tuple(sorted(chosen)), keep_values, added_tokens)
 
 
 def header(
@@ -91,6 +99,7 @@ def header(
             "site": settings.site,
             "position": settings.position,
             "keep_values": int(settings.keep_values),
+            "added_tokens": int(settings.added_tokens),
             "batch_size": batch_size,
         },
     )

@@ -21,7 +21,7 @@ from neuroglot.recording.damage import (
     writing,
 )
 from neuroglot.recording.folders import as_path, fresh_folder, is_result, locked, require_free
-from neuroglot.recording.matching import named, refuse_old
+from neuroglot.recording.matching import named, refuse_old, said_of
 from neuroglot.recording.metadata import stored_arrays
 from neuroglot.recording.opening import lazy_dataset, require_chunks
 from neuroglot.recording.recording import UNIT, Recording, checked_recording
@@ -115,9 +115,9 @@ def require_same(path: Path, found: xr.Dataset, wanted: xr.Dataset, dims: Iterab
     refuse_old(found.attrs, repr(str(path)))
     keys = sorted({*found.attrs, *wanted.attrs} - FREE_TO_CHANGE)
     different = [
-        f"{named(key)}: there {found.attrs.get(key)!r}, now {wanted.attrs.get(key)!r}"
+        f"{named(key)}: there {said_of(found.attrs, key)!r}, now {said_of(wanted.attrs, key)!r}"
         for key in keys
-        if found.attrs.get(key) != wanted.attrs.get(key)
+        if said_of(found.attrs, key) != said_of(wanted.attrs, key)
     ]
     different += [
         f"{dim}s: there {_some(found, dim)}, now {_some(wanted, dim)}"

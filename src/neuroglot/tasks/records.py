@@ -15,6 +15,16 @@ BY_LANGUAGE = ("prompts", "answers", "choices", "joins")
 JOIN = " "  # between a prompt and what answers it, where a record does not say
 
 
+def join_after(prompt: Any, join: str = JOIN) -> str:
+    """What joins a prompt with its answer where nothing is said of it.
+
+    It is a space, or ``join``; nothing where the prompt itself ends in other white space, such as
+    the end of a line.
+    """
+    ends_otherwise = isinstance(prompt, str) and prompt[len(prompt.rstrip()) :].strip(" ")
+    return "" if ends_otherwise else join
+
+
 def codes(languages: Iterable[str]) -> tuple[str, ...]:
     """Languages as a tuple of codes.
 
@@ -75,12 +85,13 @@ def check_item(record: Item, languages: tuple[str, ...], name: str) -> Item:
     """
     where = f"item {shown(record.get('id'))} of task {name!r}"
     _check_fields(record, where)
+    prompts = _in_languages(record, "prompts", languages, where)
     item: Item = {
         "id": record["id"],
-        "prompts": _in_languages(record, "prompts", languages, where),
+        "prompts": prompts,
         "answers": {},
         "choices": {},
-        "joins": dict.fromkeys(languages, JOIN),
+        "joins": {language: join_after(prompt) for language, prompt in prompts.items()},
         "relation": record.get("relation"),
         "subject": record.get("subject"),
         "held_out": [lang for lang in languages if lang in (record.get("held_out") or [])],

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from neuroglot.errors import NeuroglotError, listed
-from neuroglot.tasks.records import JOIN, Item
+from neuroglot.tasks.records import Item, join_after
 
 FIELDS = ("id", "language", "prompt", "answer", "choices", "join", "relation", "subject")
 NEEDED = FIELDS[:3]
@@ -21,7 +21,7 @@ def records_from_rows(rows: Iterable[Item]) -> list[Item]:
     Args:
         rows: dicts with ``id``, ``language`` and ``prompt``, and where there are any ``answer``,
             ``choices`` (a list) or ``choice1``, ``choice2``, …, ``join`` (text between prompt and
-            answer, by default a space), ``relation`` and ``subject``.
+            answer, by default as in a record), ``relation`` and ``subject``.
 
     Raises:
         NeuroglotError: a row lacks a field, has an unknown one, or repeats an item's language.
@@ -44,7 +44,8 @@ def records_from_rows(rows: Iterable[Item]) -> list[Item]:
         record["answers"][language] = given.get("answer")
         record["choices"][language] = given.get("choices") or _options(given, where) or None
         # An empty join means something, unlike other empty cells.
-        record["joins"][language] = row["join"] if row.get("join") is not None else JOIN
+        join = row.get("join")
+        record["joins"][language] = join_after(given["prompt"]) if join is None else join
     return list(records.values())
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from neuroglot.errors import NeuroglotError, listed, shown
 from neuroglot.tasks.files import flaw_of, read_text
+from neuroglot.tasks.records import join_after
 
 Words = Mapping[str, str]
 Template = str | Path | Mapping[str, Any]
@@ -177,6 +178,8 @@ def _users(
             native = packaged["native"]
             inherited = native.get(language, native.get("*", inherited))
         whole[language] = {**inherited, **words}
+        if "join" in inherited and "join" not in words:
+            whole[language]["join"] = join_after(words["prompt"], inherited["join"])
     return Wording(name, whole)
 
 

@@ -44,11 +44,10 @@ class Pattern:
 
 def languages_in(source: Source) -> list[str]:
     """Languages with a folder of facts."""
-    assert source.folder is not None
     return [
         language
         for language in source.dataset.languages
-        if (source.folder / "tuples" / FOLDERS.get(language, language)).is_dir()
+        if source.place(f"tuples/{FOLDERS.get(language, language)}").is_dir()
     ]
 
 

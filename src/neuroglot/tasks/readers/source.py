@@ -31,6 +31,8 @@ class Dataset:
         revision: branch or commit.
         licence: as its authors state it.
         citation: whom to cite.
+        folders: where the files may lie below a local folder, as their authors publish them, with
+            fields in braces; the first that has a file counts.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Dataset:
     revision: str
     licence: str
     citation: str
+    folders: Sequence[str] = ("",)
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,13 @@ class Source:
 
     def file(self, **fields: str) -> Path:
         """The path of a local file."""
+        return self.place(self.dataset.files.format(**fields), **fields)
+
+    def place(self, name: str, **fields: str) -> Path:
+        """The path of something that is published, by its name beside the dataset's files."""
         assert self.folder is not None
-        return self.folder / self.dataset.files.format(**fields)
+        places = [self.folder / below.format(**fields) / name for below in self.dataset.folders]
+        return next((place for place in places if place.exists()), places[0])
 
     def has(self, **fields: str) -> bool:
         """Whether there is such a file; of the Hub it is taken for granted."""
