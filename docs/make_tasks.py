@@ -29,7 +29,9 @@ Made by `python -m docs.make_tasks FOLDER`; a test holds it against the code and
 `neuroglot tasks` lists them; `ng.load_task(name, languages, limit, split, template, path)` loads
 one. Published datasets are read from a folder with their published files (`path=`, `--path`) or,
 with `pip install '.[datasets]'` in this folder, from the Hub or the address that the table names;
-both give the same items. None of their sentences is part of this package.
+both give the same items. The folder may be what the authors publish, as unpacked or cloned (for
+XCOPA, `LANG/test.LANG.jsonl` in `data`), or hold the files themselves. None of their sentences is
+part of this package.
 
 | task | what it asks | answered by | data (licence) |
 |---|---|---|---|
@@ -58,7 +60,9 @@ TEXT = """
   speaker has seen them, and the Quechua, Haitian and Swahili ones are the least sure.
 - **Joins.** A space stands between prompt and answer, or nothing in Chinese and Japanese. Thai sets
   no spaces between words, but does between phrases and sentences, so its templates join with a
-  space. Those of mParaRel are the patterns' own.
+  space. Those of mParaRel are the patterns' own. A prompt that ends in a line end or a tab is
+  joined by nothing more, unless a join is given; spaces at the end of a prompt
+  [move to the answer](method.md#tokens).
 - **XNLI.** The native verdicts are words of unequal length. `--score sum`, the default, favours
   those with fewer tokens; `--score mean`, by token, is the alternative.
 - **Order.** Items are ordered by a hash of their id, so the first ones are a sample, and the same

@@ -287,8 +287,8 @@ def test_arguments_of_the_chat_template(cli: Cli, tiny: tuple[Path, Path]) -> No
         ("load=true", "takes no argument load; there are loud, n."),
     ):
         code, _, err = cli(*command, "--template-argument", argument)
-        assert (code, len(err.splitlines())) == (2, 1)
-        assert message in err
+        assert code == 2
+        assert message in err.splitlines()[-1]
 
 
 def test_added_tokens_are_left_out_where_it_is_asked(cli: Cli, tiny: tuple[Path, Path]) -> None:

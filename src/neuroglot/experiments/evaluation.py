@@ -96,7 +96,8 @@ def evaluate(
 ) -> xr.Dataset:
     """Answer every prompt, by choosing where the task has choices, else by writing.
 
-    A choice is scored by the log-probability of its tokens after the prompt. What the model writes
+    A choice is scored by the log-probability of its tokens after the prompt; spaces at the end of
+    a prompt belong to its choices, and change nothing. What the model writes
     (greedily) is compared with the answer by its first line: exact match of the words, or of the
     first number where the task says so, and token F1.
 

@@ -121,8 +121,8 @@ def load_model(
             default float32 on the CPU and for embedded models, else the checkpoint's own type.
         revision: branch, tag or commit of the Hub.
         sites: path of the down projections with ``{i}`` for the layer, where it is not known.
-        tokenization: special tokens, chat template, padding side and truncation; by default as
-            the tokenizer does.
+        tokenization: special tokens, chat template and its arguments, padding side and truncation;
+            by default as the tokenizer does.
         token: for gated models; by default the one of ``hf auth login`` or ``HF_TOKEN``.
         allow_pickle: also read weights, and adapters, that are no safetensors. Pickled weights can
             run code.

@@ -32,9 +32,12 @@ FILLED_IN -= {"tools", "documents"}
 class Tokenization:
     """What is done to a prompt before the model meets it.
 
+    Whatever is chosen, spaces at the end of a prompt belong to what follows it
+    (:func:`without_spaces`).
+
     Attributes:
         special_tokens: whether the tokenizer adds what it puts before a text (such as a
-            beginning-of-text token). What it would put after a text is never added: the next
+            beginning-of-text token), unless the text begins with it. What it would put after a text is never added: the next
             token must be the answer's.
         chat_template: whether the prompt is put as a user's turn into the tokenizer's chat
             template, which then brings its own special tokens.
