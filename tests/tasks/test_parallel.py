@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import neuroglot as ng
-from tests.testing import small_task
+from tests.testing import small_task, tiny_model
 
 RECORDS: list[dict[str, Any]] = [
     {"id": "a", "prompts": {"en": "one", "de": "eins"}},
@@ -188,3 +188,41 @@ def test_bad_jsonl(tmp_path: Path, text: str, message: str) -> None:
         ng.ParallelTask.from_jsonl(path)
     with pytest.raises(ng.NeuroglotError, match=r"cannot read .*none.jsonl"):
         ng.ParallelTask.from_jsonl(tmp_path / "none.jsonl")
+
+
+def test_items_that_a_language_lacks_are_left_out_where_it_is_asked(tmp_path: Path) -> None:
+    """Only whole items count, and the task says how many were."""
+    records = copy.deepcopy(RECORDS)
+    records.append({"id": "c", "prompts": {"en": "three"}})
+    no_choices = copy.deepcopy(RECORDS[1]) | {"id": "d"}
+    del no_choices["choices"]["de"]
+    records.append(no_choices)
+    with pytest.raises(ng.NeuroglotError, match="lacks language de"):
+        ng.ParallelTask.from_records(records, name="t")
+    task = ng.ParallelTask.from_records(records, name="t", incomplete=True)
+    assert task.items == ng.ParallelTask.from_records(RECORDS, name="t").items
+    note = "2 of 4 items are there in all of en, de; the other 2 are left out"
+    assert task.notes == (note,)
+    assert ng.record(tiny_model("llama"), task).attrs["task_notes"] == note
+    assert not ng.ParallelTask.from_records(RECORDS, name="t", incomplete=True).notes
+    rows = [
+        {"id": item, "language": language, "prompt": f"{item} {language}"}
+        for item, languages in (("a", ["en", "de", "th"]), ("b", ["en", "de"]), ("c", ["en"]))
+        for language in languages
+    ]
+    with (tmp_path / "t.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, ["id", "language", "prompt"])
+        writer.writeheader()
+        writer.writerows(rows)
+    for languages, ids in ((None, ["a"]), (["en", "de"], ["a", "b"])):
+        kept = ng.load_task(str(tmp_path / "t.csv"), languages, incomplete=True)
+        assert [item["id"] for item in kept.items] == ids
+    apart = [{"id": "a", "prompts": {"en": "one"}}, {"id": "b", "prompts": {"de": "zwei"}}]
+    with pytest.raises(ng.NeuroglotError, match=r"none of 2 items is there in all of en, de"):
+        ng.ParallelTask.from_records(apart, name="t", incomplete=True)
+
+
+def test_what_else_is_wrong_with_whole_items_is_still_refused() -> None:
+    records = changed([0, "prompts", "de"], " ")
+    with pytest.raises(ng.NeuroglotError, match="the prompt in 'de' is empty"):
+        ng.ParallelTask.from_records(records, name="t", incomplete=True)

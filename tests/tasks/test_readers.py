@@ -438,3 +438,31 @@ def test_items_say_what_they_are_about(name: str, folder: Path) -> None:
         assert all(item["subject"] == together(name, item["id"]) for item in items)
     if name == "mzsre":
         assert all(item["subject"] in item["prompts"]["en"] for item in items)
+
+
+@pytest.mark.parametrize("name", ["xcopa", "xquad", "xnli"])
+def test_ids_that_a_language_lacks_are_left_out_where_it_is_asked(name: str, folder: Path) -> None:
+    whole = ng.load_task(name, path=folder)
+    file = {
+        "xcopa": folder / "test.th.jsonl",
+        "xnli": folder / "xnli.test.tsv",
+        "xquad": folder / "xquad.de.json",
+    }[name]
+    text = file.read_text(encoding="utf-8")
+    if name == "xquad":
+        data = json.loads(text)
+        lost = data["data"][-1]["paragraphs"][-1]["qas"].pop()["id"]
+        file.write_text(json.dumps(data), encoding="utf-8")
+    else:
+        file.write_text(cut_last_line(text), encoding="utf-8")
+        lost = whole_ids(whole)[-1]
+    with pytest.raises(ng.NeuroglotError, match="do not align"):
+        ng.load_task(name, path=folder)
+    found = ng.load_task(name, path=folder, incomplete=True)
+    assert found.items == [item for item in whole.items if not item["id"].endswith(f":{lost}")]
+    assert len(found) == len(whole) - 1
+    assert found.notes[0].startswith(f"{len(found)} of {len(whole)} items are there in all of")
+
+
+def whole_ids(task: ng.ParallelTask) -> list[str]:
+    return sorted((item["id"].partition(":")[2] for item in task.items), key=int)

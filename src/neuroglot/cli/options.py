@@ -49,6 +49,10 @@ DataPath = Annotated[
     Path | None,
     typer.Option("--path", help="Folder with the published files. Default: ask the Hub."),
 ]
+Incomplete = Annotated[
+    bool,
+    typer.Option("--incomplete", help="Leave out items that a language lacks, and say how many."),
+]
 Site = Annotated[str, typer.Option(help="gate or coefficient.")]
 Position = Annotated[str, typer.Option(help="last or all.")]
 Thresholds = Annotated[
@@ -136,11 +140,20 @@ class TaskOptions:
     split: Split = "all"
     template: Template = "native"
     path: DataPath = None
+    incomplete: Incomplete = False
 
     def load(self, name: str) -> ng.ParallelTask:
         """The task; what it says of its items is printed on standard error."""
         chosen = language_codes(self.languages)
-        task = ng.load_task(name, chosen, self.limit, self.split, self.template, self.path)
+        task = ng.load_task(
+            name,
+            chosen,
+            self.limit,
+            self.split,
+            self.template,
+            self.path,
+            incomplete=self.incomplete,
+        )
         for note in task.notes:
             typer.echo(plain(f"neuroglot: note: {name}: {note}"), err=True)
         return task

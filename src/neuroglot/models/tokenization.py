@@ -37,8 +37,8 @@ class Tokenization:
 
     Attributes:
         special_tokens: whether the tokenizer adds what it puts before a text (such as a
-            beginning-of-text token), unless the text begins with it. What it would put after a text is never added: the next
-            token must be the answer's.
+            beginning-of-text token), unless the text begins with it. What it would put after a
+            text is never added: the next token must be the answer's.
         chat_template: whether the prompt is put as a user's turn into the tokenizer's chat
             template, which then brings its own special tokens.
         padding_side: where batches are padded; ``None`` leaves it to the tokenizer. Results do not

@@ -85,6 +85,8 @@ def load_task(
     split: str = "all",
     template: Template = "native",
     path: str | Path | None = None,
+    *,
+    incomplete: bool = False,
 ) -> ParallelTask:
     """Load a task from the catalogue, or from a file of your own.
 
@@ -100,6 +102,9 @@ def load_task(
             own for a published dataset: a prompt with fields in braces, a ``.toml`` file laid out
             as those of the package, or prompts by language.
         path: folder with the published files of a dataset; without it, the Hub is asked.
+        incomplete: whether languages may lack items. Only items that are there in all of the
+            chosen languages are then kept, and ``notes``, which every result repeats, say how
+            many. Otherwise an item that a language lacks is an error.
 
     Raises:
         NeuroglotError: unknown name, language, split or template (it lists the choices), fewer
@@ -113,19 +118,22 @@ def load_task(
     if path is not None and (entry is None or entry.dataset is None):
         raise NeuroglotError(f"task {name!r} is read from no folder; leave path (--path) out.")
     if entry is None:
-        task = _from_file(name, languages, template)
+        task = _from_file(name, languages, template, incomplete=incomplete)
     elif entry.dataset is None:
         task = _embedded(entry, languages, template)
     else:
         folder = Path(path) if path is not None else None
-        task = _published(entry, Source(entry.dataset, folder), languages, template)
+        source = Source(entry.dataset, folder, incomplete)
+        task = _published(entry, source, languages, template)
     task = replace(task, split=split)
     if split != "all":
         task = task.select(lambda item: bool(item["held_out"]) == (split == "held_out"))
     return task.first(limit)
 
 
-def _from_file(name: str, languages: Iterable[str] | None, template: Template) -> ParallelTask:
+def _from_file(
+    name: str, languages: Iterable[str] | None, template: Template, *, incomplete: bool
+) -> ParallelTask:
     read = FROM_FILE.get(Path(name).suffix)
     if read is None:
         raise NeuroglotError(
@@ -134,7 +142,8 @@ def _from_file(name: str, languages: Iterable[str] | None, template: Template) -
         )
     if template != "native":
         raise NeuroglotError(f"a task from a file has its own prompts; {template!r} is not one.")
-    return replace(read(Path(name), languages=languages), template=AS_GIVEN)
+    task = read(Path(name), languages=languages, incomplete=incomplete)
+    return replace(task, template=AS_GIVEN)
 
 
 def _embedded(
@@ -190,6 +199,7 @@ def _published(
     group = {item["id"]: item.pop("group", item["id"]) for item in items}
     items.sort(key=lambda item: (_hash(group[item["id"]]), _hash(item["id"])))
     task = ParallelTask.from_records(items, name=entry.name, languages=wanted)
+    notes = [*source.notes, *notes]
     return replace(task, template=wording.name, match=entry.match, notes=tuple(notes))
 
 

@@ -19,7 +19,9 @@ from neuroglot.tasks.records import (
     check_languages,
     check_text,
     codes,
+    is_whole,
     languages_of,
+    said_of_whole,
 )
 from neuroglot.tasks.rows import records_from_rows
 
@@ -84,7 +86,12 @@ class ParallelTask:
 
     @classmethod
     def from_records(
-        cls, records: Iterable[Item], *, name: str, languages: Iterable[str] | None = None
+        cls,
+        records: Iterable[Item],
+        *,
+        name: str,
+        languages: Iterable[str] | None = None,
+        incomplete: bool = False,
     ) -> ParallelTask:
         """Check records and make a task of them.
 
@@ -92,6 +99,9 @@ class ParallelTask:
             records: the dicts described above; all but ``id`` and ``prompts`` may be left out.
             name: what results call the task.
             languages: which to keep, in this order; by default all that any record has.
+            incomplete: whether records may lack some of these languages; they are then left out,
+                and ``notes``, which every result repeats, say how many are whole. Otherwise a
+                missing language is an error.
 
         Raises:
             NeuroglotError: a missing language, a duplicate id, an empty prompt, an answer that is
@@ -105,17 +115,33 @@ class ParallelTask:
         wanted = codes(languages) if languages is not None else tuple(known)
         check_languages(wanted, known, name)
         items, seen = [], set()
+        notes: tuple[str, ...] = ()
+        if incomplete:
+            whole = [record for record in found if is_whole(record, wanted)]
+            if not whole:
+                raise NeuroglotError(
+                    f"task {name!r}: none of {len(found)} items is there in all of "
+                    f"{listed(wanted, 20)}; choose fewer languages."
+                )
+            if len(whole) < len(found):
+                notes = (said_of_whole(len(whole), len(found), wanted),)
+            found = whole
         for record in found:
             item = check_item(record, wanted, name)
             if item["id"] in seen:
                 raise NeuroglotError(f"item {item['id']!r} occurs twice in task {name!r}.")
             seen.add(item["id"])
             items.append(item)
-        return cls(name, wanted, items)
+        return cls(name, wanted, items, notes=notes)
 
     @classmethod
     def from_jsonl(
-        cls, path: str | Path, *, name: str | None = None, languages: Iterable[str] | None = None
+        cls,
+        path: str | Path,
+        *,
+        name: str | None = None,
+        languages: Iterable[str] | None = None,
+        incomplete: bool = False,
     ) -> ParallelTask:
         """Read a file of records, one JSON object a line, as :meth:`to_jsonl` writes it.
 
@@ -125,11 +151,18 @@ class ParallelTask:
         """
         file = Path(path)
         records = [record for _, record in json_objects(file)]
-        return cls.from_records(records, name=name or file.stem, languages=languages)
+        return cls.from_records(
+            records, name=name or file.stem, languages=languages, incomplete=incomplete
+        )
 
     @classmethod
     def from_rows(
-        cls, rows: Iterable[Item], *, name: str, languages: Iterable[str] | None = None
+        cls,
+        rows: Iterable[Item],
+        *,
+        name: str,
+        languages: Iterable[str] | None = None,
+        incomplete: bool = False,
     ) -> ParallelTask:
         """Make a task of rows with one prompt each, such as those of a table or of ``datasets``.
 
@@ -138,15 +171,22 @@ class ParallelTask:
                 ``choices`` (or ``choice1``, ``choice2``, …), ``relation`` and ``subject``.
             name: what results call the task.
             languages: which to keep, in this order; by default all.
+            incomplete: see :meth:`from_records`.
 
         Raises:
             NeuroglotError: a row lacks a field or repeats one, or see :meth:`from_records`.
         """
-        return cls.from_records(records_from_rows(rows), name=name, languages=languages)
+        records = records_from_rows(rows)
+        return cls.from_records(records, name=name, languages=languages, incomplete=incomplete)
 
     @classmethod
     def from_csv(
-        cls, path: str | Path, *, name: str | None = None, languages: Iterable[str] | None = None
+        cls,
+        path: str | Path,
+        *,
+        name: str | None = None,
+        languages: Iterable[str] | None = None,
+        incomplete: bool = False,
     ) -> ParallelTask:
         """Read a CSV file with a header and one prompt a row, as :meth:`from_rows` takes them.
 
@@ -172,7 +212,9 @@ class ParallelTask:
         except csv.Error as error:
             raise NeuroglotError(f"{file}, after line {reader.line_num}: {error}.") from error
         try:
-            return cls.from_rows(rows, name=name or file.stem, languages=languages)
+            return cls.from_rows(
+                rows, name=name or file.stem, languages=languages, incomplete=incomplete
+            )
         except NeuroglotError as error:
             raise NeuroglotError(f"{file}: {error}") from error
 

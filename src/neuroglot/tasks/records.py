@@ -77,6 +77,26 @@ def check_languages(wanted: tuple[str, ...], known: Iterable[str], name: str) ->
         )
 
 
+def is_whole(record: Item, languages: tuple[str, ...]) -> bool:
+    """Whether a record has what it has of prompts, answers, choices and joins in every language."""
+    for field in BY_LANGUAGE:
+        texts = record.get(field)
+        if not isinstance(texts, dict):
+            continue  # it is left out as a whole, or said to be wrong when it is checked
+        there = [texts.get(language) is not None for language in languages]
+        if not all(there) and (any(there) or field == "prompts"):
+            return False
+    return True
+
+
+def said_of_whole(n_whole: int, n_all: int, languages: Iterable[str]) -> str:
+    """What a task notes of items that were left out because a language lacks them."""
+    return (
+        f"{n_whole:,} of {n_all:,} items are there in all of {listed(languages, 20)}; the other "
+        f"{n_all - n_whole:,} are left out"
+    )
+
+
 def check_item(record: Item, languages: tuple[str, ...], name: str) -> Item:
     """A full item in the given languages, from a record that may lack optional fields.
 

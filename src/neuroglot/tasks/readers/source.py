@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import field as field_of
 from pathlib import Path
 from typing import Any
 
 from neuroglot.errors import NeuroglotError, listed, shown
 from neuroglot.tasks.files import flaw_of
 from neuroglot.tasks.readers.hub import load_rows
+from neuroglot.tasks.records import said_of_whole
 
 Row = dict[str, Any]
 Rows = Iterator[tuple[str, Row]]
@@ -47,10 +49,19 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset, and the local folder that holds its published files, or none for the Hub."""
+    """Where a dataset is read from.
+
+    Attributes:
+        dataset: which.
+        folder: the local one that holds its published files, or none for the Hub.
+        incomplete: whether languages may lack items, which are then left out.
+        notes: what reading found that results should say.
+    """
 
     dataset: Dataset
     folder: Path | None
+    incomplete: bool = False
+    notes: list[str] = field_of(default_factory=list, compare=False)
 
     def file(self, **fields: str) -> Path:
         """The path of a local file."""
@@ -132,12 +143,27 @@ def aligned(
 ) -> dict[str, Table]:
     """The table of each language, if all have the same ids.
 
+    Of an incomplete source, each table has the ids that all have.
+
     Raises:
         NeuroglotError: see :func:`must_align`.
     """
     tables = {language: read(source, language) for language in languages}
-    must_align(source, tables)
-    return tables
+    if not source.incomplete:
+        must_align(source, tables)
+        return tables
+    known = list(dict.fromkeys(row_id for table in tables.values() for row_id in table))
+    whole = [row_id for row_id in known if all(row_id in table for table in tables.values())]
+    if not whole:
+        raise NeuroglotError(
+            f"{source.dataset.name}: no id is in all of {listed(tables, 20)}; choose fewer "
+            "languages."
+        )
+    if len(whole) < len(known):
+        source.notes.append(said_of_whole(len(whole), len(known), tables))
+    return {
+        language: {row_id: table[row_id] for row_id in whole} for language, table in tables.items()
+    }
 
 
 def rows_by_id(tables: Mapping[str, Table]) -> Iterator[tuple[str, dict[str, Row]]]:

@@ -61,6 +61,9 @@ def _directions(source: Source, tables: dict[str, Table]) -> tuple[dict[str, str
         must_agree(tables, "question", "the direction")
     reference = at_hand[0] if at_hand else next(iter(tables))
     sound = tables.get(reference) or read(source, reference)
+    if source.incomplete:
+        wanted = next(iter(tables.values()))
+        sound = {row_id: row for row_id, row in sound.items() if row_id in wanted}
     # Reading another language for its directions must not hide that it lacks an item.
     must_align(source, {**tables, reference: sound})
     directions = {row_id: row["question"] for row_id, row in sound.items()}
