@@ -69,8 +69,8 @@ TEXT = """
   ones in any set of languages.
 - **Alignment.** Ids, labels and answers must agree between languages; a short row, a bad label or
   another encoding is an error that names file, line and language.
-- **Missing translations** are errors, unless `incomplete=True` (`--incomplete`) says that there may
-  be some: only items that are there in all chosen languages count then, and a note that every result
+- **Missing translations** are errors, unless `incomplete=True` (`--incomplete`) says there may be
+  some: only items that are there in all chosen languages count then, and a note that every result
   repeats says how many of how many they are.
 - **XCOPA.** In the published test files of some languages `cause` and `effect` are mixed up (in
   Thai, all 500 are effects). The direction is therefore taken from the Chinese, Vietnamese or Tamil
