@@ -26,6 +26,9 @@ RECORDS: list[dict[str, Any]] = [
 ]
 
 
+CHECKSUM = "1fb211cee3bdb08e2d6ee8ad0b33a0559c65d110cd1bf048301e248430437a36"
+
+
 def changed(path: list[Any], value: Any) -> list[dict[str, Any]]:
     records = copy.deepcopy(RECORDS)
     target: Any = records
@@ -70,6 +73,10 @@ def test_optional_fields_are_filled() -> None:
         (changed([1, "choices", "de"], ["v", "v"]), "item 'b'.*occurs twice"),
         (changed([1, "choices", "de"], ["v"]), "item 'b'.*at least two"),
         (changed([1, "choices", "de"], None), "item 'b'.*'choices' lacks language de"),
+        (changed([1, "answers", "de"], ["v", "u"]), "item 'b'.*several answers are right, but one"),
+        (changed([0, "answers"], {"en": ["x", ""], "de": "y"}), "item 'a'.*an answer in 'en' is e"),
+        (changed([0, "answers"], {"en": [], "de": "y"}), "item 'a'.*answer in 'en' is empty or no"),
+        (changed([0, "aliases"], {"en": ["x"]}), "item 'a'.*has aliases, but no answers"),
         (changed([0, "prompts"], "one"), "'prompts' must be a mapping"),
         ([{"id": "a", "prompts": {"en": "one"}}], "at least two different languages"),
         (changed([0, "id"], 7), "item 7.*'id' must be a text"),
@@ -80,6 +87,36 @@ def test_optional_fields_are_filled() -> None:
 def test_bad_records(records: list[dict[str, Any]], message: str) -> None:
     with pytest.raises(ng.NeuroglotError, match=message):
         ng.ParallelTask.from_records(records, name="t")
+
+
+def test_several_right_answers(tmp_path: Path) -> None:
+    answers = {"en": ["one", "1", "one", "un"], "de": "eins"}
+    task = ng.ParallelTask.from_records([RECORDS[0] | {"answers": answers}], name="t")
+    assert task.items[0]["answers"] == {"en": "one", "de": "eins"}
+    assert task.items[0]["aliases"] == {"en": ["1", "un"], "de": []}
+    task.to_jsonl(tmp_path / "t.jsonl")
+    assert ng.ParallelTask.from_jsonl(tmp_path / "t.jsonl").checksum == task.checksum
+    rows = [
+        {"id": "a", "language": x, "prompt": RECORDS[0]["prompts"][x], "answer": answers[x]}
+        for x in ("en", "de")
+    ]
+    assert ng.ParallelTask.from_rows(rows, name="t").items == task.items
+    kept = ng.ParallelTask.from_records(
+        [RECORDS[0] | {"prompts": dict.fromkeys(("en", "de", "th"), "x")}
+         | {"answers": answers | {"th": ["q"]}}],
+        name="t", languages=["de", "th"],
+    )  # fmt: skip
+    assert "aliases" not in kept.items[0]
+
+
+def test_a_task_without_aliases_is_as_ever() -> None:
+    """The checksum was taken before answers could be lists."""
+    plain = {"en": "one", "de": "eins"}
+    for answers in (plain, {"en": ["one"], "de": ["eins", "eins"]}):
+        task = ng.ParallelTask.from_records(
+            [RECORDS[0] | {"answers": answers}, RECORDS[1]], name="t"
+        )
+        assert task.checksum == CHECKSUM
 
 
 def test_languages_are_chosen_and_held_out_follows() -> None:

@@ -12,6 +12,7 @@ from neuroglot.analysis.sharing import categories
 from neuroglot.errors import NeuroglotError, is_whole_number, listed
 from neuroglot.models import Model, operation
 from neuroglot.models.direct_path import check_unembedding
+from neuroglot.models.finite import why_not_finite
 from neuroglot.models.tokenization import token_names
 from neuroglot.recording import Recording
 from neuroglot.recording.matching import AS_RECORDED, require_of_model
@@ -116,6 +117,11 @@ def describe(
         vector = model.sites[layer].value_vectors()[neuron].float()
         rows = check_unembedding(model.hf, model.sites[0])
         logits = rows.float() @ vector.to(rows.device)
+        if not bool(torch.isfinite(logits).all()):
+            raise NeuroglotError(
+                f"the logits of neuron {neuron} of layer {layer} are NaN or infinite: "
+                f"{why_not_finite(model.hf)}"
+            )
         # What the tokenizer does not know are rows that pad the matrix.
         ranked = logits[: len(model.tokenizer)].sort(descending=True, stable=True)
     first, last = ranked.indices[:k].tolist(), ranked.indices.flip(0)[:k].tolist()

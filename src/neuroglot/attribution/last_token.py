@@ -8,7 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from neuroglot.errors import NeuroglotError
 from neuroglot.models import Model
+from neuroglot.models.finite import why_not_finite
 from neuroglot.models.forward import (
     run_body_prefixes,
     run_continuations,
@@ -26,10 +28,21 @@ class LastTokens:
     """
 
     def __init__(
-        self, model: Model, sequences: Sequence[Sequence[int]], n_fed: Sequence[int] | None = None
+        self,
+        model: Model,
+        sequences: Sequence[Sequence[int]],
+        n_fed: Sequence[int] | None = None,
+        names: Sequence[str] | None = None,
     ) -> None:
-        """Run what comes before the last token; ``n_fed`` of each are the answer's first tokens."""
-        self.model = model
+        """Run what comes before the last token.
+
+        Args:
+            model: which runs.
+            sequences: tokens of each prompt.
+            n_fed: how many of each are the answer's first tokens; by default none.
+            names: what errors call each prompt.
+        """
+        self.model, self.sequences, self.names = model, sequences, names
         fed = [0] * len(sequences) if n_fed is None else n_fed
         lengths = [len(ids) - n for ids, n in zip(sequences, fed, strict=True)]
         self.lengths = torch.tensor(lengths, device=model.device)
@@ -47,11 +60,24 @@ class LastTokens:
 
         Args:
             rows: which prompts run, some perhaps several times (row,); by default each once.
+
+        Raises:
+            NeuroglotError: they are NaN or infinite; it names the prompt.
         """
-        ids, mask = self.batch.ids, self.batch.mask
         if rows is None:
-            rows = torch.arange(len(ids), device=ids.device)
-        hf = self.model.hf
+            rows = torch.arange(len(self.batch.ids), device=self.batch.ids.device)
+        logits = self._run(rows)
+        finite = torch.isfinite(logits.detach()).all(dim=-1)
+        if not bool(finite.all()):
+            row = int(rows[int(torch.nonzero(~finite)[0, 0])])
+            name = self.names[row] if self.names and self.names[row] else "one of the prompts"
+            why = why_not_finite(self.model.hf, self.sequences[row], self.model.running.edits)
+            raise NeuroglotError(f"{name}: the logits are NaN or infinite: {why}")
+        return logits
+
+    def _run(self, rows: Tensor) -> Tensor:
+        """Logits (row, token) of some prompts, whatever they are."""
+        ids, mask, hf = self.batch.ids, self.batch.mask, self.model.hf
         with self.model.asking(lengths=self.lengths[rows]):
             if self.cache is None:
                 return run_logits(hf, ids[rows], mask[rows], ids.shape[1] - 1)[:, -1].float()

@@ -17,6 +17,7 @@ from neuroglot.attribution.direct import (
     end_direction,
     ffn_bias,
     layer_directions,
+    require_finite,
     run_forward,
     target_directions,
     weights_for,
@@ -68,7 +69,9 @@ def logit_parts(
     lengths = [len(of.ids) for of in targets]
     for rows in batches(model, by_length(lengths), lengths, batch_size):
         these = [targets[row] for row in rows]
-        for part, values in _parts(model, weights, run_forward(model, these), these).items():
+        parts = _parts(model, weights, run_forward(model, these), these)
+        require_finite(model, *parts.values())
+        for part, values in parts.items():
             (by_layer if part in by_layer else by_prompt)[part][rows] = values.cpu().numpy()
     found: dict[str, Any] = {part: (("prompt", "layer"), x) for part, x in by_layer.items()}
     found |= {part: ("prompt", x) for part, x in by_prompt.items()}

@@ -36,7 +36,7 @@ from neuroglot.recording.batching import (
     in_halves,
     tokenize,
 )
-from neuroglot.recording.blocks import prompt_keys, tokenize_block
+from neuroglot.recording.blocks import prompt_keys, prompt_names, tokenize_block
 from neuroglot.tasks import ParallelTask
 
 GRADIENT: dict[str, Callable[[Model, Sequence[Target]], Tensor]] = {
@@ -210,15 +210,17 @@ def targets_for(
     """
     if isinstance(prompts, ParallelTask):
         if name == NO_TARGET:
-            return [Target(ids, 0) for ids in tokenize_block(model, prompts)]
+            named = zip(tokenize_block(model, prompts), prompt_names(prompts), strict=True)
+            return [Target(ids, 0, name=prompt) for ids, prompt in named]
         return require_targets(prompts, targets_of(model, prompts, check_target(prompts, name)))
     if name == GIVEN:
         assert target is not None
         return given(model, prompts, [*target])
-    sequences = tokenize(model, prompts, text_names(prompts))
-    return (
-        [Target(ids, 0) for ids in sequences] if name == NO_TARGET else predicted(model, sequences)
-    )
+    names = text_names(prompts)
+    sequences = tokenize(model, prompts, names)
+    if name == NO_TARGET:
+        return [Target(ids, 0, name=of) for ids, of in zip(sequences, names, strict=True)]
+    return predicted(model, sequences, names)
 
 
 def target_coordinates(

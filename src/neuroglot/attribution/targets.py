@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -31,17 +31,20 @@ class Target:
         token: the token whose logit or log-probability counts.
         against: the token whose logit or log-probability is taken off, if any.
         n_fed: how many tokens were fed: those that the answer and the best wrong choice share.
+        name: what errors call the prompt.
     """
 
     ids: list[int]
     token: int
     against: int | None = None
     n_fed: int = 0
+    name: str = field(default="", compare=False)
 
 
 def last_tokens(model: Model, targets: Sequence[Target]) -> LastTokens:
     """The tokens from which the targets are predicted, to be run again and again."""
-    return LastTokens(model, [of.ids for of in targets], [of.n_fed for of in targets])
+    ids, names = [of.ids for of in targets], [of.name for of in targets]
+    return LastTokens(model, ids, [of.n_fed for of in targets], names)
 
 
 def default_target(task: ParallelTask) -> TargetName:
@@ -75,17 +78,31 @@ def check_target(task: ParallelTask, target: str | None) -> TargetName:
 
 
 def predicted(
-    model: Model, sequences: Sequence[list[int]], batch_size: BatchSize = "auto"
+    model: Model,
+    sequences: Sequence[list[int]],
+    names: Sequence[str],
+    batch_size: BatchSize = "auto",
 ) -> list[Target]:
-    """Each prompt with the token that the model holds likeliest."""
+    """Each prompt with the token that the model holds likeliest.
+
+    Args:
+        model: which predicts.
+        sequences: tokens of the prompts.
+        names: what errors call them.
+        batch_size: prompts in a batch.
+
+    Raises:
+        NeuroglotError: logits are NaN or infinite; it names the prompt.
+    """
+    targets = [Target(ids, 0, name=name) for ids, name in zip(sequences, names, strict=True)]
     tokens = [0] * len(sequences)
     lengths = [len(ids) for ids in sequences]
     for rows in batches(model, by_length(lengths), lengths, batch_size):
         with torch.no_grad():
-            best = LastTokens(model, [sequences[row] for row in rows]).logits().argmax(dim=-1)
+            best = last_tokens(model, [targets[row] for row in rows]).logits().argmax(dim=-1)
         for row, token in zip(rows, best.tolist(), strict=True):
             tokens[row] = token
-    return [Target(ids, token) for ids, token in zip(sequences, tokens, strict=True)]
+    return [replace(of, token=token) for of, token in zip(targets, tokens, strict=True)]
 
 
 def given(model: Model, texts: Sequence[str], tokens: Sequence[int]) -> list[Target]:
@@ -104,7 +121,10 @@ def given(model: Model, texts: Sequence[str], tokens: Sequence[int]) -> list[Tar
                 f"target {token!r} of {name}: expected a token id from 0 to {known - 1}."
             )
     sequences = tokenize(model, texts, names)
-    return [Target(ids, int(token)) for ids, token in zip(sequences, tokens, strict=True)]
+    return [
+        Target(ids, int(token), name=name)
+        for ids, token, name in zip(sequences, tokens, names, strict=True)
+    ]
 
 
 def text_names(texts: Sequence[str]) -> list[str]:
@@ -115,8 +135,8 @@ def text_names(texts: Sequence[str]) -> list[str]:
 def answered_first(model: Model, task: ParallelTask) -> list[Target]:
     """Each prompt with the first token of its answer: the paper's definition."""
     return [
-        Target(question.prefix, question.choices[right][0])
-        for question, right in _asked(model, task)
+        Target(question.prefix, question.choices[right][0], name=name)
+        for (question, right), name in zip(_asked(model, task), prompt_names(task), strict=True)
     ]
 
 
@@ -144,14 +164,25 @@ def against_best_wrong(
         model: which answers.
         task: its items have choices.
         log_prob: of the choices (item, language, option), where they are known already.
+
+    Raises:
+        NeuroglotError: a log-probability is NaN or infinite; it names the prompt.
     """
     if log_prob is None:
         log_prob = choose(model, task, "sum", "auto", task.most_choices)["log_prob"]
     by_row = log_prob.reshape(-1, log_prob.shape[-1])
     found = []
-    for (question, right), scores in zip(_asked(model, task), by_row, strict=True):
+    for (question, right), scores, name in zip(
+        _asked(model, task), by_row, prompt_names(task), strict=True
+    ):
+        if not np.isfinite(scores[: len(question.choices)]).all():
+            raise NeuroglotError(
+                f"{name}: the log-probability of a choice is NaN or infinite in these answers; "
+                "evaluate the task anew."
+            )
         order = [int(i) for i in np.argsort(-scores, kind="stable") if i < len(question.choices)]
-        found.append(_first_difference(question, right, [i for i in order if i != right]))
+        target = _first_difference(question, right, [i for i in order if i != right])
+        found.append(None if target is None else replace(target, name=name))
     return found
 
 
@@ -196,7 +227,7 @@ def targets_of(
         log_prob: of the choices (item, language, option), where they are known already.
     """
     if target == "prediction":
-        return [*predicted(model, tokenize_block(model, task))]
+        return [*predicted(model, tokenize_block(model, task), prompt_names(task))]
     if target == "answer":
         return [*answered_first(model, task)]
     return against_best_wrong(model, task, log_prob)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Hashable, Sequence
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ import numpy as np
 from neuroglot.errors import NeuroglotError
 from neuroglot.experiments.generation import exact_match, generate, token_f1
 from neuroglot.experiments.scoring import Asked, Question, log_probs, questions
+from neuroglot.experiments.thoughts import Written
 from neuroglot.models import Model
 from neuroglot.models.finite import why_not_finite
 from neuroglot.recording.batching import BatchSize
@@ -153,20 +155,44 @@ def write(
     """What the model writes after every prompt, and whether it is the answer.
 
     Returns:
-        ``correct``, ``answer`` (the right one), ``f1``, ``text`` and ``chance`` (item, language);
-        the last is NaN.
+        ``correct``, ``answer`` (the right one; the first of several), ``f1``, ``text``,
+        ``thoughts`` and ``chance`` (item, language); the last is NaN.
     """
-    answers, keys = by_prompt(task, "answers"), prompt_keys(task)
-    texts = written(model, task, list(enumerate(keys)), max_new_tokens, batch_size)
-    pairs = list(zip(texts, answers, strict=True))
+    found = written(model, task, list(enumerate(prompt_keys(task))), max_new_tokens, batch_size)
+    n_cut = sum(one.was_cut for one in found)
+    if n_cut:
+        warnings.warn(
+            f"{n_cut} of {len(found)} texts that the model wrote end within its thoughts, so that "
+            f"there is no answer; max_new_tokens={max_new_tokens} (--max-new-tokens) may be too "
+            "few.",
+            stacklevel=2,
+        )
+    texts = [one.text for one in found]
+    asked = list(zip(texts, right_answers(task), languages_asked_in(task), strict=True))
+    correct = [exact_match(text, right, task.match, code) for text, right, code in asked]
     shape = (len(task), len(task.languages))
     return {
-        "correct": np.array([exact_match(*pair, task.match) for pair in pairs]).reshape(shape),
-        "answer": np.array(answers).reshape(shape),
-        "f1": np.array([token_f1(*pair) for pair in pairs]).reshape(shape),
+        "correct": np.array(correct).reshape(shape),
+        "answer": np.array(by_prompt(task, "answers")).reshape(shape),
+        "f1": np.array([token_f1(*one) for one in asked]).reshape(shape),
         "text": np.array(texts).reshape(shape),
+        "thoughts": np.array([one.thoughts for one in found]).reshape(shape),
         "chance": np.full(shape, np.nan),
     }
+
+
+def right_answers(task: ParallelTask) -> list[list[str]]:
+    """The answers to every prompt of a task, each of which is right."""
+    return [
+        [item["answers"][language], *item.get("aliases", {}).get(language, [])]
+        for item in task.items
+        for language in task.languages
+    ]
+
+
+def languages_asked_in(task: ParallelTask) -> list[str]:
+    """The language that every prompt of a task asks in, and is answered in."""
+    return [task.asked_in or language for _ in task.items for language in task.languages]
 
 
 def written(
@@ -175,7 +201,7 @@ def written(
     asked: Sequence[tuple[int, Hashable]],
     max_new_tokens: int,
     batch_size: BatchSize,
-) -> list[str]:
+) -> list[Written]:
     """What the model writes after prompts of a task.
 
     Args:
@@ -185,10 +211,13 @@ def written(
             apart where an edit has a set for each.
         max_new_tokens: at most, for each.
         batch_size: prompts in a batch.
+
+    Raises:
+        NeuroglotError: see :func:`generate`.
     """
     prompts, names = by_prompt(task, "prompts"), prompt_names(task)
     rows, keys = [row for row, _ in asked], [key for _, key in asked]
-    texts = [""] * len(asked)
+    texts = [Written("")] * len(asked)
     batches = generate(
         model,
         [prompts[row] for row in rows],

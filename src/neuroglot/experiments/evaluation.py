@@ -28,6 +28,7 @@ from neuroglot.tasks import ParallelTask
 ITEMS_AT_ONCE = 32  # items that are written together, and lost together when a run is killed
 DIMS = ("item", "language")
 MAX_NEW_TOKENS = 32
+GRADING = 2  # how written answers are compared; results of another way do not go on
 
 
 def held_out_prompts(task: ParallelTask) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -97,9 +98,10 @@ def evaluate(
     """Answer every prompt, by choosing where the task has choices, else by writing.
 
     A choice is scored by the log-probability of its tokens after the prompt; spaces at the end of
-    a prompt belong to its choices, and change nothing. What the model writes
-    (greedily) is compared with the answer by its first line: exact match of the words, or of the
-    first number where the task says so, and token F1.
+    a prompt belong to its choices, and change nothing. What the model writes (greedily) is
+    compared with the answer, after its thoughts, by its first line: exact match of the words, or
+    of the first number where the task says so, and token F1. Of several right answers the best
+    counts.
 
     Args:
         model: from :func:`neuroglot.load_model` or :func:`neuroglot.wrap_model`.
@@ -123,12 +125,13 @@ def evaluate(
         ``accuracy_low``, ``accuracy_high`` (language; 95 % bootstrap over items). With choices
         also ``choice`` (item, language; index of the chosen), ``log_prob`` (item, language,
         option; summed over tokens, NaN beyond an item's choices) and ``n_tokens`` (item, language,
-        option); without also ``text`` (item, language; what the model wrote) and ``f1`` (item,
-        language).
+        option); without also ``text`` (item, language; what the model wrote), ``thoughts`` (item,
+        language; what it wrote before that as its thoughts, such as between ``<think>`` and
+        ``</think>``; one that was cut leaves no text) and ``f1`` (item, language).
 
     Raises:
-        NeuroglotError: the task has no answers, a prompt does not fit, or ``out`` holds something
-            else.
+        NeuroglotError: the task has no answers, a prompt does not fit, logits are NaN or infinite
+            (it names the prompt), or ``out`` holds something else.
     """
     settings = _Settings(check_answering(score, max_new_tokens), max_new_tokens, batch_size, seed)
     require_answerable(task)
@@ -201,7 +204,12 @@ def check_answering(score: str, max_new_tokens: int) -> Score:
 def _provenance(
     model: Model, task: ParallelTask, edit: Editor | None, settings: _Settings
 ) -> dict[str, Any]:
-    how: dict[str, Any] = {"answered_by": "writing", "max_new_tokens": settings.max_new_tokens}
+    how: dict[str, Any] = {
+        "answered_by": "writing",
+        "max_new_tokens": settings.max_new_tokens,
+        "grading": GRADING,
+        "asked_in": task.asked_in or "",
+    }
     if task.has_choices:
         how = {"answered_by": "choosing", "score": settings.score}
     return {

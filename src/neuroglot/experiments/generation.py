@@ -1,28 +1,25 @@
-"""Answers that a model writes by itself, and how they are compared with the right ones."""
+"""Answers that a model writes by itself."""
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from transformers import GenerationConfig
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from neuroglot.errors import NeuroglotError
+from neuroglot.experiments.matching import answer_of, exact_match, first_number, token_f1, words
+from neuroglot.experiments.thoughts import Written, has_thoughts, opened_by, split
 from neuroglot.models import Model
+from neuroglot.models.finite import why_not_finite
 from neuroglot.models.tokenization import end_tokens
 from neuroglot.recording.batching import BatchSize, batches, by_length, pad, tokenize
 
-SEPARATOR = r"[.,\u066c\u202f\u00a0]"
-NUMBER = re.compile(rf"-?\d+(?:{SEPARATOR}\d+)*")
-# Scripts that set no spaces between words; each of their characters is a token of the F1 score, as
-# Lewis et al. 2020 (MLQA) do it for Chinese.
-UNSPACED = re.compile(
-    r"[\u0e00-\u0e7f\u0e80-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
-)
+__all__ = ["answer_of", "exact_match", "first_number", "generate", "token_f1", "words"]
+LONGEST_MARK = 24  # tokens at the end of a prompt in which one that opens a thought is looked for
 
 
 @torch.inference_mode()
@@ -33,8 +30,11 @@ def generate(
     keys: Sequence[Hashable],
     max_new_tokens: int,
     batch_size: BatchSize,
-) -> Iterator[tuple[list[int], list[str]]]:
+) -> Iterator[tuple[list[int], list[Written]]]:
     """Rows of ``prompts`` and what the model writes after them, greedily, batch by batch.
+
+    Thoughts are told apart from the answer, also where the prompt ends with the mark that opens
+    one, as some chat templates do.
 
     Args:
         model: which writes.
@@ -45,7 +45,8 @@ def generate(
         batch_size: prompts in a batch.
 
     Raises:
-        NeuroglotError: a prompt leaves too little room in the context.
+        NeuroglotError: a prompt leaves too little room in the context, or logits after it are NaN
+            or infinite; it names the prompt.
     """
     sequences = tokenize(model, prompts, names, room=max_new_tokens)
     hf: Any = model.hf  # its own types miss what a mixin adds
@@ -53,14 +54,24 @@ def generate(
         lengths = [len(ids) + max_new_tokens for ids in sequences]
         for rows in batches(model, by_length(lengths), lengths, batch_size):
             batch = pad(model, sequences, rows, side="left")
-            with model.asking([keys[row] for row in rows], batch.mask.sum(dim=1)):
-                written = hf.generate(
-                    input_ids=batch.ids, attention_mask=batch.mask.long(), generation_config=config
-                )
-            texts = model.tokenizer.batch_decode(
-                written[:, batch.ids.shape[1] :], skip_special_tokens=True
-            )
-            yield rows, texts
+            check = _Finite(batch.ids.shape[1], config.eos_token_id)
+            try:
+                with model.asking([keys[row] for row in rows], batch.mask.sum(dim=1)):
+                    written = hf.generate(
+                        input_ids=batch.ids,
+                        attention_mask=batch.mask.long(),
+                        generation_config=config,
+                        logits_processor=LogitsProcessorList([check]),
+                    )
+            except _NotFiniteError as found:
+                tokens = [*sequences[rows[found.row]], *found.written]
+                why = why_not_finite(model.hf, tokens, model.running.edits)
+                raise NeuroglotError(
+                    f"{names[rows[found.row]]}: the logits of what is written next are NaN or "
+                    f"infinite: {why}"
+                ) from None
+            ends = [sequences[row][-LONGEST_MARK:] for row in rows]
+            yield rows, _read(model, ends, written[:, batch.ids.shape[1] :])
 
 
 @contextmanager
@@ -86,48 +97,53 @@ def _greedy(model: Model, max_new_tokens: int) -> Iterator[GenerationConfig]:
         hf.generation_config = own
 
 
-def answer_of(text: str) -> str:
-    """The first line that is not empty: what follows is no longer the answer."""
-    return next((line.strip() for line in text.splitlines() if line.strip()), "")
+class _NotFiniteError(Exception):
+    """Logits of a row of a batch are NaN or infinite, after some written tokens."""
+
+    def __init__(self, row: int, written: list[int]) -> None:
+        super().__init__()
+        self.row, self.written = row, written
 
 
-def first_number(text: str) -> str:
-    """The first number in a text, without separators of thousands; ``""`` if there is none."""
-    found = NUMBER.search(text)
-    if found is None:
-        return ""
-    plain = "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in found[0])
-    first, *groups = re.split(SEPARATOR, plain)
-    # Thousands are set apart by threes, in Bengali and Telugu also by twos before the last three.
-    decimals = groups.pop() if groups and len(groups[-1]) != 3 else ""
-    whole = first + "".join(groups)
-    # Zeros do not make it another number.
-    return f"{whole}.{decimals}" if decimals.strip("0") else whole
+class _Finite(LogitsProcessor):
+    """Stops where logits are NaN or infinite; they would be taken for some likeliest token."""
+
+    def __init__(self, start: int, ends: int | list[int] | None) -> None:
+        """``start`` is where writing begins, and ``ends`` are the tokens that end a text."""
+        self.start = start
+        self.ends = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """The logits (row, token) as they are."""
+        broken = ~torch.isfinite(scores).all(dim=-1)
+        if bool(broken.any()):
+            written = input_ids[:, self.start :]
+            # What comes after the end of a shorter text is nobody's.
+            ended = torch.isin(written, torch.tensor(self.ends, device=written.device)).any(dim=1)
+            rows = torch.nonzero(broken & ~ended.to(broken.device))[:, 0].tolist()
+            if rows:
+                raise _NotFiniteError(rows[0], written[rows[0]].tolist())
+        return scores
 
 
-def words(text: str) -> list[str]:
-    """Words of a text for comparison: no case, no punctuation; characters where none are spaced."""
-    plain = "".join(
-        " " if unicodedata.category(c)[0] in "PS" else c
-        for c in unicodedata.normalize("NFKC", text).casefold()
-    )
-    found = UNSPACED.sub(lambda c: f" {c[0]} ", plain).split()
-    # An answer may be nothing but signs.
-    return found or text.split()
+def _read(model: Model, prompts: Sequence[list[int]], written: Tensor) -> list[Written]:
+    """What was written (row, token) as text, with the thoughts told apart.
 
-
-def exact_match(written: str, answer: str, match: str) -> bool:
-    """Whether what was written is the answer: the same words, or the same first number."""
-    if match == "number":
-        return first_number(written) == first_number(answer)
-    return words(answer_of(written)) == words(answer)
-
-
-def token_f1(written: str, answer: str) -> float:
-    """Harmonic mean of precision and recall of the answer's words (Rajpurkar et al. 2016)."""
-    found, expected = words(answer_of(written)), words(answer)
-    common = sum((Counter(found) & Counter(expected)).values())
-    if not common:
-        return 0.0
-    precision, recall = common / len(found), common / len(expected)
-    return 2 * precision * recall / (precision + recall)
+    Args:
+        model: which wrote.
+        prompts: the last tokens of each row's prompt.
+        written: the tokens after it.
+    """
+    tokenizer = model.tokenizer
+    plain = tokenizer.batch_decode(written, skip_special_tokens=True)
+    # Some marks of thoughts are special tokens.
+    marked = tokenizer.batch_decode(written, skip_special_tokens=False)
+    before = tokenizer.batch_decode(list(prompts), skip_special_tokens=False)
+    added = tokenizer.added_tokens_decoder.values()
+    special = {*tokenizer.all_special_tokens, *(str(token) for token in added if token.special)}
+    found = []
+    for text, with_marks, prompt in zip(plain, marked, before, strict=True):
+        opened = opened_by(prompt)
+        thinks = opened or has_thoughts(with_marks)
+        found.append(split(with_marks, opened, special) if thinks else Written(text))
+    return found

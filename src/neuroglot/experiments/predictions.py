@@ -24,7 +24,9 @@ def predictions(task: ParallelTask, answers: xr.Dataset) -> pd.DataFrame:
     Returns:
         Columns ``item``, ``language``, ``relation``, ``prompt``, ``answer``, ``predicted``,
         ``correct``, ``counted`` and ``held_out``; with choices also each choice with its summed
-        log-probability and number of tokens, else ``f1``.
+        log-probability and number of tokens, else ``f1`` and ``thoughts`` (what the model
+        wrote before its answer). Where the task has several right answers, the others are in
+        ``aliases``, between bars.
 
     Raises:
         NeuroglotError: the answers are those of another task.
@@ -64,8 +66,12 @@ def _row(item: dict[str, Any], language: str, found: xr.Dataset) -> dict[str, An
         "predicted": "",
         **{name: bool(found[name]) for name in ("correct", "counted", "held_out")},
     }
+    if "aliases" in item:
+        row["aliases"] = " | ".join(item["aliases"][language])
     if "choice" not in found:
-        return row | {"predicted": str(found["text"].item()), "f1": float(found["f1"])}
+        row |= {"predicted": str(found["text"].item()), "f1": float(found["f1"])}
+        # Results of before have none.
+        return row | ({"thoughts": str(found["thoughts"].item())} if "thoughts" in found else {})
     choices = item["choices"][language]
     row["predicted"] = choices[int(found["choice"])]
     for i, choice in enumerate(choices):

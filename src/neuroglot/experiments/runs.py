@@ -37,7 +37,7 @@ OF_RELATED = (
     *("model_config", "tokenizer_checksum", "prompts_checksum", "dtype"),
     *("float32_matmul_precision", *OF_TOKENIZATION),
 )
-OF_ANSWERS = ("answered_by", "score", "max_new_tokens")
+OF_ANSWERS = ("answered_by", "score", "max_new_tokens", "grading", "asked_in")
 
 
 @dataclass(frozen=True)

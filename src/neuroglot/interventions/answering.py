@@ -12,7 +12,9 @@ from neuroglot.experiments.answers import (
     Score,
     asked_of,
     by_prompt,
+    languages_asked_in,
     likeliest,
+    right_answers,
     right_options,
     scores_of_choices,
     written,
@@ -100,10 +102,10 @@ def _written(
 ) -> np.ndarray[Any, Any]:
     """Whether what the model writes is the answer (pair,)."""
     asked = [(row, (row, arm)) for row, arm in pairs]
-    texts = written(model, task, asked, how.max_new_tokens, how.batch_size)
-    answers = by_prompt(task, "answers")
+    found = written(model, task, asked, how.max_new_tokens, how.batch_size)
+    answers, languages = right_answers(task), languages_asked_in(task)
     right = [
-        exact_match(text, answers[row], task.match)
-        for text, (row, _) in zip(texts, pairs, strict=True)
+        exact_match(one.text, answers[row], task.match, languages[row])
+        for one, (row, _) in zip(found, pairs, strict=True)
     ]
     return np.array(right)

@@ -155,7 +155,7 @@ def _embedded(
         )
     items = EMBEDDED[entry.reader](template, **entry.direction)
     task = ParallelTask.from_records(items, name=entry.name, languages=languages)
-    return replace(task, template=str(template))
+    return replace(task, template=str(template), asked_in=entry.asked_in)
 
 
 def _languages_at(reader: Any, source: Source, folder: Path) -> tuple[str, ...]:
@@ -199,8 +199,13 @@ def _published(
     group = {item["id"]: item.pop("group", item["id"]) for item in items}
     items.sort(key=lambda item: (_hash(group[item["id"]]), _hash(item["id"])))
     task = ParallelTask.from_records(items, name=entry.name, languages=wanted)
-    notes = [*source.notes, *notes]
-    return replace(task, template=wording.name, match=entry.match, notes=tuple(notes))
+    return replace(
+        task,
+        template=wording.name,
+        match=entry.match,
+        notes=(*source.notes, *notes),
+        asked_in=entry.asked_in,
+    )
 
 
 def _hash(text: str) -> bytes:

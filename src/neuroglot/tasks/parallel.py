@@ -40,12 +40,16 @@ class ParallelTask:
         items: plain dicts ``{"id", "prompts": {language: text}, "answers": {language: text},
             "choices": {language: [text]}, "joins": {language: text}, "relation", "subject",
             "held_out": [language]}``. A join stands between prompt and answer: a space, or nothing
-            in a script that sets none. Items of one subject are no independent samples.
+            in a script that sets none. Items of one subject are no independent samples. Where a
+            written answer may be one of several, the others are in ``"aliases": {language:
+            [text]}``.
         split: which prompts count for accuracy; ``"held_out"``: only those in the languages that
             an item's ``held_out`` lists.
         template: name of the prompt template, where the task has several.
         match: how a generated answer is compared: as ``"text"``, or by its first ``"number"``.
         notes: what a reader of results should know of how the items were made.
+        asked_in: the language of all questions and answers, where it is not the one that they are
+            listed under; written answers are compared by its rules.
     """
 
     name: str
@@ -55,6 +59,7 @@ class ParallelTask:
     template: str | None = None
     match: Match = "text"
     notes: tuple[str, ...] = ()
+    asked_in: str | None = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -96,7 +101,8 @@ class ParallelTask:
         """Check records and make a task of them.
 
         Args:
-            records: the dicts described above; all but ``id`` and ``prompts`` may be left out.
+            records: the dicts described above; all but ``id`` and ``prompts`` may be left out. An
+                answer may be a list of texts, each of which is right, where there are no choices.
             name: what results call the task.
             languages: which to keep, in this order; by default all that any record has.
             incomplete: whether records may lack some of these languages; they are then left out,
@@ -167,8 +173,9 @@ class ParallelTask:
         """Make a task of rows with one prompt each, such as those of a table or of ``datasets``.
 
         Args:
-            rows: dicts with ``id``, ``language``, ``prompt`` and, where there are any, ``answer``,
-                ``choices`` (or ``choice1``, ``choice2``, …), ``relation`` and ``subject``.
+            rows: dicts with ``id``, ``language``, ``prompt`` and, where there are any, ``answer``
+                (a text, or a list of texts each of which is right), ``choices`` (or ``choice1``,
+                ``choice2``, …), ``relation`` and ``subject``.
             name: what results call the task.
             languages: which to keep, in this order; by default all.
             incomplete: see :meth:`from_records`.

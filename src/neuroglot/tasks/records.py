@@ -10,8 +10,11 @@ from neuroglot.tasks.files import flaw_of
 
 Item = dict[str, Any]
 
-FIELDS = ("id", "prompts", "answers", "choices", "joins", "relation", "subject", "held_out")
-BY_LANGUAGE = ("prompts", "answers", "choices", "joins")
+FIELDS = (
+    *("id", "prompts", "answers", "aliases", "choices", "joins"),
+    *("relation", "subject", "held_out"),
+)
+BY_LANGUAGE = ("prompts", "answers", "aliases", "choices", "joins")
 JOIN = " "  # between a prompt and what answers it, where a record does not say
 
 
@@ -120,6 +123,7 @@ def check_item(record: Item, languages: tuple[str, ...], name: str) -> Item:
         # Rows of a table hold nothing, rather than lack a column, where a field is left out.
         if any(text is not None for text in (record.get(field) or {}).values()):
             item[field] = _in_languages(record, field, languages, where)
+    _take_aliases(record, item, where)
     for language in languages:
         _check_texts(item, language, where)
         if item["choices"]:
@@ -149,6 +153,35 @@ def _check_fields(record: Item, where: str) -> None:
         raise NeuroglotError(
             f"{where}: {listed(no_mapping)} must be a mapping from language, like 'prompts'."
         )
+
+
+def _take_aliases(record: Item, item: Item, where: str) -> None:
+    """Put the first of several answers in their place, and the others among the aliases.
+
+    An item has aliases only where it has other right answers, so that it is the same as ever where
+    it has none.
+    """
+    aliases: dict[str, list[str]] = {}
+    given = record.get("aliases") or {}
+    for language, answer in item["answers"].items():
+        first, *others = answer if isinstance(answer, list | tuple) and answer else [answer]
+        more = given.get(language) or []
+        if not isinstance(more, list | tuple):
+            raise NeuroglotError(f"{where}: aliases in {language!r} must be a list of texts.")
+        for other in (*others, *more):
+            check_text(other, f"an answer in {language!r}", where)
+        item["answers"][language] = first
+        aliases[language] = [x for x in dict.fromkeys([*others, *more]) if x != first]
+    if not any(aliases.values()):
+        if any(given.values()) and not item["answers"]:
+            raise NeuroglotError(f"{where}: it has aliases, but no answers.")
+        return
+    if item["choices"]:
+        raise NeuroglotError(
+            f"{where}: several answers are right, but one choice is to be the answer; leave out "
+            "the others, or the choices."
+        )
+    item["aliases"] = aliases
 
 
 def _check_texts(item: Item, language: str, where: str) -> None:

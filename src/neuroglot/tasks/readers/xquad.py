@@ -71,7 +71,8 @@ def _rows(source: Source, language: str) -> Rows:
                     "paragraph."
                 )
         kept = {field: row[field] for field in ("id", "context", "question")}
-        yield where, kept | {"answer": texts[0]}
+        others = [text.strip() for text in texts[1:] if text.strip()]
+        yield where, kept | {"answer": texts[0], "others": others}
 
 
 def _answers(answers: Any, where: str) -> tuple[list[Any], list[Any]]:
@@ -103,7 +104,7 @@ def items(
     found: list[Item] = []
     for row_id, rows in rows_by_id(tables):
         fields = {x: {f: row[f] for f in ("context", "question")} for x, row in rows.items()}
-        answers = {x: row["answer"] for x, row in rows.items()}
+        answers = {x: [row["answer"], *row["others"]] for x, row in rows.items()}
         paragraph = rows[languages[0]]["context"]
         number = paragraphs.setdefault(paragraph, len(paragraphs) + 1)
         found.append(
