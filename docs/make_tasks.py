@@ -80,9 +80,11 @@ TEXT = """
   objects of the relation, without those that are also right for the subject.
 - **Editing.** `mzsre` tells the new fact in English and asks in each language, `mzsre_xx_en` the
   other way round, `mzsre_xx_xx` stays in one language.
-- **Written answers** are compared by their first line: exact match and token F1 after case and
-  punctuation are taken off, or the first number (`mgsm`). In scripts without spaces F1 counts
-  characters, of which wrong answers share many: compare F1 within a language only.
+- **Written answers** are compared by their first line, after the model's thoughts: exact match and
+  token F1 as by the published scoring of SQuAD (no case, no punctuation, no articles where English
+  is asked in), or the first number (`mgsm`); [the method](method.md#written-answers) says how. Of
+  several right answers the best counts (`xquad`, where a question has them). In scripts without
+  spaces F1 counts characters, of which wrong answers share many: compare F1 within a language only.
 
 ## What remains of mParaRel
 
@@ -96,7 +98,8 @@ OWN = """
 `neuroglot run MODEL my-task.jsonl` reads one record a line, as in
 [CONTRIBUTING](../CONTRIBUTING.md#add-a-task). A `.csv` file has one prompt a row: columns `id`,
 `language`, `prompt` and, where there are any, `answer`, `choice1`, `choice2`, …, `relation` and
-`subject`.
+`subject`. An answer of a record (or a row of `datasets`) that is written may be a list of texts,
+each of which is right.
 Rows of `datasets` go into `ng.ParallelTask.from_rows` (one prompt a row) or `from_records`.
 """
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import neuroglot as ng
 from neuroglot.experiments.generation import exact_match, first_number, token_f1, words
+from neuroglot.interventions.answering import Answering, correct_under
 from tests.testing import ARCHITECTURES, small_task, tiny_model, tokenizer
 
 
@@ -196,3 +197,42 @@ def test_predictions_say_what_happened(with_choices: bool, tmp_path: Path) -> No
     assert len(pd.read_csv(tmp_path / "t.csv")) == 15
     with pytest.raises(ng.NeuroglotError, match="with other items"):
         ng.predictions(small_task(4), answers)
+
+
+def test_the_language_and_the_aliases_of_a_task_count(tmp_path: Path) -> None:
+    model = tiny_model("llama")
+    said = longhand_text(model, "w5", 2)
+    record = {"id": "i", "prompts": dict.fromkeys(("en", "tr"), "w5")}
+
+    def graded(answers: Any, asked_in: str | None = None) -> xr.Dataset:
+        task = ng.ParallelTask.from_records([record | {"answers": answers}], name="t")
+        task = replace(task, asked_in=asked_in)
+        found = ng.evaluate(model, task, max_new_tokens=2)
+        table = ng.predictions(task, found)
+        assert ("aliases" in table) is ("aliases" in task.items[0])
+        assert found.attrs["asked_in"] == (asked_in or "")
+        return found
+
+    # An article is left out in English only.
+    plain = dict.fromkeys(("en", "tr"), f"the {said}")
+    assert graded(plain)["correct"].to_numpy().tolist() == [[True, False]]
+    assert graded(plain, "en")["correct"].to_numpy().tolist() == [[True, True]]
+    several = graded({"en": ["w2", said], "tr": ["w2", "w2 w2 w2"]})
+    assert several["correct"].to_numpy().tolist() == [[True, False]]
+    assert several["answer"].to_numpy().tolist() == [["w2", "w2"]]
+    assert float(several["f1"][0, 0]) == 1
+
+
+def test_switched_off_neurons_are_graded_alike() -> None:
+    """What an edit leaves is compared with all answers, in the language that is asked in."""
+    model, task = tiny_model("llama"), open_task(2)
+    items = [dict(item) | {"aliases": {x: [] for x in task.languages}} for item in task.items]
+    said = longhand_text(model, items[0]["prompts"]["de"], 2)
+    items[0]["aliases"] = {"en": [], "de": [said], "th": []}
+    task = replace(task, items=items)
+    nothing = np.zeros((6, 1, model.n_layers, -(-model.n_neurons // 8)), np.uint8)
+    how = Answering("answer", "sum", 2, "auto")
+    found = correct_under(model, task, nothing, np.ones((6, 1), bool), how)
+    expected = ng.evaluate(model, task, max_new_tokens=2)["correct"]
+    np.testing.assert_array_equal(found.reshape(2, 3), expected)
+    assert found[1, 0] == 1

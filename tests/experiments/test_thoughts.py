@@ -138,19 +138,19 @@ def test_what_a_model_thinks_is_kept_beside_its_answer(
     model = that_writes({5: 3, 3: 7, 7: 10, 10: 4, 4: 8, 8: 0, 9: 8}, tokens)
     task = asks("w5")
     found = ng.evaluate(model, task, max_new_tokens=9, out=tmp_path / "a")
-    assert found["text"].values.tolist() == [["w8", "w8"]]
-    assert found["thoughts"].values.tolist() == [["w7 w10", ""]]
+    assert found["text"].to_numpy().tolist() == [["w8", "w8"]]
+    assert found["thoughts"].to_numpy().tolist() == [["w7 w10", ""]]
     assert found["correct"].all()
     assert (found["f1"] == 1).all()
-    assert ng.open(tmp_path / "a")["thoughts"].values.tolist() == [["w7 w10", ""]]
+    assert ng.open(tmp_path / "a")["thoughts"].to_numpy().tolist() == [["w7 w10", ""]]
     save_predictions(task, found, tmp_path / "p.csv")
     table = read_table(tmp_path / "p.csv")
     assert table["predicted"].tolist() == ["w8", "w8"]
     assert table["thoughts"].fillna("").tolist() == ["w7 w10", ""]
     # The prompt opens the thought; only its end is written.
     opened = ng.evaluate(model, asks(f"w5 {opens}"), max_new_tokens=9)
-    assert opened["thoughts"].values.tolist() == [["w7 w10", ""]]
-    assert opened["text"].values.tolist() == [["w8", "w8"]]
+    assert opened["thoughts"].to_numpy().tolist() == [["w7 w10", ""]]
+    assert opened["text"].to_numpy().tolist() == [["w8", "w8"]]
 
 
 def test_a_thought_that_is_cut_leaves_no_answer() -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import PreTrainedModel
 
 import neuroglot as ng
+from neuroglot.attribution.targets import against_best_wrong
+from neuroglot.experiments.generation import _Finite, _NotFiniteError
 from neuroglot.models.finite import why_not_finite
 from neuroglot.models.loading import _dtype
 from tests.testing import small_task, tiny_hf, tokenizer
@@ -177,3 +180,74 @@ def test_load_model_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(ng.NeuroglotError, match="EnoughError"):
             ng.load_model(name)
     assert asked == [torch.float32] * 2
+
+
+def nan_on(word: int) -> ng.Model:
+    """A model that is well until it meets one word, whose embedding is NaN."""
+    hf: Any = tiny_hf("llama")
+    model = ng.wrap_model(hf, tokenizer(), name="broken")
+    with torch.no_grad():
+        hf.model.embed_tokens.weight[word] = float("nan")
+    return model
+
+
+def written(first: str, second: str) -> ng.ParallelTask:
+    """The same two prompts, answered by writing."""
+    record = dict(two_prompts(first, second).items[0]) | {"choices": {}}
+    return ng.ParallelTask.from_records([record], name="t")
+
+
+def test_writing_says_which_prompt_overflows_and_why() -> None:
+    with pytest.raises(
+        ng.NeuroglotError, match=r"'i' in 'de': the logits of what is written next .*sums overflow"
+    ) as caught:
+        ng.evaluate(overflows_on(7), written("w3 w4 w5", "w3 w7"))
+    assert MENDED in str(caught.value)
+
+
+@pytest.mark.parametrize("target", ["prediction", "answer"])
+@pytest.mark.parametrize("score", ["gradient_x_activation", "integrated_gradients"])
+def test_gradients_name_the_prompt(target: str, score: str) -> None:
+    with pytest.raises(ng.NeuroglotError, match=r"'i' in 'de': the logits are NaN .*embed_tokens"):
+        ng.neuron_scores(nan_on(7), written("w3 w4", "w3 w7"), score, target)
+
+
+def test_a_prediction_from_nan_is_refused() -> None:
+    """The largest of NaN would be a token like any other."""
+    with pytest.raises(ng.NeuroglotError, match=r"prompt 1: the logits are NaN .*embed_tokens"):
+        ng.neuron_scores(nan_on(7), ["w3 w4", "w3 w7"], "effective")
+
+
+def test_causal_agreement_names_the_prompt() -> None:
+    task = written("w3 w4", "w3 w7")
+    with pytest.raises(ng.NeuroglotError, match=r"'i' in 'de': the logits are NaN .*embed_tokens"):
+        ng.causal_agreement(nan_on(7), task, scores=["contribution"], target="answer", n_neurons=3)
+
+
+def test_known_log_probabilities_that_are_nan_are_refused() -> None:
+    log_prob = np.array([[[-1.0, -2.0], [-1.0, np.nan]]])
+    with pytest.raises(ng.NeuroglotError, match=r"'i' in 'de': the log-probability of a choice"):
+        against_best_wrong(nan_on(63), two_prompts("w3", "w4"), log_prob)
+
+
+def test_what_one_neuron_says_is_refused() -> None:
+    hf: Any = tiny_hf("llama")
+    model = ng.wrap_model(hf, tokenizer())
+    with torch.no_grad():
+        hf.lm_head.weight[5, 5] = float("inf")
+    with pytest.raises(
+        ng.NeuroglotError, match=r"neuron 2 of layer 1 are NaN or infinite.*lm_head"
+    ):
+        ng.describe(model, 1, 2)
+
+
+def test_what_comes_after_the_end_of_a_text_is_not_looked_at() -> None:
+    check = _Finite(2, [0, 9])
+    logits = torch.zeros(3, 5)
+    logits[1] = torch.nan
+    ids = torch.tensor([[3, 3, 4, 5], [3, 3, 9, 0], [0, 0, 4, 4]])
+    assert check(ids, logits) is logits
+    logits[2, 3] = torch.inf
+    with pytest.raises(_NotFiniteError) as caught:
+        check(ids, logits)
+    assert (caught.value.row, caught.value.written) == (2, [4, 4])

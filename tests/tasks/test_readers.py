@@ -466,3 +466,33 @@ def test_ids_that_a_language_lacks_are_left_out_where_it_is_asked(name: str, fol
 
 def whole_ids(task: ng.ParallelTask) -> list[str]:
     return sorted((item["id"].partition(":")[2] for item in task.items), key=int)
+
+
+def test_every_answer_of_xquad_is_kept(tmp_path: Path) -> None:
+    write_published("xquad", tmp_path)
+    plain = ng.load_task("xquad", path=tmp_path)
+    assert all("aliases" not in item for item in plain.items)
+    file = tmp_path / "xquad.de.json"
+    published = json.loads(file.read_text())
+    paragraph = published["data"][0]["paragraphs"][0]
+    place = paragraph["context"].index("ends in word0")
+    paragraph["qas"][0]["answers"] += [
+        {"answer_start": place, "text": "ends in word0"},
+        paragraph["qas"][0]["answers"][0],
+    ]
+    file.write_text(json.dumps(published))
+    task = ng.load_task("xquad", path=tmp_path)
+    by_id = {item["id"]: item for item in task.items}
+    found = by_id["xquad:q0"]
+    assert found["answers"]["de"] == "word0"
+    assert found["aliases"] == {"en": [], "de": ["ends in word0"], "zh": []}
+    assert [item for item in task.items if item is not found] == [
+        item for item in plain.items if item["id"] != "xquad:q0"
+    ]
+
+
+def test_the_language_that_is_asked_in(tmp_path: Path) -> None:
+    write_published("mzsre", tmp_path)
+    assert ng.load_task("mzsre_xx_en", path=tmp_path).asked_in == "en"
+    assert ng.load_task("mzsre", path=tmp_path).asked_in is None
+    assert ng.load_task("editing_xx_en", limit=1).asked_in == "en"

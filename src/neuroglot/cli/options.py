@@ -125,7 +125,10 @@ Target = Annotated[
     ),
 ]
 MaxNewTokens = Annotated[
-    int, typer.Option(help="The most tokens that the model writes, where there are no choices.")
+    int,
+    typer.Option(
+        help="The most tokens that the model writes, thoughts included, where there are no choices."
+    ),
 ]
 Stored = Annotated[Path, typer.Argument(metavar="RECORDING", help="What `neuroglot record` wrote.")]
 Out = Annotated[Path | None, typer.Option(help="Folder to save the result in.")]

@@ -113,7 +113,7 @@ def evaluate(
             where it stopped; a finished one is opened. Under an ``edit`` neither.
         score: the likeliest choice has the largest ``"sum"`` of log-probabilities, or the largest
             ``"mean"`` per token.
-        max_new_tokens: the most tokens that the model writes.
+        max_new_tokens: the most tokens that the model writes, thoughts included.
         batch_size: prompts in a batch; ``"auto"`` fills a budget of tokens.
         seed: of the bootstrap.
         overwrite: replace what ``out`` holds.
