@@ -29,6 +29,7 @@ GREEK = re.compile(r"[\u0370-\u03ff\u1f00-\u1fff]")
 GREEK_MARKS = re.compile(r"(?<=[\u0370-\u03ff])[\u0300\u0301\u0308\u0313\u0314\u0342]+")
 NON_JOINER, JOINER = "\u200c", "\u200d"
 VIRAMA = 9  # combining class
+NEAR = 16  # characters before a joiner among which the letter is that it joins, marks included
 # Arabic letters that join no letter after them.
 UNJOINED = "ءآأؤإاةدذرزوٱڈډڊڋڌڍڎڏڑڒړڔڕږڗژڙۀۃۄۅۆۇۈۉۊۋۍۏےۓە"
 Answers = str | Sequence[str]
@@ -148,7 +149,8 @@ def _joins(text: str, place: int) -> bool:
 
     It does after a virama, and as a non-joiner between two Arabic letters that would join.
     """
-    before, after = text[:place].rstrip(NON_JOINER + JOINER), text[place + 1 : place + 2]
+    near = text[max(0, place - NEAR) : place]
+    before, after = near.rstrip(NON_JOINER + JOINER), text[place + 1 : place + 2]
     if not before or not after.isalpha():
         return False
     if unicodedata.combining(before[-1]) == VIRAMA:

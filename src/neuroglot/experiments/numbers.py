@@ -45,6 +45,7 @@ NUMBER = re.compile(
 )
 PART = re.compile(rf"(\d+)({SEPARATOR})?")
 BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
+MOST_GROUPS = 64  # of the digits of one number
 UNSPACED = ("th", "lo", "km", "my")  # a letter after a word does not say that it goes on
 
 
@@ -114,7 +115,7 @@ def _read(run: str, decimal: str | None) -> tuple[str, int]:
     parts = list(PART.finditer(run))
     groups = [_ascii(part[1]) for part in parts]
     kinds = [_kind(part[2]) for part in parts[:-1]]
-    for n in range(len(groups), 0, -1):
+    for n in range(min(len(groups), MOST_GROUPS), 0, -1):
         # A number may end before a space, but where it ends before another sign, it is a list.
         if n == len(groups) or kinds[n - 1] == SPACE:
             number = _number(groups[:n], kinds[: n - 1], decimal)
