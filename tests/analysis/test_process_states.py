@@ -117,7 +117,11 @@ def four_threads(times: int = 10) -> list[Values]:
 
 
 def forked_while_busy() -> list[Values]:
-    """Forks while two threads classify, the first of them while they still compile or load."""
+    """Forks while two threads classify, with all that they need loaded.
+
+    Loading takes locks of Python and LLVM, which a fork in that moment would leave held.
+    """
+    classified()
     stop, begun = threading.Event(), threading.Barrier(3)
 
     def run() -> None:

@@ -177,17 +177,17 @@ def test_code_that_was_put_into_a_module_counts() -> None:
         mlp = hf.model.layers[1].mlp
         if function is not None:
             mlp.forward = function(mlp)
-        found.add(identity.config_checksum(hf))
-        assert identity.config_checksum(hf) in found  # the same again
+        found.add(identity.config_checksum(hf, tokenizer()))
+        assert identity.config_checksum(hf, tokenizer()) in found  # the same again
     assert len(found) == 7
 
 
 def test_a_forward_put_into_a_class_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     hf = tiny_hf("llama")
-    before = identity.config_checksum(hf)
+    before = identity.config_checksum(hf, tokenizer())
     kind = type(hf.model.layers[1].mlp)
     monkeypatch.setattr(kind, "forward", lambda self, x: x)
-    assert identity.config_checksum(hf) != before
+    assert identity.config_checksum(hf, tokenizer()) != before
 
 
 def test_names_that_only_look_idle_count() -> None:
@@ -549,10 +549,10 @@ def test_what_a_layer_of_a_users_own_keeps_counts(change: Callable[[Any], object
     hf = tiny_hf("llama")
     layer = Gained(hf.model.layers[0].self_attn.q_proj)
     hf.model.layers[0].self_attn.q_proj = layer
-    before = identity.weights_checksum(hf), identity.config_checksum(hf)
-    assert before == (identity.weights_checksum(hf), identity.config_checksum(hf))
+    before = identity.weights_checksum(hf), identity.config_checksum(hf, tokenizer())
+    assert before == (identity.weights_checksum(hf), identity.config_checksum(hf, tokenizer()))
     change(layer)
-    assert before != (identity.weights_checksum(hf), identity.config_checksum(hf))
+    assert before != (identity.weights_checksum(hf), identity.config_checksum(hf, tokenizer()))
 
 
 def test_which_layers_share_weights_counts() -> None:
@@ -566,8 +566,8 @@ def test_which_layers_share_weights_counts() -> None:
 
 def test_a_configuration_of_the_body_alone_counts() -> None:
     hf = build("Gemma3ForCausalLM", FAMILIES["gemma3"].config)
-    before = identity.config_checksum(hf)
+    before = identity.config_checksum(hf, tokenizer())
     own = copy.deepcopy(hf.config)
     own.layer_types = ["full_attention"] * 3
     hf.model.config = own
-    assert identity.config_checksum(hf) != before
+    assert identity.config_checksum(hf, tokenizer()) != before

@@ -76,9 +76,9 @@ def test_everything_runs_as_on_the_whole_model(both: Both) -> None:
     found, expected = (ng.evaluate(m, task)["log_prob"].values for m in (model, by_hand))
     np.testing.assert_allclose(found, expected, atol=1e-5)
     prompts = ["w5 w9 w30", "w7", "w11 w12 w13 w14 w15 w16"]
-    for rows, texts in generate(model, prompts, prompts, prompts, 4, 2):
-        for row, text in zip(rows, texts, strict=True):
-            assert text == greedy(whole, prompts[row], 4)
+    for rows, found_texts in generate(model, prompts, prompts, prompts, 4, 2):
+        for row, written in zip(rows, found_texts, strict=True):
+            assert written.text == greedy(whole, prompts[row], 4)
 
 
 def greedy(hf: Any, prompt: str, n: int) -> str:

@@ -32,7 +32,8 @@ def refuse_own_hooks(hf: nn.Module) -> None:
         NeuroglotError: it says where they may be from.
     """
     for where, _, hooks in _all_hooks(hf):
-        if any(_owner(hook).startswith(OWN) for hook in hooks.values()):
+        owners = {_owner(hook) for hook in hooks.values()} - {__name__}  # those are guards
+        if any(owner.startswith(OWN) for owner in owners):
             raise NeuroglotError(
                 f"{where} carries hooks of neuroglot from elsewhere: the model is a copy that was "
                 "made while another was edited or read, or it shares layers with one that is. "

@@ -67,9 +67,15 @@ def _given(module: nn.Module, cache: Cache) -> dict[str, Cache]:
 
 
 def _cache_of(output: Any) -> Cache:
-    """The keys and values of an output."""
-    found = (getattr(output, name, None) for name in CACHES)
-    cache: Cache = next(cache for cache in found if cache is not None)
+    """The keys and values of an output.
+
+    Raises:
+        AttributeError: it has none.
+    """
+    found = [getattr(output, name, None) for name in CACHES]
+    cache: Cache | None = next((cache for cache in found if cache is not None), None)
+    if cache is None:
+        raise AttributeError(f"{type(output).__name__} has no keys and values")
     return cache
 
 
