@@ -11,7 +11,12 @@ import torch
 
 from neuroglot.errors import listed
 from neuroglot.models import Model
-from neuroglot.models.tokenization import prompts_checksum, special_tokens_inside
+from neuroglot.models.tokenization import (
+    MOST_CHARACTERS,
+    check_lengths,
+    prompts_checksum,
+    special_tokens_inside,
+)
 from neuroglot.models.turns import turn_of
 from neuroglot.tasks import ParallelTask
 
@@ -61,28 +66,40 @@ def provenance(
 
 def _warn_of_special_tokens(model: Model, prompts: ParallelTask | Sequence[str]) -> None:
     """Say which special tokens stand inside prompts or choices, and in which of them first."""
-    found = special_tokens_inside(model.tokenizer, model.tokenization, _named_texts(prompts))
+    limit = model.context_length
+    # Longer ones are refused by whoever runs them.
+    texts = (
+        (name, text)
+        for name, text in (*_named_prompts(prompts), *_named_choices(prompts))
+        if limit is None or len(text) <= limit * MOST_CHARACTERS
+    )
+    found = special_tokens_inside(model.tokenizer, model.tokenization, texts)
     if found is not None:
         first, tokens = found
         warnings.warn(
-            f"{first} holds special tokens, and perhaps others do ({listed(tokens)} in all): the "
-            "model takes them for what they mean, not for their letters. If a chat template or "
+            f"the {first} holds special tokens, and perhaps others do ({listed(tokens)} in all): "
+            "the model takes them for what they mean, not for their letters. If a chat template or "
             "the tokenizer is to write them, take them out of the text.",
             stacklevel=4,
         )
 
 
-def _named_texts(prompts: ParallelTask | Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Prompts and choices, each with what a message calls it."""
+def _named_prompts(prompts: ParallelTask | Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Prompts, each with what a message calls it."""
     if not isinstance(prompts, ParallelTask):
         yield from ((f"prompt {i}", text) for i, text in enumerate(prompts))
         return
     for item in prompts.items:
         for language in prompts.languages:
-            of_item = f"of item {item['id']!r} in {language!r}"
-            yield f"the prompt {of_item}", item["prompts"][language]
-            for choice in item["choices"].get(language, ()):
-                yield f"a choice {of_item}", choice
+            yield f"prompt of item {item['id']!r} in {language!r}", item["prompts"][language]
+
+
+def _named_choices(prompts: ParallelTask | Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Choices of a task, each with what a message calls it."""
+    for item in prompts.items if isinstance(prompts, ParallelTask) else ():
+        for language, choices in item["choices"].items():
+            for choice in choices:
+                yield f"choice of item {item['id']!r} in {language!r}", choice
 
 
 def model_provenance(model: Model) -> dict[str, Any]:
@@ -129,10 +146,11 @@ def task_provenance(task: ParallelTask) -> dict[str, Any]:
 
 
 def checksum_of_prompts(model: Model, prompts: ParallelTask | Sequence[str]) -> str:
-    """Checksum of prompts as the model meets them: in its chat template, as tokens."""
-    texts: Sequence[str] = (
-        [item["prompts"][language] for item in prompts.items for language in prompts.languages]
-        if isinstance(prompts, ParallelTask)
-        else prompts
-    )
+    """Checksum of prompts as the model meets them: in its chat template, as tokens.
+
+    Raises:
+        NeuroglotError: a prompt is far too long, which is found by its beginning.
+    """
+    names, texts = zip(*_named_prompts(prompts), strict=True)
+    check_lengths(model.tokenizer, model.tokenization, texts, names, model.context_length)
     return prompts_checksum(model.tokenizer, model.tokenization, texts)

@@ -241,7 +241,7 @@ def test_special_tokens_inside_a_text_are_warned_of_once() -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=SPECIAL)
         ng.record(model, task)
-    with pytest.warns(UserWarning, match="a choice of item 'a' in 'en' holds"):
+    with pytest.warns(UserWarning, match="the choice of item 'a' in 'en' holds"):
         ng.evaluate(model, capitals(choices=["Paris<eos>", "Rome"], answers="Rome"))
 
 
