@@ -46,6 +46,11 @@ def shown(value: object) -> str:
     return short.repr(value)
 
 
+def in_one_line(error: Exception) -> str:
+    """Kind and text of an exception of somebody else, without line breaks."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
 def listed(names: Iterable[object], limit: int = 12) -> str:
     """``a, b, c`` for a message; long lists are cut with a count, and long names."""
     all_names = [str(name) for name in names]

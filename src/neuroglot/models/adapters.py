@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from neuroglot.errors import NeuroglotError, listed, shown
+from neuroglot.errors import NeuroglotError, in_one_line, listed, shown
 from neuroglot.models.checkpoint import ADAPTERS, check_index
 from neuroglot.models.multimodal import left_out
 
@@ -122,7 +122,7 @@ def _config(folder: Path) -> Any:
     try:
         return peft.PeftConfig.from_pretrained(folder)
     except Exception as error:  # configurations can fail in any way
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = in_one_line(error)
         raise NeuroglotError(f"cannot read {str(folder / ADAPTERS)!r}: {reason}.") from error
 
 
@@ -145,7 +145,7 @@ def merge_adapters(hf: PreTrainedModel, folder: str | Path) -> PreTrainedModel:
     except NeuroglotError:
         raise
     except Exception as error:  # configurations and weights can fail in any way
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = in_one_line(error)
         raise NeuroglotError(f"cannot load the adapters in {str(folder)!r}: {reason}.") from error
     if n_tokens is not None and any(bool(part.isnan().any()) for part in _embeddings(merged)):
         raise NeuroglotError(

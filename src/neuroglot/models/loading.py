@@ -11,7 +11,7 @@ import torch
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from neuroglot.errors import NeuroglotError, listed
+from neuroglot.errors import NeuroglotError, in_one_line, listed
 from neuroglot.models.adapters import adapted, check_adapters, merge_adapters
 from neuroglot.models.checkpoint import check_weight_files, commit_of
 from neuroglot.models.finding import refuse_encoder_decoder
@@ -190,7 +190,7 @@ def _loaded(
 
 def _explained(name: str | Path, error: Exception) -> NeuroglotError:
     """What is said of a model that another library could not load."""
-    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    reason = in_one_line(error)
     if "trust_remote_code" in reason:
         return NeuroglotError(
             f"model {str(name)!r} needs code of its own, which load_model never runs. If you trust "
@@ -232,7 +232,7 @@ def _tokenizer(
                 where, config=config, trust_remote_code=False
             )
         except Exception as error:  # its files can be broken in any way
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST_REASON]
+            reason = in_one_line(error)[:LONGEST_REASON]
             raise NeuroglotError(
                 f"cannot read the tokenizer beside the adapters in {str(where)!r}: {reason} (save "
                 "it there anew, or remove its files to use the base model's)"

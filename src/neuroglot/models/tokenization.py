@@ -15,7 +15,7 @@ import xxhash
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import chat_template_utils
 
-from neuroglot.errors import NeuroglotError, listed
+from neuroglot.errors import NeuroglotError, in_one_line, listed
 
 PaddingSide = Literal["left", "right"]
 MOST_CHARACTERS = 64  # of a token, for all that is likely
@@ -253,7 +253,7 @@ def rendered(
                 **chosen.template_arguments,
             )
         except Exception as error:  # a template is a program of somebody else
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            reason = in_one_line(error)
             raise NeuroglotError(f"the tokenizer's chat template fails: {reason}.") from error
         # Templates may strip white space around the prompt.
         if prompt.strip() not in str(text):

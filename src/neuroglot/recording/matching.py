@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
-
 from neuroglot.errors import NeuroglotError, listed
 from neuroglot.models import Model
-from neuroglot.provenance import OF_PROMPTS, checksum_of_prompts, identity_of
+from neuroglot.provenance import OF_PROMPTS, checksum_of_prompts, model_provenance
 from neuroglot.recording.recording import Recording
 from neuroglot.tasks import ParallelTask
 
@@ -79,14 +77,8 @@ def require_of_model(
         NeuroglotError: it says what differs.
     """
     refuse_old(attrs, what)
-    now = {
-        **identity_of(model),
-        "dtype": model.dtype,
-        "edits": "; ".join(model.running.edits),
-        "float32_matmul_precision": torch.get_float32_matmul_precision(),
-        **model.described_tokenization,
-    }
-    _require_same(attrs, {key: now[key] for key in keys}, what, "model")
+    now = model_provenance(model)
+    _require_same(attrs, {key: said_of(now, key) for key in keys}, what, "model")
 
 
 def require_of_prompts(
