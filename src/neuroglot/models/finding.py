@@ -10,7 +10,13 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from neuroglot.errors import NeuroglotError, listed
-from neuroglot.models.probing import not_feed_forward, rounding
+from neuroglot.models.probing import (
+    ROUNDING,
+    Trial,
+    not_feed_forward,
+    relative_change,
+    run_trials,
+)
 from neuroglot.models.sites import FFNSite, FoundBy, widths
 from neuroglot.models.structure import activation, layer_paths
 from neuroglot.models.verify import expected_widths
@@ -114,7 +120,7 @@ def _named_layers(hf: PreTrainedModel, path: str) -> list[int]:
 def _candidates(hf: PreTrainedModel, paths: dict[str, list[int]]) -> dict[str, str | None]:
     """Paths of linear maps to ``d_model``, one in each layer, and why each is no FFN, if so."""
     d_model = getattr(hf.config.get_text_config(), "hidden_size", None)
-    expected, tolerance = expected_widths(hf), rounding(hf)
+    expected = expected_widths(hf)
     found: dict[str, str | None] = {}
     for path, layers in paths.items():
         if not _is_complete(hf, layers):
@@ -123,11 +129,25 @@ def _candidates(hf: PreTrainedModel, paths: dict[str, list[int]]) -> dict[str, s
         shape = seen.pop()
         if seen or shape is None or shape[1] != d_model:
             continue
-        # The first layer speaks for all; every one is verified in the end.
-        if expected and shape[0] not in expected:
-            found[path] = f"{shape[0]} wide, but the configuration says {expected[0]}"
-        else:
-            found[path] = not_feed_forward(hf, _bare_site(hf, path, 0, "structure"), tolerance)
+        fits = not expected or shape[0] in expected
+        found[path] = (
+            None if fits else f"{shape[0]} wide, but the configuration says {expected[0]}"
+        )
+    # The first layer speaks for all; every one is verified in the end.
+    tried = {
+        path: _bare_site(hf, path, 0, "structure")
+        for path, objection in found.items()
+        if objection is None
+    }
+    if not tried:
+        return found
+    trials = [Trial(), *(Trial("other input", site) for site in tried.values())]
+    alone, *before = run_trials(hf, (), [trial.undone for trial in trials])
+    beside, *after = run_trials(hf, (), trials)
+    # What others in its batch do to a row in which nothing is tried is rounding.
+    tolerance = max(ROUNDING, 3 * relative_change(alone.logits, beside.logits))
+    for (path, site), one, other in zip(tried.items(), before, after, strict=True):
+        found[path] = not_feed_forward(hf, site, one, other, tolerance)
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 from torch import LongTensor, Tensor, nn
 from transformers import Cache, PreTrainedModel
@@ -13,11 +14,38 @@ from neuroglot.errors import NeuroglotError
 
 # Keys and values by the name that transformers gives them now, and by that of earlier versions.
 CACHES = ("cache", "past_key_values")
+# What configurations call the most positions that there are.
+CONTEXT_FIELDS = ("max_position_embeddings", "n_positions", "seq_length", "max_seq_len")
+_FIRST_POSITIONS: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 
 
 def parameters_of(module: nn.Module) -> Mapping[str, inspect.Parameter]:
     """What the code of a module takes, also where a function stands before it and passes it on."""
     return inspect.signature(type(module).forward).parameters
+
+
+def first_position(module: nn.Module) -> int:
+    """The number of the first position of a text, for the embeddings of positions.
+
+    It is 0, but where one of these embeddings is kept for padding: then texts begin after it, as in
+    RoBERTa and its kin.
+    """
+    if module not in _FIRST_POSITIONS:
+        _FIRST_POSITIONS[module] = _found_first_position(module)
+    return _FIRST_POSITIONS[module]
+
+
+def _found_first_position(module: nn.Module) -> int:
+    if not isinstance(module, PreTrainedModel):
+        return 0
+    config = module.config.get_text_config()
+    sizes = [getattr(config, name, None) for name in CONTEXT_FIELDS]
+    for part in module.modules():
+        if not isinstance(part, nn.Embedding) or part is module.get_input_embeddings():
+            continue
+        if part.num_embeddings in sizes and part.padding_idx is not None:
+            return part.padding_idx + 1
+    return 0
 
 
 def _inputs(
@@ -32,7 +60,7 @@ def _inputs(
         # Counted over real tokens, so that left padding does not shift learned positions.
         places = (mask.long().cumsum(dim=1) - 1).clamp(min=0)
         # The mask also covers what is cached before these tokens.
-        inputs["position_ids"] = places[:, -ids.shape[1] :]
+        inputs["position_ids"] = places[:, -ids.shape[1] :] + first_position(module)
     return inputs
 
 

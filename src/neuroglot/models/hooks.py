@@ -102,6 +102,18 @@ def on_output(module: nn.Module, change: Change) -> Iterator[None]:
         handle.remove()
 
 
+@contextmanager
+def on_call(
+    module: nn.Module, note: Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]
+) -> Iterator[None]:
+    """Pass what ``module`` is called with to ``note``, until the block ends."""
+    handle = module.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 def _first_tensor(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     """The hidden states that go into a layer."""
     return next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))

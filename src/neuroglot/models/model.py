@@ -14,12 +14,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from neuroglot.errors import NeuroglotError
 from neuroglot.models import hooks
-from neuroglot.models.behaviour import shares_cache
 from neuroglot.models.finding import find_sites, refuse_encoder_decoder
+from neuroglot.models.forward import CONTEXT_FIELDS, first_position
 from neuroglot.models.hooks import Editor, Reader, TokenEditor
 from neuroglot.models.identity import Identity, identity
 from neuroglot.models.lineage import lineage
-from neuroglot.models.probing import input_device, norm_follows, probe_logits
+from neuroglot.models.probing import input_device, probe_logits
 from neuroglot.models.running import Positions, Running
 from neuroglot.models.sites import FFNSite, SiteKind
 from neuroglot.models.state import (
@@ -29,7 +29,6 @@ from neuroglot.models.state import (
     refuse_compiled,
     training,
 )
-from neuroglot.models.structure import one_of_each_kind
 from neuroglot.models.tokenization import (
     PaddingSide,
     Tokenization,
@@ -37,11 +36,10 @@ from neuroglot.models.tokenization import (
     describe_tokenization,
 )
 from neuroglot.models.turns import Turn, hooking, taking_turn, turn_of
-from neuroglot.models.verify import verify_sites
+from neuroglot.models.verify import verify
 
 # Tokenizers without a limit report a number of this order.
 NO_LIMIT = 10**9
-CONTEXT_FIELDS = ("max_position_embeddings", "n_positions", "seq_length", "max_seq_len")
 
 
 @dataclass(frozen=True)
@@ -57,6 +55,8 @@ class Model:
         tokenization: how prompts become tokens.
         norm_after_ffn: whether a norm stands between the FFN and the output of its layer.
         shares_cache: whether a prompt need run only once for all its choices.
+        longest: the most tokens of a text that leaves the others of its batch alone, where rotary
+            factors depend on the longest one; else ``None``.
     """
 
     hf: PreTrainedModel
@@ -67,6 +67,7 @@ class Model:
     tokenization: Tokenization = field(default_factory=Tokenization)
     norm_after_ffn: bool = False
     shares_cache: bool = False
+    longest: int | None = None
 
     def __repr__(self) -> str:
         """One line; ``describe()`` says more."""
@@ -114,8 +115,9 @@ class Model:
     def context_length(self) -> int | None:
         """The most tokens that a prompt may have, or ``None`` without a limit."""
         config = self.hf.config.get_text_config()
-        limits = [getattr(config, field, None) for field in CONTEXT_FIELDS]
-        limits.append(self.tokenizer.model_max_length)
+        named = (getattr(config, field, None) for field in CONTEXT_FIELDS)
+        limits = [limit - first_position(self.hf) for limit in named if limit is not None]
+        limits += [self.tokenizer.model_max_length, self.longest]
         known = [int(limit) for limit in limits if limit is not None and limit < NO_LIMIT]
         return min(known, default=None)
 
@@ -366,7 +368,7 @@ def _wrapped(
         widths = {site.n_neurons for site in found}
         if len(widths) > 1:
             raise NeuroglotError(f"layers of different widths are not supported: {sorted(widths)}.")
-        verify_sites(hf, found)
+        verified = verify(hf, found)
         known_as = name or hf.config.name_or_path or type(hf).__name__
         return Model(
             hf,
@@ -375,6 +377,7 @@ def _wrapped(
             known_as,
             revision,
             tokenization,
-            norm_after_ffn=any(norm_follows(hf, site) for site in one_of_each_kind(found)),
-            shares_cache=shares_cache(hf),
+            norm_after_ffn=verified.norm_after_ffn,
+            shares_cache=verified.shares_cache,
+            longest=verified.longest,
         )

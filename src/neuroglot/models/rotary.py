@@ -1,0 +1,167 @@
+"""Rotary factors that depend on the longest text of a batch, found without running one so long.
+
+Modules that turn positions into factors are called with a far position beside the first ones; where
+that changes the factors of the first ones, a long text would change every other text of its batch,
+and keys that are cached before it would not be those that the model would compute after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from neuroglot.models.forward import CONTEXT_FIELDS
+from neuroglot.models.hooks import on_call
+from neuroglot.models.probing import N_PROBE_TOKENS
+
+FARTHEST = 2**20  # tokens, where a configuration does not say how many it may be
+LENGTH = "seq_len"  # what code that takes no positions calls the length of a text
+
+
+@dataclass(frozen=True)
+class Call:
+    """How a module without weights was called with the positions of the probe.
+
+    Attributes:
+        module: the module.
+        args: what it was given by place.
+        kwargs: what it was given by name.
+    """
+
+    module: nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def factors(self, module: nn.Module, length: int) -> list[Tensor]:
+        """What it gives for the probe's positions, where the longest text has this many tokens.
+
+        Args:
+            module: a copy of its module.
+            length: more than the probe's.
+        """
+        args = tuple(_longer(value, length) for value in self.args)
+        kwargs = {name: _longer(value, length, name) for name, value in self.kwargs.items()}
+        # Past what others have put before it.
+        found = type(module).forward(module, *args, **kwargs)
+        tensors = found if isinstance(found, Sequence) else (found,)
+        return [x[..., :N_PROBE_TOKENS, :] for x in tensors if isinstance(x, Tensor) and x.ndim > 1]
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    """A copy of a module without weights, on the CPU and without hooks."""
+    new: nn.Module = object.__new__(type(module))
+    nn.Module.__init__(new)
+    own = set(vars(new)) | {"forward", "_hf_hook"}
+    vars(new).update({k: _on_cpu(v) for k, v in vars(module).items() if k not in own})
+    for name, buffer in module.named_buffers(recurse=False):
+        new.register_buffer(name, _on_cpu(buffer))
+    for name, part in module.named_children():
+        new.add_module(name, _copied(part))
+    return new
+
+
+def _on_cpu(value: Any) -> Any:
+    """A tensor of its own on the CPU, in full precision; anything else as it is."""
+    if not isinstance(value, Tensor):
+        return value
+    # So that no small change is rounded away.
+    return (value.float() if value.is_floating_point() else value).detach().cpu().clone()
+
+
+def _are_positions(value: object) -> bool:
+    """Whether these are the positions of the probe, counted from anywhere."""
+    if not isinstance(value, Tensor) or value.is_floating_point() or not value.ndim:
+        return False
+    places = torch.arange(N_PROBE_TOKENS, device=value.device)
+    return value.shape[-1] == N_PROBE_TOKENS and bool((value - value[..., :1] == places).all())
+
+
+def _longer(value: Any, length: int, name: str = "") -> Any:
+    """An argument, with one more position at the end of a text of this length."""
+    if _are_positions(value):
+        return torch.cat([value, torch.full_like(value[..., :1], length - 1)], dim=-1)
+    return length if name == LENGTH and isinstance(value, int) else _on_cpu(value)
+
+
+@contextmanager
+def noting_calls(hf: PreTrainedModel) -> Iterator[list[Call]]:
+    """Within the block, note how modules without weights are called with positions.
+
+    Each is noted once for all calls that differ in nothing but tensors.
+    """
+    calls: dict[tuple[Any, ...], Call] = {}
+
+    def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        given = [*args, *kwargs.values()]
+        if LENGTH in kwargs or any(map(_are_positions, given)):
+            plain = tuple(value for value in given if isinstance(value, str | int | None))
+            # Some add to the positions that they are given.
+            args, kwargs = tuple(map(_on_cpu, args)), {k: _on_cpu(v) for k, v in kwargs.items()}
+            calls.setdefault((module, *plain), Call(module, args, kwargs))
+
+    found: list[Call] = []
+    with ExitStack() as stack:
+        for module in hf.modules():
+            if not any(True for _ in module.parameters()):
+                stack.enter_context(on_call(module, note))
+        yield found
+    found.extend(calls.values())
+
+
+@torch.inference_mode()
+def longest_text(hf: PreTrainedModel, calls: Sequence[Call]) -> int | None:
+    """The most tokens of texts that leave the factors of all other texts alone.
+
+    Args:
+        hf: the model.
+        calls: from :func:`noting_calls`.
+
+    Returns:
+        ``None`` where texts of any length do.
+    """
+    config = hf.config.get_text_config()
+    known = [getattr(config, name, None) for name in CONTEXT_FIELDS]
+    farthest = 4 * max((int(x) for x in known if x is not None), default=FARTHEST)
+    limits = [_limit(call, max(farthest, 4 * N_PROBE_TOKENS)) for call in calls]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _limit(call: Call, farthest: int) -> int | None:
+    """As :func:`longest_text`, of one module."""
+    shortest = N_PROBE_TOKENS + 1
+    expected = call.factors(_copied(call.module), shortest)
+
+    def exists(length: int) -> bool:
+        try:
+            call.factors(_copied(call.module), length)
+        except (IndexError, RuntimeError):  # a table has no such position
+            return False
+        return True
+
+    last = _last(exists, shortest, farthest)
+
+    def is_same(length: int) -> bool:
+        module = _copied(call.module)
+        # Some go back to what they were only when a text is much shorter than the last one.
+        call.factors(module, last)
+        found = call.factors(module, length)
+        return all(map(torch.equal, found, expected))
+
+    same = _last(is_same, shortest, last)
+    return None if same == last else same
+
+
+def _last(holds: Callable[[int], bool], low: int, high: int) -> int:
+    """The last length for which something holds that holds for ``low``, and for no more after."""
+    if holds(high):
+        return high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
