@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported
 
-from bench import answering, deactivating, gpu, identity, memory, recording, sharing
+from bench import answering, deactivating, gpu, identity, loading, memory, recording, sharing
 from bench.measure import Row
 from bench.table import print_table
 
@@ -19,6 +19,7 @@ PARTS: dict[str, Callable[[], list[Row]]] = {
     "deactivating": deactivating.rows,
     "sharing": sharing.rows,
     "identity": identity.rows,
+    "loading": loading.rows,
     "memory": memory.rows,
     "gpu": gpu.rows,
 }

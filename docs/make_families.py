@@ -14,8 +14,8 @@ HEAD = """# Families of models
 Made by `python -m docs.make_families`; a test holds it against the code.
 
 Each family below was built as a tiny model from its own configuration and code in transformers,
-with **random weights**: no pretrained weights were available where this was tested. *Verified*
-means that it passes what every model must pass when it loads (below). *Tested* means that the suite
+with **random weights**; of pretrained ones, Gemma 3 270M was tried. *Verified* means that it
+passes what every model must pass when it loads (below). *Tested* means that the suite
 holds it against longhand computation: one firing a layer, reading changes no bit, `FFN(x) - bias =
 sum of m_i v_i` and gate × up = coefficient added up longhand, the same categories for every batch
 size and padding side as for one prompt at a time, and log-probabilities of choices as one token at
@@ -39,12 +39,28 @@ TAIL = """
 
 ## Verified when a model loads
 
-Every model, also of a family above: another last token leaves the logits before it alone (causal);
-padding on either side does not show; each site fires once, with the configured width, for each
-prompt and position; a gate of zero makes the coefficients zero; a change at one position of what
-goes into the FFN changes its coefficients there only; zeroing the coefficients changes the logits,
-and removal of the hooks restores them bit for bit. A model that fails is refused with what was
-found.
+Every model, also of a family above:
+
+- **The forward pass is the model's own**: a call with nothing but tokens and a mask gives the same
+  logits, whatever the model counts positions from; the model without its LM head does to its last
+  layer what it does with it.
+- **Rows do not see each other**: other prompts in the batch, padding on either side and what stands
+  under it do not show; another last token leaves the logits before it alone (causal). Modules that
+  turn positions into rotary factors are called with a far position beside the first ones: where
+  that changes the factors of the first ones, the length of texts is bounded, as in Phi-3 with long
+  rope and in models with dynamic scaling.
+- **Neurons are neurons**: each site fires once, with the configured width, for each prompt and
+  position; a gate of zero makes the coefficients zero; a change at one position of what goes into
+  the FFN changes its coefficients there only; zeroing the coefficients changes the logits, and
+  removal of the hooks restores them bit for bit.
+- **Prompts that are cut**: whether a prompt can run once for all that follows it is found out on
+  two prompts of different lengths; where it cannot, each text runs whole.
+
+A model that fails is refused with what was found. All of it takes at most ten forward passes of a
+few tokens each, since what is tried is done to one row of a batch each; only where layers round by
+the largest value of the whole batch, as some quantised ones do, there are as many as layers and
+more. What was found is remembered, so that a model is verified once
+([states](states.md#the-model)).
 
 ## Refused, and why
 

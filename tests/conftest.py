@@ -4,6 +4,8 @@ import os
 
 # Nothing in the suite may wait for a network; read when Hugging Face's packages are imported.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# What verification finds must be found anew, but for the tests of how it is remembered.
+os.environ["NEUROGLOT_CACHE"] = ""
 # The suite runs in as many processes as there are cores; more threads would only wait.
 os.environ["NUMBA_NUM_THREADS"] = "1"
 

@@ -87,6 +87,20 @@ def _falcon(**config: Any) -> Family:
     )  # fmt: skip
 
 
+def roberta(architecture: str, base: str, *, norm_after: bool = True, **config: Any) -> Family:
+    """A family that numbers positions from the number of the padding token on, as RoBERTa does.
+
+    Two of its positions are never used, and the base model is called differently in each.
+    """
+    positions = {"max_position_embeddings": CONTEXT + 2, "pad_token_id": 1}
+    layer = base + ".encoder.layer.{i}."
+    return Family(
+        architecture, layer + "output.dense", layer + "intermediate.intermediate_act_fn",
+        SIZES | positions | {"is_decoder": True, "bos_token_id": 0, "eos_token_id": 0} | config,
+        structural=True, norm_after=norm_after,
+    )  # fmt: skip
+
+
 GPT_SIZES: dict[str, Any] = {
     "vocab_size": VOCABULARY, "n_embd": 16, "n_layer": N_LAYERS, "n_head": 2,
     "n_positions": CONTEXT, "n_inner": N_NEURONS, "bos_token_id": 0, "eos_token_id": 0,
@@ -197,6 +211,17 @@ FAMILIES: dict[str, Family] = {
         "BertLMHeadModel", "bert.encoder.layer.{i}.output.dense",
         "bert.encoder.layer.{i}.intermediate.intermediate_act_fn",
         SIZES | {"is_decoder": True, "pad_token_id": 0}, structural=True, norm_after=True,
+    ),
+    "roberta-decoder": roberta("RobertaForCausalLM", "roberta"),
+    "xlm-roberta-decoder": roberta("XLMRobertaForCausalLM", "roberta"),
+    "xlm-roberta-xl-decoder": roberta("XLMRobertaXLForCausalLM", "roberta", norm_after=False),
+    "camembert-decoder": roberta("CamembertForCausalLM", "roberta"),
+    "data2vec-decoder": roberta("Data2VecTextForCausalLM", "data2vec_text"),
+    "roberta-prelayernorm-decoder": roberta(
+        "RobertaPreLayerNormForCausalLM", "roberta_prelayernorm", norm_after=False,
+    ),
+    "xmod-decoder": roberta(
+        "XmodForCausalLM", "roberta", languages=["en_XX"], default_language="en_XX",
     ),
 }  # fmt: skip
 

@@ -92,6 +92,15 @@ def _sites(
     return tuple(replace(s, activation=activation(hf, s.path, s.block)) for s in bare)
 
 
+def sites_at(hf: PreTrainedModel, path: str, found_by: FoundBy) -> tuple[FFNSite, ...]:
+    """The FFN of every layer at a path that was found before.
+
+    Raises:
+        NeuroglotError: the model has no such path.
+    """
+    return _sites(hf, path, _named_layers(hf, path), found_by)
+
+
 def _named_layers(hf: PreTrainedModel, path: str) -> list[int]:
     """Layers that have a module at a user's path, in which ``{i}`` stands for the layer.
 
@@ -130,9 +139,7 @@ def _candidates(hf: PreTrainedModel, paths: dict[str, list[int]]) -> dict[str, s
         if seen or shape is None or shape[1] != d_model:
             continue
         fits = not expected or shape[0] in expected
-        found[path] = (
-            None if fits else f"{shape[0]} wide, but the configuration says {expected[0]}"
-        )
+        found[path] = None if fits else f"{shape[0]} wide, but the configuration says {expected[0]}"
     # The first layer speaks for all; every one is verified in the end.
     tried = {
         path: _bare_site(hf, path, 0, "structure")

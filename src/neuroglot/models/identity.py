@@ -38,6 +38,7 @@ NOT_COMPUTED = re.compile(
 )
 # Rotary factors that these set anew for every batch, from the configuration.
 SET_BY_BATCH = ("dynamic", "longrope")
+LIBRARIES = ("torch", "transformers")
 INNER = frozenset(vars(nn.Module()))  # where PyTorch keeps what every module has
 PLAIN = (bool, int, float, str, type(None))
 # What a tokenizer keeps beside its vocabulary. Padding never counts, so that its token does not.
@@ -124,7 +125,7 @@ def _tensors(hf: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 def _is_usual(module: nn.Module) -> bool:
     """Whether a module's class is from libraries that keep all they compute with in plain sight."""
-    return type(module).__module__.partition(".")[0] in ("torch", "transformers")
+    return type(module).__module__.partition(".")[0] in LIBRARIES
 
 
 def _sets_factors(module: nn.Module) -> bool:
@@ -253,16 +254,41 @@ def config_checksum(hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
     attributes of all modules; also the tokens at which the model ends what it writes.
     """
     end = end_tokens(tokenizer, getattr(hf, "generation_config", None))
+    return _settings_checksum(hf, {"end": (end[0] if end else None) if len(end) < 2 else end})
+
+
+def computing_checksum(hf: PreTrainedModel) -> str:
+    """As :func:`config_checksum`, of a forward pass alone, which has no end tokens."""
+    return _settings_checksum(hf, {})
+
+
+def _settings_checksum(hf: PreTrainedModel, more: Mapping[str, Any]) -> str:
     settings: dict[str, Any] = {
         "config": _computing(hf.config.to_dict()),
         "attention": getattr(hf.config, "_attn_implementation", None),
-        "end": (end[0] if end else None) if len(end) < 2 else end,
+        **more,
         "modules": {name: _module(module) for name, module in hf.named_modules()},
         # Mostly the same, or parts of it; but each module looks at its own.
         "configs": [_computing(config.to_dict()) for config in _configs(hf)],
     }
     # Of what is no text or number, such as a class, nothing counts but what kind of thing it is.
     return _digest(json.dumps(settings, sort_keys=True, default=lambda x: str(type(x))).encode())
+
+
+def is_plainly_coded(hf: nn.Module) -> bool:
+    """Whether all code that a model runs is that of installed libraries, which versions tell."""
+    return all(
+        _is_usual(module)
+        and type(module).forward.__module__.partition(".")[0] in LIBRARIES
+        # Accelerate puts a function of its own in the place of `forward`.
+        and (_is_hooked(module) or not _replaced(module))
+        for module in hf.modules()
+    )
+
+
+def _replaced(module: nn.Module) -> list[str]:
+    """Methods in whose place a module itself has something else."""
+    return [name for name in vars(module) if callable(getattr(type(module), name, None))]
 
 
 def _configs(hf: PreTrainedModel) -> list[PreTrainedConfig]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 from uuid import uuid4
 
@@ -14,12 +16,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from neuroglot.errors import NeuroglotError
 from neuroglot.models import hooks
-from neuroglot.models.finding import find_sites, refuse_encoder_decoder
+from neuroglot.models.finding import find_sites, refuse_encoder_decoder, sites_at
 from neuroglot.models.forward import CONTEXT_FIELDS, first_position
 from neuroglot.models.hooks import Editor, Reader, TokenEditor
 from neuroglot.models.identity import Identity, identity
 from neuroglot.models.lineage import lineage
 from neuroglot.models.probing import input_device, probe_logits
+from neuroglot.models.remembered import Remembered, key_of, recall, remember
 from neuroglot.models.running import Positions, Running
 from neuroglot.models.sites import FFNSite, SiteKind
 from neuroglot.models.state import (
@@ -36,7 +39,7 @@ from neuroglot.models.tokenization import (
     describe_tokenization,
 )
 from neuroglot.models.turns import Turn, hooking, taking_turn, turn_of
-from neuroglot.models.verify import verify
+from neuroglot.models.verify import Verified, verify
 
 # Tokenizers without a limit report a number of this order.
 NO_LIMIT = 10**9
@@ -113,7 +116,11 @@ class Model:
 
     @property
     def context_length(self) -> int | None:
-        """The most tokens that a prompt may have, or ``None`` without a limit."""
+        """The most tokens that a prompt may have, or ``None`` without a limit.
+
+        Beyond :attr:`longest` a text would change what the model computes for others of its batch,
+        and for what was cached of its own beginning.
+        """
         config = self.hf.config.get_text_config()
         named = (getattr(config, field, None) for field in CONTEXT_FIELDS)
         limits = [limit - first_position(self.hf) for limit in named if limit is not None]
@@ -298,6 +305,7 @@ class Model:
             "norm_after_ffn": self.norm_after_ffn,
             "shares_cache": self.shares_cache,
             "context_length": self.context_length,
+            "factors_change_beyond": self.longest,
             **self.described_tokenization,
         }
 
@@ -364,20 +372,47 @@ def _wrapped(
             )
         tokenizer.pad_token = tokenizer.eos_token
     with operating(hf):
-        found = find_sites(hf, sites)
-        widths = {site.n_neurons for site in found}
-        if len(widths) > 1:
-            raise NeuroglotError(f"layers of different widths are not supported: {sorted(widths)}.")
-        verified = verify(hf, found)
-        known_as = name or hf.config.name_or_path or type(hf).__name__
-        return Model(
+        found, verified = _looked_into(hf, sites)
+        model = Model(
             hf,
             tokenizer,
             found,
-            known_as,
+            name or hf.config.name_or_path or type(hf).__name__,
             revision,
             tokenization,
-            norm_after_ffn=verified.norm_after_ffn,
-            shares_cache=verified.shares_cache,
-            longest=verified.longest,
+            **vars(verified),
         )
+    _warn_of_limit(model)
+    return model
+
+
+def _warn_of_limit(model: Model) -> None:
+    """Tell of texts that the model could read, but not beside others."""
+    without = replace(model, longest=None).context_length
+    if model.longest is not None and (without is None or model.longest < without - 1):
+        warnings.warn(
+            f"the rotary factors of {model.name} depend on the longest text of a batch, and change "
+            f"where one has more than {model.longest} tokens; longer texts are refused.",
+            stacklevel=3,
+        )
+
+
+def _looked_into(hf: PreTrainedModel, path: str | None) -> tuple[tuple[FFNSite, ...], Verified]:
+    """The sites of a model, and what its verification found, now or when it was loaded before.
+
+    Raises:
+        NeuroglotError: no sites were found, or they are not what they seem.
+    """
+    key = key_of(hf, path)
+    known = recall(key)
+    if known is not None:
+        return sites_at(hf, known.path, known.found_by), known.verified
+    found = find_sites(hf, path)
+    widths = {site.n_neurons for site in found}
+    if len(widths) > 1:
+        raise NeuroglotError(f"layers of different widths are not supported: {sorted(widths)}.")
+    verified = verify(hf, found)
+    # The layer is the first number in a path that nobody named.
+    where = path or re.sub(r"\b0\b", "{i}", found[0].path, count=1)
+    remember(key, Remembered(where, found[0].found_by, verified))
+    return found, verified

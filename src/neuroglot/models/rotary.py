@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from neuroglot.errors import NeuroglotError
 from neuroglot.models.forward import CONTEXT_FIELDS
 from neuroglot.models.hooks import on_call
 from neuroglot.models.probing import N_PROBE_TOKENS
@@ -124,12 +125,22 @@ def longest_text(hf: PreTrainedModel, calls: Sequence[Call]) -> int | None:
 
     Returns:
         ``None`` where texts of any length do.
+
+    Raises:
+        NeuroglotError: even the shortest ones do not.
     """
     config = hf.config.get_text_config()
     known = [getattr(config, name, None) for name in CONTEXT_FIELDS]
     farthest = 4 * max((int(x) for x in known if x is not None), default=FARTHEST)
     limits = [_limit(call, max(farthest, 4 * N_PROBE_TOKENS)) for call in calls]
-    return min((limit for limit in limits if limit is not None), default=None)
+    shortest = min((limit for limit in limits if limit is not None), default=None)
+    if shortest is not None and shortest <= N_PROBE_TOKENS + 1:
+        raise NeuroglotError(
+            f"the factors by which {type(hf).__name__} tells positions apart depend on the longest "
+            "text that it has read so far, so that results would depend on what was run before "
+            "and on what shares a batch. Such models are unsupported."
+        )
+    return shortest
 
 
 def _limit(call: Call, farthest: int) -> int | None:

@@ -1,0 +1,198 @@
+"""The forward pass is the model's own, and no row of a batch depends on the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from torch import Tensor, nn
+
+import neuroglot as ng
+from neuroglot.models.forward import first_position, run_logits
+from tests.families import CONTEXT, FAMILIES, GROUPED, SIZES, TOKENS, VOCABULARY, build
+from tests.testing import tiny_hf, tokenizer
+
+SHORT = 24  # the longest text before the factors of long rope change
+ROPE = {
+    "dynamic": ("LlamaForCausalLM", {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}),
+    "longrope": (
+        "Phi3ForCausalLM",
+        {
+            "original_max_position_embeddings": SHORT,
+            "rope_scaling": {
+                "rope_type": "longrope",
+                "short_factor": [1.0, 1.3, 1.6, 2.0],
+                "long_factor": [2.0, 4.0, 8.0, 16.0],
+                "original_max_position_embeddings": SHORT,
+            },
+        },
+    ),
+}
+STEADY = {
+    "linear": {"rope_type": "linear", "factor": 2.0},
+    "yarn": {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": SHORT},
+    "llama3": {
+        "rope_type": "llama3", "factor": 2.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": SHORT,
+    },
+}  # fmt: skip
+LONGEST = {"dynamic": CONTEXT - 1, "longrope": SHORT}
+
+
+def rope_hf(kind: str) -> transformers.PreTrainedModel:
+    architecture, config = ROPE[kind]
+    return build(architecture, SIZES | GROUPED | TOKENS | config)
+
+
+def task_of_lengths(*lengths: int) -> ng.ParallelTask:
+    rng = np.random.default_rng(0)
+    texts = [" ".join(f"w{word}" for word in rng.integers(2, VOCABULARY, n)) for n in lengths]
+    records = [{"id": str(n), "prompts": {"en": text, "de": text}} for n, text in enumerate(texts)]
+    return ng.ParallelTask.from_records(records, name="lengths")
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_logits_are_those_of_a_plain_call(name: str, side: str) -> None:
+    """Each text of a ragged batch gets what the model gives for its tokens and a mask alone."""
+    family = FAMILIES[name]
+    hf = build(family.architecture, family.config)
+    ng.wrap_model(hf, tokenizer())
+    texts = [torch.arange(3, 3 + n) for n in (7, 2, 5)]
+    ids, mask = torch.zeros(3, 7, dtype=torch.long), torch.zeros(3, 7, dtype=torch.bool)
+    for row, text in enumerate(texts):
+        at = slice(7 - len(text), None) if side == "left" else slice(len(text))
+        ids[row, at], mask[row, at] = text, True
+    with torch.inference_mode():
+        ours = run_logits(hf, ids, mask)
+        for row, text in enumerate(texts):
+            own = hf(input_ids=text[None], attention_mask=torch.ones(1, len(text))).logits[0]
+            torch.testing.assert_close(ours[row][mask[row]], own, atol=1e-4, rtol=1e-3)
+
+
+def test_positions_begin_after_the_one_of_padding() -> None:
+    roberta = FAMILIES["roberta-decoder"]
+    for padding in (1, 3):
+        hf = build(roberta.architecture, roberta.config | {"pad_token_id": padding})
+        assert first_position(hf) == first_position(hf.base_model) == padding + 1
+        assert ng.wrap_model(hf, tokenizer()).context_length == CONTEXT + 2 - padding - 1
+    # The token embeddings of Llama have a padding token, too, and may be as many as positions.
+    llama = build("LlamaForCausalLM", FAMILIES["llama"].config | {"vocab_size": CONTEXT})
+    assert llama.get_input_embeddings().padding_idx is not None
+    assert first_position(llama) == 0
+
+
+def test_another_way_of_numbering_positions_is_refused() -> None:
+    hf = tiny_hf("gpt2")
+    run = hf.transformer.forward
+
+    def forward(input_ids: Tensor, position_ids: Tensor | None = None, **given: Any) -> Any:
+        if position_ids is None:
+            position_ids = 2 * torch.arange(input_ids.shape[1])[None]
+        return run(input_ids=input_ids, position_ids=position_ids, **given)
+
+    hf.transformer.forward = forward
+    with pytest.raises(ng.NeuroglotError, match="than with positions counted from 0"):
+        ng.wrap_model(hf, tokenizer())
+
+
+def test_a_body_that_runs_otherwise_by_itself_is_refused() -> None:
+    hf = tiny_hf("llama")
+    head = hf.forward
+
+    def forward(input_ids: Tensor, **given: Any) -> Any:
+        embeddings = hf.get_input_embeddings()(input_ids) * 2
+        return head(inputs_embeds=embeddings, **given)
+
+    hf.forward = forward
+    with pytest.raises(ng.NeuroglotError, match="does not run its body"):
+        ng.wrap_model(hf, tokenizer())
+
+
+@pytest.mark.parametrize("kind", ROPE)
+def test_factors_that_depend_on_the_longest_text_bound_the_context(kind: str) -> None:
+    hf = rope_hf(kind)
+    if kind == "longrope":
+        with pytest.warns(UserWarning, match=f"has more than {SHORT} tokens"):
+            model = ng.wrap_model(hf, tokenizer())
+    else:
+        model = ng.wrap_model(hf, tokenizer())
+    assert model.context_length == model.longest == LONGEST[kind]
+    assert model.describe()["factors_change_beyond"] == LONGEST[kind]
+    with pytest.raises(ng.NeuroglotError, match=f"context holds {LONGEST[kind]}"):
+        ng.record(model, task_of_lengths(5, LONGEST[kind] + 1))
+
+
+@pytest.mark.parametrize("kind", ROPE)
+def test_the_bound_is_the_right_one(kind: str) -> None:
+    """A text of that length leaves another alone, and one of two tokens more does not."""
+    hf = rope_hf(kind)
+    short = torch.arange(3, 8)[None]
+
+    def logits_beside(length: int) -> Tensor:
+        """Of the short text, in a batch with one of this length."""
+        ids, mask = torch.full((2, length), 7), torch.zeros(2, length, dtype=torch.bool)
+        ids[0, :5], mask[0, :5], mask[1] = short, True, True
+        with torch.inference_mode():
+            return run_logits(hf, ids, mask)[0, :5]
+
+    alone = logits_beside(5)
+    torch.testing.assert_close(logits_beside(LONGEST[kind]), alone, atol=1e-4, rtol=1e-4)
+    assert (logits_beside(LONGEST[kind] + 2) - alone).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", ROPE)
+@pytest.mark.parametrize("batch_size", [2, 4, "auto"])
+def test_a_long_text_changes_no_other(kind: str, batch_size: Any) -> None:
+    model = ng.wrap_model(rope_hf(kind), tokenizer())
+    task = task_of_lengths(4, LONGEST[kind], 9, 6, 15)
+    alone = ng.record(model, task, batch_size=1, keep_values=True)
+    # What was run before, by whomever, leaves no trace.
+    with torch.inference_mode():
+        model.hf(torch.full((1, 2 * CONTEXT), 5))
+    together = ng.record(model, task, batch_size=batch_size, keep_values=True)
+    np.testing.assert_allclose(together.values, alone.values, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", STEADY)
+def test_factors_that_are_the_same_for_all_lengths_bound_nothing(kind: str) -> None:
+    scaling = {"rope_scaling": STEADY[kind]}
+    hf = build("LlamaForCausalLM", FAMILIES["llama"].config | scaling)
+    model = ng.wrap_model(hf, tokenizer())
+    assert model.longest is None
+    assert model.context_length == CONTEXT
+
+
+class _Rotary(nn.Module):
+    """Factors for a length instead of positions, as code of some checkpoints makes them."""
+
+    def __init__(self, bound: int | None) -> None:
+        super().__init__()
+        self.bound = bound
+        self.longest = 0
+
+    def forward(self, x: Tensor, seq_len: int) -> Tensor:
+        self.longest = max(self.longest, seq_len)
+        long = self.longest if self.bound is None else seq_len > self.bound
+        return torch.ones(seq_len, x.shape[-1]) * (1 + 0.5 * long)
+
+
+def with_rotary(bound: int | None) -> transformers.PreTrainedModel:
+    hf = tiny_hf("gpt2")
+    hf.transformer.rotary = _Rotary(bound)
+    norm = hf.transformer.ln_f.forward
+    hf.transformer.ln_f.forward = lambda x: norm(x) * hf.transformer.rotary(x, seq_len=x.shape[-2])
+    return hf
+
+
+def test_factors_for_a_length_are_looked_at_too() -> None:
+    assert ng.wrap_model(with_rotary(30), tokenizer()).longest == 30
+    assert ng.wrap_model(with_rotary(10**9), tokenizer()).longest is None
+
+
+def test_factors_that_remember_the_longest_text_ever_are_refused() -> None:
+    with pytest.raises(ng.NeuroglotError, match="longest text that it has read"):
+        ng.wrap_model(with_rotary(None), tokenizer())
