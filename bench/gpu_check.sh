@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The suite, the demo and the measurements on a machine with a GPU, in under ten minutes.
+# The suite, the demo and the measurements on a machine with a GPU, in under ten minutes. What tells
+# most about the GPU comes first, and the suite gets what time is left.
 #
 #   bench/gpu_check.sh
 #
@@ -9,8 +10,10 @@
 #
 #   PYTHON       the interpreter
 #   PYTEST_ARGS  further arguments of pytest, such as "-k record"
+#   WORKERS      processes that share the tests, by default one for each core
 #   LOGS         folder for the whole output of each step, by default a new temporary one
-#   SUITE_LIMIT, DEMO_LIMIT, BENCH_LIMIT   seconds that each may take
+#   LIMIT        seconds for everything
+#   DEVICES_LIMIT, DEMO_LIMIT, BENCH_LIMIT   seconds that each of these may take of them
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 2
 
@@ -29,7 +32,9 @@ step() {
     local name=$1 limit=$2 log="$LOGS/$1.log" began=$SECONDS status outcome
     shift 2
     echo "== $name (at most $limit s)"
-    timeout --kill-after=10 "$limit" "$@" >"$log" 2>&1 </dev/null
+    # As Ctrl-C does it: pytest then shows what had failed until then. In the background the shell
+    # has that signal ignored.
+    timeout --signal=INT --kill-after=15 "$limit" env --default-signal=INT "$@" >"$log" 2>&1 </dev/null
     status=$?
     tail -n 30 "$log"
     case $status in
@@ -49,14 +54,15 @@ torch.cuda.is_available() or sys.exit("torch finds no GPU here")
 print(torch.cuda.get_device_name())
 '
 
-workers=(-n auto)
+workers=(-n "${WORKERS:-auto}")
 if ! "$PYTHON" -c 'import xdist' 2>/dev/null; then
-    echo "pytest-xdist is not installed: the suite runs in one process"
+    echo "pytest-xdist is not installed: the tests run in one process"
     workers=()
 fi
-# shellcheck disable=SC2086 # several arguments
-step suite "${SUITE_LIMIT:-330}" "$PYTHON" -m pytest "${workers[@]}" -v --tb=short \
-    -p no:cacheprovider ${PYTEST_ARGS:-}
+# shellcheck disable=SC2206 # several arguments
+tests=("$PYTHON" -m pytest "${workers[@]}" -v --tb=short -p no:cacheprovider ${PYTEST_ARGS:-})
+
+step devices "${DEVICES_LIMIT:-100}" "${tests[@]}" tests/test_devices.py
 step demo "${DEMO_LIMIT:-70}" "$PYTHON" -c 'from neuroglot.cli import main; main()' \
     demo --out "$LOGS/demo"
 step bench "${BENCH_LIMIT:-100}" "$PYTHON" -c '
@@ -67,10 +73,13 @@ table.print_table(rows)
 missed = [row.what for row in rows if row.met is False]
 sys.exit(f"bounds missed: {missed}" if missed else 0)
 '
+left=$((${LIMIT:-560} - SECONDS))
+step suite $((left > 1 ? left : 1)) "${tests[@]}" --ignore=tests/test_devices.py
 
 echo
 echo "== what passed and what failed ($SECONDS s in all; logs in $LOGS)"
 printf '%s\n' "${summary[@]}"
 # pytest -v names them as they fail, so they are known also of a suite that was stopped.
-grep -ohE '(FAILED|ERROR) tests/.*' "$LOGS/suite.log" | sed 's/ - .*//; s/ *$//; s/^/  /' | sort -u
+grep -ohE '(FAILED|ERROR) tests/.*' "$LOGS"/{devices,suite}.log |
+    sed 's/ - .*//; s/ *$//; s/^/  /' | sort -u
 exit "$failed"

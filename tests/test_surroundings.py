@@ -74,7 +74,7 @@ print(versions()["neuroglot_version"])
     (tmp_path / "neuroglot").symlink_to(Path(ng.__file__).parent)
     found = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)],
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path[1:]])},
         capture_output=True,
         text=True,
         timeout=120,

