@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import logging
 
 import neuroglot as ng
 from bench import models
@@ -24,7 +23,6 @@ SHAPE = (1024, 8, 8)  # width, layers and heads of the random model
 def rows() -> list[Row]:
     """Lines of the table."""
     before = os.environ.get("NEUROGLOT_CACHE")
-    logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder:
         try:
             return _rows(Path(folder))

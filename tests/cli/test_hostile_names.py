@@ -58,7 +58,6 @@ LONG = "x" * 300
         ("record", "embedded/base", f"{LONG}.csv", "--out", "r"),
         ("record", "embedded/base", "facts", "--limit", "1", "--out", LONG),
         ("record", "embedded/base", "xnli", "--path", LONG, "--out", "r"),
-        ("record", "embedded/base", "xnli", "--path", "a\0b", "--out", "r"),
         ("record", "embedded/base", "facts", "--template", f"{LONG}.toml", "--out", "r"),
         ("run", "embedded/base", "facts", "--limit", "1", "--out", LONG),
         ("evaluate", "embedded/base", "facts", "--limit", "1", "--predictions", LONG),

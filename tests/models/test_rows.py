@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import neuroglot as ng
 from neuroglot.models.forward import first_position, run_logits
+from neuroglot.models.rotary import longest_text, noting_calls
 from tests.families import CONTEXT, FAMILIES, GROUPED, SIZES, TOKENS, VOCABULARY, build
 from tests.testing import tiny_hf, tokenizer
 
@@ -194,5 +195,11 @@ def test_factors_for_a_length_are_looked_at_too() -> None:
 
 
 def test_factors_that_remember_the_longest_text_ever_are_refused() -> None:
-    with pytest.raises(ng.NeuroglotError, match="longest text that it has read"):
+    hf = with_rotary(None)
+    with noting_calls(hf) as calls, torch.inference_mode():
+        hf(torch.arange(2, 6)[None])
+    with pytest.raises(ng.NeuroglotError, match="the longest text that it has read so far"):
+        longest_text(hf, calls)
+    # In most models padding shows it before.
+    with pytest.raises(ng.NeuroglotError, match="padding on the left changes"):
         ng.wrap_model(with_rotary(None), tokenizer())

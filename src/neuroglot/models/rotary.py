@@ -22,6 +22,7 @@ from neuroglot.models.hooks import on_call
 from neuroglot.models.probing import N_PROBE_TOKENS
 
 FARTHEST = 2**20  # tokens, where a configuration does not say how many it may be
+WHOLE_NUMBERS = (torch.int64, torch.int32)
 LENGTH = "seq_len"  # what code that takes no positions calls the length of a text
 
 
@@ -60,7 +61,8 @@ def _copied(module: nn.Module) -> nn.Module:
     nn.Module.__init__(new)
     own = set(vars(new)) | {"forward", "_hf_hook"}
     vars(new).update({k: _on_cpu(v) for k, v in vars(module).items() if k not in own})
-    for name, buffer in module.named_buffers(recurse=False):
+    # Also those that are the same under two names.
+    for name, buffer in module.named_buffers(recurse=False, remove_duplicate=False):
         new.register_buffer(name, _on_cpu(buffer))
     for name, part in module.named_children():
         new.add_module(name, _copied(part))
@@ -77,7 +79,7 @@ def _on_cpu(value: Any) -> Any:
 
 def _are_positions(value: object) -> bool:
     """Whether these are the positions of the probe, counted from anywhere."""
-    if not isinstance(value, Tensor) or value.is_floating_point() or not value.ndim:
+    if not isinstance(value, Tensor) or not value.ndim or value.dtype not in WHOLE_NUMBERS:
         return False
     places = torch.arange(N_PROBE_TOKENS, device=value.device)
     return value.shape[-1] == N_PROBE_TOKENS and bool((value - value[..., :1] == places).all())
