@@ -71,6 +71,35 @@ def test_facts_have_ten_different_choices_in_every_language() -> None:
             assert item["answers"][language] in item["choices"][language]
 
 
+@pytest.mark.parametrize("template", ["native", "shared"])
+def test_masked_facts_name_no_subject(template: str) -> None:
+    """Put together another way: by cutting the name of the subject out of the prompt."""
+    facts = {fact.id: fact for fact in world.facts()}
+    task = ng.load_task("facts", template=template)
+    assert task.has_masked
+    for item in task.items:
+        for language in LANGUAGES:
+            named = name(facts[item["id"]].subject, language)
+            head, _, tail = item["prompts"][language].partition(f" {named}")
+            if named.endswith(".") and not tail.startswith("."):
+                tail = f".{tail}"
+            assert item["masked"][language] == f"{head} ?{tail}"
+    others = [x for x in NAMES if x != "facts"]
+    assert not any(ng.load_task(x, limit=5).has_masked for x in others)
+
+
+def test_masked_facts_have_tokens_that_the_models_were_trained_on() -> None:
+    tokenizer = ng.load_model("embedded/base").tokenizer
+    native, shared = (ng.load_task("facts", template=x) for x in ("native", "shared"))
+
+    def tokens(task: ng.ParallelTask, field: str) -> set[int]:
+        texts = [text for item in task.items for text in item[field].values()]
+        return {token for ids in tokenizer(texts)["input_ids"] for token in ids}
+
+    masked = tokens(native, "masked") | tokens(shared, "masked")
+    assert masked <= tokens(native, "prompts") | tokens(shared, "prompts")
+
+
 def test_a_third_of_the_facts_is_held_out_in_half_of_the_languages() -> None:
     facts = world.facts()
     held = [fact for fact in facts if fact.held_out]

@@ -78,6 +78,14 @@ def test_optional_fields_are_filled() -> None:
         (changed([0, "answers"], {"en": [], "de": "y"}), "item 'a'.*answer in 'en' is empty or no"),
         (changed([0, "aliases"], {"en": ["x"]}), "item 'a'.*has aliases, but no answers"),
         (changed([0, "prompts"], "one"), "'prompts' must be a mapping"),
+        (changed([0, "masked"], {"en": "it"}), "item 'a'.*'masked' lacks language de"),
+        (changed([0, "masked"], {"en": "it", "de": " "}), "item 'a'.*masked prompt in 'de' is emp"),
+        (changed([0, "masked"], {"en": "it", "de": None}), "item 'a'.*masked prompt in 'de' is e"),
+        (
+            changed([0, "masked"], {"en": "it", "de": "eins"}),
+            "item 'a'.*masked prompt in 'de' is the prompt itself .'eins'.; put a neutral subject",
+        ),
+        (changed([0, "masked"], "it"), "item 'a'.*masked must be a mapping from language"),
         ([{"id": "a", "prompts": {"en": "one"}}], "at least two different languages"),
         (changed([0, "id"], 7), "item 7.*'id' must be a text"),
         (changed([0, "question"], "?"), "item 'a'.*unknown field question"),
@@ -109,8 +117,41 @@ def test_several_right_answers(tmp_path: Path) -> None:
     assert "aliases" not in kept.items[0]
 
 
-def test_a_task_without_aliases_is_as_ever() -> None:
-    """The checksum was taken before answers could be lists."""
+def test_masked_prompts(tmp_path: Path) -> None:
+    """They come through records, lines of JSON, rows and tables, in the chosen languages."""
+    masked = {"en": "it", "de": "es"}
+    records = [RECORDS[0] | {"masked": masked}, RECORDS[1] | {"masked": dict.fromkeys(masked)}]
+    task = ng.ParallelTask.from_records(records, name="t")
+    assert task.items[0]["masked"] == masked
+    assert task.items[1] == ng.ParallelTask.from_records(RECORDS, name="t").items[1]
+    assert not task.has_masked
+    assert task.first(1).has_masked
+    task.to_jsonl(tmp_path / "t.jsonl")
+    assert ng.ParallelTask.from_jsonl(tmp_path / "t.jsonl").checksum == task.checksum
+    three = records[0] | {
+        "prompts": records[0]["prompts"] | {"th": "x"},
+        "masked": masked | {"th": "y"},
+    }
+    two = ng.ParallelTask.from_records([three], name="t", languages=["th", "en"])
+    assert two.items[0]["masked"] == {"th": "y", "en": "it"}
+    rows = [row | {"masked": f"{row['language']} it"} for row in ROWS]
+    from_rows = ng.ParallelTask.from_rows(rows, name="t")
+    assert [item["masked"] for item in from_rows.items] == [{"en": "en it", "de": "de it"}] * 2
+    with (tmp_path / "t.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    assert ng.load_task(str(tmp_path / "t.csv")).items == from_rows.items
+
+
+def test_an_item_that_is_masked_in_one_language_only_is_not_whole() -> None:
+    records = [*RECORDS, RECORDS[0] | {"id": "c", "masked": {"en": "it", "de": None}}]
+    task = ng.ParallelTask.from_records(records, name="t", incomplete=True)
+    assert [item["id"] for item in task.items] == ["a", "b"]
+
+
+def test_a_task_without_aliases_or_masked_prompts_is_as_ever() -> None:
+    """The checksum was taken before answers could be lists, and before prompts were masked."""
     plain = {"en": "one", "de": "eins"}
     for answers in (plain, {"en": ["one"], "de": ["eins", "eins"]}):
         task = ng.ParallelTask.from_records(

@@ -42,7 +42,9 @@ class ParallelTask:
             "held_out": [language]}``. A join stands between prompt and answer: a space, or nothing
             in a script that sets none. Items of one subject are no independent samples. Where a
             written answer may be one of several, the others are in ``"aliases": {language:
-            [text]}``.
+            [text]}``. Where the subject can be masked, the prompts with a neutral subject in its
+            place are in ``"masked": {language: text}``, in every language and never the prompt
+            itself; they are joined with answers as the prompts are.
         split: which prompts count for accuracy; ``"held_out"``: only those in the languages that
             an item's ``held_out`` lists.
         template: name of the prompt template, where the task has several.
@@ -83,6 +85,11 @@ class ParallelTask:
     def has_answers(self) -> bool:
         """Whether every item says what the right answer is."""
         return all(item["answers"] for item in self.items)
+
+    @property
+    def has_masked(self) -> bool:
+        """Whether every item has prompts in which its subject is masked."""
+        return all("masked" in item for item in self.items)
 
     @property
     def most_choices(self) -> int:
@@ -173,9 +180,10 @@ class ParallelTask:
         """Make a task of rows with one prompt each, such as those of a table or of ``datasets``.
 
         Args:
-            rows: dicts with ``id``, ``language``, ``prompt`` and, where there are any, ``answer``
-                (a text, or a list of texts each of which is right), ``choices`` (or ``choice1``,
-                ``choice2``, …), ``relation`` and ``subject``.
+            rows: dicts with ``id``, ``language``, ``prompt`` and, where there are any, ``masked``
+                (the prompt with a neutral subject), ``answer`` (a text, or a list of texts each of
+                which is right), ``choices`` (or ``choice1``, ``choice2``, …), ``relation`` and
+                ``subject``.
             name: what results call the task.
             languages: which to keep, in this order; by default all.
             incomplete: see :meth:`from_records`.

@@ -11,10 +11,10 @@ from neuroglot.tasks.files import flaw_of
 Item = dict[str, Any]
 
 FIELDS = (
-    *("id", "prompts", "answers", "aliases", "choices", "joins"),
+    *("id", "prompts", "masked", "answers", "aliases", "choices", "joins"),
     *("relation", "subject", "held_out"),
 )
-BY_LANGUAGE = ("prompts", "answers", "aliases", "choices", "joins")
+BY_LANGUAGE = ("prompts", "masked", "answers", "aliases", "choices", "joins")
 JOIN = " "  # between a prompt and what answers it, where a record does not say
 
 
@@ -81,7 +81,7 @@ def check_languages(wanted: tuple[str, ...], known: Iterable[str], name: str) ->
 
 
 def is_whole(record: Item, languages: tuple[str, ...]) -> bool:
-    """Whether a record has what it has of prompts, answers, choices and joins in every language."""
+    """Whether a record has what it has of prompts, answers and so on in every language."""
     for field in BY_LANGUAGE:
         texts = record.get(field)
         if not isinstance(texts, dict):
@@ -123,6 +123,7 @@ def check_item(record: Item, languages: tuple[str, ...], name: str) -> Item:
         # Rows of a table hold nothing, rather than lack a column, where a field is left out.
         if any(text is not None for text in (record.get(field) or {}).values()):
             item[field] = _in_languages(record, field, languages, where)
+    _take_masked(record, item, where)
     _take_aliases(record, item, where)
     for language in languages:
         _check_texts(item, language, where)
@@ -153,6 +154,25 @@ def _check_fields(record: Item, where: str) -> None:
         raise NeuroglotError(
             f"{where}: {listed(no_mapping)} must be a mapping from language, like 'prompts'."
         )
+
+
+def _take_masked(record: Item, item: Item, where: str) -> None:
+    """Put the masked prompts in their place, if there are any.
+
+    An item has masked prompts in all of its languages, or no such field, so that it is the same as
+    ever where it has none. One that is the prompt itself would mask nothing.
+    """
+    given = record.get("masked") or {}
+    if all(text is None for text in given.values()):
+        return
+    item["masked"] = _in_languages(record, "masked", tuple(item["prompts"]), where)
+    for language, text in item["masked"].items():
+        check_text(text, f"the masked prompt in {language!r}", where)
+        if text == item["prompts"][language]:
+            raise NeuroglotError(
+                f"{where}: the masked prompt in {language!r} is the prompt itself "
+                f"({shown(text)}); put a neutral subject into it, or leave 'masked' out."
+            )
 
 
 def _take_aliases(record: Item, item: Item, where: str) -> None:

@@ -9,9 +9,13 @@ from typing import Any
 from neuroglot.errors import NeuroglotError, listed
 from neuroglot.tasks.records import Item, join_after
 
-FIELDS = ("id", "language", "prompt", "answer", "choices", "join", "relation", "subject")
+FIELDS = (
+    *("id", "language", "prompt", "masked", "answer", "choices", "join"),
+    *("relation", "subject"),
+)
 NEEDED = FIELDS[:3]
 OF_ITEM = ("relation", "subject")  # said of the item, not of one prompt
+OF_PROMPT = ("prompts", "masked", "answers", "choices", "joins")  # of a record, by language
 OPTION = re.compile(r"choice([1-9][0-9]{0,3})")
 
 
@@ -19,9 +23,10 @@ def records_from_rows(rows: Iterable[Item]) -> list[Item]:
     """Records from rows that hold one prompt each.
 
     Args:
-        rows: dicts with ``id``, ``language`` and ``prompt``, and where there are any ``answer``,
-            ``choices`` (a list) or ``choice1``, ``choice2``, …, ``join`` (text between prompt and
-            answer, by default as in a record), ``relation`` and ``subject``.
+        rows: dicts with ``id``, ``language`` and ``prompt``, and where there are any ``masked``
+            (the prompt with a neutral subject), ``answer``, ``choices`` (a list) or ``choice1``,
+            ``choice2``, …, ``join`` (text between prompt and answer, by default as in a record),
+            ``relation`` and ``subject``.
 
     Raises:
         NeuroglotError: a row lacks a field, has an unknown one, or repeats an item's language.
@@ -31,7 +36,7 @@ def records_from_rows(rows: Iterable[Item]) -> list[Item]:
         where = f"row {number}"
         _check_columns(row, where)
         given = {key: value for key, value in row.items() if not _is_empty(value)}
-        new = {"id": given["id"], "prompts": {}, "answers": {}, "choices": {}, "joins": {}}
+        new = {"id": given["id"], **{field: {} for field in OF_PROMPT}}
         of_item = {field: given.get(field) for field in OF_ITEM}
         record = records.setdefault(given["id"], new | of_item)
         language = given["language"]
@@ -41,6 +46,7 @@ def records_from_rows(rows: Iterable[Item]) -> list[Item]:
             if record[field] != of_item[field]:
                 raise NeuroglotError(f"{where}: item {given['id']!r} has two {field}s.")
         record["prompts"][language] = given["prompt"]
+        record["masked"][language] = given.get("masked")
         record["answers"][language] = given.get("answer")
         record["choices"][language] = given.get("choices") or _options(given, where) or None
         # An empty join means something, unlike other empty cells.

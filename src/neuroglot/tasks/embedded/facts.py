@@ -7,9 +7,12 @@ from neuroglot.tasks.embedded.names import LANGUAGES, name
 from neuroglot.tasks.embedded.world import Fact, facts, seeded
 
 
-def prompt(fact: Fact, language: str, template: str) -> str:
-    """The question about ``fact``, ready for the answer after one space."""
-    native = sentences.ask(fact.relation, fact.subject, language)
+def prompt(fact: Fact, language: str, template: str, *, masked: bool = False) -> str:
+    """The question about ``fact``, ready for the answer after one space.
+
+    Masked, a question mark stands in place of the subject: ``"Territory: ?. Currency:"``.
+    """
+    native = sentences.ask(fact.relation, fact.subject, language, masked=masked)
     return (
         native if template == "native" else sentences.in_shared_words("facts", {"native": native})
     )
@@ -23,6 +26,7 @@ def items(template: str) -> list[dict[str, object]]:
         {
             "id": fact.id,
             "prompts": {lang: prompt(fact, lang, template) for lang in LANGUAGES},
+            "masked": {lang: prompt(fact, lang, template, masked=True) for lang in LANGUAGES},
             "answers": {lang: name(fact.answer, lang) for lang in LANGUAGES},
             "choices": {lang: [name(c, lang) for c in fact.choices] for lang in LANGUAGES},
             "relation": fact.relation,

@@ -10,6 +10,10 @@ from typing import Any, NamedTuple
 
 from neuroglot.tasks.embedded.names import Entity, name
 
+# What stands for a subject that is not named, in every language: a token that the models were
+# trained on, unlike those of most words.
+UNNAMED = "?"
+
 
 class Statement(NamedTuple):
     """``subject`` stands in ``relation`` to ``answer``; whether it is true is not said."""
@@ -32,12 +36,15 @@ def end_sentence(text: str, language: str) -> str:
     return text if text.endswith(".") else text + stop
 
 
-def ask(relation: str, subject: Entity, language: str) -> str:
-    """The question whose answer completes the statement: ``"Territory: Japan. Currency:"``."""
+def ask(relation: str, subject: Entity, language: str, *, masked: bool = False) -> str:
+    """The question whose answer completes the statement: ``"Territory: Japan. Currency:"``.
+
+    Masked, it has :data:`UNNAMED` in place of the subject.
+    """
     table = templates()
     words = {
         "kind": table["kind"][subject.kind][language],
-        "subject": name(subject, language),
+        "subject": UNNAMED if masked else name(subject, language),
         "relation": table["relation"][relation][language],
     }
     # Some abbreviated names end in a full stop of their own.
