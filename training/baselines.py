@@ -1,9 +1,12 @@
-"""What can be guessed without knowing anything: the baselines of the model card."""
+"""What can be guessed without knowing anything: the baselines of the model card.
+
+The guess by the relation alone is :func:`neuroglot.tasks.guessing.majority`.
+"""
 
 from __future__ import annotations
 
 import itertools
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable
 from difflib import SequenceMatcher
 from functools import cache
@@ -28,21 +31,6 @@ def guesses_right(task: ParallelTask, guess: Guesser) -> np.ndarray:
             for item in task.items
         ]
     )
-
-
-def majority_guesser(task: ParallelTask) -> Guesser:
-    """The choice that is the answer of the most items of the relation."""
-    counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
-    for item in task.items:
-        for language, answer in item["answers"].items():
-            counts[item["relation"], language][answer] += 1
-
-    def guess(item: Item, language: str) -> str:
-        seen = counts[item["relation"], language]
-        choices: list[str] = item["choices"][language]
-        return max(choices, key=lambda choice: seen[choice])
-
-    return guess
 
 
 def overlap_guesser(item: Item, language: str) -> str:

@@ -15,10 +15,10 @@ from neuroglot.experiments.statistics import bootstrap_interval
 from neuroglot.models import EMBEDDED
 from neuroglot.provenance import versions
 from neuroglot.tasks.embedded.names import LANGUAGES
+from neuroglot.tasks.guessing import majority
 from training.baselines import (
     guesses_right,
     hypothesis_only_accuracy,
-    majority_guesser,
     overlap_guesser,
 )
 from training.corpus import N_INFERENCE_CASES, corpus
@@ -41,11 +41,11 @@ WHO = ("base", "aligned", "majority", "name overlap", "chance")
 
 
 def measure(models: dict[str, ng.Model], task_name: str, template: str, limit: int) -> pd.DataFrame:
-    """One row for each prompt: what it is, and who answers it right."""
+    """One row for each prompt: what it is, and how probably each of ``WHO`` answers it right."""
     whole = ng.load_task(task_name, template=template)
     task = whole.first(limit)
     right = {name: ng.evaluate(model, task)["correct"].to_numpy() for name, model in models.items()}
-    right["majority"] = guesses_right(task, majority_guesser(whole))
+    right["majority"] = majority(whole)[: len(task)]
     right["name overlap"] = guesses_right(task, overlap_guesser)
     rows = [
         {
@@ -56,7 +56,7 @@ def measure(models: dict[str, ng.Model], task_name: str, template: str, limit: i
             "language": language,
             "held_out": language in item["held_out"],
             "chance": 1 / len(item["choices"][language]),
-            **{who: bool(correct[i, j]) for who, correct in right.items()},
+            **{who: float(correct[i, j]) for who, correct in right.items()},
         }
         for i, item in enumerate(task.items)
         for j, language in enumerate(task.languages)

@@ -1,0 +1,65 @@
+"""What a guesser gets right: one who knows how often each answer is right, but not the subject."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+import numpy as np
+
+from neuroglot.errors import NeuroglotError
+from neuroglot.tasks.parallel import ParallelTask
+from neuroglot.tasks.records import Item
+
+
+def majority(task: ParallelTask) -> np.ndarray:
+    """The probability that a guess by the relation alone is right (item, language).
+
+    The guesser sees the choices of an item and its relation, not its subject, and takes the choice
+    that is the right answer of the most items of that relation in that language. Where answers are
+    written, the guess is the text that is right in the most items of the relation; aliases are
+    right too, and texts are compared stripped and without regard to case. One of several that are
+    equally often right is taken at random. Items without a relation count as one relation.
+
+    Counts are over all items of the task, the guessed one included. For a part of a task, give the
+    whole task and take the rows of the part, else there is less to count.
+
+    Raises:
+        NeuroglotError: an item has no right answer, or some items have choices and others none.
+    """
+    if not task.has_answers:
+        raise NeuroglotError(
+            f"task {task.name!r} has items without an answer, so that no guess is right or wrong; "
+            "give every item its answers."
+        )
+    if any(item["choices"] for item in task.items) and not task.has_choices:
+        raise NeuroglotError(
+            f"task {task.name!r}: some items have choices and others have none; make two tasks."
+        )
+    times_right: dict[tuple[str | None, str], Counter[str]] = defaultdict(Counter)
+    for item in task.items:
+        for language in task.languages:
+            times_right[item["relation"], language].update(_right(item, language))
+    return np.array(
+        [
+            [_guess(item, x, times_right[item["relation"], x]) for x in task.languages]
+            for item in task.items
+        ],
+        dtype=float,
+    )
+
+
+def _right(item: Item, language: str) -> set[str]:
+    """The right answers of a prompt; of written ones without what is not compared."""
+    answer = item["answers"][language]
+    if item["choices"]:
+        return {answer}
+    aliases = item.get("aliases", {}).get(language, [])
+    return {text.strip().casefold() for text in (answer, *aliases)}
+
+
+def _guess(item: Item, language: str, times_right: Counter[str]) -> float:
+    """How probably the guess is right."""
+    options = item["choices"][language] if item["choices"] else list(times_right)
+    most = max(times_right[option] for option in options)
+    guesses = {option for option in options if times_right[option] == most}
+    return len(guesses & _right(item, language)) / len(guesses)
