@@ -185,6 +185,19 @@ def test_published_tasks_run_on_a_folder(
         assert "task_notes" in page
 
 
+def test_how_choices_are_drawn_is_chosen(cli: Cli, qwen3: Path, tmp_path: Path) -> None:
+    write_published("mpararel", tmp_path)
+    run = ("evaluate", qwen3, "mpararel", "--path", tmp_path, "--languages", "en,de", "--json")
+    _, default, said = cli(*run)
+    assert "(distractors='proportional')" in said
+    assert "5 items of P47 are left out" in said
+    _, before, said = cli(*run, "--distractors", "uniform", "--relations", "all")
+    assert "(distractors='uniform')" in said
+    assert "left out" not in said
+    checksums = [json.loads(out)["provenance"]["task_checksum"] for out in (default, before)]
+    assert checksums[0] != checksums[1]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LANGUAGES)
 def test_published_data_run_on_a_folder(cli: Cli, qwen3: Path, name: str, tmp_path: Path) -> None:
@@ -230,6 +243,15 @@ def test_prompts_and_tokens_are_chosen(cli: Cli, qwen3: Path, tmp_path: Path) ->
             "files of xnli ('xnli.test.tsv').",
         ),
         (["evaluate", "embedded/base", "facts", "--path", "."], "is read from no folder"),
+        (
+            ["record", "embedded/base", "facts", "--dry-run", "--distractors", "uniform"],
+            "draws no distractors and leaves out no relations; leave distractors (--distractors) "
+            "out.",
+        ),
+        (
+            ["evaluate", "embedded/base", "mpararel", "--relations", "some"],
+            "unknown relations 'some'; there are single, all.",
+        ),
         (["evaluate", "embedded/base", "facts", "--score", "best"], "there are sum, mean"),
         (["evaluate", "embedded/base", "facts", "--max-new-tokens", "0"], "at least 1"),
         (["evaluate", "embedded/base", "facts", "--template", "{x}"], "there are native, shared"),

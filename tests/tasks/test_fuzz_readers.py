@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +44,11 @@ def sound_or_refused(load: Callable[[], ng.ParallelTask]) -> None:
         assert isinstance(item["id"], str)
         assert item["id"].strip()
         assert tuple(item["prompts"]) == task.languages
-        for field in ("answers", "choices"):
-            assert not item[field] or tuple(item[field]) == task.languages
-        texts = [*item["prompts"].values(), *item["answers"].values()]
+        masked = item.get("masked", {})
+        for texts in (item["answers"], item["choices"], masked):
+            assert not texts or tuple(texts) == task.languages
+        assert not any(masked[x] == item["prompts"][x] for x in masked)
+        texts = [*item["prompts"].values(), *masked.values(), *item["answers"].values()]
         texts += [choice for given in item["choices"].values() for choice in given]
         for text in texts:
             assert isinstance(text, str)
@@ -154,7 +156,8 @@ def test_files_of_ones_own(path: str, data: st.DataObject) -> None:
 @given(data=st.data())
 def test_records_and_rows(data: st.DataObject) -> None:
     """Given from Python, where keys need not be texts."""
-    fields = ["id", "prompts", "answers", "choices", "joins", "relation", "subject", "held_out"]
+    fields = ["id", "prompts", "masked", "answers", "choices", "joins"]
+    fields += ["relation", "subject", "held_out"]
     keys = st.sampled_from(fields)
     by_language = st.dictionaries(st.sampled_from(["en", "de", "", 1, "\x00"]), VALUE)
     record = st.dictionaries(keys | st.integers(), VALUE | by_language)
@@ -164,7 +167,8 @@ def test_records_and_rows(data: st.DataObject) -> None:
     ]
     kept = data.draw(st.integers(1, 2))
     sound_or_refused(lambda: ng.ParallelTask.from_records(records[:kept], name="own"))
-    columns = ["id", "language", "prompt", "answer", "choices", "join", "relation", "subject"]
+    columns = ["id", "language", "prompt", "masked", "answer", "choices", "join"]
+    columns += ["relation", "subject"]
     columns += ["choice1", "choice2", "choice01", "choice" + "9" * 5000, "choice²", "choice١"]
     row = st.dictionaries(st.sampled_from(columns) | st.integers(), VALUE)
     rows: list[Any] = [
@@ -190,14 +194,19 @@ def test_templates(data: st.DataObject) -> None:
         put(Path(folder), "own.toml", damaged)
         template = str(Path(folder) / "own.toml")
         sound_or_refused(lambda: ng.load_task("mgsm", path=folder, template=template))
-    given_as = data.draw(st.dictionaries(st.sampled_from(["en", "de", "*", "prompt"]), VALUE))
+    keys = st.sampled_from(["en", "de", "*", "prompt", "neutral_subject"])
+    given_as = data.draw(st.dictionaries(keys, VALUE))
+    load = partial(ng.load_task, languages=("en", "de"))
     with tempfile.TemporaryDirectory() as folder:
-        for place, content in published("mgsm").items():
+        for place, content in (published("mgsm") | published("mpararel")).items():
             put(Path(folder), place, content)
-        sound_or_refused(lambda: ng.load_task("mgsm", ("en", "de"), path=folder, template=given_as))
+        sound_or_refused(lambda: load("mgsm", path=folder, template=given_as))
+        whole = {"prompt": "{cloze}"} | given_as
+        sound_or_refused(lambda: load("mpararel", path=folder, template=whole))
 
 
 TOML_LINES = [
+    *("[neutral_subject]", "neutral_subject = 5"),
     *("native = 5", 'native = "x"', "native = [1]", "[native]", "[native.de]", "[shared]", "[x]"),
     *('prompt = "{question}"', "prompt = 5", 'prompt = ""', "join = 1979-05-27", 'join = "x"'),
     *('prompt = "{question.__class__}"', 'prompt = "{question!r}"', 'prompt = "{question"'),

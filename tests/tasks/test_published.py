@@ -6,13 +6,17 @@ The data are no part of this project; without them these tests are skipped.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import neuroglot as ng
 from docs.make_tasks import page
 from neuroglot.tasks.catalogue import catalogue
+from neuroglot.tasks.guessing import majority
 from neuroglot.tasks.readers import Source, mpararel
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -67,6 +71,51 @@ def test_mpararel_facts_before_the_choice_of_patterns() -> None:
 @pytest.mark.parametrize(
     ("languages", "n_relations", "n_items"),
     [(TEN, 7, 506), (("en", "de", "es", "fr", "ru", "vi"), 36, 9418), (("en", "zh"), 24, 5130)],
+)
+def test_mpararel_with_all_relations(
+    languages: tuple[str, ...], n_relations: int, n_items: int
+) -> None:
+    task = ng.load_task("mpararel", languages, path=folder("mpararel"), relations="all")
+    assert len({item["relation"] for item in task.items}) == n_relations
+    assert len(task) == n_items
+
+
+# Checksums of before wrong choices could be drawn otherwise.
+@pytest.mark.parametrize(
+    ("languages", "checksum"),
+    [
+        (TEN, "831f1424f3b300931b46c03f654cddfe7a531beb83441cfbc06c64e059ee3230"),
+        (("en", "zh"), "420011d3b2c0bdcc42d5326fef3c7b2dbe1e91955a9aa5374e304dff7f186a79"),
+    ],
+)
+def test_mpararel_as_it_was_before(languages: tuple[str, ...], checksum: str) -> None:
+    task = ng.load_task(
+        "mpararel",
+        languages,
+        path=folder("mpararel"),
+        distractors="uniform",
+        relations="all",
+    )
+    items = [{k: v for k, v in item.items() if k != "masked"} for item in task.items]
+    assert replace(task, items=items).checksum == checksum
+
+
+@pytest.mark.parametrize("languages", [TEN, ("en", "zh")])
+def test_mpararel_tells_a_guesser_less(languages: tuple[str, ...]) -> None:
+    load = partial(ng.load_task, "mpararel", languages, path=folder("mpararel"))
+    now, before = load(), load(distractors="uniform", relations="all")
+    assert now.has_masked
+    fewer = majority(before).mean(axis=0) - majority(now).mean(axis=0)
+    assert np.all(fewer > 0.15)
+    for item in now.items:
+        assert item["relation"] not in mpararel.SEVERAL
+        for choices in item["choices"].values():
+            assert len({choice.casefold() for choice in choices}) == len(choices)
+
+
+@pytest.mark.parametrize(
+    ("languages", "n_relations", "n_items"),
+    [(TEN, 4, 416), (("en", "zh"), 17, 4133)],
 )
 def test_mpararel_says_what_remains(
     languages: tuple[str, ...], n_relations: int, n_items: int

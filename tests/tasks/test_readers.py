@@ -8,6 +8,8 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ import neuroglot as ng
 from docs.make_tasks import fields_row
 from neuroglot.tasks.readers import READERS
 from tests.tasks.published import LANGUAGES, read_items, source, write_hub, write_published
+from tests.testing import tiny_model
 
 DATASETS = tuple(LANGUAGES)
 
@@ -194,12 +197,105 @@ def test_mpararel_patterns_and_choices(tmp_path: Path) -> None:
     assert [c.replace("en", "de") for c in item["choices"]["en"]] == item["choices"]["de"]
     # The place of the answer must not give it away.
     assert len({item["choices"]["en"].index(item["answers"]["en"]) for item in task.items}) > 1
-    both = ng.load_task("mpararel", ["en", "de"], path=tmp_path)
+    both = ng.load_task("mpararel", ["en", "de"], path=tmp_path, relations="all")
     assert {item["relation"] for item in both.items} == {"P36", "P47"}
     for file in (tmp_path / "patterns" / "de").iterdir():
         file.write_text('{"pattern": "[Y] of [X]"}\n')
     with pytest.raises(ng.NeuroglotError, match="no relation has a pattern that ends"):
         ng.load_task("mpararel", ["en", "de"], path=tmp_path)
+
+
+# Of the items of the small files, before wrong choices could be drawn otherwise.
+CHOICES_BEFORE = {
+    ("en", "de", "zh"): "0975ae56aff831f2a272a53c63320cb4b3a93ab0ae5791c28bf86247684802c3",
+    ("en", "de"): "5499de5e95831c77e894e521e20599402ab7ca7445625e79ac9554038f509602",
+}
+
+
+@pytest.mark.parametrize("languages", CHOICES_BEFORE)
+def test_mpararel_as_it_was_before(languages: tuple[str, ...], tmp_path: Path) -> None:
+    write_published("mpararel", tmp_path)
+    task = ng.load_task(
+        "mpararel", languages, path=tmp_path, distractors="uniform", relations="all"
+    )
+    assert task.has_masked
+    items = [{k: v for k, v in item.items() if k != "masked"} for item in task.items]
+    assert replace(task, items=items).checksum == CHOICES_BEFORE[languages]
+
+
+def test_mpararel_masks_its_subjects(tmp_path: Path) -> None:
+    write_published("mpararel", tmp_path)
+    for item in ng.load_task("mpararel", ["de", "zh"], path=tmp_path).items:
+        assert item["masked"] == {"de": "de: dies's seat is", "zh": "zh: 这个's seat is"}
+
+
+def test_mpararel_says_how_it_chose(tmp_path: Path) -> None:
+    """What is drawn how, what is left out, and how many items that cost."""
+    write_published("mpararel", tmp_path)
+    load = partial(ng.load_task, "mpararel", ["en", "de"], path=tmp_path)
+    default = load()
+    assert default == load(distractors="proportional", relations="single")
+    assert {item["relation"] for item in default.items} == {"P36"}
+    assert len(load(relations="all")) - len(default) == 5
+    assert default.notes[1:] == (
+        "5 items of P47 are left out, since other objects of these relations are often true too; "
+        "relations='all' keeps them",
+        "wrong choices are drawn in proportion to how often an object is right in its relation "
+        "(distractors='proportional')",
+    )
+    uniform = load(distractors="uniform", relations="all").notes[1:]
+    assert uniform == (
+        "wrong choices are drawn uniformly from the objects of the relation, so that the commonest "
+        "object is right more often than its chance (distractors='uniform')",
+    )
+    assert (
+        "(distractors='proportional')"
+        in ng.record(tiny_model("llama"), default).attrs["task_notes"]
+    )
+
+
+def test_mpararel_with_nothing_but_relations_that_are_left_out(tmp_path: Path) -> None:
+    write_published("mpararel", tmp_path)
+    for file in tmp_path.glob("patterns/*/P36.jsonl"):
+        file.write_text('{"pattern": "[Y] of [X]"}\n')
+    message = (
+        r"no item is left in en, de; .* several objects are often true \(P47\).*--relations all"
+    )
+    with pytest.raises(ng.NeuroglotError, match=message):
+        ng.load_task("mpararel", ["en", "de"], path=tmp_path)
+    assert len(ng.load_task("mpararel", ["en", "de"], path=tmp_path, relations="all")) == 5
+
+
+@pytest.mark.parametrize("name", ["facts", "xnli", "mgsm", "own.jsonl"])
+def test_tasks_that_draw_nothing_refuse_to_be_told_how(name: str) -> None:
+    for options, flags in (
+        ({"distractors": "uniform"}, "distractors (--distractors)"),
+        ({"distractors": "proportional"}, "distractors (--distractors)"),
+        ({"relations": "all"}, "relations (--relations)"),
+    ):
+        with pytest.raises(ng.NeuroglotError) as error:
+            ng.load_task(name, **options)
+        assert str(error.value) == (
+            f"task {name!r} draws no distractors and leaves out no relations; leave {flags} out."
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"distractors": "even"}, "unknown distractors 'even'; there are proportional, uniform."),
+        ({"relations": ["P36"]}, r"unknown relations \['P36'\]; there are single, all."),
+    ],
+)
+def test_unknown_ways_to_draw(options: dict, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ng.NeuroglotError, match=message):
+        ng.load_task("mpararel", path=tmp_path, **options)
+
+
+def test_a_name_that_is_no_task_is_said_to_be_none() -> None:
+    for options in ({"path": "folder"}, {"distractors": "uniform"}):
+        with pytest.raises(ng.NeuroglotError, match="unknown task 'mpararell'; there are facts"):
+            ng.load_task("mpararell", **options)
 
 
 def edit(file: str, change: Callable[[str], str]) -> Callable[[Path], None]:

@@ -123,6 +123,58 @@ def test_a_file_laid_out_as_those_of_the_package(xnli: Path) -> None:
     assert mine.items == ng.load_task("xnli", path=xnli).items
 
 
+@pytest.fixture
+def mpararel(tmp_path: Path) -> Path:
+    write_published("mpararel", tmp_path)
+    return tmp_path
+
+
+def masked(folder: Path, template: Any) -> dict[str, str]:
+    task = ng.load_task("mpararel", ["en", "zh"], template=template, path=folder)
+    return dict(next(x for x in task.items if x["id"] == "mpararel:P36:0")["masked"])
+
+
+def test_a_neutral_subject_of_ones_own(mpararel: Path) -> None:
+    """By language beside the prompt, or in a table beside all prompts; else that of the package."""
+    ours = {"en": "en: this's seat is", "zh": "zh: 这个's seat is"}
+    assert masked(mpararel, "native") == masked(mpararel, "{cloze}") == ours
+    shared = {x: f"Complete the sentence.\n{text}" for x, text in ours.items()}
+    assert masked(mpararel, "shared") == shared
+    mine = {"en": {"prompt": "{cloze}", "neutral_subject": "Foo"}, "zh": "{cloze}"}
+    expected = ours | {"en": "en: Foo's seat is"}
+    assert masked(mpararel, mine) == expected
+    beside = {"neutral_subject": {"en": "Foo"}}
+    assert masked(mpararel, {"prompt": "{cloze}"} | beside) == expected
+    assert masked(mpararel, {"en": "{cloze}", "zh": "{cloze}"} | beside) == expected
+    for text in (
+        'prompt = "{cloze}"\n[neutral_subject]\nen = "Foo"\n',
+        '[native]\nprompt = "{cloze}"\n[neutral_subject]\nen = "Foo"\n',
+    ):
+        (mpararel / "mine.toml").write_text(text)
+        assert masked(mpararel, str(mpararel / "mine.toml")) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "message"),
+    [
+        ("mpararel", {"en": " "}, "'neutral_subject' in 'en' is empty or no text"),
+        ("mpararel", {"en": 7}, "'neutral_subject' in 'en' is empty or no text"),
+        ("mpararel", {"en": "en S0"}, "masked prompt in 'en' is the prompt itself"),
+        ("xcopa", {"it": "x"}, "it has a 'neutral_subject', but this task masks no subject"),
+    ],
+)
+def test_bad_neutral_subjects(name: str, table: Any, message: str, tmp_path: Path) -> None:
+    write_published(name, tmp_path)
+    prompt = "{cloze}" if name == "mpararel" else "{premise} {question}"
+    template = {"prompt": prompt, "neutral_subject": table}
+    with pytest.raises(ng.NeuroglotError, match=message):
+        ng.load_task(name, template=template, path=tmp_path)
+    if name == "xcopa":
+        by_language = {x: {"prompt": prompt, "neutral_subject": "x"} for x in ("it", "th")}
+        with pytest.raises(ng.NeuroglotError, match="masks no subject"):
+            ng.load_task(name, ["it", "th"], template=by_language, path=tmp_path)
+
+
 def test_bad_toml(xnli: Path) -> None:
     (xnli / "mine.toml").write_text("prompt = ")
     with pytest.raises(ng.NeuroglotError, match="no valid TOML"):

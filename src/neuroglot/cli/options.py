@@ -16,6 +16,8 @@ from neuroglot.attribution.by_category import DEFAULT_SCORES
 from neuroglot.cli.parsing import language_codes, template_arguments
 from neuroglot.errors import plain
 from neuroglot.models.tokenization import PaddingSide
+from neuroglot.tasks.readers.distractors import Distractors
+from neuroglot.tasks.readers.mpararel import Kept
 
 ModelName = Annotated[
     str,
@@ -52,6 +54,20 @@ DataPath = Annotated[
 Incomplete = Annotated[
     bool,
     typer.Option("--incomplete", help="Leave out items that a language lacks, and say how many."),
+]
+WrongChoices = Annotated[
+    str | None,
+    typer.Option(
+        help="mpararel: wrong choices drawn proportional to how often each is right, or uniform. "
+        "Default: proportional."
+    ),
+]
+Relations = Annotated[
+    str | None,
+    typer.Option(
+        help="mpararel: all, or single: without relations in which other objects are often true. "
+        "Default: single."
+    ),
 ]
 Site = Annotated[str, typer.Option(help="gate or coefficient.")]
 Position = Annotated[str, typer.Option(help="last or all.")]
@@ -144,6 +160,8 @@ class TaskOptions:
     template: Template = "native"
     path: DataPath = None
     incomplete: Incomplete = False
+    distractors: WrongChoices = None
+    relations: Relations = None
 
     def load(self, name: str) -> ng.ParallelTask:
         """The task; what it says of its items is printed on standard error."""
@@ -156,6 +174,8 @@ class TaskOptions:
             self.template,
             self.path,
             incomplete=self.incomplete,
+            distractors=cast("Distractors | None", self.distractors),
+            relations=cast("Kept | None", self.relations),
         )
         for note in task.notes:
             typer.echo(plain(f"neuroglot: note: {name}: {note}"), err=True)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from neuroglot.errors import NeuroglotError, listed
+from neuroglot.errors import NeuroglotError, listed, shown
 from neuroglot.tasks.embedded import editing, facts, inference
 from neuroglot.tasks.parallel import SPLITS, Match, ParallelTask
 from neuroglot.tasks.readers import READERS, Dataset, Source
+from neuroglot.tasks.readers.distractors import DISTRACTORS, Distractors
+from neuroglot.tasks.readers.mpararel import KEPT, Kept
 from neuroglot.tasks.readers.source import no_such_file
 from neuroglot.tasks.records import Item, check_languages, codes
 from neuroglot.tasks.wording import TEMPLATES, Template, find_wording
@@ -25,6 +27,7 @@ EMBEDDED: dict[str, Callable[..., list[Item]]] = {
     "inference": inference.items,
     "editing": editing.items,
 }
+DRAWINGS: dict[str, tuple[str, ...]] = {"distractors": DISTRACTORS, "relations": KEPT}
 FROM_FILE = {".jsonl": ParallelTask.from_jsonl, ".csv": ParallelTask.from_csv}
 
 
@@ -87,6 +90,8 @@ def load_task(
     path: str | Path | None = None,
     *,
     incomplete: bool = False,
+    distractors: Distractors | None = None,
+    relations: Kept | None = None,
 ) -> ParallelTask:
     """Load a task from the catalogue, or from a file of your own.
 
@@ -105,16 +110,30 @@ def load_task(
         incomplete: whether languages may lack items. Only items that are there in all of the
             chosen languages are then kept, and ``notes``, which every result repeats, say how
             many. Otherwise an item that a language lacks is an error.
+        distractors: of ``mpararel``, how wrong choices are drawn from the objects of a relation:
+            ``"proportional"`` (the default: in proportion to how often each is right, so that the
+            commonest is no good guess) or ``"uniform"``, as in earlier versions. ``notes`` say
+            which.
+        relations: of ``mpararel``, ``"single"`` (the default) leaves out the relations in which
+            other objects are often true of a subject too, such as the borders of a country;
+            ``"all"`` keeps them. ``notes`` say which were left out.
 
     Raises:
-        NeuroglotError: unknown name, language, split or template (it lists the choices), fewer
-            than two languages, a file that is not as published (it names the file, the line and
-            the language), languages that do not align, or no item left.
+        NeuroglotError: unknown name, language, split or template (it lists the choices), an option
+            that the task does not have, fewer than two languages, a file that is not as published
+            (it names the file, the line and the language), languages that do not align, or no item
+            left.
     """
     if split not in SPLITS:
         raise NeuroglotError(f"unknown split {split!r}; there are {listed(SPLITS)}.")
     languages = None if languages is None else codes(languages)
     entry = catalogue().get(name)
+    if entry is None and Path(name).suffix not in FROM_FILE:
+        raise NeuroglotError(
+            f"unknown task {name!r}; there are {listed(catalogue(), 20)}, or the path of a "
+            f"{' or '.join(FROM_FILE)} file."
+        )
+    drawing = _drawing(entry, name, {"distractors": distractors, "relations": relations})
     if path is not None and (entry is None or entry.dataset is None):
         raise NeuroglotError(f"task {name!r} is read from no folder; leave path (--path) out.")
     if entry is None:
@@ -124,22 +143,39 @@ def load_task(
     else:
         folder = Path(path) if path is not None else None
         source = Source(entry.dataset, folder, incomplete)
-        task = _published(entry, source, languages, template)
+        task = _published(entry, source, languages, template, drawing)
     task = replace(task, split=split)
     if split != "all":
         task = task.select(lambda item: bool(item["held_out"]) == (split == "held_out"))
     return task.first(limit)
 
 
+def _drawing(
+    entry: TaskEntry | None, name: str, options: Mapping[str, str | None]
+) -> dict[str, str]:
+    """What the reader of a task is told of the choices that it draws, where something is said.
+
+    Raises:
+        NeuroglotError: the task's choices are given, or an option has no such value.
+    """
+    given = {option: value for option, value in options.items() if value is not None}
+    if given and (entry is None or entry.reader != "mpararel"):
+        flags = listed(f"{option} (--{option})" for option in given)
+        raise NeuroglotError(
+            f"task {name!r} draws no distractors and leaves out no relations; leave {flags} out."
+        )
+    for option, value in given.items():
+        if value not in DRAWINGS[option]:
+            raise NeuroglotError(
+                f"unknown {option} {shown(value)}; there are {listed(DRAWINGS[option])}."
+            )
+    return given
+
+
 def _from_file(
     name: str, languages: Iterable[str] | None, template: Template, *, incomplete: bool
 ) -> ParallelTask:
-    read = FROM_FILE.get(Path(name).suffix)
-    if read is None:
-        raise NeuroglotError(
-            f"unknown task {name!r}; there are {listed(catalogue(), 20)}, or the path of a "
-            f"{' or '.join(FROM_FILE)} file."
-        )
+    read = FROM_FILE[Path(name).suffix]
     if template != "native":
         raise NeuroglotError(f"a task from a file has its own prompts; {template!r} is not one.")
     task = read(Path(name), languages=languages, incomplete=incomplete)
@@ -176,7 +212,11 @@ def _languages_at(reader: Any, source: Source, folder: Path) -> tuple[str, ...]:
 
 
 def _published(
-    entry: TaskEntry, source: Source, languages: Iterable[str] | None, template: Template
+    entry: TaskEntry,
+    source: Source,
+    languages: Iterable[str] | None,
+    template: Template,
+    drawing: Mapping[str, str],
 ) -> ParallelTask:
     reader: Any = READERS[entry.reader]
     wording = find_wording(entry.reader, template)
@@ -193,7 +233,7 @@ def _published(
                 f"{listed(lacking)}; it has files in {listed(known, 20)}."
             )
     check_languages(wanted, known, entry.name)
-    items, notes = reader.items(source, wanted, wording, **entry.direction)
+    items, notes = reader.items(source, wanted, wording, **entry.direction, **drawing)
     # By a hash, so that the first items are a sample, and the same ones in any set of languages.
     # Items of one group stay together, so that what their prompts share runs once.
     group = {item["id"]: item.pop("group", item["id"]) for item in items}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import string
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from dataclasses import field as field_of
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -13,13 +14,14 @@ from typing import Any
 
 from neuroglot.errors import NeuroglotError, listed, shown
 from neuroglot.tasks.files import flaw_of, read_text
-from neuroglot.tasks.records import join_after
+from neuroglot.tasks.records import check_text, join_after
 
 Words = Mapping[str, str]
 Template = str | Path | Mapping[str, Any]
 """Name of a template, a prompt with fields in braces, a ``.toml`` file, or prompts by language."""
 
 TEMPLATES = ("native", "shared")
+NEUTRAL = "neutral_subject"  # the word that stands for the subject where a prompt masks it
 BY_LANGUAGE = "the user's, by language"  # what results call such a template
 
 
@@ -30,10 +32,13 @@ class Wording:
     Attributes:
         name: what results call the template.
         table: words by language; under ``"*"`` those of every language.
+        neutral: the word ``neutral_subject`` by language, where the task has one and the words of
+            the language do not say another.
     """
 
     name: str
     table: Mapping[str, Words]
+    neutral: Words = field_of(default_factory=dict)
 
     def of(self, language: str) -> Words:
         """The words in a language: ``prompt``, ``join`` and what else the task needs.
@@ -47,7 +52,7 @@ class Wording:
                 f"template {self.name!r} has no prompt in {language!r}; there are "
                 f"{listed(self.table)}."
             )
-        return words
+        return {NEUTRAL: self.neutral[language], **words} if language in self.neutral else words
 
 
 def _check_fields(template: str, fields: Mapping[str, str]) -> None:
@@ -96,10 +101,12 @@ def asked(
 
 
 @cache
-def _packaged(task: str) -> dict[str, dict[str, dict[str, str]]]:
-    """Words by template and language, from the package."""
+def _packaged(task: str) -> tuple[dict[str, dict[str, dict[str, str]]], dict[str, str]]:
+    """Words by template and language, from the package, and neutral subjects by language."""
     text = (resources.files("neuroglot.tasks") / "prompts" / f"{task}.toml").read_text("utf-8")
-    return {name: _by_language(table) for name, table in tomllib.loads(text).items()}
+    tables = tomllib.loads(text)
+    neutral = tables.pop(NEUTRAL, {})
+    return {name: _by_language(table) for name, table in tables.items()}, neutral
 
 
 def _by_language(table: Mapping[str, Any], name: str = "") -> dict[str, dict[str, str]]:
@@ -126,7 +133,8 @@ def find_wording(task: str, template: Template) -> Wording:
     """The words of a task under a template of the package or of the user.
 
     What a user's template leaves out (the verdicts, for example) is that of ``shared``, or, where
-    the template is by language, that of ``native``.
+    the template is by language, that of ``native``. A table ``neutral_subject`` beside its prompts
+    says what stands for the subject in masked prompts, by language.
 
     Args:
         task: name of the prompt table.
@@ -136,38 +144,43 @@ def find_wording(task: str, template: Template) -> Wording:
     Raises:
         NeuroglotError: there is no such template.
     """
-    packaged = _packaged(task)
+    packaged, neutral = _packaged(task)
     if isinstance(template, Mapping):
-        return _users(packaged, BY_LANGUAGE, _by_language(template, BY_LANGUAGE))
+        return _users(task, BY_LANGUAGE, template)
     template = str(template)
     if template in packaged:
-        return Wording(template, packaged[template])
+        return Wording(template, packaged[template], neutral)
     if template.endswith(".toml"):
-        return _users(packaged, template, _by_language(_read_table(Path(template)), template))
+        return _users(task, template, _read_table(Path(template)))
     if "{" in template:
-        return _users(packaged, template, {"*": {"prompt": template}})
+        return _users(task, template, {"prompt": template})
     raise NeuroglotError(
         f"task {task!r} has no template {template!r}; there are {listed(packaged)}, or give a "
         "prompt with fields in braces, or the path of a .toml file."
     )
 
 
-def _users(
-    packaged: Mapping[str, Mapping[str, Words]], name: str, table: Mapping[str, Words]
-) -> Wording:
-    whole = {}
-    for language, words in table.items():
+def _users(task: str, name: str, given: Mapping[str, Any]) -> Wording:
+    """The words of a user's template, with those of the package where it leaves some out."""
+    packaged, neutral = _packaged(task)
+    whole, known = {}, [*packaged["shared"]["*"], *([NEUTRAL] if neutral else [])]
+    table = dict(given)
+    if isinstance(table.get(NEUTRAL), Mapping):
+        neutral = {**neutral, **_neutral_of(table.pop(NEUTRAL), name, known)}
+    for language, words in _by_language(table, name).items():
         if not all(isinstance(text, str) for text in words.values()) or not words.get("prompt"):
             raise NeuroglotError(f"template {name!r}: {language!r} needs a text for 'prompt'.")
         flaws = [f"{word!r} {flaw}" for word, text in words.items() if (flaw := flaw_of(text))]
         if flaws:
             raise NeuroglotError(f"template {name!r}, {language!r}: {flaws[0]}.")
-        unknown = set(words) - set(packaged["shared"]["*"])
+        if NEUTRAL in words:
+            _neutral_of({language: words[NEUTRAL]}, name, known)
+        unknown = set(words) - set(known)
         if unknown:
             raise NeuroglotError(
                 f"template {name!r}: {language!r} has unknown words "
                 f"{listed(sorted(unknown, key=str))}; "
-                f"there are {listed(packaged['shared']['*'])}."
+                f"there are {listed(known)}."
             )
         if not _has_field(words["prompt"]):
             raise NeuroglotError(
@@ -180,7 +193,23 @@ def _users(
         whole[language] = {**inherited, **words}
         if "join" in inherited and "join" not in words:
             whole[language]["join"] = join_after(words["prompt"], inherited["join"])
-    return Wording(name, whole)
+    return Wording(name, whole, neutral)
+
+
+def _neutral_of(words: Mapping[str, Any], name: str, known: Iterable[str]) -> Words:
+    """The neutral subjects that a user's template says by language, checked.
+
+    Raises:
+        NeuroglotError: one is empty, no text or cannot be kept, or the task masks no subject.
+    """
+    if NEUTRAL not in known:
+        raise NeuroglotError(
+            f"template {name!r}: it has a {NEUTRAL!r}, but this task masks no subject; leave it "
+            "out."
+        )
+    for language, word in words.items():
+        check_text(word, f"{NEUTRAL!r} in {language!r}", f"template {name!r}")
+    return words
 
 
 def _has_field(prompt: str) -> bool:
@@ -203,4 +232,4 @@ def _read_table(path: Path) -> dict[str, Any]:
         raise NeuroglotError(
             f"{path}: expected a table under 'native' or 'shared', found {shown(found)}."
         )
-    return found
+    return {NEUTRAL: table[NEUTRAL], **found} if NEUTRAL in table else found

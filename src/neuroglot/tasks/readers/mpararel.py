@@ -7,13 +7,13 @@ relation; few relations have one in every language, and the notes of the task sa
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from random import Random
+from typing import Literal
 
 from neuroglot.errors import NeuroglotError, listed, shown
 from neuroglot.tasks.files import json_objects
+from neuroglot.tasks.readers.distractors import Distractors, draw_choices
 from neuroglot.tasks.readers.source import Row, Rows, Source, Table, need, no_such_file, table_of
 from neuroglot.tasks.records import Item
 from neuroglot.tasks.wording import Wording, Words, asked
@@ -28,8 +28,27 @@ RELATIONS = tuple(
         *(1001, 1303, 1376, 1412),
     )
 )
+Kept = Literal["single", "all"]
+KEPT: tuple[Kept, ...] = ("single", "all")
+# Relations in which other objects are often true of a subject too, so that a right answer counts as
+# wrong: by what the property means in Wikidata, which gives most of them several values an entity.
+SEVERAL = {
+    "P39": "people hold several positions, and an archbishop is a bishop",
+    "P47": "most places border several others",
+    "P101": "fields of work contain one another",
+    "P106": "people have several occupations",
+    "P136": "artists work in several genres",
+    "P140": "religions contain one another, and their followers are objects too",
+    "P190": "cities have several twins",
+    "P264": "artists record for several labels, and labels belong to one another",
+    "P463": "members of one organisation are members of others",
+    "P527": "things have several parts",
+    "P530": "countries have diplomatic relations with most others",
+    "P937": "people work in several places",
+    "P1303": "musicians play several instruments",
+    "P1412": "people speak several languages",
+}
 OBJECT_LAST = re.compile(r"(?P<cloze>[^\[\]]*\[X\][^\[\]]*?)(?P<join>\s*)\[Y\]\s*[.。]?\s*")
-N_CHOICES = 10
 LONGEST_PATTERN = 1000  # characters; looking through one takes the square of its length
 FACT = ("subject", "object", "subject_uri", "object_uri")  # fields of a fact that are texts
 
@@ -152,53 +171,34 @@ def _uris(row: Row) -> tuple[str, str]:
     return row["subject_uri"], row["object_uri"]
 
 
-def _choices(facts: Mapping[str, Table]) -> dict[str, list[str]]:
-    """Ids of facts whose objects are the choices of each fact; itself is among them.
-
-    The others are objects of the relation that are not also right for the subject, drawn with the
-    fact's id as the seed, with names that differ in every language.
-    """
-    objects: dict[str, dict[str, str]] = defaultdict(dict)
-    right: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for row_id, rows in facts.items():
-        row = next(iter(rows.values()))
-        objects[row["relation"]].setdefault(row["object_uri"], row_id)
-        right[row["relation"], row["subject_uri"]].add(row["object_uri"])
-    found = {}
-    for row_id, rows in facts.items():
-        row = next(iter(rows.values()))
-        others = [
-            other
-            for uri, other in objects[row["relation"]].items()
-            if uri not in right[row["relation"], row["subject_uri"]]
-        ]
-        rng = Random(row_id)
-        rng.shuffle(others)
-        chosen = [row_id]
-        for other in others:
-            if len(chosen) < N_CHOICES and all(
-                _differ(facts[other], facts[taken]) for taken in chosen
-            ):
-                chosen.append(other)
-        rng.shuffle(chosen)
-        found[row_id] = chosen
-    return found
-
-
-def _differ(one: Table, other: Table) -> bool:
-    """Whether two objects have different names in every language."""
-    return all(one[x]["object"].casefold() != other[x]["object"].casefold() for x in one)
-
-
 def items(
-    source: Source, languages: Sequence[str], wording: Wording
+    source: Source,
+    languages: Sequence[str],
+    wording: Wording,
+    *,
+    distractors: Distractors = "proportional",
+    relations: Kept = "single",
 ) -> tuple[list[Item], list[str]]:
-    """One item a fact whose relation has a pattern in every language."""
-    return items_of(source, {language: read(source, language) for language in languages}, wording)
+    """One item a fact whose relation has a pattern in every language.
+
+    Args:
+        source: where the facts and patterns are.
+        languages: of the items.
+        wording: what the template says.
+        distractors: how the wrong choices are drawn (:func:`draw_choices`).
+        relations: ``"single"`` leaves out the relations of :data:`SEVERAL`; ``"all"`` keeps them.
+    """
+    tables = {language: read(source, language) for language in languages}
+    return items_of(source, tables, wording, distractors=distractors, relations=relations)
 
 
 def items_of(
-    source: Source, tables: Mapping[str, Table], wording: Wording
+    source: Source,
+    tables: Mapping[str, Table],
+    wording: Wording,
+    *,
+    distractors: Distractors = "proportional",
+    relations: Kept = "single",
 ) -> tuple[list[Item], list[str]]:
     """The items of facts that have been read, by language, and the notes."""
     languages = tuple(tables)
@@ -212,18 +212,56 @@ def items_of(
         )
     words = {language: wording.of(language) for language in languages}
     usable = {row_id: rows for row_id, rows in facts.items() if _relation(row_id) in complete}
+    chosen = {
+        row_id: ids
+        for row_id, ids in draw_choices(usable, tables, distractors).items()
+        if len(ids) > 1
+    }
+    left_out = SEVERAL if relations == "single" else {}
     found = [
-        _item(row_id, usable, patterns[_relation(row_id)], chosen, words)
-        for row_id, chosen in _choices(usable).items()
-        if len(chosen) > 1
+        _item(row_id, usable, patterns[_relation(row_id)], ids, words)
+        for row_id, ids in chosen.items()
+        if _relation(row_id) not in left_out
     ]
+    lost = [_relation(row_id) for row_id in chosen if _relation(row_id) in left_out]
+    if lost and not found:
+        raise NeuroglotError(
+            f"mpararel: no item is left in {listed(languages)}; the patterns that end in the "
+            f"object are of relations in which several objects are often true "
+            f"({listed(dict.fromkeys(lost), 20)}). Choose fewer languages, or relations='all' "
+            "(--relations all)."
+        )
     used = dict.fromkeys(item["relation"] for item in found)
     note = (
         f"{len(found):,} of the {len(facts):,} facts that {listed(languages)} share, in "
         f"{len(used)} of {len(patterns)} relations ({listed(used, len(used))}); the others have no "
         "pattern that ends in the object in each of these languages, or no second object"
+        f"{', or are left out' if lost else ''}"
     )
-    return found, [note]
+    return found, [note, *_left_out(lost), DRAWN[distractors]]
+
+
+DRAWN: dict[Distractors, str] = {
+    "proportional": (
+        "wrong choices are drawn in proportion to how often an object is right in its relation "
+        "(distractors='proportional')"
+    ),
+    "uniform": (
+        "wrong choices are drawn uniformly from the objects of the relation, so that the commonest "
+        "object is right more often than its chance (distractors='uniform')"
+    ),
+}
+
+
+def _left_out(lost: Sequence[str]) -> list[str]:
+    """What the notes say of items that are left out, given the relation of each."""
+    if not lost:
+        return []
+    relations = dict.fromkeys(lost)
+    return [
+        f"{len(lost):,} items of {listed(relations, len(relations))} are left out, since other "
+        "objects of these relations are often true too; relations='all' keeps them"
+    ]
 
 
 def _item(
@@ -235,16 +273,25 @@ def _item(
 ) -> Item:
     """The item of a fact, from the patterns of its relation and the facts it is told apart from."""
     rows = facts[row_id]
-    clozes = {x: patterns[x].cloze.replace("[X]", rows[x]["subject"]) for x in words}
     joined = {x: {**words[x], "join": patterns[x].join} for x in words}
+    subjects = {x: rows[x]["subject"] for x in words}
+    neutral = {x: words[x]["neutral_subject"] for x in words}
     return {
         "id": f"mpararel:{row_id}",
-        **asked(joined, {x: {"cloze": cloze} for x, cloze in clozes.items()}),
+        **asked(joined, _clozes(patterns, subjects)),
+        "masked": asked(joined, _clozes(patterns, neutral))["prompts"],
         "answers": {x: rows[x]["object"] for x in words},
         "choices": {x: [facts[other][x]["object"] for other in chosen] for x in words},
         "relation": _relation(row_id),
         "subject": rows[next(iter(words))]["subject_uri"],
     }
+
+
+def _clozes(
+    patterns: Mapping[str, Pattern], subjects: Mapping[str, str]
+) -> dict[str, dict[str, str]]:
+    """The field of the prompt in each language: its pattern about a subject."""
+    return {x: {"cloze": patterns[x].cloze.replace("[X]", y)} for x, y in subjects.items()}
 
 
 def find_patterns(
