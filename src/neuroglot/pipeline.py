@@ -63,6 +63,7 @@ class Answering:
 
     score: str = "sum"
     max_new_tokens: int = MAX_NEW_TOKENS
+    masked: bool = True
 
 
 @operation
@@ -127,6 +128,7 @@ def run_task(
             out=place("answers"),
             score=how.score,
             max_new_tokens=how.max_new_tokens,
+            masked=how.masked,
             batch_size=batch_size,
             overwrite=overwrite,
         )

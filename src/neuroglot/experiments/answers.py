@@ -48,8 +48,8 @@ def choose(
         widest: the most choices that a prompt has: the size of ``option``.
 
     Returns:
-        ``correct``, ``answer`` (the right one), ``choice`` and ``chance`` (item, language),
-        ``log_prob`` and ``n_tokens`` (item, language, option).
+        ``correct``, ``answer`` (the right one), ``choice``, ``chance`` and ``margin`` (item,
+        language), ``log_prob`` and ``n_tokens`` (item, language, option).
 
     Raises:
         NeuroglotError: a log-probability is NaN or infinite; it names the prompt.
@@ -65,6 +65,7 @@ def choose(
         "answer": np.array(answers).reshape(shape),
         "choice": choice.reshape(shape),
         "chance": np.array([1 / len(given) for given in choices]).reshape(shape),
+        "margin": margins(log_prob, n_tokens, right, score).reshape(shape),
         "log_prob": log_prob.reshape(*shape, widest),
         "n_tokens": n_tokens.reshape(*shape, widest),
     }
@@ -115,8 +116,39 @@ def likeliest(
     log_prob: np.ndarray[Any, Any], n_tokens: np.ndarray[Any, Any], score: Score
 ) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Which choice of every prompt has the largest score (prompt,)."""
-    scores = log_prob / np.maximum(n_tokens, 1) if score == "mean" else log_prob
-    return np.asarray(np.nanargmax(scores, axis=-1))
+    return np.asarray(np.nanargmax(scores_of(log_prob, n_tokens, score), axis=-1))
+
+
+def scores_of(
+    log_prob: np.ndarray[Any, Any], n_tokens: np.ndarray[Any, Any], score: Score
+) -> np.ndarray[Any, Any]:
+    """Scores (prompt, option) by which choices are compared; NaN where there is no choice."""
+    return log_prob / np.maximum(n_tokens, 1) if score == "mean" else log_prob
+
+
+def margins(
+    log_prob: np.ndarray[Any, Any],
+    n_tokens: np.ndarray[Any, Any],
+    right: np.ndarray[Any, Any],
+    score: Score,
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Score of the right choice less that of the best wrong one, in nats (prompt,).
+
+    Args:
+        log_prob: of the choices (prompt, option); NaN where there is none.
+        n_tokens: of the choices (prompt, option).
+        right: which choice is right (prompt,).
+        score: by which choices are compared.
+
+    Returns:
+        NaN where there is no wrong choice.
+    """
+    scores = scores_of(log_prob, n_tokens, score)
+    rows = np.arange(len(scores))
+    wrong = np.where(np.isnan(scores), -np.inf, scores)
+    wrong[rows, right] = -np.inf
+    best = wrong.max(axis=-1)
+    return np.where(np.isneginf(best), np.nan, scores[rows, right] - best)
 
 
 def check_finite(

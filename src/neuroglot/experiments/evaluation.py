@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -12,23 +13,34 @@ import numpy as np
 import xarray as xr
 
 from neuroglot.errors import NeuroglotError, listed
-from neuroglot.experiments.answers import SCORES, Score, choose, write
+from neuroglot.experiments.answers import (
+    SCORES,
+    Score,
+    Variables,
+    choose,
+    margins,
+    right_options,
+    write,
+)
 from neuroglot.experiments.halves import subject_of
+from neuroglot.experiments.masked import MaskedScores, has_masked, without_subject
 from neuroglot.experiments.statistics import bootstrap_interval
 from neuroglot.models import Model, operation
 from neuroglot.models.hooks import Editor
 from neuroglot.provenance import provenance
 from neuroglot.recording.batching import BatchSize
 from neuroglot.recording.folders import as_path, require_free
-from neuroglot.recording.growing import Growing, InMemory, grow, in_folder, is_whole
+from neuroglot.recording.growing import Growing, InFolder, InMemory, grow, in_folder, is_whole
 from neuroglot.recording.matching import require_steady_prompts
-from neuroglot.recording.store import open_dataset, opened_dataset
+from neuroglot.recording.store import DONE, open_dataset, opened_dataset
 from neuroglot.tasks import ParallelTask
+from neuroglot.tasks.guessing import majority
 
 ITEMS_AT_ONCE = 32  # items that are written together, and lost together when a run is killed
 DIMS = ("item", "language")
 MAX_NEW_TOKENS = 32
 GRADING = 2  # how written answers are compared; results of another way do not go on
+MASKED, LEFT_OUT, NO_MASKED = "answered", "left out", ""  # what became of masked prompts
 
 
 def held_out_prompts(task: ParallelTask) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -80,10 +92,11 @@ class _Settings:
     max_new_tokens: int
     batch_size: BatchSize
     seed: int
+    masked: str
 
 
 @operation
-def evaluate(
+def evaluate(  # noqa: PLR0913 (the public contract)
     model: Model,
     task: ParallelTask,
     edit: Editor | None = None,
@@ -91,6 +104,7 @@ def evaluate(
     *,
     score: str = "sum",
     max_new_tokens: int = MAX_NEW_TOKENS,
+    masked: bool = True,
     batch_size: BatchSize = "auto",
     seed: int = 0,
     overwrite: bool = False,
@@ -103,6 +117,11 @@ def evaluate(
     of the first number where the task says so, and token F1. Of several right answers the best
     counts.
 
+    Beside the answers stands what a guesser knows: chance, the choice that is most often right in
+    the relation, and the model itself where items have masked prompts, which ask the same of a
+    neutral subject. Items of a relation share these, so that each different masked prompt with a
+    choice runs only once. The progress bar counts a prompt when it is answered in both forms.
+
     Args:
         model: from :func:`neuroglot.load_model` or :func:`neuroglot.wrap_model`.
         task: every item must have answers.
@@ -114,33 +133,46 @@ def evaluate(
         score: the likeliest choice has the largest ``"sum"`` of log-probabilities, or the largest
             ``"mean"`` per token.
         max_new_tokens: the most tokens that the model writes, thoughts included.
+        masked: whether to ask with the subject masked too, where choices are given and items have
+            masked prompts. Under :func:`neuroglot.edit` a masked prompt runs once for each item,
+            under what is done to the item's own prompt.
         batch_size: prompts in a batch; ``"auto"`` fills a budget of tokens.
         seed: of the bootstrap.
         overwrite: replace what ``out`` holds.
 
     Returns:
         A dataset with ``correct`` (item, language), ``answer`` (item, language; the right one),
-        ``chance`` (item, language; NaN without choices), ``held_out`` (item, language; never taught
-        there), ``counted`` (item, language; which prompts the split counts) and ``accuracy``,
-        ``accuracy_low``, ``accuracy_high`` (language; 95 % bootstrap over items). With choices
-        also ``choice`` (item, language; index of the chosen), ``log_prob`` (item, language,
-        option; summed over tokens, NaN beyond an item's choices) and ``n_tokens`` (item, language,
-        option); without also ``text`` (item, language; what the model wrote), ``thoughts`` (item,
-        language; what it wrote before that as its thoughts, such as between ``<think>`` and
-        ``</think>``; one that was cut leaves no text) and ``f1`` (item, language).
+        ``chance`` (item, language; NaN without choices), ``majority`` (item, language; the
+        probability that a guesser is right who sees the relation but no subject), ``held_out``
+        (item, language; never taught there), ``counted`` (item, language; which prompts the split
+        counts) and ``accuracy``, ``accuracy_low``, ``accuracy_high`` (language; 95 % bootstrap
+        over items). With choices also ``choice`` (item, language; index of the chosen),
+        ``margin`` (item, language; in nats: the ``score`` of the right choice, a sum of
+        log-probabilities or their mean per token, less that of the best wrong one; NaN where
+        there is no wrong one), ``log_prob`` (item, language, option; summed over tokens, NaN
+        beyond an item's choices) and ``n_tokens`` (item, language, option). With masked prompts
+        also ``masked_log_prob`` (item, language, option), ``masked_correct`` (item, language; 1
+        where the model is right without the subject, else 0), ``masked_margin`` (item, language)
+        and ``margin_beyond_masked`` (item, language; ``margin`` less ``masked_margin``), all NaN
+        for an item that has none. Without choices also ``text`` (item, language; what the model
+        wrote), ``thoughts`` (item, language; what it wrote before that as its thoughts, such as
+        between ``<think>`` and ``</think>``; one that was cut leaves no text) and ``f1`` (item,
+        language).
 
     Raises:
         NeuroglotError: the task has no answers, a prompt does not fit, logits are NaN or infinite
             (it names the prompt), or ``out`` holds something else.
     """
-    settings = _Settings(check_answering(score, max_new_tokens), max_new_tokens, batch_size, seed)
+    checked = check_answering(score, max_new_tokens)
     require_answerable(task)
+    asked = _masked_prompts(task, wanted=masked)
+    settings = _Settings(checked, max_new_tokens, batch_size, seed, asked)
     head = _head(task, _provenance(model, task, edit, settings))
+    answers_of = _beside_guesses(model, task, settings)
 
     def make(block: slice, done: Callable[[int], object]) -> xr.Dataset:
-        some = replace(task, items=task.items[block])
-        answers = _answers(model, some, settings, widest)
-        done(len(some) * len(task.languages))
+        answers = answers_of(block)
+        done(answers.sizes["item"] * answers.sizes["language"])
         return answers
 
     def answer_into(result: Growing) -> None:
@@ -149,7 +181,6 @@ def evaluate(
             grow(result, make, "evaluate", prompts)
         require_steady_prompts(model, task, head.attrs)
 
-    widest = task.most_choices
     if out is None:
         memory = InMemory(head, ITEMS_AT_ONCE)
         answer_into(memory)
@@ -159,17 +190,83 @@ def evaluate(
         # A function has no name to compare by, so a result under an edit never goes on.
         require_free(path, overwrite=overwrite)
     elif not overwrite and is_whole(path, head, DIMS):
-        return opened_dataset(path)
+        return _with_guesses(opened_dataset(path), task, settings.score)
     anew = overwrite or edit is not None
     with in_folder(path, head, ITEMS_AT_ONCE, DIMS, overwrite=anew) as folder:
+        _refuse_without_guesses(folder)
         answer_into(folder)
         folder.finish(_accuracy_of(open_dataset(path)))
     return opened_dataset(path)
 
 
+def _beside_guesses(
+    model: Model, task: ParallelTask, settings: _Settings
+) -> Callable[[slice], xr.Dataset]:
+    """What answers a block of items, and puts what a guesser knows beside the answers."""
+    widest, guessed = task.most_choices, majority(task)
+    masked = None
+    if settings.masked == MASKED:
+        # What neuroglot.edit does may be something else for each item.
+        alike, size = not model.running.edits, settings.batch_size
+        masked = MaskedScores(model, task, size, ITEMS_AT_ONCE, alike=alike)
+
+    def answers_of(block: slice) -> xr.Dataset:
+        some = replace(task, items=task.items[block])
+        answers = _answers(model, some, settings, widest).assign(majority=(DIMS, guessed[block]))
+        if masked is None:
+            return answers
+        margin = answers["margin"].to_numpy()
+        return answers.assign(
+            _labelled(without_subject(some, margin, masked.of(block), settings.score))
+        )
+
+    return answers_of
+
+
 def _accuracy_of(answers: xr.Dataset) -> xr.Dataset:
     found = accuracy(answers["correct"], answers["counted"], seed=int(answers.attrs["seed"]))
     return xr.Dataset(found)
+
+
+def _masked_prompts(task: ParallelTask, *, wanted: bool) -> str:
+    """What is to become of a task's masked prompts: they are answered, left out, or not there."""
+    if not (task.has_choices and has_masked(task)):
+        return NO_MASKED
+    return MASKED if wanted else LEFT_OUT
+
+
+def _with_guesses(answers: xr.Dataset, task: ParallelTask, score: Score) -> xr.Dataset:
+    """A finished result with what one of before did not say, as it follows from what it says."""
+    if "majority" in answers:
+        return answers
+    found: dict[str, Any] = {"majority": (DIMS, majority(task))}
+    if "log_prob" in answers:
+        log_prob, n_tokens = (
+            answers[name].to_numpy().reshape(-1, answers.sizes["option"])
+            for name in ("log_prob", "n_tokens")
+        )
+        margin = margins(log_prob, n_tokens, right_options(task), score)
+        found["margin"] = (DIMS, margin.reshape(len(task), -1))
+    return answers.assign(found)
+
+
+def _refuse_without_guesses(folder: InFolder) -> None:
+    """Refuse to go on with answers of before, whose blocks hold fewer variables.
+
+    Raises:
+        NeuroglotError: some of the blocks are such.
+    """
+    if "majority" in folder.arrays or DONE not in folder.arrays:
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # whoever makes the blocks will say what is damaged
+        n_missing = sum(block.stop - block.start for block in folder.missing_blocks())
+    if n_missing < folder.n_items:
+        raise NeuroglotError(
+            f"{str(folder.path)!r} holds answers of an earlier version of neuroglot, which kept no "
+            "majority and no margins, so it cannot go on; make it again in another folder, or with "
+            "overwrite=True (--overwrite)."
+        )
 
 
 def require_answerable(task: ParallelTask) -> None:
@@ -212,6 +309,7 @@ def _provenance(
     }
     if task.has_choices:
         how = {"answered_by": "choosing", "score": settings.score}
+        how |= {"masked": settings.masked} if settings.masked else {}
     return {
         "unit": "evaluation",
         **provenance(model, task),
@@ -242,5 +340,9 @@ def _answers(model: Model, task: ParallelTask, settings: _Settings, widest: int)
     else:
         found = write(model, task, settings.max_new_tokens, settings.batch_size)
     found |= {"held_out": held_out_prompts(task), "counted": counted_prompts(task)}
+    return _labelled(found)
+
+
+def _labelled(found: Variables) -> xr.Dataset:
     dims = (*DIMS, "option")
     return xr.Dataset({name: (dims[: values.ndim], values) for name, values in found.items()})

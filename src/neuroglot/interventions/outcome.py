@@ -70,6 +70,7 @@ def answers_under(
         out=job.folder(ANSWERS),
         score=job.how.score,
         max_new_tokens=job.how.max_new_tokens,
+        masked=False,  # arms say nothing of it that this could be compared with
         batch_size=job.how.batch_size,
         overwrite=job.overwrite,
     )
