@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import neuroglot as ng
@@ -24,8 +25,62 @@ def test_tables_fit_a_terminal_of_80_columns(
     printed = capsys.readouterr().out
     for heading in headline_table(rows)[0]:
         assert all(word in printed for word in heading.split())
-    assert printed.count("100.0%") == 2 * 7
+    assert printed.count("100.0%") == 2 * 8
     assert "aligned, shared" in printed
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 200])
+def test_no_column_is_dropped_and_no_line_is_too_long(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    columns = ["language", *(f"column {i}" for i in range(12))]
+    rows = [[code, *(f"{code}{i}.{i}%" for i in range(12))] for code in ("en", "de")]
+    show.table(columns, rows, "a title")
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= width
+    for row in rows:
+        assert all(cell in printed.split() for cell in row)
+    assert printed.count("a title") == 1
+    n_parts = printed.count("language")
+    assert n_parts == printed.split().count("en")
+    assert (n_parts == 1) == (width == 200)
+
+
+def test_answers_stand_beside_what_a_guesser_knows(
+    cli: Cli, tiny: tuple[Path, Path], tmp_path: Path
+) -> None:
+    model, task = tiny
+    code, out, _ = cli("evaluate", model, task)
+    assert code == 0
+    assert "the task has no masked prompts" in out
+    assert {"chance", "majority", "margin"} <= set(out.split())
+    assert "masked" not in out.partition("In brackets")[0].split()
+    records = [json.loads(line) for line in task.read_text().splitlines()]
+    masked = tmp_path / "masked.jsonl"
+    for record in records:
+        record["masked"] = dict.fromkeys(record["prompts"], "w9 w8")
+    masked.write_text("".join(json.dumps(record) + "\n" for record in records))
+    command = ("evaluate", model, masked)
+    code, out, _ = cli(*command, "--out", tmp_path / "e", "--predictions", tmp_path / "p.csv")
+    assert code == 0
+    assert {"masked", "beyond"} <= set(out.partition("In brackets")[0].split())
+    assert "no masked prompts" not in out
+    answers = ng.open(tmp_path / "e")
+    rows = pd.read_csv(tmp_path / "p.csv")
+    assert (rows["masked_prompt"] == "w9 w8").all()
+    names = ("chance", "majority", "margin", "masked_correct", "margin_beyond_masked")
+    for name in names:
+        expected = answers[name].to_numpy().ravel()
+        assert rows[name].tolist() == pytest.approx(expected, abs=1e-6), name
+    (english, *_) = json.loads(cli(*command, "--json")[1])["accuracy"]
+    held_out = answers.sel(language="en", item=answers["held_out"].sel(language="en"))
+    assert english["subject_masked"] == pytest.approx(float(held_out["masked_correct"].mean()))
+    out = cli(*command, "--no-masked")[1]
+    assert "although the task has masked prompts" in out
+    run = ("run", model, masked, "--limit", "4", "--scores", "none", "--no-masked")
+    assert cli(*run, "--out", tmp_path / "r")[0] == 0
+    assert ng.open(tmp_path / "r" / "answers").attrs["masked"] == "left out"
 
 
 def test_a_language_without_counted_prompts_is_shown(

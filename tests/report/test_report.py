@@ -11,12 +11,12 @@ import pytest
 import xarray as xr
 
 import neuroglot as ng
-from neuroglot.report.accuracy import accuracy_rows
+from neuroglot.report.accuracy import accuracy_cells, accuracy_rows, percent, why_not_masked
 from neuroglot.report.by_layer import activity_by_language
 from neuroglot.report.page import charts
 from neuroglot.report.results import run_facts, sort_results
 from neuroglot.report.style import CATEGORY_COLOURS, language_lines
-from neuroglot.report.tables import headline, headline_table, percent
+from neuroglot.report.tables import headline, headline_table
 from tests.testing import small_task, tiny_model
 
 
@@ -106,15 +106,16 @@ def test_what_cannot_be_drawn_is_refused(results: dict, tmp_path: Path) -> None:
         ng.report(results, tmp_path / "file" / "r.html")
 
 
-def answered(held_out: list[list[bool]], answers: list[list[str]]) -> xr.Dataset:
+def answered(held_out: list[list[bool]]) -> xr.Dataset:
     """Three items in two languages; the first item is answered right in both, the others wrong."""
     dims = ("item", "language")
     shape = (3, 2)
     return xr.Dataset(
         {
             "correct": (dims, [[True, True], [False, False], [False, False]]),
-            "answer": (dims, answers),
             "chance": (dims, np.full(shape, 0.5)),
+            "majority": (dims, [[1, 0.25], [0.5, 0], [0, 0.5]]),
+            "margin": (dims, [[2.0, 1.0], [-1.0, -3.0], [-2.5, -0.5]]),
             "held_out": (dims, held_out),
             "counted": (dims, np.ones(shape, bool)),
         },
@@ -123,36 +124,34 @@ def answered(held_out: list[list[bool]], answers: list[list[str]]) -> xr.Dataset
     )
 
 
-ANSWERS = [["x", "u"], ["x", "v"], ["y", "w"]]
-
-
 def test_taught_and_held_out_prompts_stand_apart_beside_the_majority() -> None:
-    answers = answered([[True, False], [True, False], [True, True]], ANSWERS)
+    answers = answered([[True, False], [True, False], [True, True]])
     english, german = accuracy_rows(answers)
     # English was never taught, German for the first two items.
     assert np.isnan(english["taught"])
     assert english["taught_prompts"] == 0
     assert (english["held_out"], english["held_out_prompts"]) == (pytest.approx(1 / 3), 3)
-    assert english["majority"] == pytest.approx(2 / 3)  # "x" twice of three
+    assert english["majority"] == pytest.approx(0.5)  # over its three held-out prompts
+    assert english["margin"] == pytest.approx(-0.5)
     assert (german["taught"], german["taught_prompts"]) == (0.5, 2)
     assert (german["held_out"], german["held_out_prompts"]) == (0, 1)
-    assert german["majority"] == 1  # one held-out prompt has one answer
+    assert (german["majority"], german["margin"]) == (0.5, -0.5)  # of its only held-out prompt
     (row,) = headline(sort_results({"one/answers": answers}))
     assert (row["taught"], row["held_out"]) == (0.5, 0.25)
-    assert row["majority"] == 0.75  # "x" twice, "w" once, of four held-out prompts
+    assert (row["majority"], row["margin"]) == (0.5, -0.5)  # of four held-out prompts
     columns, cells = headline_table([row])
     assert columns[:5] == ["run", "taught", "held out", "chance", "majority"]
-    assert cells[0][:5] == ["one", "50.0%", "25.0%", "50.0%", "75.0%"]
+    assert cells[0][:5] == ["one", "50.0%", "25.0%", "50.0%", "50.0%"]
     figure = str(charts(sort_results({"one/answers": answers}))["accuracy"].to_dict())
     assert "'kind': 'taught'" in figure
     assert "'kind': 'held out'" in figure
 
 
 def test_a_task_without_held_out_prompts_has_one_accuracy() -> None:
-    answers = answered([[False, False]] * 3, ANSWERS)
+    answers = answered([[False, False]] * 3)
     english, german = accuracy_rows(answers)
     assert (english["accuracy"], english["accuracy_prompts"]) == (pytest.approx(1 / 3), 3)
-    assert (english["majority"], german["majority"]) == (pytest.approx(2 / 3), pytest.approx(1 / 3))
+    assert (english["majority"], german["majority"]) == (pytest.approx(0.5), pytest.approx(0.25))
     assert "taught" not in english
     columns, _ = headline_table(headline(sort_results({"one/answers": answers})))
     assert columns[:4] == ["run", "accuracy", "chance", "majority"]
@@ -160,11 +159,87 @@ def test_a_task_without_held_out_prompts_has_one_accuracy() -> None:
     assert "'kind': 'all prompts'" in figure
 
 
-def test_results_saved_without_the_right_answers_have_no_majority() -> None:
-    old = answered([[False, False]] * 3, ANSWERS).drop_vars("answer")
+NEW = ["majority", "margin"]
+
+
+def shown_on(page: Path) -> str:
+    """What a reader sees without unfolding anything, as one line."""
+    return " ".join(page.read_text().partition("<details>")[0].split())
+
+
+def test_results_of_before_show_what_they_have(tmp_path: Path) -> None:
+    old = answered([[False, False]] * 3).drop_vars(NEW)
     columns, _ = headline_table(headline(sort_results({"one/answers": old})))
+    assert columns[:3] == ["run", "accuracy", "chance"]
     assert "majority" not in columns
     assert np.isnan(accuracy_rows(old)[0]["majority"])
+    headings, cells = accuracy_cells(accuracy_rows(old))
+    assert headings == ["language", "accuracy", "chance", "prompts"]
+    assert "–" not in {cell for row in cells for cell in row}
+    page = ng.report({"one/answers": old}, tmp_path / "r.html")
+    assert "Answers kept by an earlier version hold no majority and no margins." in shown_on(page)
+    table = pd.read_csv(page.with_suffix(".accuracy.csv"))
+    assert {"accuracy", "low", "high", "chance"} <= set(table)
+    assert not {"majority", "margin", "subject_masked"} & set(table)
+
+
+def with_masked(answers: xr.Dataset) -> xr.Dataset:
+    """Right without the subject in the first item, in both languages."""
+    dims = ("item", "language")
+    masked = xr.DataArray([[1.0, 0.5], [-1.0, -3.0], [-2.0, -2.0]], dims=dims)
+    found = {"masked_correct": (masked > 0).astype(float), "masked_margin": masked}
+    found["margin_beyond_masked"] = answers["margin"] - masked
+    return answers.assign(found).assign_attrs(masked="answered")
+
+
+def test_what_a_guesser_knows_stands_beside_every_accuracy(tmp_path: Path) -> None:
+    answers = with_masked(answered([[False, False]] * 3))
+    english, german = accuracy_rows(answers)
+    assert english["subject_masked"] == german["subject_masked"] == pytest.approx(1 / 3)
+    assert english["margin"] == pytest.approx(-0.5)
+    assert english["margin_beyond_masked"] == pytest.approx((1 + 0 - 0.5) / 3)
+    headings, cells = accuracy_cells([english, german])
+    assert headings[2:] == ["chance", "majority", "masked", "margin", "beyond masked", "prompts"]
+    assert cells[0][2:] == ["50.0%", "50.0%", "33.3%", "-0.50", "+0.17", "3"]
+    page = ng.report({"one/answers": answers}, tmp_path / "r.html")
+    shown = shown_on(page)
+    for cell in (*headings, *cells[0], *cells[1]):
+        assert f">{cell}</t" in shown, cell
+    assert "no masked prompts" not in shown
+    table = pd.read_csv(page.with_suffix(".accuracy.csv"))
+    names = ["chance", "majority", "subject_masked", "margin", "margin_beyond_masked"]
+    expected = [english[name] for name in names]
+    assert table[names].iloc[0].tolist() == pytest.approx(expected)
+    items = pd.read_csv(page.with_suffix(".items.csv"))
+    assert items["margin_beyond_masked"].tolist() == pytest.approx([1, 0.5, 0, 0, -0.5, 1.5])
+    figure = str(charts(sort_results({"one/answers": answers}))["accuracy"].to_dict())
+    assert "subject_masked" in figure
+
+
+def test_where_no_subject_is_masked_the_page_says_why(tmp_path: Path) -> None:
+    plain = answered([[False, False]] * 3)
+    whole = with_masked(plain)
+    part = whole.assign(
+        {name: whole[name].where(whole["item"] != "a") for name in ("masked_correct",)}
+    )
+    said = {
+        "The subject was not masked: the task has no masked prompts.": plain,
+        "The subject was not masked in this run, although the task has masked prompts.": (
+            plain.assign_attrs(masked="left out")
+        ),
+        "The subject was not masked: only choices are asked for without it.": plain.assign(
+            text=plain["correct"].astype(str)
+        ),
+        "4 of 6 prompts have a masked form.": part,
+        "": whole,
+    }
+    for sentence, answers in said.items():
+        assert why_not_masked(answers) == sentence
+        assert sentence in shown_on(ng.report({"one/answers": answers}, tmp_path / "r.html"))
+    both = sort_results({"one/answers": whole, "two/answers": plain})
+    columns, cells = headline_table(headline(both))
+    masked = columns.index("masked")
+    assert [row[masked] for row in cells] == ["33.3%", "none"]
 
 
 def test_the_page_shows_openly_what_a_run_is_of(results: dict, tmp_path: Path) -> None:

@@ -29,9 +29,9 @@ from neuroglot.pipeline import (
     run_demo,
     run_task,
 )
-from neuroglot.report.accuracy import accuracy_rows
+from neuroglot.report.accuracy import guesses_explained
 from neuroglot.report.results import sort_results
-from neuroglot.report.tables import MAJORITY_NOTE, headline, headline_table, score_rows
+from neuroglot.report.tables import headline, headline_table, score_rows
 
 app = typer.Typer(
     cls=Commands,
@@ -85,7 +85,7 @@ def demo(
         return
     title = f"facts, {items} items in ten languages"
     show.table(*headline_table(rows), title)
-    typer.echo(MAJORITY_NOTE)
+    typer.echo(" ".join(guesses_explained(found.evaluations.values())))
     show.score_table(score_rows(found))
     typer.echo(f"Analysed in {seconds:.0f} s. The report: {page.resolve()}")
 
@@ -100,6 +100,7 @@ def run(
     out: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("neuroglot-run"),
     score: o.Score = "sum",
     max_new_tokens: o.MaxNewTokens = MAX_NEW_TOKENS,
+    masked: o.Masked = True,
     site: o.Site = "gate",
     position: o.Position = "last",
     added_tokens: o.AddedTokens = True,
@@ -116,7 +117,7 @@ def run(
         how.load(model),
         chosen,
         reading=Reading(site, position, added_tokens=added_tokens),
-        answering=Answering(score, max_new_tokens),
+        answering=Answering(score, max_new_tokens, masked),
         scores=wanted,
         batch_size=size,
         out=out,
@@ -131,7 +132,7 @@ def run(
     if f"{chosen.name}/answers" in done.results:
         answers = done.results[f"{chosen.name}/answers"]
         assert isinstance(answers, xr.Dataset)
-        show.accuracy_table(accuracy_rows(answers), "Accuracy by language")
+        show.accuracy_table(answers, "Accuracy by language")
         typer.echo(f"Every answer: {(out / PREDICTIONS).resolve()}")
     if f"{chosen.name}/attribution" in done.results:
         attributed = done.results[f"{chosen.name}/attribution"]

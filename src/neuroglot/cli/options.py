@@ -146,6 +146,13 @@ MaxNewTokens = Annotated[
         help="The most tokens that the model writes, thoughts included, where there are no choices."
     ),
 ]
+Masked = Annotated[
+    bool,
+    typer.Option(
+        "--masked/--no-masked",
+        help="Whether choices are also asked for with the subject masked, where the task can.",
+    ),
+]
 Stored = Annotated[Path, typer.Argument(metavar="RECORDING", help="What `neuroglot record` wrote.")]
 Out = Annotated[Path | None, typer.Option(help="Folder to save the result in.")]
 

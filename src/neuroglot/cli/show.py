@@ -16,21 +16,53 @@ from rich.table import Table
 
 from neuroglot.analysis.bits import CATEGORIES
 from neuroglot.errors import plain
-from neuroglot.report.accuracy import KINDS
+from neuroglot.report.accuracy import (
+    accuracy_cells,
+    accuracy_rows,
+    guesses_explained,
+    percent,
+    why_not_masked,
+)
 from neuroglot.report.results import SCORE_LABELS, main_score
 from neuroglot.report.tables import (
-    MAJORITY_NOTE,
     SCORE_COLUMNS,
     attribution_cells,
     attribution_rows,
-    percent,
     score_cells,
 )
 from neuroglot.tasks.catalogue import catalogue
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> None:
-    """A table as wide as the terminal; the first column is text, the others are numbers."""
+    """A table as wide as the terminal; the first column is text, the others are numbers.
+
+    Where the terminal is too narrow for all columns, those that are left follow below, beside the
+    first column.
+    """
+    # Names are no markup: brackets in them would be taken for styles.
+    console = Console(markup=False, emoji=False)
+    unbounded = console.options.update(max_width=WIDER_THAN_ANY)
+    cells = [[plain(cell) for cell in row] for row in rows]
+    left = list(range(1, len(columns)))
+    while True:
+        n_shown = len(left)
+        made = _table(columns, cells, [0, *left], title)
+        while n_shown > 1 and console.measure(made, options=unbounded).minimum > console.width:
+            n_shown -= 1
+            made = _table(columns, cells, [0, *left[:n_shown]], title)
+        console.print(made)
+        left, title = left[n_shown:], None
+        if not left:
+            return
+
+
+WIDER_THAN_ANY = 10_000  # columns of a terminal
+
+
+def _table(
+    columns: Sequence[str], cells: Sequence[Sequence[str]], chosen: list[int], title: str | None
+) -> Table:
+    """The chosen columns as a table."""
     shown = Table(
         title=plain(title or ""),
         title_justify="left",
@@ -38,20 +70,18 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | No
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
-    cells = [[plain(cell) for cell in row] for row in rows]
-    for i, column in enumerate(columns):
+    for i in chosen:
         # In a narrow terminal headings break between words, and nothing else does.
-        widest = max(map(cell_len, [*column.split(), *(row[i] for row in cells)]))
+        widest = max(map(cell_len, [*columns[i].split(), *(row[i] for row in cells)]))
         shown.add_column(
-            column,
+            columns[i],
             justify="right" if i else "left",
             min_width=widest,
-            no_wrap=widest >= cell_len(column),
+            no_wrap=widest >= cell_len(columns[i]),
         )
     for row in cells:
-        shown.add_row(*row)
-    # Names are no markup: brackets in them would be taken for styles.
-    Console(markup=False, emoji=False).print(shown)
+        shown.add_row(*(row[i] for i in chosen))
+    return shown
 
 
 def as_json(value: Any) -> None:
@@ -121,23 +151,11 @@ def fragility_rows(found: xr.Dataset) -> list[dict[str, Any]]:
     return rows
 
 
-def accuracy_table(rows: Sequence[dict[str, Any]], title: str) -> None:
-    """Rows of :func:`neuroglot.report.accuracy.accuracy_rows`, each interval beside its share."""
-    kinds = [kind for kind in KINDS if kind in rows[0]]
-    others = [key for key in ("chance", "majority", "token_f1") if key in rows[0]]
-    columns = [x.replace("_", " ") for x in ("language", *kinds, *others, "prompts")]
-    table(columns, [_accuracy_cells(row, kinds, others) for row in rows], title)
-    typer.echo(f"In brackets: 95 % intervals over items. {MAJORITY_NOTE}")
-
-
-def _accuracy_cells(row: dict[str, Any], kinds: Sequence[str], others: Sequence[str]) -> list[str]:
-    cells = [row["language"]]
-    for kind in kinds:
-        ends = [f"{100 * row[f'{kind}_{end}']:.1f}" for end in ("low", "high")]
-        known = not np.isnan(row[f"{kind}_low"])
-        cells.append(percent(row[kind]) + (f" ({'–'.join(ends)})" if known else ""))
-    cells += [percent(row[key]) for key in others]
-    return [*cells, " + ".join(str(row[f"{kind}_prompts"]) for kind in kinds)]
+def accuracy_table(answers: xr.Dataset, title: str) -> None:
+    """Accuracy by language with its interval, beside what a guesser knows."""
+    table(*accuracy_cells(accuracy_rows(answers)), title)
+    said = ["In brackets: 95 % intervals over items.", *guesses_explained([answers])]
+    typer.echo(" ".join([*said, why_not_masked(answers)]).strip())
 
 
 def task_rows() -> list[dict[str, Any]]:

@@ -116,6 +116,7 @@ def evaluate(
     ] = None,
     score: o.Score = "sum",
     max_new_tokens: o.MaxNewTokens = MAX_NEW_TOKENS,
+    masked: o.Masked = True,
     batch_size: o.BatchSize = "auto",
     overwrite: o.Overwrite = False,
     json: o.Json = False,
@@ -132,16 +133,16 @@ def evaluate(
         out=out,
         score=score,
         max_new_tokens=max_new_tokens,
+        masked=masked,
         batch_size=size,
         overwrite=overwrite,
     )
     if predictions is not None:
         save_predictions(chosen, answers, predictions)
-    rows = accuracy_rows(answers)
     if json:
-        show.as_json({"accuracy": rows, "provenance": answers.attrs})
+        show.as_json({"accuracy": accuracy_rows(answers), "provenance": answers.attrs})
     else:
-        show.accuracy_table(rows, f"{model} on {task}")
+        show.accuracy_table(answers, f"{model} on {task}")
 
 
 @o.grouped

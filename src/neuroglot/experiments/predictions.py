@@ -23,10 +23,12 @@ def predictions(task: ParallelTask, answers: xr.Dataset) -> pd.DataFrame:
 
     Returns:
         Columns ``item``, ``language``, ``relation``, ``prompt``, ``answer``, ``predicted``,
-        ``correct``, ``counted`` and ``held_out``; with choices also each choice with its summed
-        log-probability and number of tokens, else ``f1`` and ``thoughts`` (what the model
-        wrote before its answer). Where the task has several right answers, the others are in
-        ``aliases``, between bars.
+        ``correct``, ``counted``, ``held_out``, ``chance`` and ``majority``; with choices also
+        ``margin`` and each choice with its summed log-probability and number of tokens, else
+        ``f1`` and ``thoughts`` (what the model wrote before its answer). Where the subject was
+        masked, ``masked_prompt``, ``masked_correct``, ``masked_margin`` and
+        ``margin_beyond_masked``. Where the task has several right answers, the others are in
+        ``aliases``, between bars. Answers of before lack some of these.
 
     Raises:
         NeuroglotError: the answers are those of another task.
@@ -66,6 +68,11 @@ def _row(item: dict[str, Any], language: str, found: xr.Dataset) -> dict[str, An
         "predicted": "",
         **{name: bool(found[name]) for name in ("correct", "counted", "held_out")},
     }
+    beside = [name for name in ("chance", "majority", "margin") if name in found]
+    if "masked_correct" in found:
+        row["masked_prompt"] = item.get("masked", {}).get(language, "")
+        beside += ["masked_correct", "masked_margin", "margin_beyond_masked"]
+    row |= {name: np.round(float(found[name]), 6) for name in beside}
     if "aliases" in item:
         row["aliases"] = " | ".join(item["aliases"][language])
     if "choice" not in found:

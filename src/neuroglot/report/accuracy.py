@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,47 +25,47 @@ def counted_by_kind(answers: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def to_be_compared(answers: xr.Dataset) -> xr.DataArray:
-    """The prompts (item, language) of chance and majority: held-out ones where there are any."""
+    """The prompts (item, language) of what a guesser knows: held-out ones where there are any."""
     held_out = answers["counted"] & answers["held_out"]
     return held_out if held_out.any() else answers["counted"]
 
 
-def commonest(answers: xr.Dataset, counted: xr.DataArray) -> xr.DataArray:
-    """How many prompts (language) are right if the answer is always the commonest right one.
+GUESSES = {
+    "chance": "chance",
+    "majority": "majority",
+    "subject_masked": "masked_correct",
+    "margin": "margin",
+    "margin_beyond_masked": "margin_beyond_masked",
+}
+"""What stands beside accuracy, and of which variable it is the mean."""
+IN_NATS = ("margin", "margin_beyond_masked")
 
-    It is looked up in the same prompts, so no guess that is always the same does better. NaN for
-    results saved before they held the right answers.
+
+def beside_accuracy(answers: xr.Dataset, counted: xr.DataArray) -> dict[str, xr.DataArray]:
+    """What a guesser knows, and margins: values (item, language) of the prompts that count.
+
+    NaN, where results do not hold them: those of before, those without choices, and those of tasks
+    without masked prompts.
     """
-    languages = answers["language"]
-    if "answer" not in answers:
-        return xr.full_like(languages, np.nan, dtype=float)
-    most = []
-    for language in languages.to_numpy():
-        one = answers["answer"].sel(language=language)
-        texts = Counter(one[counted.sel(language=language)].to_numpy().tolist())
-        most.append(max(texts.values(), default=0))
-    return xr.DataArray(most, dims="language", coords={"language": languages})
-
-
-def majority(answers: xr.Dataset, counted: xr.DataArray) -> float:
-    """The share of prompts that is right by always answering a language's commonest answer."""
-    return float(commonest(answers, counted).sum(skipna=False) / counted.sum())
+    unknown = xr.full_like(counted, np.nan, dtype=float)
+    return {
+        name: answers.get(variable, unknown).where(counted) for name, variable in GUESSES.items()
+    }
 
 
 def accuracy_frame(answers: xr.Dataset) -> pd.DataFrame:
-    """One row a kind of prompts and language: accuracy, its interval, chance, majority, number."""
+    """One row a kind of prompts and language: accuracy, its interval, :data:`GUESSES`, number."""
     parts = []
     for kind, counted in counted_by_kind(answers).items():
         found = accuracy(answers["correct"], counted, seed=answers.attrs["seed"])
-        n_prompts = counted.sum("item")
+        beside = beside_accuracy(answers, counted)
         table = xr.Dataset(
             {
                 "accuracy": found["accuracy"],
                 "low": found["accuracy_low"],
                 "high": found["accuracy_high"],
-                "chance": answers["chance"].where(counted).mean("item"),
-                "majority": commonest(answers, counted) / n_prompts.where(n_prompts > 0),
-                "prompts": n_prompts,
+                **{name: values.mean("item") for name, values in beside.items()},
+                "prompts": counted.sum("item"),
             }
         )
         parts.append(table.to_dataframe().reset_index().assign(kind=kind))
@@ -73,27 +73,105 @@ def accuracy_frame(answers: xr.Dataset) -> pd.DataFrame:
 
 
 def accuracy_rows(answers: xr.Dataset) -> list[dict[str, Any]]:
-    """One row a language: accuracy with its interval by kind, chance, majority and token F1.
+    """One row a language: accuracy with its interval by kind, :data:`GUESSES` and token F1.
 
-    Chance and majority are those of the held-out prompts, where a language has any.
+    What a guesser knows, and margins, are those of the held-out prompts, where a language has any.
     """
     frame = accuracy_frame(answers)
     asked = frame.groupby("kind")["prompts"].transform("sum") > 0
     rows = []
     for language in answers["language"].to_numpy():
-        row: dict[str, Any] = {"language": str(language), "chance": np.nan, "majority": np.nan}
+        row: dict[str, Any] = {"language": str(language), **dict.fromkeys(GUESSES, np.nan)}
         for one in frame[asked & (frame["language"] == language)].to_dict("records"):
             kind = str(one["kind"])
             row |= {kind: one["accuracy"], f"{kind}_low": one["low"], f"{kind}_high": one["high"]}
             row |= {f"{kind}_prompts": one["prompts"]}
             if one["prompts"]:
-                row |= {key: one[key] for key in ("chance", "majority")}
+                row |= {key: one[key] for key in GUESSES}
         rows.append(row)
     if has_f1(answers):
         f1 = answers["f1"].where(answers["counted"]).mean("item")
         for row in rows:
             row["token_f1"] = float(f1.sel(language=row["language"]))
     return rows
+
+
+def accuracy_cells(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells of :func:`accuracy_rows`, each interval beside its share.
+
+    Columns of which nothing is known in any language are left out.
+    """
+    kinds = [kind for kind in KINDS if kind in rows[0]]
+    others = [
+        key
+        for key in (*GUESSES, "token_f1")
+        if key in rows[0] and not all(np.isnan(row[key]) for row in rows)
+    ]
+    headings = [HEADINGS.get(x, x.replace("_", " ")) for x in ("language", *kinds, *others)]
+    return [*headings, "prompts"], [_cells(row, kinds, others) for row in rows]
+
+
+HEADINGS = {"subject_masked": "masked", "margin_beyond_masked": "beyond masked"}
+
+
+def _cells(row: dict[str, Any], kinds: Sequence[str], others: Sequence[str]) -> list[str]:
+    cells = [row["language"]]
+    for kind in kinds:
+        ends = [f"{100 * row[f'{kind}_{end}']:.1f}" for end in ("low", "high")]
+        known = not np.isnan(row[f"{kind}_low"])
+        cells.append(percent(row[kind]) + (f" ({'–'.join(ends)})" if known else ""))
+    cells += [nats(row[key]) if key in IN_NATS else percent(row[key]) for key in others]
+    return [*cells, " + ".join(str(row[f"{kind}_prompts"]) for kind in kinds)]
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """``12.3%``; a dash for what is not known, and never ``-0.0%``."""
+    if np.isnan(share):
+        return "–"
+    return f"{round(100 * share, digits) + 0.0:.{digits}f}%"  # adding 0.0 takes the sign off -0.0
+
+
+def nats(margin: float) -> str:
+    """``+1.23``; a dash for what is not known, and never ``-0.00``."""
+    return "–" if np.isnan(margin) else f"{round(margin, 2) + 0.0:+.2f}"
+
+
+def why_not_masked(answers: xr.Dataset) -> str:
+    """In words, why nothing is known of the model with the subject masked; empty where it is.
+
+    Where some items have masked prompts and others do not, it says how many have.
+    """
+    if "masked_correct" in answers:
+        counted = to_be_compared(answers)
+        n_there = int(answers["masked_correct"].where(counted).count())
+        n_all = int(counted.sum())
+        return "" if n_there == n_all else f"{n_there:,} of {n_all:,} prompts have a masked form."
+    if answers.attrs.get("masked") == "left out":
+        return "The subject was not masked in this run, although the task has masked prompts."
+    if "text" in answers:
+        return "The subject was not masked: only choices are asked for without it."
+    return "The subject was not masked: the task has no masked prompts."
+
+
+def guesses_explained(results: Iterable[xr.Dataset]) -> list[str]:
+    """Sentences that say what stands beside the accuracy of some answers."""
+    found = list(results)
+    known = {name for answers in found for name in GUESSES if GUESSES[name] in answers}
+    sentences = [text for name, text in EXPLAINED.items() if name in known]
+    if "majority" not in known:
+        sentences.append("Answers kept by an earlier version hold no majority and no margins.")
+    if any(answers["held_out"].any() for answers in found):
+        sentences.append("All these are of the held-out prompts, where there are any.")
+    return sentences
+
+
+EXPLAINED = {
+    "majority": "Majority: what a guesser gets right who knows how often each answer is right in "
+    "the relation, but not the subject.",
+    "subject_masked": "Masked: the model's own accuracy when it is asked of a neutral subject.",
+    "margin": "Margin: the right choice's log-probability less the best wrong one's, in nats.",
+    "margin_beyond_masked": "Beyond masked: the margin less that with the subject masked.",
+}
 
 
 def has_f1(answers: xr.Dataset) -> bool:

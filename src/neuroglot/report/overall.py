@@ -93,7 +93,7 @@ def language_overlap(runs: Runs) -> alt.TopLevelMixin:
 
 
 def accuracy_by_language(runs: Runs) -> alt.TopLevelMixin:
-    """Accuracy with its 95 % interval, chance and majority; one panel a kind of prompts."""
+    """Accuracy with its 95 % interval, and what a guesser knows; one panel a kind of prompts."""
     frames = [accuracy_frame(data).assign(run=run) for run, data in runs.items()]
     frame = pd.concat(frames, ignore_index=True)
     frame = frame[frame["prompts"] > 0]
@@ -108,7 +108,8 @@ def accuracy_by_language(runs: Runs) -> alt.TopLevelMixin:
     width = min(MOST_WIDTH, max(3 * WIDTH, 22 * len(languages) * len(runs_in_order)))
     note = [
         "bars: 95 % interval over items; grey tick: chance, where there are choices;",
-        "cross: right by always giving the language's commonest answer",
+        "cross: right by knowing the relation but no subject; hollow: the model itself with the",
+        "subject masked, where the task can",
     ]
     title = alt.TitleParams("Accuracy by language", subtitle=note, offset=14)
     return styled(
@@ -121,7 +122,7 @@ def accuracy_by_language(runs: Runs) -> alt.TopLevelMixin:
 
 
 def _accuracy_marks(base: alt.Chart, runs: list[str]) -> list[alt.Chart]:
-    """Intervals, accuracy, chance and majority of each run."""
+    """Intervals, accuracy, chance, majority and accuracy with the subject masked of each run."""
     colour = alt.Color("run:N", title="run", sort=runs, scale=alt.Scale(range=LINE_COLOURS))
     tooltip = [
         *("run:N", "language:N", alt.Tooltip("kind:N", title="prompts"), "prompts:Q"),
@@ -129,6 +130,9 @@ def _accuracy_marks(base: alt.Chart, runs: list[str]) -> list[alt.Chart]:
         alt.Tooltip("low:Q", format=".1%", title="95 % from"),
         alt.Tooltip("high:Q", format=".1%", title="to"),
         *(alt.Tooltip(f"{name}:Q", format=".1%") for name in ("chance", "majority")),
+        alt.Tooltip("subject_masked:Q", format=".1%", title="subject masked"),
+        alt.Tooltip("margin:Q", format="+.2f", title="margin (nats)"),
+        alt.Tooltip("margin_beyond_masked:Q", format="+.2f", title="beyond masked"),
     ]
     return [
         base.mark_rule(strokeWidth=2).encode(y=_share_axis("low"), y2="high:Q", color=colour),
@@ -138,6 +142,9 @@ def _accuracy_marks(base: alt.Chart, runs: list[str]) -> list[alt.Chart]:
         base.mark_tick(color="#555555", thickness=1.5, size=10).encode(y=_share_axis("chance")),
         base.mark_point(shape="cross", filled=True, color="#555555", size=22).encode(
             y=_share_axis("majority")
+        ),
+        base.mark_point(shape="circle", filled=False, size=40).encode(
+            y=_share_axis("subject_masked"), color=colour
         ),
     ]
 

@@ -17,6 +17,7 @@ import vl_convert as vlc
 from neuroglot.errors import NeuroglotError, plain
 from neuroglot.experiments.spreadsheet import save_table
 from neuroglot.report import alignment, attribution, by_layer, comparison, deactivation, overall
+from neuroglot.report.accuracy import guesses_explained
 from neuroglot.report.agreement import agreement_by_layer
 from neuroglot.report.comparison_tables import comparison_tables
 from neuroglot.report.effects import effect_table, effect_tables
@@ -24,6 +25,8 @@ from neuroglot.report.fragility import fragility_by_layer
 from neuroglot.report.results import Results, Sorted, provenance_rows, run_facts, sort_results
 from neuroglot.report.tables import (
     SCORE_COLUMNS,
+    accuracy_table,
+    accuracy_tables,
     attribution_table,
     headline,
     headline_table,
@@ -83,7 +86,8 @@ def report(
         results: ``{name: result}``; the name is what figures call the run. Several results of
             one run are told apart after a slash: ``{"base/sharing": …, "base/answers": …}``.
         out: the page; beside it come tables, ``….items.csv`` (one row for each item and
-            language), ``….layers.csv`` and, where neurons were attributed, ``….attribution.csv``.
+            language), ``….layers.csv`` and, where there are such results, ``….accuracy.csv``,
+            ``….effects.csv`` and ``….attribution.csv``.
         figures: folder to write the same figures to, as PNG and SVG.
 
     Returns:
@@ -99,6 +103,8 @@ def report(
     html = _template().render(
         columns=columns,
         rows=_plain(rows),
+        guesses=guesses_explained(found.evaluations.values()) if found.evaluations else [],
+        accuracies=_plain(accuracy_tables(found)),
         score_columns=SCORE_COLUMNS,
         scores=_plain(score_cells(score_rows(found))),
         agrees=bool(found.agreements),
@@ -114,6 +120,8 @@ def report(
         page.write_text(html, encoding="utf-8")
         for kind, table in {"items": item_table, "layers": layer_table}.items():
             save_table(table(found), page.with_suffix(f".{kind}.csv"))
+        if found.evaluations:
+            save_table(accuracy_table(found), page.with_suffix(".accuracy.csv"))
         if found.interventions:
             save_table(effect_table(found), page.with_suffix(".effects.csv"))
         if found.attributions:

@@ -9,8 +9,26 @@ import pandas as pd
 import xarray as xr
 
 from neuroglot.attribution import share_of_correct
-from neuroglot.report.accuracy import counted_by_kind, has_f1, majority, to_be_compared
+from neuroglot.report.accuracy import (
+    GUESSES,
+    KINDS,
+    accuracy_cells,
+    accuracy_frame,
+    accuracy_rows,
+    beside_accuracy,
+    counted_by_kind,
+    guesses_explained,
+    has_f1,
+    percent,
+    to_be_compared,
+    why_not_masked,
+)
 from neuroglot.report.results import SCORE_LABELS, Sorted, main_score
+
+OF_ANSWERS = (
+    *("correct", "choice", "counted", "held_out", "chance", "majority", "margin"),
+    *("masked_correct", "masked_margin", "margin_beyond_masked"),
+)
 
 
 def item_table(found: Sorted) -> pd.DataFrame:
@@ -23,13 +41,37 @@ def item_table(found: Sorted) -> pd.DataFrame:
             parts.append(sharing.to_dataframe())
         if run in found.evaluations:
             answers = found.evaluations[run]
-            kept = [x for x in ("correct", "choice", "counted", "held_out") if x in answers]
+            kept = [x for x in OF_ANSWERS if x in answers]
             kept += ["f1"] if has_f1(answers) else []
             parts.append(answers[kept].to_dataframe())
         frame = pd.concat(parts, axis=1).reset_index()
         frame.insert(0, "run", run)
         frames.append(frame)
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def accuracy_table(found: Sorted) -> pd.DataFrame:
+    """One row for each run, kind of prompts and language: accuracy and what a guesser knows."""
+    frames = []
+    for run, answers in found.evaluations.items():
+        frame = accuracy_frame(answers)
+        frame.insert(0, "run", run)
+        frames.append(frame)
+    if not frames:
+        return pd.DataFrame()
+    table = pd.concat(frames, ignore_index=True)
+    return table.dropna(axis="columns", how="all")
+
+
+def accuracy_tables(found: Sorted) -> list[dict[str, Any]]:
+    """What the page says of every run's answers: title, sentences, headings and cells."""
+    tables = []
+    for run, answers in found.evaluations.items():
+        columns, cells = accuracy_cells(accuracy_rows(answers))
+        said = ["In brackets: 95 % intervals.", *guesses_explained([answers])]
+        how = " ".join([*said, why_not_masked(answers)]).strip()
+        tables.append({"title": f"{run}: accuracy", "how": how, "columns": columns, "rows": cells})
+    return tables
 
 
 def layer_table(found: Sorted) -> pd.DataFrame:
@@ -151,35 +193,32 @@ HEADLINE_COLUMNS = {
     "held_out": "held out",
     "chance": "chance",
     "majority": "majority",
+    "subject_masked": "masked",
     "all_shared": "all-shared",
     "if_items_shuffled": "shuffled",
     "if_layer_rate": "by rate",
 }
 # Left out where they say nothing of any run: a task either has held-out prompts or not.
-OPTIONAL = ("accuracy", "taught", "held_out", "chance", "majority")
-MAJORITY_NOTE = (
-    "Majority: right by always giving a language's commonest right answer. Chance and majority are "
-    "those of the held-out prompts, where there are any."
-)
+OPTIONAL = ("accuracy", "taught", "held_out", "chance", "majority", "subject_masked")
+NOT_MASKED = "none"  # in the place of a number that there is of other runs
 
 
 def headline(found: Sorted) -> list[dict[str, Any]]:
     """One row a run: accuracy and the all-shared fraction beside its baselines.
 
     Fractions are means over items and layers. Where a task knows in which languages a fact was
-    taught, accuracy is given for those (``taught``) and the others (``held_out``), and chance and
-    majority are those of the held-out prompts. Missing numbers are NaN.
+    taught, accuracy is given for those (``taught``) and the others (``held_out``), and what a
+    guesser knows is that of the held-out prompts. Missing numbers are NaN.
     """
     rows = []
     for run in dict.fromkeys([*found.sharing, *found.evaluations]):
-        row: dict[str, Any] = dict.fromkeys(HEADLINE_COLUMNS, np.nan) | {"run": run}
+        row: dict[str, Any] = dict.fromkeys((*HEADLINE_COLUMNS, *GUESSES), np.nan) | {"run": run}
         if run in found.evaluations:
             answers = found.evaluations[run]
             for kind, counted in counted_by_kind(answers).items():
                 row[kind] = float(answers["correct"].where(counted).mean())
-            compared = to_be_compared(answers)
-            row["chance"] = float(answers["chance"].where(compared).mean())
-            row["majority"] = majority(answers, compared)
+            beside = beside_accuracy(answers, to_be_compared(answers))
+            row |= {name: float(values.mean()) for name, values in beside.items()}
         if run in found.sharing:
             shared = found.sharing[run].sel(category="all_shared")
             row["all_shared"] = float(shared["fraction"].mean())
@@ -196,12 +235,14 @@ def headline_table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str
         for key in HEADLINE_COLUMNS
         if key not in OPTIONAL or not all(np.isnan(row[key]) for row in rows)
     ]
-    cells = [[row[key] if key == "run" else percent(row[key]) for key in shown] for row in rows]
+    cells = [[_headline_cell(row, key) for key in shown] for row in rows]
     return [HEADLINE_COLUMNS[key] for key in shown], cells
 
 
-def percent(share: float, digits: int = 1) -> str:
-    """``12.3%``; a dash for what is not known, and never ``-0.0%``."""
-    if np.isnan(share):
-        return "–"
-    return f"{round(100 * share, digits) + 0.0:.{digits}f}%"  # adding 0.0 takes the sign off -0.0
+def _headline_cell(row: dict[str, Any], key: str) -> str:
+    if key == "run":
+        return str(row[key])
+    is_answered = not all(np.isnan(row[kind]) for kind in KINDS)
+    if key == "subject_masked" and is_answered and np.isnan(row[key]):
+        return NOT_MASKED
+    return percent(row[key])
