@@ -21,7 +21,7 @@ from neuroglot.report.accuracy import (
     accuracy_rows,
     guesses_explained,
     percent,
-    why_not_masked,
+    what_is_missing,
 )
 from neuroglot.report.results import SCORE_LABELS, main_score
 from neuroglot.report.tables import (
@@ -154,8 +154,8 @@ def fragility_rows(found: xr.Dataset) -> list[dict[str, Any]]:
 def accuracy_table(answers: xr.Dataset, title: str) -> None:
     """Accuracy by language with its interval, beside what a guesser knows."""
     table(*accuracy_cells(accuracy_rows(answers)), title)
-    said = ["In brackets: 95 % intervals over items.", *guesses_explained([answers])]
-    typer.echo(" ".join([*said, why_not_masked(answers)]).strip())
+    said = [*guesses_explained([answers]), *what_is_missing(answers)]
+    typer.echo(" ".join(["In brackets: 95 % intervals.", *said]))
 
 
 def task_rows() -> list[dict[str, Any]]:

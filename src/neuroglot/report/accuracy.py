@@ -136,6 +136,12 @@ def nats(margin: float) -> str:
     return "–" if np.isnan(margin) else f"{round(margin, 2) + 0.0:+.2f}"
 
 
+def what_is_missing(answers: xr.Dataset) -> list[str]:
+    """Sentences that say what is not known of some answers, and why."""
+    old = [] if "majority" in answers else ["An earlier version kept no majority and no margins."]
+    return [sentence for sentence in (*old, why_not_masked(answers)) if sentence]
+
+
 def why_not_masked(answers: xr.Dataset) -> str:
     """In words, why nothing is known of the model with the subject masked; empty where it is.
 
@@ -158,10 +164,8 @@ def guesses_explained(results: Iterable[xr.Dataset]) -> list[str]:
     found = list(results)
     known = {name for answers in found for name in GUESSES if GUESSES[name] in answers}
     sentences = [text for name, text in EXPLAINED.items() if name in known]
-    if "majority" not in known:
-        sentences.append("Answers kept by an earlier version hold no majority and no margins.")
     if any(answers["held_out"].any() for answers in found):
-        sentences.append("All these are of the held-out prompts, where there are any.")
+        sentences.append("Chance and these are of the held-out prompts, where there are any.")
     return sentences
 
 

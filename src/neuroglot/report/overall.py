@@ -107,7 +107,7 @@ def accuracy_by_language(runs: Runs) -> alt.TopLevelMixin:
     )
     width = min(MOST_WIDTH, max(3 * WIDTH, 22 * len(languages) * len(runs_in_order)))
     note = [
-        "bars: 95 % interval over items; grey tick: chance, where there are choices;",
+        "bars: 95 % interval; grey tick: chance, where there are choices;",
         "cross: right by knowing the relation but no subject; hollow: the model itself with the",
         "subject masked, where the task can",
     ]

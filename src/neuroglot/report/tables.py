@@ -17,11 +17,10 @@ from neuroglot.report.accuracy import (
     accuracy_rows,
     beside_accuracy,
     counted_by_kind,
-    guesses_explained,
     has_f1,
     percent,
     to_be_compared,
-    why_not_masked,
+    what_is_missing,
 )
 from neuroglot.report.results import SCORE_LABELS, Sorted, main_score
 
@@ -68,8 +67,7 @@ def accuracy_tables(found: Sorted) -> list[dict[str, Any]]:
     tables = []
     for run, answers in found.evaluations.items():
         columns, cells = accuracy_cells(accuracy_rows(answers))
-        said = ["In brackets: 95 % intervals.", *guesses_explained([answers])]
-        how = " ".join([*said, why_not_masked(answers)]).strip()
+        how = " ".join(["In brackets: 95 % intervals.", *what_is_missing(answers)])
         tables.append({"title": f"{run}: accuracy", "how": how, "columns": columns, "rows": cells})
     return tables
 
