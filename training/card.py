@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 import neuroglot as ng
-from neuroglot.experiments.statistics import bootstrap_interval
+from neuroglot.experiments.observations import SAME, samples_of
+from neuroglot.experiments.statistics import accuracy_interval
 from neuroglot.models import EMBEDDED
 from neuroglot.provenance import versions
 from neuroglot.tasks.embedded.names import LANGUAGES
@@ -44,7 +45,11 @@ def measure(models: dict[str, ng.Model], task_name: str, template: str, limit: i
     """One row for each prompt: what it is, and how probably each of ``WHO`` answers it right."""
     whole = ng.load_task(task_name, template=template)
     task = whole.first(limit)
-    right = {name: ng.evaluate(model, task)["correct"].to_numpy() for name, model in models.items()}
+    answers = {name: ng.evaluate(model, task) for name, model in models.items()}
+    right = {name: found["correct"].to_numpy() for name, found in answers.items()}
+    # Both models have one tokenizer, so the same prompts are equal.
+    one = next(iter(answers.values()))
+    same, subjects = one[SAME].to_numpy(), samples_of(one).subjects
     right["majority"] = majority(whole)[: len(task)]
     right["name overlap"] = guesses_right(task, overlap_guesser)
     rows = [
@@ -55,6 +60,8 @@ def measure(models: dict[str, ng.Model], task_name: str, template: str, limit: i
             "relation": item["relation"],
             "language": language,
             "held_out": language in item["held_out"],
+            "same": same[i, j],
+            "cluster": subjects[i],
             "chance": 1 / len(item["choices"][language]),
             **{who: float(correct[i, j]) for who, correct in right.items()},
         }
@@ -91,12 +98,14 @@ def breakdown(prompts: pd.DataFrame, by: str) -> list[list[str]]:
 
 
 def with_interval(prompts: pd.DataFrame, who: str) -> str:
-    """``61.3 (58.0–64.5)``: the share in per cent, with the bootstrap interval over items."""
-    right = prompts.pivot_table(index="item", columns="language", values=who, aggfunc="first")
-    counted = right.notna().to_numpy(dtype=float)
-    values = right.fillna(0).to_numpy(dtype=float)
-    low, high = bootstrap_interval(values, counted, 0)
-    return f"{100 * prompts[who].mean():.1f} ({100 * low:.1f}–{100 * high:.1f})"
+    """``61.3 (58.0–64.5)``: the share in per cent, with its interval over subjects.
+
+    Equal prompts count once.
+    """
+    observed = prompts.groupby(["language", "same"]).agg({who: "mean", "cluster": "first"})
+    right = observed[who].to_numpy(dtype=float)
+    low, high = accuracy_interval(right, observed["cluster"].to_numpy(), 0)
+    return f"{100 * right.mean():.1f} ({100 * low:.1f}–{100 * high:.1f})"
 
 
 def overall(prompts: pd.DataFrame, name: str) -> list[str]:

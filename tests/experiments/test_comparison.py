@@ -17,6 +17,7 @@ from scipy import stats
 
 import neuroglot as ng
 from neuroglot.experiments.association import correctness_on_sharing, rank_correlation
+from neuroglot.experiments.observations import Samples
 from neuroglot.experiments.runs import places_along
 from tests.testing import small_task, tiny_model
 
@@ -88,14 +89,20 @@ def test_held_out_prompts_count_alone_where_the_split_says_so() -> None:
     assert np.isnan(found["accuracy"].sel(run="0", language="de"))
 
 
-def planted(slope: float, seed: int, n: int = 400) -> tuple[np.ndarray, ...]:
+def samples(subjects: np.ndarray, n_languages: int = 4) -> Samples:
+    """Every prompt is an observation of its own."""
+    own = np.repeat(np.arange(len(subjects))[:, None], n_languages, axis=1)
+    return Samples(own, np.unique(subjects, return_inverse=True)[1], None)
+
+
+def planted(slope: float, seed: int, n: int = 400) -> tuple[Any, ...]:
     """Answers whose log-odds rise by ``slope`` for a tenth more sharing."""
     rng = np.random.default_rng(seed)
     shared = rng.random((n, 4))
     of_item = rng.normal(0, 0.5, (n, 1))
     odds = slope * 10 * (shared - 0.5) + of_item + np.array([-1, 0, 0.5, 1])
     correct = rng.random((n, 4)) < 1 / (1 + np.exp(-odds))
-    return correct, shared, np.ones((n, 4), bool), np.array([f"s{i // 2}" for i in range(n)])
+    return correct, shared, np.ones((n, 4), bool), samples(np.arange(n) // 2)
 
 
 def test_a_planted_slope_is_found_and_none_is_not() -> None:
@@ -115,7 +122,7 @@ def test_the_regression_is_that_of_statsmodels_formula() -> None:
     frame = pd.DataFrame(
         [
             {"right": int(correct[i, j]), "shared": 10 * shared[i, j], "language": "abcd"[j],
-             "group": int(clusters[i][1:])}
+             "group": int(clusters.subjects[i])}
             for i in range(80) for j in range(4)
         ]
     )  # fmt: skip
@@ -133,7 +140,8 @@ def test_a_language_that_is_always_right_is_left_out() -> None:
     correct[:, 2] = True
     found = correctness_on_sharing(correct, shared, counted, clusters)
     rest = [0, 1, 3]
-    alone = correctness_on_sharing(correct[:, rest], shared[:, rest], counted[:, rest], clusters)
+    fewer = samples(clusters.subjects, 3)
+    alone = correctness_on_sharing(correct[:, rest], shared[:, rest], counted[:, rest], fewer)
     assert found == alone
     assert found.prompts == 240
     nothing = correctness_on_sharing(np.ones((80, 4), bool), shared, counted, clusters)
@@ -142,7 +150,7 @@ def test_a_language_that_is_always_right_is_left_out() -> None:
     separated = correctness_on_sharing(shared > 0.5, shared, counted, clusters)
     assert np.isnan(separated.odds_ratio)
     assert separated.reason
-    few = correctness_on_sharing(correct[:9], shared[:9], counted[:9], np.arange(9).astype(str))
+    few = correctness_on_sharing(correct[:9], shared[:9], counted[:9], samples(np.arange(9)))
     assert "fewer than 10" in few.reason
     by_language = np.broadcast_to(np.array([0.1, 0.2, 0.3, 0.4]), shared.shape)
     for alike in (np.full_like(shared, 0.5), by_language):

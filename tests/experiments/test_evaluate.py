@@ -11,7 +11,6 @@ import torch
 import xarray as xr
 
 import neuroglot as ng
-from neuroglot.experiments.statistics import bootstrap_interval
 from tests.testing import small_task, tiny_hf, tiny_model, tokenizer
 
 
@@ -66,42 +65,6 @@ def test_a_task_without_answers_is_refused() -> None:
     task = ng.ParallelTask.from_records(records, name="bare")
     with pytest.raises(ng.NeuroglotError, match="without choices"):
         ng.evaluate(tiny_model("llama"), task)
-
-
-def test_bootstrap_covers_what_it_should() -> None:
-    """Of 95 % intervals for a known share, about 95 % must hold it."""
-    rng = np.random.default_rng(0)
-    hits = 0
-    for seed in range(200):
-        correct = (rng.random((60, 1)) < 0.7).astype(float)
-        low, high = bootstrap_interval(correct, np.ones((60, 1)), seed)
-        hits += low <= 0.7 <= high
-    assert 0.88 <= hits / 200 <= 0.99
-
-
-def test_bootstrap_resamples_items_not_prompts() -> None:
-    """Ten prompts of one item that agree are one observation."""
-    rng = np.random.default_rng(0)
-    by_item = (rng.random((30, 1)) < 0.5).astype(float)
-    low, high = bootstrap_interval(np.repeat(by_item, 10, axis=1), np.ones((30, 10)), 0)
-    one_low, one_high = bootstrap_interval(by_item, np.ones((30, 1)), 0)
-    assert (low, high) == (one_low, one_high)
-    assert np.isnan(bootstrap_interval(by_item[:1], np.ones((1, 1)), 0)).all()
-
-
-def test_the_interval_is_no_point_where_all_answers_agree() -> None:
-    """Wilson's interval written out: z^2 / (n + z^2) is its inner end at 0 and at 1."""
-    z, n = 1.959964, 12
-    inner = z**2 / (n + z**2)
-    counted = np.ones((n, 1))
-    assert bootstrap_interval(np.ones((n, 1)), counted, 0) == pytest.approx((1 - inner, 1))
-    assert bootstrap_interval(np.zeros((n, 1)), counted, 0) == pytest.approx((0, inner))
-    # Items that do not count say nothing, and prompts of one item are no draws of their own.
-    counted[4:] = 0
-    inner = z**2 / (4 + z**2)
-    right = np.repeat(np.ones((n, 1)), 3, axis=1)
-    found = bootstrap_interval(right, np.repeat(counted, 3, axis=1), 0)
-    assert found == pytest.approx((1 - inner, 1))
 
 
 def test_right_answers_are_kept(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from neuroglot.experiments.statistics import (
     accuracy_interval,
     clustered_interval,
     holm,
-    mcnemar_p,
     sign_flip_p,
 )
 from neuroglot.tasks import ParallelTask
@@ -72,16 +71,20 @@ def test_values_that_are_all_alike_show_nothing_of_how_they_vary() -> None:
     assert (low, high) == (pytest.approx(20 / (20 + z**2)), 1)
 
 
-def test_mcnemar_is_a_binomial_test_of_those_that_changed() -> None:
-    before = np.array([1] * 30 + [0] * 20).astype(bool)
+def test_one_answer_a_subject_is_mcnemars_exact_test() -> None:
+    before = np.array([1] * 30 + [0] * 20)
     after = before.copy()
-    after[:9] = False
-    after[30:32] = True
+    after[:9] = 0
+    after[30:32] = 1
     n, k = 11, 2
     tail = sum(math.comb(n, i) for i in range(k + 1)) / 2**n
-    assert mcnemar_p(before, after) == pytest.approx(2 * tail)
-    assert mcnemar_p(before, before) == 1
-    assert math.isnan(mcnemar_p(before[:0], after[:0]))
+    assert sign_flip_p(after - before, np.arange(50), 0) == pytest.approx(2 * tail)
+    assert sign_flip_p(before - before, np.arange(50), 0) == 1
+    # Rounding is no difference: thirty sums of a trillionth all rise, and say nothing.
+    assert sign_flip_p(np.full(30, 1e-12), np.arange(30), 0) == 1
+    # Two answers of each subject are no more than one.
+    twice = sign_flip_p(np.repeat(after - before, 2), np.repeat(np.arange(50), 2), 0)
+    assert twice == pytest.approx(2 * tail)
 
 
 def test_holm_by_hand() -> None:

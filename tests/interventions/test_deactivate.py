@@ -12,7 +12,8 @@ import xarray as xr
 
 import neuroglot as ng
 from neuroglot.analysis import categories
-from neuroglot.experiments.statistics import clustered_interval, holm, mcnemar_p, sign_flip_p
+from neuroglot.experiments.observations import samples_of
+from neuroglot.experiments.statistics import clustered_interval, holm, sign_flip_p
 from neuroglot.interventions import arms
 from neuroglot.interventions.conditions import CONTROLS, Variant, deciles
 from neuroglot.interventions.effects import COLUMNS, compared
@@ -86,7 +87,7 @@ def test_a_null_effect_is_significant_as_often_as_it_should(real_outcome: xr.Dat
     for _ in range(200):
         swapped = rng.random((len(correct), 1)) < 0.5
         one, other = np.where(swapped, control, correct), np.where(swapped, correct, control)
-        found = compared(one, other, counted, here["subject"].values, 0)
+        found = compared(one, other, counted, samples_of(here), 0)
         p_values.append(found[COLUMNS.index("p")])
     assert 0.01 <= np.mean(np.array(p_values) < 0.05) <= 0.09
 
@@ -124,7 +125,8 @@ def test_the_statistics_are_of_the_answers(real_outcome: xr.Dataset) -> None:
         for j, language in enumerate(found["language"].values):
             by_language = one.sel(language=language)
             assert float(by_language["accuracy"]) == pytest.approx(correct[:, j].mean())
-            p = mcnemar_p(found["correct_no_edit"].values[:, j], correct[:, j])
+            moved = correct[:, j] - found["correct_no_edit"].values[:, j]
+            p = sign_flip_p(moved, found["subject"].values, 0)
             assert float(by_language["p_by_language"].sel(against="no_edit")) == pytest.approx(p)
     np.testing.assert_allclose(found["p_holm"], holm(found["p"].values))
     np.testing.assert_allclose(found["p_holm_by_language"], holm(found["p_by_language"].values))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -15,6 +14,7 @@ from neuroglot.analysis import classify
 from neuroglot.analysis.sharing import shared_of_active
 from neuroglot.experiments import evaluate
 from neuroglot.experiments.halves import subject_of
+from neuroglot.experiments.observations import SAME, samples_of
 from neuroglot.experiments.runs import ANSWERS, RECORDING
 from neuroglot.experiments.statistics import accuracy_interval
 from neuroglot.models import Model
@@ -58,35 +58,31 @@ class Checks:
         sharing = [_sharing(self._recording(step), self.split) for step in steps]
         found = xr.concat(sharing, dim="check")
         if self.task.has_answers:
-            correct = np.stack(
-                [
-                    opened_dataset(self.run_folder(step) / ANSWERS)["correct"].to_numpy()
-                    for step in steps
-                ]
-            )
-            found = found.merge(self._accuracy(correct))
+            found = found.merge(self._accuracy([self._answers(step) for step in steps]))
         return found.assign_coords(check=list(steps))
+
+    def _answers(self, step: int) -> xr.Dataset:
+        return opened_dataset(self.run_folder(step) / ANSWERS)
 
     def _recording(self, step: int) -> Recording:
         found = open_result(self.run_folder(step) / RECORDING)
         assert isinstance(found, Recording)
         return found
 
-    def _accuracy(self, correct: np.ndarray[Any, Any]) -> xr.Dataset:
-        """Answers (check, item, language), and accuracy by part with intervals over subjects."""
+    def _accuracy(self, answers: Sequence[xr.Dataset]) -> xr.Dataset:
+        """Answers (check, item, language), and accuracy by part with its intervals."""
+        correct = np.stack([one["correct"].to_numpy() for one in answers])
         part = self.split.part(self.task)
-        subjects = np.array([subject_of(item) for item in self.task.items])
-        of_prompt = np.broadcast_to(subjects[:, None], part.shape)
-        rows = np.full((len(correct), len(PARTS), 3), np.nan)
+        # The prompts are the same in all checks; answers of before may not say which are equal.
+        said = {SAME: answers[0][SAME]} if SAME in answers[0].coords else {}
+        samples = samples_of(answers[0])
+        rows = np.full((len(correct), len(PARTS), 5), np.nan)
         for i, right in enumerate(correct):
             for j, name in enumerate(PARTS):
-                chosen = part == name
-                if chosen.any():
-                    values = right[chosen].astype(float)
-                    interval = accuracy_interval(values, of_prompt[chosen], self.seed)
-                    rows[i, j] = (values.mean(), *interval)
+                observed = samples.observed(right.astype(float), part == name)
+                rows[i, j] = observed.estimate(self.seed, accuracy_interval)
         dims = ("check", "part")
-        names = ("accuracy", "accuracy_low", "accuracy_high")
+        names = [f"accuracy{end}" for end in samples.ends]
         return xr.Dataset(
             {
                 "correct": (("check", "item", "language"), correct),
@@ -95,11 +91,13 @@ class Checks:
             },
             coords={
                 "item": [item["id"] for item in self.task.items],
-                "subject": ("item", subjects),
+                "subject": ("item", [subject_of(item) for item in self.task.items]),
+                "relation": ("item", [str(item["relation"] or "") for item in self.task.items]),
                 "language": list(self.task.languages),
                 "part": list(PARTS),
                 "part_of": (("item", "language"), part),
-            },
+            }
+            | said,
         )
 
 

@@ -24,7 +24,8 @@ from neuroglot.attribution.targets import (
     targets_of,
 )
 from neuroglot.errors import NeuroglotError, is_whole_number
-from neuroglot.experiments.statistics import bootstrap_mean
+from neuroglot.experiments.halves import subject_of
+from neuroglot.experiments.observations import SAME, first_equal, samples_of
 from neuroglot.models import Model, operation
 from neuroglot.provenance import provenance
 from neuroglot.recording.batching import BatchSize, batches, by_length, check_batch_size
@@ -52,7 +53,8 @@ def causal_agreement(
     In every layer the same random neurons are set to zero, one at a time, at the token from which
     the target is predicted. The effect of a neuron is what that takes off the log-probability of
     the target (less that of what it stands against). Scores and effects of one prompt and layer are
-    compared by Spearman's rank correlation, which is then averaged over prompts.
+    compared by Spearman's rank correlation, which is then averaged over prompts; equal ones (the
+    same tokens up to the target) count once.
 
     Every neuron runs by itself, so take some tens of items.
 
@@ -66,13 +68,17 @@ def causal_agreement(
         batch_size: prompts in a batch; ``"auto"`` fills a budget of tokens.
 
     Returns:
-        - ``agreement`` (score, layer): the mean over items of Spearman's correlation between scores
-          and effects, with ``…_low`` and ``…_high`` (95 % bootstrap over items, for these neurons:
-          what other seeds would give is not in it);
+        - ``agreement`` (score, layer): the mean over prompts of Spearman's correlation between
+          scores and effects, with ``…_low`` and ``…_high`` (95 % bootstrap over subjects, for these
+          neurons: what other seeds would give is not in it; NaN with fewer than ten subjects), and
+          ``…_low_over_relations`` and ``…_high_over_relations``, if all items have a relation and
+          there are at least ten;
         - ``size_agreement``, …: the same between their absolute values. A contribution has no
           sign, so only this says something of it;
         - ``effect`` (item, language, layer, sample) in nats, and ``value`` (score, item, language,
-          layer, sample) of the sampled neurons, whose numbers are ``neuron`` (layer, sample).
+          layer, sample) of the sampled neurons, whose numbers are ``neuron`` (layer, sample);
+        - the coordinates ``subject`` and ``relation`` (item) and ``same_tokens_as`` (item,
+          language): the index of the first item whose prompt is the same tokens.
 
     Raises:
         NeuroglotError: bad settings, a model in half precision (where most effects are rounded to
@@ -112,6 +118,7 @@ def causal_agreement(
         "batch_size": batch_size,
     }
     by_prompt = _by_prompt(task, scores, sample, effect, value).assign_attrs(attrs)
+    by_prompt = by_prompt.assign_coords(_observations(task, targets))
     return by_prompt.assign(_agreement(by_prompt, seed))
 
 
@@ -134,6 +141,18 @@ def _by_prompt(
             "neuron": (("layer", "sample"), sample.cpu().numpy()),
         },
     )
+
+
+def _observations(task: ParallelTask, targets: Sequence[Target]) -> dict[str, Any]:
+    """Coordinates that say what of the prompts is one observation, and what hangs together."""
+    n = len(task.languages)
+    ids = [tuple(of.ids) for of in targets]
+    same = first_equal([ids[start : start + n] for start in range(0, len(ids), n)])
+    return {
+        "subject": ("item", [subject_of(item) for item in task.items]),
+        "relation": ("item", [str(item["relation"] or "") for item in task.items]),
+        SAME: (("item", "language"), same),
+    }
 
 
 def _sample(model: Model, n: int, seed: int) -> Tensor:
@@ -187,22 +206,22 @@ def _sampled(
 
 def _agreement(by_prompt: xr.Dataset, seed: int) -> dict[str, xr.DataArray]:
     """Mean rank correlation (score, layer) of scores and effects, and of their sizes."""
-    found: dict[str, xr.DataArray] = {}
+    samples, found = samples_of(by_prompt), {}
+    coords = {name: by_prompt[name] for name in ("score", "layer")}
     for prefix in ("", "size_"):
         effect, value = by_prompt["effect"], by_prompt["value"]
         if prefix:
             effect, value = abs(effect), abs(value)
-        by_item = _rank_correlation(value.values, effect.values).mean("language")
-        found[f"{prefix}agreement"] = by_item.mean("item")
-        intervals = xr.apply_ufunc(
-            lambda values: np.array(bootstrap_mean(values, seed)),
-            by_item,
-            input_core_dims=[["item"]],
-            output_core_dims=[["end"]],
-            vectorize=True,
-        )
-        found[f"{prefix}agreement_low"] = intervals.isel(end=0)
-        found[f"{prefix}agreement_high"] = intervals.isel(end=1)
+        correlation = _rank_correlation(value.values, effect.values)
+        of_prompts = correlation.transpose("score", "layer", "item", "language").to_numpy()
+        rows = np.full((*of_prompts.shape[:2], 5), np.nan)
+        for place in np.ndindex(*of_prompts.shape[:2]):
+            one = of_prompts[place]
+            rows[place] = samples.observed(one, ~np.isnan(one)).estimate(seed)
+        for k, end in enumerate(samples.ends):
+            found[f"{prefix}agreement{end}"] = xr.DataArray(
+                rows[..., k], dims=("score", "layer"), coords=coords
+            )
     return found
 
 

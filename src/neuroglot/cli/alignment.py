@@ -25,6 +25,7 @@ from neuroglot.report.comparison_tables import (
     flow_rows,
     run_names,
 )
+from neuroglot.report.observations import said_of
 
 DEFAULT = ng.Training()
 
@@ -127,7 +128,12 @@ def align(
     report = ng.report({f"{out.resolve().name}/alignment": result}, page, out / "figures")
     rows = alignment_rows(result)
     if json:
-        found = {"checks": rows, "provenance": result.attrs, "report": str(report.resolve())}
+        found = {
+            "checks": rows,
+            "notes": said_of(result),
+            "provenance": result.attrs,
+            "report": str(report.resolve()),
+        }
         show.as_json(found | {"model": str((out / "model").resolve())})
         return
     show.table(*alignment_lines(rows), f"{model} on {task}, {method}: accuracy by part, sharing")
@@ -135,6 +141,7 @@ def align(
         "Accuracy where item and language were trained, or either or both were held out; "
         "all-shared (and with each language's items shuffled) on held-out items, of all neurons."
     )
+    show.notes(said_of(result))
     typer.echo(what_changed(result))
     typer.echo(f"The model: {(out / 'model').resolve()}")
     typer.echo(f"The report: {report.resolve()}")
@@ -186,6 +193,7 @@ def compare(
         later = run_names(compared)[1:] if "flow" in compared else []
         found: dict[str, Any] = {"runs": comparison_rows(compared)}
         found |= {"flow": {run: flow_rows(compared, run) for run in later}}
+        found |= {"notes": said_of(compared)}
         show.as_json(found | {"provenance": compared.attrs, "report": str(report.resolve())})
         return
     _print(compared)
@@ -196,6 +204,7 @@ def _print(compared: xr.Dataset) -> None:
     """Changes from the first run, and what neurons became in the last."""
     show.table(*comparison_lines(compared), f"{compared.attrs['task']}: compared with the first")
     typer.echo(HOW)
+    show.notes(said_of(compared))
     if "flow" in compared:
         last = run_names(compared)[-1]
         show.table(*flow_cells(compared, last), f"What neurons became in {last}")

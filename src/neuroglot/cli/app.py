@@ -30,6 +30,7 @@ from neuroglot.pipeline import (
     run_task,
 )
 from neuroglot.report.accuracy import guesses_explained
+from neuroglot.report.observations import said_of, sample_notes
 from neuroglot.report.results import sort_results
 from neuroglot.report.tables import headline, headline_table, score_rows
 
@@ -81,11 +82,13 @@ def demo(
     rows = headline(found)
     if json:
         done = {"results": rows, "scores": score_rows(found), "seconds": seconds}
+        done |= {"notes": sample_notes(found)}
         show.as_json(done | {"report": str(page.resolve())})
         return
     title = f"facts, {items} items in ten languages"
     show.table(*headline_table(rows), title)
     typer.echo(" ".join(guesses_explained(found.evaluations.values())))
+    show.notes(sample_notes(found))
     show.score_table(score_rows(found))
     typer.echo(f"Analysed in {seconds:.0f} s. The report: {page.resolve()}")
 
@@ -126,13 +129,15 @@ def run(
     page = ng.report(done.results, out / "report.html", figures=out / "figures")
     rows = headline(sort_results(done.results))
     if json:
-        show.as_json({"results": rows, "report": str(page)})
+        notes = sample_notes(sort_results(done.results))
+        show.as_json({"results": rows, "notes": notes, "report": str(page)})
         return
     show.table(*headline_table(rows), f"{model} on {task}")
     if f"{chosen.name}/answers" in done.results:
         answers = done.results[f"{chosen.name}/answers"]
         assert isinstance(answers, xr.Dataset)
         show.accuracy_table(answers, "Accuracy by language")
+        show.notes(said_of(answers))
         typer.echo(f"Every answer: {(out / PREDICTIONS).resolve()}")
     if f"{chosen.name}/attribution" in done.results:
         attributed = done.results[f"{chosen.name}/attribution"]

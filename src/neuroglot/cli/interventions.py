@@ -27,7 +27,9 @@ from neuroglot.interventions.conditions import CONTROLS, DEFAULT_CATEGORIES, che
 from neuroglot.interventions.deactivate import check_categories, check_variants
 from neuroglot.interventions.job import check_controls
 from neuroglot.models.running import check_positions
+from neuroglot.report.accuracy import mean_of
 from neuroglot.report.effects import effect_lines, effect_rows, finding
+from neuroglot.report.observations import said_of
 
 Recorded = Annotated[
     Path | None,
@@ -219,14 +221,15 @@ def _show(outcome: xr.Dataset, title: str, page: Path, *, json: bool) -> None:
     report = ng.report({f"{run}/{page.parent.name}": outcome}, page, page.parent / "figures")
     rows = effect_rows(outcome)
     if json:
-        found = {"effects": rows, "finding": finding(rows)}
+        found = {"effects": rows, "finding": finding(rows), "notes": said_of(outcome)}
         show.as_json(found | {"provenance": outcome.attrs, "report": str(report.resolve())})
         return
-    before = float(outcome["correct_no_edit"].where(outcome["counted"]).mean())
+    before = mean_of(outcome["correct_no_edit"], outcome, outcome["counted"])
     show.table(*effect_lines(rows), f"{title}: accuracy {100 * before:.1f}% without any edit")
     typer.echo(
         "Difference: accuracy less that of no edit, or of random neurons, in percentage points of "
         "the prompts for which there are such; p after Holm's correction."
     )
     typer.echo(finding(rows))
+    show.notes(said_of(outcome))
     typer.echo(f"The report: {report.resolve()}")

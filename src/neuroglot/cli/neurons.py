@@ -15,6 +15,7 @@ from neuroglot.cli import show
 from neuroglot.cli.parsing import batch_size_of, open_evaluation, open_recording, score_names
 from neuroglot.errors import NeuroglotError, plain
 from neuroglot.recording.folders import as_path, require_free
+from neuroglot.report.observations import said_of
 from neuroglot.report.page import save_figures
 from neuroglot.report.tables import attribution_rows
 
@@ -100,10 +101,12 @@ def agreement(
         ng.save(found, out, overwrite=overwrite)
     rows = show.agreement_rows(found)
     if json:
-        show.as_json({"agreement": rows, "provenance": found.attrs})
+        notes = {"notes": said_of(found)}
+        show.as_json({"agreement": rows, "provenance": found.attrs} | notes)
         return
     title = f"{model} on {task}: Spearman's correlation of scores with what zeroing does"
     show.agreement_table(rows, title)
+    show.notes(said_of(found))
 
 
 @o.grouped

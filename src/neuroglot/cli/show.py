@@ -16,10 +16,13 @@ from rich.table import Table
 
 from neuroglot.analysis.bits import CATEGORIES
 from neuroglot.errors import plain
+from neuroglot.experiments.observations import OVER_RELATIONS
 from neuroglot.report.accuracy import (
+    WIDER,
     accuracy_cells,
     accuracy_rows,
     guesses_explained,
+    has_wider,
     percent,
     what_is_missing,
 )
@@ -153,9 +156,18 @@ def fragility_rows(found: xr.Dataset) -> list[dict[str, Any]]:
 
 def accuracy_table(answers: xr.Dataset, title: str) -> None:
     """Accuracy by language with its interval, beside what a guesser knows."""
-    table(*accuracy_cells(accuracy_rows(answers)), title)
+    rows = accuracy_rows(answers)
+    table(*accuracy_cells(rows), title)
     said = [*guesses_explained([answers]), *what_is_missing(answers)]
-    typer.echo(" ".join(["In brackets: 95 % intervals.", *said]))
+    typer.echo(" ".join(["In brackets: 95 % intervals over subjects.", *said]))
+    if has_wider(rows):
+        typer.echo(WIDER)
+
+
+def notes(lines: Iterable[str]) -> None:
+    """Sentences below a table: which prompts count once, and why there is no interval."""
+    for line in lines:
+        typer.echo(line)
 
 
 def task_rows() -> list[dict[str, Any]]:
@@ -210,7 +222,9 @@ def attribution_table(attribution: xr.Dataset) -> None:
 
 def agreement_rows(agreement: xr.Dataset) -> list[dict[str, Any]]:
     """One row a score and layer: rank correlations with their intervals."""
-    names = [f"{size}agreement{end}" for size in ("", "size_") for end in ("", "_low", "_high")]
+    ends = ("", "_low", "_high", *OVER_RELATIONS)
+    names = [f"{size}agreement{end}" for size in ("", "size_") for end in ends]
+    names = [name for name in names if name in agreement]
     return [
         {"score": str(score), "layer": int(layer)}
         | {name: float(agreement[name].sel(score=score, layer=layer)) for name in names}
@@ -224,7 +238,8 @@ def agreement_table(rows: list[dict[str, Any]], title: str) -> None:
 
     def cell(row: dict[str, Any], name: str) -> str:
         value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
-        return "–" if np.isnan(value) else f"{value:.2f} ({low:.2f} to {high:.2f})"
+        ends = "" if np.isnan(low) else f" ({low:.2f} to {high:.2f})"
+        return "–" if np.isnan(value) else f"{value:.2f}{ends}"
 
     cells = [
         [

@@ -25,6 +25,7 @@ from neuroglot.experiments.evaluation import MAX_NEW_TOKENS
 from neuroglot.experiments.predictions import save_predictions
 from neuroglot.recording import check_settings
 from neuroglot.report.accuracy import accuracy_rows
+from neuroglot.report.observations import said_of
 
 
 @o.grouped
@@ -140,9 +141,11 @@ def evaluate(
     if predictions is not None:
         save_predictions(chosen, answers, predictions)
     if json:
-        show.as_json({"accuracy": accuracy_rows(answers), "provenance": answers.attrs})
+        found = {"accuracy": accuracy_rows(answers), "notes": said_of(answers)}
+        show.as_json(found | {"provenance": answers.attrs})
     else:
         show.accuracy_table(answers, f"{model} on {task}")
+        show.notes(said_of(answers))
 
 
 @o.grouped

@@ -12,6 +12,7 @@ from scipy import stats
 from statsmodels.genmod.families import Binomial
 from statsmodels.genmod.generalized_linear_model import GLM
 
+from neuroglot.experiments.observations import Samples
 from neuroglot.experiments.statistics import CONFIDENCE, LEAST_CLUSTERS, Interval
 
 Values = np.ndarray[Any, Any]
@@ -29,7 +30,7 @@ class Slope:
         low: of the interval.
         high: of the interval.
         p: two-sided.
-        prompts: that it is from.
+        prompts: that it is from, equal ones once.
         reason: why there is none.
     """
 
@@ -42,29 +43,31 @@ class Slope:
 
 
 def correctness_on_sharing(
-    correct: Values, shared: Values, counted: Values, clusters: Values
+    correct: Values, shared: Values, counted: Values, samples: Samples
 ) -> Slope:
     """Logistic regression of right answers on sharing, with the language as covariate.
 
     Languages in which all answers are right, or all wrong, say nothing of the slope and are left
-    out. The errors are clustered (Liang and Zeger 1986).
+    out. Equal prompts are averaged and enter once; the errors are clustered by subject (Liang and
+    Zeger 1986).
 
     Args:
         correct: whether the answer was right (item, language).
         shared: all-shared neurons over active ones (item, language).
         counted: which prompts count (item, language).
-        clusters: what is resampled together, such as an item's subject (item,).
+        samples: which prompts are one observation, and which items no independent samples.
     """
     language = np.broadcast_to(np.arange(correct.shape[1]), correct.shape)
+    kept = counted.astype(bool) & ~np.isnan(shared) & ~np.isnan(correct.astype(float))
+    observed = samples.observed(correct.astype(float), kept)
     frame = pd.DataFrame(
         {
-            "correct": correct.astype(float).ravel(),
-            "shared": PER * shared.ravel(),
-            "language": language.ravel(),
-            "cluster": np.repeat(np.unique(clusters, return_inverse=True)[1], correct.shape[1]),
+            "correct": observed.numbers,
+            "shared": PER * samples.observed(shared, kept).numbers,
+            "language": samples.observed(language, kept).numbers,
+            "cluster": observed.subjects,
         }
     )
-    frame = frame[counted.ravel().astype(bool)].dropna()
     share = frame.groupby("language")["correct"].transform("mean")
     frame = frame[(share > 0) & (share < 1)]
     if frame.empty:
@@ -99,6 +102,9 @@ def _fitted(frame: pd.DataFrame) -> Slope:
 
 def rank_correlation(one: Values, other: Values) -> tuple[float, Interval]:
     """Spearman's correlation with the interval of Bonett and Wright (2000), at 95 %.
+
+    Its observations are languages, each once, so that neither subjects nor equal prompts come in:
+    the interval is for other languages with these items.
 
     Args:
         one: of each language (language,); NaN is left out.

@@ -14,13 +14,22 @@ from neuroglot.analysis.flow import are_related, category_flow
 from neuroglot.analysis.sharing import OF_A_TASK, shared_of_active
 from neuroglot.errors import NeuroglotError, is_whole_number
 from neuroglot.experiments.association import Slope, correctness_on_sharing, rank_correlation
+from neuroglot.experiments.observations import (
+    SAME,
+    Observed,
+    Samples,
+    column,
+    said_of_samples,
+    samples_of,
+)
 from neuroglot.experiments.runs import ComparedRun, Source, opened_runs, places_along
-from neuroglot.experiments.statistics import clustered_interval, holm, mcnemar_p
+from neuroglot.experiments.statistics import holm, sign_flip_p
 from neuroglot.provenance import versions
 from neuroglot.recording.matching import said_of
 
 UNIT = "comparison"
 ENDS = ("", "_low", "_high")
+OF_ITEMS = ["relation", "subject", SAME]  # coordinates
 OF_SLOPE = ("odds_ratio", "odds_ratio_low", "odds_ratio_high", "odds_ratio_p",
             "odds_ratio_prompts", "odds_ratio_reason")  # fmt: skip
 Values = np.ndarray[Any, Any]
@@ -39,8 +48,8 @@ def compare(
 
     The models may differ in their weights, and in nothing else.
 
-    Changes are those against the first run, with 95 % bootstrap intervals over subjects. There is
-    nothing of it with fewer than ten subjects.
+    Changes are those against the first run, with 95 % bootstrap intervals over subjects. There are
+    none of these with fewer than ten subjects. Prompts that are equal in all runs count once.
 
     Args:
         runs: folders that ``neuroglot run`` wrote, or those in ``runs`` of an alignment; or
@@ -62,16 +71,22 @@ def compare(
           where all models have the same layers, ``layer_fraction`` (run, layer, category);
         - ``shared_of_active`` and ``accuracy`` (run, language), ``accuracy_overall`` (run);
         - of each of these but the baseline, ``…_change`` with ``…_change_low`` and
-          ``…_change_high``;
-        - ``accuracy_p``, ``accuracy_p_holm`` (run, language): exact McNemar against the first run,
-          which takes items for independent, and corrected over all (Holm 1979);
+          ``…_change_high``, and ``…_change_low_over_relations`` and
+          ``…_change_high_over_relations``, the wider claim, if all items have a relation and there
+          are at least ten;
+        - ``accuracy_p``, ``accuracy_p_holm`` (run, language): sign flips of subjects against the
+          first run (McNemar's exact test where each subject has one prompt of the language), and
+          corrected over all (Holm 1979);
         - ``odds_ratio`` (run) with ends, ``_p``, ``_prompts`` and ``_reason``: of a right answer,
           for ten percentage points more of a prompt's active neurons being all-shared; logistic
           regression with the language as covariate, clustered by subject;
+          ``_prompts`` counts equal ones once;
         - ``spearman`` and ``spearman_of_changes`` (run) with ends: of ``shared_of_active`` and
           ``accuracy`` over languages;
         - ``flow`` (run, layer, category, category_after) from the first run, where all models
           continue one checkpoint.
+
+        The attribute ``observations`` says which prompts repeat others.
 
     Raises:
         NeuroglotError: runs of different tasks, items, languages, templates, thresholds, sites or
@@ -87,7 +102,9 @@ def compare(
         found = [found[i] for i in order]
     names = [run.name for run in found]
     models = [str(run.recording.attrs["model"]) for run in found]
-    parts = [_sharing(found, seed), _answers(found, seed), _association(found)]
+    samples = samples_of(*(run.answers for run in found))
+    parts = [_sharing(found, samples, seed), _answers(found, samples, seed)]
+    parts.append(_association(found, samples))
     first = found[0].recording
     if lineage or all(are_related(first, run.recording) for run in found):
         parts.append(_flow(found, threshold))
@@ -114,93 +131,103 @@ def _provenance(
         "threshold": threshold,
         "seed": seed,
         "unrelated": int(unrelated),
+        "observations": _said(runs),
         **versions(),
     }
 
 
-def _subjects(run: ComparedRun) -> Values:
-    """What the items are about; results of before there were subjects have items only."""
-    name = "subject" if "subject" in run.answers.coords else "item"
-    return run.answers[name].to_numpy().astype(str)
+def _said(runs: list[ComparedRun]) -> str:
+    """Which prompts repeat others; of a run that does not say it, if there is one."""
+    answers = [run.answers for run in runs]
+    one = next((x for x in answers if SAME not in x.coords), answers[0])
+    return " ".join(said_of_samples(one, one["counted"]))
 
 
-def _changes(name: str, values: xr.DataArray, subjects: Values, seed: int) -> dict[str, Any]:
-    """Means over items of ``values`` (run, item, …), and their changes from the first run."""
-    differences = (values - values.isel(run=0)).transpose("run", ..., "item").to_numpy()
-    ends = np.full((2, *differences.shape[:-1]), np.nan)
-    for place in np.ndindex(*differences.shape[:-1]):
-        known = ~np.isnan(differences[place])
-        if place[0] and known.any():
-            ends[(slice(None), *place)] = clustered_interval(
-                differences[place][known], subjects[known], seed
-            )
-    dims = tuple(dim for dim in values.dims if dim != "item")
-    change = (values - values.isel(run=0)).mean("item")
+def _changes(name: str, values: xr.DataArray, samples: Samples, seed: int) -> dict[str, Any]:
+    """Means over observations of ``values`` (run, item, …), and their changes from the first run.
+
+    Values with a language are of prompts, others of items, whose prompts are then looked at whole.
+    """
+    by_language = "language" in values.dims
+    samples = samples if by_language else samples.of_items()
+    ordered = values.transpose("run", ..., "item")
+    levels = ordered.to_numpy()
+    rows = np.full((*levels.shape[:-1], 6), np.nan)
+    for place in np.ndindex(*levels.shape[:-1]):
+        j = place[-1] if by_language else 0
+        change = _observed(levels[place] - levels[(0, *place[1:])], samples, j)
+        found = change.estimate(seed) if place[0] else (change.mean, *[np.nan] * 4)
+        rows[place] = (_observed(levels[place], samples, j).mean, *found)
+    dims = ordered.dims[:-1]
+    coords = {dim: ordered[dim] for dim in dims if dim in ordered.coords}
+    names = (name, *(f"{name}_change{end}" for end in samples.ends))
     return {
-        name: values.mean("item"),
-        f"{name}_change": change,
-        f"{name}_change_low": (dims, ends[0]),
-        f"{name}_change_high": (dims, ends[1]),
+        name: xr.DataArray(rows[..., k], dims=dims, coords=coords) for k, name in enumerate(names)
     }
 
 
-def _sharing(runs: list[ComparedRun], seed: int) -> xr.Dataset:
-    subjects = _subjects(runs[0])
+def _observed(values: Values, samples: Samples, j: int) -> Observed:
+    """Observations of the values of items (item,) in one column of theirs; NaN is left out."""
+    whole = np.full(samples.same.shape, np.nan)
+    whole[:, j] = values
+    return samples.observed(whole, ~np.isnan(whole))
+
+
+def _sharing(runs: list[ComparedRun], samples: Samples, seed: int) -> xr.Dataset:
     shuffled = [run.sharing["fraction_if_items_shuffled"].mean("layer") for run in runs]
     overall = xr.concat([run.sharing["fraction"].mean("layer") for run in runs], dim="run")
     shared = xr.concat([shared_of_active(run.sharing) for run in runs], dim="run")
-    found = _changes("fraction", overall.transpose("run", "item", "category"), subjects, seed)
+    found = _changes("fraction", overall.transpose("run", "item", "category"), samples, seed)
     shared = shared.transpose("run", "item", "language")
-    found |= _changes("shared_of_active", shared, subjects, seed)
+    found |= _changes("shared_of_active", shared, samples, seed)
     if len({run.recording.layers for run in runs}) == 1:
         layers = xr.concat([run.sharing["fraction"] for run in runs], dim="run")
         layers = layers.transpose("run", "item", "layer", "category")
-        found |= _changes("layer_fraction", layers, subjects, seed)
+        found |= _changes("layer_fraction", layers, samples, seed)
     data = xr.Dataset(found).assign(fraction_if_items_shuffled=xr.concat(shuffled, dim="run"))
     return data.drop_attrs()
 
 
-def _answers(runs: list[ComparedRun], seed: int) -> xr.Dataset:
-    subjects = _subjects(runs[0])
-    right = xr.concat([run.answers["correct"].astype(float) for run in runs], dim="run")
-    counted = runs[0].answers["counted"].astype(bool)
-    known = right.where(counted).drop_vars(["relation", "subject"], errors="ignore")
-    found = _changes("accuracy", known.transpose("run", "item", "language"), subjects, seed)
+def _answers(runs: list[ComparedRun], samples: Samples, seed: int) -> xr.Dataset:
+    bare = [
+        run.answers["correct"].astype(float).drop_vars(OF_ITEMS, errors="ignore") for run in runs
+    ]
+    right = xr.concat(bare, dim="run").transpose("run", "item", "language")
+    counted = runs[0].answers["counted"].astype(bool).drop_vars(OF_ITEMS, errors="ignore")
+    known = right.where(counted)
+    found = _changes("accuracy", known, samples, seed)
     p = np.full((len(runs), counted.sizes["language"]), np.nan)
+    kept, values = counted.transpose("item", "language").to_numpy(), right.to_numpy()
     for i, j in np.ndindex(*p.shape):
         if i:
-            kept = counted.to_numpy()[:, j]
-            p[i, j] = mcnemar_p(right.to_numpy()[0, kept, j], right.to_numpy()[i, kept, j])
-    overall = _overall(known.to_numpy(), subjects, seed)
+            moved = samples.observed(values[i] - values[0], column(kept, j))
+            p[i, j] = sign_flip_p(moved.numbers, moved.subjects, seed)
     dims = ("run", "language")
     data = xr.Dataset(found | {"accuracy_p": (dims, p), "accuracy_p_holm": (dims, holm(p))})
-    return data.assign(overall).drop_attrs()
+    return data.assign(_overall(values, kept, samples, seed)).drop_attrs()
 
 
-def _overall(right: Values, subjects: Values, seed: int) -> dict[str, Any]:
+def _overall(right: Values, kept: Values, samples: Samples, seed: int) -> dict[str, Any]:
     """Accuracy over all languages (run,), and its changes."""
-    of_prompt = np.broadcast_to(subjects[:, None], right.shape[1:])
     rows = []
     for values in right:
-        known = ~np.isnan(values)
-        difference = (values - right[0])[known]
-        interval = clustered_interval(difference, of_prompt[known], seed)
-        rows.append((values[known].mean(), difference.mean(), *interval))
-    names = ("accuracy_overall", *(f"accuracy_overall_change{end}" for end in ENDS))
+        change = samples.observed(values - right[0], kept)
+        rows.append((samples.observed(values, kept).mean, *change.estimate(seed)))
+    names = ("accuracy_overall", *(f"accuracy_overall_change{end}" for end in samples.ends))
     return {name: ("run", [row[k] for row in rows]) for k, name in enumerate(names)}
 
 
-def _association(runs: list[ComparedRun]) -> xr.Dataset:
+def _association(runs: list[ComparedRun], samples: Samples) -> xr.Dataset:
     """Of right answers and sharing, in each run, and of their changes."""
-    subjects = _subjects(runs[0])
     counted = runs[0].answers["counted"].to_numpy().astype(bool)
     slopes, ranks = [], []
     before: tuple[Values, Values] | None = None
     for run in runs:
         shared = shared_of_active(run.sharing).transpose("item", "language").to_numpy()
         right = run.answers["correct"].to_numpy().astype(float)
-        slopes.append(astuple(correctness_on_sharing(right, shared, counted, subjects)))
-        here = _mean(shared, np.ones_like(counted)), _mean(right, counted)
+        slopes.append(astuple(correctness_on_sharing(right, shared, counted, samples)))
+        every = np.ones_like(counted)
+        here = _means(shared, every, samples), _means(right, counted, samples)
         before = here if before is None else before
         level = rank_correlation(*here)
         change = rank_correlation(here[0] - before[0], here[1] - before[1])
@@ -213,12 +240,12 @@ def _association(runs: list[ComparedRun]) -> xr.Dataset:
     )
 
 
-def _mean(values: Values, counted: Values) -> Values:
+def _means(values: Values, counted: Values, samples: Samples) -> Values:
     """By language, of what counts; NaN is left out."""
     known = counted & ~np.isnan(values)
-    with np.errstate(invalid="ignore"):
-        means: Values = np.where(known, values, 0).sum(axis=0) / known.sum(axis=0)
-    return means
+    return np.array(
+        [samples.observed(values, column(known, j)).mean for j in range(values.shape[1])]
+    )
 
 
 def _flow(runs: list[ComparedRun], threshold: float) -> xr.Dataset:

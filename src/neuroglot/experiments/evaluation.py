@@ -24,7 +24,8 @@ from neuroglot.experiments.answers import (
 )
 from neuroglot.experiments.halves import subject_of
 from neuroglot.experiments.masked import MaskedScores, has_masked, without_subject
-from neuroglot.experiments.statistics import bootstrap_interval
+from neuroglot.experiments.observations import SAME, column, same_tokens, samples_of
+from neuroglot.experiments.statistics import accuracy_interval
 from neuroglot.models import Model, operation
 from neuroglot.models.hooks import Editor
 from neuroglot.provenance import provenance
@@ -57,30 +58,34 @@ def counted_prompts(task: ParallelTask) -> np.ndarray[Any, np.dtype[np.bool_]]:
 def accuracy(
     correct: xr.DataArray, counted: xr.DataArray, *, seed: int = 0
 ) -> dict[str, xr.DataArray]:
-    """Accuracy by language with a bootstrap interval over items.
+    """Accuracy by language, with intervals over subjects and, where there are enough, relations.
 
-    Where a language's answers are all right or all wrong, Wilson's interval stands in for the
-    bootstrap's, which would be a point.
+    Equal prompts count once, with the mean of their answers, which may be right for one item and
+    wrong for another. Where a language's answers are all right or all wrong, Wilson's interval
+    stands in for the bootstrap's, which would be a point.
 
     Args:
-        correct: whether the answer was right (item, language).
+        correct: whether the answer was right (item, language), with the coordinates ``subject``,
+            ``relation`` and ``same_tokens_as`` of :func:`evaluate`.
         counted: which prompts count (item, language).
         seed: of the bootstrap.
 
     Returns:
-        ``accuracy``, ``accuracy_low`` and ``accuracy_high`` (language).
+        ``accuracy``, ``accuracy_low`` and ``accuracy_high`` (language), NaN with fewer than ten
+        subjects; and ``accuracy_low_over_relations`` and ``accuracy_high_over_relations``, if all
+        items have a relation and there are at least ten.
     """
-    rows = []
-    for language in range(correct.sizes["language"]):
-        right = correct.values[:, [language]].astype(float)
-        kept = counted.values[:, [language]].astype(float)
-        share = (right * kept).sum() / kept.sum() if kept.sum() else np.nan
-        rows.append((share, *bootstrap_interval(right, kept, seed)))
-    names = ("accuracy", "accuracy_low", "accuracy_high")
+    correct, counted = (one.transpose(*DIMS) for one in (correct, counted))
+    samples, kept = samples_of(correct), counted.to_numpy().astype(bool)
+    right = correct.to_numpy().astype(float)
+    rows = [
+        samples.observed(right, column(kept, j)).estimate(seed, accuracy_interval)
+        for j in range(correct.sizes["language"])
+    ]
     coords = {"language": correct["language"]}
     return {
-        name: xr.DataArray([row[i] for row in rows], dims="language", coords=coords)
-        for i, name in enumerate(names)
+        f"accuracy{end}": xr.DataArray([row[i] for row in rows], dims="language", coords=coords)
+        for i, end in enumerate(samples.ends)
     }
 
 
@@ -145,8 +150,9 @@ def evaluate(  # noqa: PLR0913 (the public contract)
         ``chance`` (item, language; NaN without choices), ``majority`` (item, language; the
         probability that a guesser is right who sees the relation but no subject), ``held_out``
         (item, language; never taught there), ``counted`` (item, language; which prompts the split
-        counts) and ``accuracy``, ``accuracy_low``, ``accuracy_high`` (language; 95 % bootstrap
-        over items). With choices also ``choice`` (item, language; index of the chosen),
+        counts), the coordinate ``same_tokens_as`` (item, language; the index of the first item
+        whose prompt is the same tokens: equal prompts count once) and what :func:`accuracy`
+        returns (language). With choices also ``choice`` (item, language; index of the chosen),
         ``margin`` (item, language; in nats: the ``score`` of the right choice, a sum of
         log-probabilities or their mean per token, less that of the best wrong one; NaN where
         there is no wrong one), ``log_prob`` (item, language, option; summed over tokens, NaN
@@ -175,6 +181,10 @@ def evaluate(  # noqa: PLR0913 (the public contract)
         done(answers.sizes["item"] * answers.sizes["language"])
         return answers
 
+    def with_same() -> xr.Dataset:
+        same = same_tokens(model, task, max_new_tokens)
+        return head.assign_coords({SAME: (DIMS, same)})
+
     def answer_into(result: Growing) -> None:
         prompts = {"item": len(task.languages), "total": len(task) * len(task.languages)}
         with model.editing(edit) if edit is not None else nullcontext():
@@ -182,7 +192,7 @@ def evaluate(  # noqa: PLR0913 (the public contract)
         require_steady_prompts(model, task, head.attrs)
 
     if out is None:
-        memory = InMemory(head, ITEMS_AT_ONCE)
+        memory = InMemory(with_same(), ITEMS_AT_ONCE)
         answer_into(memory)
         return memory.data.assign(_accuracy_of(memory.data))
     path = as_path(out)
@@ -192,7 +202,7 @@ def evaluate(  # noqa: PLR0913 (the public contract)
     elif not overwrite and is_whole(path, head, DIMS):
         return _with_guesses(opened_dataset(path), task, settings.score)
     anew = overwrite or edit is not None
-    with in_folder(path, head, ITEMS_AT_ONCE, DIMS, overwrite=anew) as folder:
+    with in_folder(path, with_same(), ITEMS_AT_ONCE, DIMS, overwrite=anew) as folder:
         _refuse_without_guesses(folder)
         answer_into(folder)
         folder.finish(_accuracy_of(open_dataset(path)))

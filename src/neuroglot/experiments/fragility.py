@@ -30,6 +30,9 @@ def fragility(
     The reference is one prompt at a time, the other batch size eight. Values of all prompts are
     kept in memory, and for a while a second copy of the model, so take some tens of items.
 
+    What is counted is what happened to these prompts, with neither an interval nor a test for
+    others; so an equal prompt is another run, and counts.
+
     Args:
         model: in float32 or bfloat16; it is compared with itself in the other of the two.
         task: whose prompts are recorded.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from neuroglot.errors import NeuroglotError
+from neuroglot.experiments.observations import Indices, clusters_of, first_equal
 from neuroglot.tasks import ParallelTask
 
 
@@ -13,28 +14,42 @@ def subject_of(item: dict[str, object]) -> str:
     return str(item.get("subject") or item["id"])
 
 
-def halves(task: ParallelTask, seed: int = 0) -> tuple[list[str], list[str]]:
+def halves(
+    task: ParallelTask, seed: int = 0, same: Indices | None = None
+) -> tuple[list[str], list[str]]:
     """Ids of a development half and of the other half, as :func:`parts_of` deals them out."""
-    return parts_of(task, 0.5, seed)
+    return parts_of(task, 0.5, seed, same)
 
 
-def parts_of(task: ParallelTask, share: float, seed: int = 0) -> tuple[list[str], list[str]]:
-    """Ids of about this share of the items, and of the others; a subject is in one of the parts.
+def parts_of(
+    task: ParallelTask, share: float, seed: int = 0, same: Indices | None = None
+) -> tuple[list[str], list[str]]:
+    """Ids of about this share of the items, and of the others.
+
+    Items of one subject, or with an equal prompt, are in one of the parts.
 
     Args:
         task: whose items.
         share: between 0 and 1.
         seed: of the order in which subjects are dealt out.
+        same: which prompts are equal (item, language), from
+            :func:`neuroglot.experiments.observations.same_tokens`; by default those that are the
+            same text.
 
     Raises:
-        NeuroglotError: all items are of one subject.
+        NeuroglotError: all items are of one subject, or hang together by equal prompts.
     """
+    if same is None:
+        texts = [[item["prompts"][code].strip() for code in task.languages] for item in task.items]
+        same = first_equal(texts)
+    subjects = clusters_of([subject_of(item) for item in task.items], same)
     by_subject: dict[str, list[str]] = {}
-    for item in task.items:
-        by_subject.setdefault(subject_of(item), []).append(item["id"])
+    for item, subject in zip(task.items, subjects.tolist(), strict=True):
+        by_subject.setdefault(subject, []).append(item["id"])
     if len(by_subject) < 2:
         raise NeuroglotError(
-            f"task {task.name!r} has items of one subject only, so it cannot be split."
+            f"task {task.name!r} has items of one subject only, or items that equal prompts tie "
+            "together, so it cannot be split."
         )
 
     def order(subject: str) -> bytes:

@@ -46,11 +46,13 @@ class Question:
         prefix: tokens before the choices, the same for all of them.
         choices: tokens of each choice; all begin at the same character.
         prompt: item and language, for edits that ask for them.
+        rest: what of the prompt's text comes after the prefix, and is scored with the choices.
     """
 
     prefix: list[int]
     choices: list[list[int]]
     prompt: Hashable = None
+    rest: str = ""
 
     def cost(self, *, shared: bool, times: int = 1) -> int:
         """Tokens that run at once.
@@ -111,18 +113,18 @@ def questions(model: Model, asked: Asked) -> list[Question]:
         shown, asked.choices, asked.names, asked.keys, strict=True
     ):
         options = [next(encoded) for _ in choices]
-        question = _question(model, options, len(prompt), list(choices), name)
+        question = _question(model, options, prompt, list(choices), name)
         found.append(replace(question, prompt=key))
     return found
 
 
 def _question(
-    model: Model, options: Sequence[Tokens], length: int, choices: list[str], name: str
+    model: Model, options: Sequence[Tokens], prompt: str, choices: list[str], name: str
 ) -> Question:
-    """Split the tokens of one prompt with each of its choices, after ``length`` characters."""
+    """Split the tokens of one prompt with each of its choices, where the prompt ends."""
     firsts = []
     for tokens, choice in zip(options, choices, strict=True):
-        first = next((i for i, end in enumerate(tokens.ends) if end > length), None)
+        first = next((i for i, end in enumerate(tokens.ends) if end > len(prompt)), None)
         if first is None:
             raise NeuroglotError(f"{name}: the choice {choice!r} adds no token to the prompt.")
         firsts.append(first)
@@ -139,7 +141,8 @@ def _question(
                 "same tokens, so the model cannot tell them apart."
             )
     room, truncate = max(map(len, after)), model.tokenization.truncate
-    return Question(fitted(before, model.context_length, name, room=room, truncate=truncate), after)
+    prefix = fitted(before, model.context_length, name, room=room, truncate=truncate)
+    return Question(prefix, after, rest=prompt[options[0].ends[start - 1] :])
 
 
 def _common_prefix(sequences: Sequence[Sequence[int]]) -> int:

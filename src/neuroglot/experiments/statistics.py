@@ -1,4 +1,9 @@
-"""Intervals for what is measured over items."""
+"""Intervals and tests over clusters of observations, such as those of one subject.
+
+One rule holds for all of them: what :mod:`neuroglot.experiments.observations` takes for one
+observation enters once, clusters are resampled or flipped whole, and with fewer than ten clusters
+there is neither an interval nor a p-value.
+"""
 
 from __future__ import annotations
 
@@ -7,46 +12,15 @@ from typing import Any
 
 import numpy as np
 from scipy import stats
-from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
 CONFIDENCE = 0.95
 N_RESAMPLES = 2000
 N_PERMUTATIONS = 9999
 LEAST_CLUSTERS = 10  # fewer say little of how clusters differ
+ROUNDING = 1e-9  # of means of shares; what is less is no difference
 
 Interval = tuple[float, float]
-
-
-def bootstrap_interval(
-    correct: np.ndarray[Any, Any], counted: np.ndarray[Any, Any], seed: int
-) -> Interval:
-    """Percentile bootstrap of the share of correct answers, over items.
-
-    Where all answers that count agree, every resample does too and the bootstrap's interval would
-    be a point. The interval is then Wilson's, for as many draws as there are items.
-
-    Args:
-        correct: zeros and ones (item, prompt).
-        counted: which of them count (item, prompt); an item is resampled whole.
-        seed: of the resampling.
-
-    Returns:
-        Lower and upper end at 95 %; NaN with fewer than two items that count.
-    """
-    rights = (correct * counted).sum(axis=1)
-    totals = counted.sum(axis=1)
-    kept = totals > 0
-    n_items = int(kept.sum())
-    if n_items < 2:
-        return (np.nan, np.nan)
-    if rights.sum() in {0, totals.sum()}:
-        return _wilson(n_items if rights.sum() else 0, n_items)
-
-    def share(rights: Any, totals: Any, axis: int = -1) -> Any:
-        return rights.sum(axis=axis) / totals.sum(axis=axis)
-
-    return _percentile_interval((rights[kept], totals[kept]), share, seed)
 
 
 def _percentile_interval(
@@ -68,30 +42,14 @@ def _percentile_interval(
     return float(low), float(high)
 
 
-def bootstrap_mean(values: np.ndarray[Any, Any], seed: int) -> Interval:
-    """Percentile bootstrap of a mean over items.
-
-    Args:
-        values: one of each item (item,); NaN is left out.
-        seed: of the resampling.
-
-    Returns:
-        Lower and upper end at 95 %; NaN with fewer than two items.
-    """
-    kept = values[~np.isnan(values)]
-    if len(kept) < 2:
-        return (np.nan, np.nan)
-    return _percentile_interval((kept,), np.mean, seed)
-
-
 def clustered_interval(
     values: np.ndarray[Any, Any], clusters: np.ndarray[Any, Any], seed: int
 ) -> Interval:
     """Percentile bootstrap of a mean, whose clusters are resampled whole.
 
     Args:
-        values: to be averaged (prompt,).
-        clusters: which cluster each is of (prompt,), such as the subject of its item.
+        values: to be averaged (observation,).
+        clusters: which cluster each is of (observation,), such as the subject of its item.
         seed: of the resampling.
 
     Returns:
@@ -99,7 +57,7 @@ def clustered_interval(
         equal, so that resampling cannot show how they vary.
     """
     sums, sizes = _by_cluster(values, clusters)
-    if len(sums) < LEAST_CLUSTERS or np.ptp(values) == 0:
+    if len(sums) < LEAST_CLUSTERS or np.ptp(values) < ROUNDING:
         return (np.nan, np.nan)
 
     def mean(sums: Any, sizes: Any, axis: int = -1) -> Any:
@@ -114,9 +72,12 @@ def accuracy_interval(
     """Interval of an accuracy over clusters; Wilson's for as many draws where all are alike.
 
     Args:
-        correct: zeros and ones, or shares of draws (prompt,).
-        clusters: which cluster each is of (prompt,).
+        correct: zeros and ones, or shares of draws (observation,).
+        clusters: which cluster each is of (observation,).
         seed: of the resampling.
+
+    Returns:
+        Lower and upper end at 95 %; NaN with fewer than ten clusters.
     """
     n_clusters = len(np.unique(clusters))
     if n_clusters >= LEAST_CLUSTERS and (correct == correct[0]).all() and correct[0] in {0, 1}:
@@ -138,9 +99,12 @@ def sign_flip_p(
     exact for one draw of a control; the mean of several varies less than a single one, so that
     rises and falls may not be equally likely, and a two-sided *p* is only about right.
 
+    Where no cluster differs by another amount than the others that differ, as where each is one
+    right or wrong answer, the p-value is exact: that is McNemar's exact test.
+
     Args:
-        differences: condition less control (prompt,).
-        clusters: which cluster each is of (prompt,).
+        differences: condition less control (observation,).
+        clusters: which cluster each is of (observation,).
         seed: of the permutations, where there are too many for all of them.
 
     Returns:
@@ -149,6 +113,10 @@ def sign_flip_p(
     sums, _ = _by_cluster(differences, clusters)
     if len(sums) < LEAST_CLUSTERS:
         return np.nan
+    moved = sums[abs(sums) > ROUNDING]
+    if np.allclose(abs(moved), abs(moved[:1])):
+        n_risen = int((moved > 0).sum())
+        return float(stats.binomtest(n_risen, len(moved)).pvalue) if len(moved) else 1.0
 
     def size(sums: Any, axis: int = -1) -> Any:
         return abs(sums.sum(axis=axis))
@@ -172,26 +140,6 @@ def _by_cluster(
     """Sum of the values of each cluster, and how many there are."""
     _, place = np.unique(clusters, return_inverse=True)
     return np.bincount(place, values), np.bincount(place)
-
-
-def mcnemar_p(before: np.ndarray[Any, Any], after: np.ndarray[Any, Any]) -> float:
-    """Exact two-sided p-value of McNemar's test for paired answers, right or wrong.
-
-    Args:
-        before: whether each prompt was answered rightly (prompt,).
-        after: the same under another condition (prompt,).
-
-    Returns:
-        The p-value; 1 where no answer differs, NaN without any.
-    """
-    if not len(before):
-        return np.nan
-    one, other = before.astype(bool), after.astype(bool)
-    table = [
-        [int((one & other).sum()), int((one & ~other).sum())],
-        [int((~one & other).sum()), int((~one & ~other).sum())],
-    ]
-    return float(mcnemar(table, exact=True).pvalue)
 
 
 def holm(p_values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -10,6 +10,7 @@ import xarray as xr
 
 from neuroglot.errors import NeuroglotError, require_finite
 from neuroglot.experiments.evaluation import MAX_NEW_TOKENS
+from neuroglot.experiments.observations import samples_of
 from neuroglot.interventions.conditions import CONTROLS, Variant, check_category
 from neuroglot.interventions.job import answering, check_controls, job_of
 from neuroglot.interventions.outcome import AMPLIFICATION, answers_under, outcome_of
@@ -45,7 +46,8 @@ def amplify(  # noqa: PLR0913 (the public contract)
     """Multiply a category's coefficients, and see whether answers get better.
 
     The factor with the highest accuracy on a development half of the items is taken (of equal ones
-    the one nearest to 1); what it does is that of the other half.
+    the one nearest to 1); what it does is that of the other half. No subject and no prompt is in
+    both halves.
 
     Args:
         model: the one that was recorded.
@@ -111,4 +113,7 @@ def _checked(factors: Sequence[float]) -> list[float]:
 
 
 def _accuracy(correct: xr.DataArray, outcome: xr.Dataset) -> float:
-    return float(correct.where(outcome["counted"]).mean())
+    """Over the prompts that count, equal ones once; choosing by it takes no interval or test."""
+    counted = outcome["counted"].transpose("item", "language").to_numpy()
+    right = correct.transpose("item", "language").to_numpy().astype(float)
+    return samples_of(outcome).observed(right, counted).mean

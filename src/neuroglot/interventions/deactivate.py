@@ -86,14 +86,16 @@ def deactivate(  # noqa: PLR0913 (the public contract)
         controls:
 
         - ``difference`` (condition, against): accuracy less that of what it is held against, over
-          the prompts that have both; ``difference_low``, ``difference_high`` (95 % bootstrap over
-          subjects), ``p`` (sign flips of subjects), ``p_holm`` (corrected for all of them),
-          ``n_prompts``, ``n_subjects``. NaN with fewer than ten subjects;
-        - the same as ``…_by_language`` (condition, against, language); there ``p`` against no edit
-          is McNemar's, exact;
+          the prompts that have both, equal prompts once; ``difference_low``, ``difference_high``
+          (95 % bootstrap over subjects), ``p`` (sign flips of subjects), ``p_holm`` (corrected for
+          all of them), ``n_prompts``, ``n_subjects``. NaN with fewer than ten subjects;
+        - ``difference_low_over_relations``, ``difference_high_over_relations``, ``n_relations``:
+          the wider claim, if all items have a relation and there are at least ten;
+        - the same as ``…_by_language`` (condition, against, language). Against no edit, and where
+          each subject has one prompt of the language, ``p`` is that of McNemar's exact test;
         - ``reason`` (condition, against): why a difference is not known, or not of all prompts;
         - ``accuracy`` (condition, language), ``accuracy_no_edit`` (language) and
-          ``accuracy_control`` (condition, control, language), each with ``_low`` and ``_high``;
+          ``accuracy_control`` (condition, control, language), each with its ends;
         - ``correct`` (condition, item, language), ``correct_no_edit`` (item, language) and
           ``correct_control`` (condition, control, draw, item, language; NaN where the pool of a
           control was too small);
@@ -101,7 +103,8 @@ def deactivate(  # noqa: PLR0913 (the public contract)
           ``control_share`` (condition, control): theirs and the control's, over the prompts for
           which there is such a control; ``n_neurons`` (condition, item, language). Under
           ``keep_only`` these are the neurons that are kept;
-        - ``counted`` (item, language), ``subject`` (item).
+        - ``counted`` and ``same_tokens_as`` (item, language; see :func:`neuroglot.evaluate`),
+          ``subject`` and ``relation`` (item).
 
     Raises:
         NeuroglotError: bad settings, or a recording of another model or task.

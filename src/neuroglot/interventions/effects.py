@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from neuroglot.experiments.observations import Samples, column, samples_of
 from neuroglot.experiments.statistics import (
     LEAST_CLUSTERS,
     accuracy_interval,
-    clustered_interval,
     holm,
-    mcnemar_p,
     sign_flip_p,
 )
 
@@ -25,10 +24,13 @@ Numbers = np.ndarray[Any, np.dtype[np.float64]]
 def effects(outcome: xr.Dataset, seed: int) -> xr.Dataset:
     """Accuracies, differences to no edit and to each control, intervals and p-values.
 
+    Equal prompts are averaged and enter once, and everything is clustered by subject.
+
     Args:
         outcome: ``correct_no_edit`` (item, language), ``correct`` (condition, item, language),
             ``correct_control`` (condition, control, draw, item, language; NaN where a pool was too
-            small), ``counted`` (item, language) and ``subject`` (item).
+            small), ``counted`` (item, language), ``subject`` and ``relation`` (item), and
+            ``same_tokens_as`` (item, language), if it is known.
         seed: of resampling and permutations.
 
     Returns:
@@ -41,8 +43,8 @@ def effects(outcome: xr.Dataset, seed: int) -> xr.Dataset:
 
 
 def _accuracies(outcome: xr.Dataset, seed: int) -> xr.Dataset:
-    """Accuracy of every arm by language, with its interval over subjects."""
-    counted, subject = outcome["counted"].to_numpy(), outcome["subject"].to_numpy()
+    """Accuracy of every arm by language, with its intervals over subjects and relations."""
+    counted, samples = outcome["counted"].to_numpy(), samples_of(outcome)
     controls = outcome["correct_control"].mean("draw", skipna=False)
     arms = {
         "accuracy_no_edit": outcome["correct_no_edit"],
@@ -53,22 +55,20 @@ def _accuracies(outcome: xr.Dataset, seed: int) -> xr.Dataset:
     found = {}
     for name, correct in arms.items():
         values = correct.to_numpy().astype(float)
-        ends = np.full((*values.shape[:-2], values.shape[-1], 3), np.nan)
+        ends = np.full((*values.shape[:-2], values.shape[-1], 5), np.nan)
         for place in np.ndindex(ends.shape[:-1]):
-            column = values[(*place[:-1], slice(None), place[-1])]
-            kept = counted[:, place[-1]] & ~np.isnan(column)
-            if kept.any():
-                interval = accuracy_interval(column[kept], subject[kept], seed)
-                ends[place] = (column[kept].mean(), *interval)
+            right = values[place[:-1]]
+            kept = column(counted & ~np.isnan(right), place[-1])
+            ends[place] = samples.observed(right, kept).estimate(seed, accuracy_interval)
         dims = (*correct.dims[:-2], "language")
-        for end, suffix in enumerate(("", "_low", "_high")):
+        for end, suffix in enumerate(samples.ends):
             found[f"{name}{suffix}"] = (dims, ends[..., end])
     return xr.Dataset(found)
 
 
 def _differences(outcome: xr.Dataset, seed: int) -> xr.Dataset:
     """Accuracy less that of no edit and of each control, over all languages and by language."""
-    counted, subject = outcome["counted"].to_numpy(), outcome["subject"].to_numpy()
+    counted, samples = outcome["counted"].to_numpy(), samples_of(outcome)
     correct = outcome["correct"].astype(float)
     no_edit = outcome["correct_no_edit"].astype(float).expand_dims(against=[NO_EDIT])
     controls = outcome["correct_control"].mean("draw", skipna=False).rename(control="against")
@@ -82,28 +82,25 @@ def _differences(outcome: xr.Dataset, seed: int) -> xr.Dataset:
     by_language = np.full((*shape, len(languages), len(COLUMNS)), np.nan)
     for place in np.ndindex(shape):
         one, other = values[place[0]], others[place]
-        is_no_edit = place[1] == 0
-        pooled[place] = compared(one, other, counted, subject, seed)
+        pooled[place] = compared(one, other, counted, samples, seed)
         for i in range(len(languages)):
-            by_language[(*place, i)] = compared(
-                one[:, [i]], other[:, [i]], counted[:, [i]], subject, seed
-            )
-            known = not np.isnan(by_language[(*place, i, COLUMNS.index("p"))])
-            if is_no_edit and known:
-                kept = counted[:, i]
-                p = mcnemar_p(other[kept, i], one[kept, i])
-                by_language[(*place, i, COLUMNS.index("p"))] = p
-    found = _labelled(pooled, "", ("condition", "against"))
-    found |= _labelled(by_language, "_by_language", ("condition", "against", "language"))
+            by_language[(*place, i)] = compared(one, other, column(counted, i), samples, seed)
+    names = [x for x in COLUMNS if samples.relations is not None or "relations" not in x]
+    found = _labelled(pooled, names, "", ("condition", "against"))
+    found |= _labelled(by_language, names, "_by_language", ("condition", "against", "language"))
     coords = {"condition": outcome["condition"], "against": against["against"]}
     return xr.Dataset(found, coords=coords | {"language": languages})
 
 
-COLUMNS = ("difference", "low", "high", "p", "n_prompts", "n_subjects")
+COLUMNS = (
+    *("difference", "difference_low", "difference_high"),
+    *("difference_low_over_relations", "difference_high_over_relations"),
+    *("p", "n_prompts", "n_subjects", "n_relations"),
+)
 
 
 def compared(
-    correct: Numbers, against: Numbers, counted: Numbers, subject: Numbers, seed: int
+    correct: Numbers, against: Numbers, counted: Numbers, samples: Samples, seed: int
 ) -> Sequence[float]:
     """The columns, over the prompts (item, language) that count and have both.
 
@@ -111,31 +108,28 @@ def compared(
         correct: under the condition.
         against: without an edit, or the mean of a control's draws; NaN where there is none.
         counted: which prompts count.
-        subject: of each item (item,).
+        samples: which prompts are one observation, and which items no independent samples.
         seed: of resampling and permutations.
     """
     kept = counted & ~np.isnan(correct) & ~np.isnan(against)
-    differences = (correct - against)[kept]
-    clusters = np.broadcast_to(subject[:, None], kept.shape)[kept]
-    n_clusters = len(np.unique(clusters))
+    found = samples.observed(correct - against, kept)
+    n_clusters = len(np.unique(found.subjects))
+    n_relations = 0 if found.relations is None else len(np.unique(found.relations))
+    numbers = (int(kept.sum()), n_clusters, n_relations)
     if n_clusters < LEAST_CLUSTERS:
-        return (np.nan, np.nan, np.nan, np.nan, len(differences), n_clusters)
-    return (
-        differences.mean(),
-        *clustered_interval(differences, clusters, seed),
-        sign_flip_p(differences, clusters, seed),
-        len(differences),
-        n_clusters,
-    )
+        return (*[np.nan] * 6, *numbers)
+    p = sign_flip_p(found.numbers, found.subjects, seed)
+    return (*found.estimate(seed), p, *numbers)
 
 
-def _labelled(values: Numbers, suffix: str, dims: tuple[str, ...]) -> dict[str, Any]:
-    """The columns as variables, and the p-values corrected for how many there are."""
+def _labelled(
+    values: Numbers, names: Sequence[str], suffix: str, dims: tuple[str, ...]
+) -> dict[str, Any]:
+    """Some columns as variables, and the p-values corrected for how many there are."""
     found: dict[str, Any] = {}
-    for i, name in enumerate(COLUMNS):
-        full = name if name in ("difference", "p") or name[0] == "n" else f"difference_{name}"
-        column = values[..., i]
-        found[f"{full}{suffix}"] = (dims, column.astype(int) if name[0] == "n" else column)
+    for name in names:
+        one = values[..., COLUMNS.index(name)]
+        found[f"{name}{suffix}"] = (dims, one.astype(int) if name[0] == "n" else one)
     found[f"p_holm{suffix}"] = (dims, holm(values[..., COLUMNS.index("p")]))
     return found
 

@@ -13,6 +13,7 @@ from neuroglot.attribution.direct import Weights, weights_for
 from neuroglot.errors import NeuroglotError, is_whole_number, listed
 from neuroglot.experiments.evaluation import check_answering, require_answerable
 from neuroglot.experiments.halves import halves
+from neuroglot.experiments.observations import same_tokens
 from neuroglot.interventions.answering import Answering
 from neuroglot.interventions.arms import Controls
 from neuroglot.interventions.conditions import CONTROLS
@@ -59,8 +60,9 @@ class Job:
         return weights_for(self.model, ("contribution",))
 
     def halves(self) -> tuple[Job, Job]:
-        """The same for a development half and for the other half."""
-        development, test = halves(self.task, self.controls.seed)
+        """The same for a development half and for the other half, with no prompt in both."""
+        same = same_tokens(self.model, self.task, self.how.max_new_tokens)
+        development, test = halves(self.task, self.controls.seed, same)
         return self._of(development, "development"), self._of(test, "test")
 
     def _of(self, ids: Sequence[str], half: str) -> Job:

@@ -13,6 +13,7 @@ import xarray as xr
 from neuroglot.attribution import attribute
 from neuroglot.experiments.evaluation import evaluate
 from neuroglot.experiments.halves import subject_of
+from neuroglot.experiments.observations import SAME
 from neuroglot.interventions.arms import DIMS, Arms, Chosen, Condition
 from neuroglot.interventions.conditions import Variant, check_category, fixed_set, layer_range
 from neuroglot.interventions.effects import effects, reasons
@@ -212,6 +213,9 @@ def _joined(
     own = joined.isel(arm=0, drop=True)
     counted, there = before["counted"].drop_attrs(), unstacked["correct"].notnull().all("draw")
     subjects = [subject_of(item) for item in job.task.items]
+    relations = [str(item["relation"] or "") for item in job.task.items]
+    # Answers of before equal prompts were looked for have none.
+    same = {SAME: before[SAME]} if SAME in before.coords else {}
     return xr.Dataset(
         {
             "correct": own["correct"].astype(bool),
@@ -224,7 +228,7 @@ def _joined(
             "share_beside": _mean_share(own["share"], counted & there),
             "control_share": _mean_share(unstacked["share"].mean("draw"), counted & there),
         },
-        coords={"subject": ("item", subjects)},
+        coords={"subject": ("item", subjects), "relation": ("item", relations)} | same,
     )
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from neuroglot.experiments.evaluation import accuracy
+from neuroglot.experiments.observations import OVER_RELATIONS, weights_of
 
 KINDS = {"accuracy": "all prompts", "taught": "taught", "held_out": "held out"}
 """Kinds of prompts: all where a task makes no difference, else in languages in which the fact was
@@ -53,18 +54,24 @@ def beside_accuracy(answers: xr.Dataset, counted: xr.DataArray) -> dict[str, xr.
     }
 
 
+def mean_of(values: xr.DataArray, answers: xr.Dataset, counted: xr.DataArray) -> float:
+    """Mean of values (item, language) over the prompts that count, equal ones once."""
+    return float(values.astype(float).weighted(weights_of(answers, counted)).mean())
+
+
 def accuracy_frame(answers: xr.Dataset) -> pd.DataFrame:
     """One row a kind of prompts and language: accuracy, its interval, :data:`GUESSES`, number."""
     parts = []
     for kind, counted in counted_by_kind(answers).items():
         found = accuracy(answers["correct"], counted, seed=answers.attrs["seed"])
         beside = beside_accuracy(answers, counted)
+        weights = weights_of(answers, counted)
         table = xr.Dataset(
             {
                 "accuracy": found["accuracy"],
-                "low": found["accuracy_low"],
-                "high": found["accuracy_high"],
-                **{name: values.mean("item") for name, values in beside.items()},
+                # Ends of intervals, "low" and those over relations if there are any.
+                **{name.removeprefix("accuracy_"): found[name] for name in list(found)[1:]},
+                **{name: x.weighted(weights).mean("item") for name, x in beside.items()},
                 "prompts": counted.sum("item"),
             }
         )
@@ -85,12 +92,13 @@ def accuracy_rows(answers: xr.Dataset) -> list[dict[str, Any]]:
         for one in frame[asked & (frame["language"] == language)].to_dict("records"):
             kind = str(one["kind"])
             row |= {kind: one["accuracy"], f"{kind}_low": one["low"], f"{kind}_high": one["high"]}
+            row |= {f"{kind}{end}": one[end[1:]] for end in OVER_RELATIONS if end[1:] in one}
             row |= {f"{kind}_prompts": one["prompts"]}
             if one["prompts"]:
                 row |= {key: one[key] for key in GUESSES}
         rows.append(row)
     if has_f1(answers):
-        f1 = answers["f1"].where(answers["counted"]).mean("item")
+        f1 = answers["f1"].weighted(weights_of(answers, answers["counted"])).mean("item")
         for row in rows:
             row["token_f1"] = float(f1.sel(language=row["language"]))
     return rows
@@ -107,21 +115,37 @@ def accuracy_cells(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list
         for key in (*GUESSES, "token_f1")
         if key in rows[0] and not all(np.isnan(row[key]) for row in rows)
     ]
-    headings = [HEADINGS.get(x, x.replace("_", " ")) for x in ("language", *kinds, *others)]
-    return [*headings, "prompts"], [_cells(row, kinds, others) for row in rows]
+    wider = [kind for kind in kinds if f"{kind}{OVER_RELATIONS[0]}" in rows[0]]
+    named = ("language", *kinds, *(f"{kind} over relations" for kind in wider), *others)
+    headings = [HEADINGS.get(x, x.replace("_", " ")) for x in named]
+    return [*headings, "prompts"], [_cells(row, kinds, wider, others) for row in rows]
 
 
+def has_wider(rows: Sequence[dict[str, Any]]) -> bool:
+    """Whether there are intervals over relations."""
+    return any(f"{kind}{OVER_RELATIONS[0]}" in row for row in rows for kind in KINDS)
+
+
+WIDER = "Over relations: 95 % intervals of the wider claim, for other relations."
 HEADINGS = {"subject_masked": "masked", "margin_beyond_masked": "beyond masked"}
 
 
-def _cells(row: dict[str, Any], kinds: Sequence[str], others: Sequence[str]) -> list[str]:
+def _cells(
+    row: dict[str, Any], kinds: Sequence[str], wider: Sequence[str], others: Sequence[str]
+) -> list[str]:
     cells = [row["language"]]
     for kind in kinds:
-        ends = [f"{100 * row[f'{kind}_{end}']:.1f}" for end in ("low", "high")]
-        known = not np.isnan(row[f"{kind}_low"])
-        cells.append(percent(row[kind]) + (f" ({'–'.join(ends)})" if known else ""))
+        ends = _ends(row, f"{kind}_low", f"{kind}_high")
+        cells.append(percent(row[kind]) + (f" ({ends})" if ends else ""))
+    cells += [_ends(row, *(f"{kind}{end}" for end in OVER_RELATIONS)) or "–" for kind in wider]
     cells += [nats(row[key]) if key in IN_NATS else percent(row[key]) for key in others]
     return [*cells, " + ".join(str(row[f"{kind}_prompts"]) for kind in kinds)]
+
+
+def _ends(row: dict[str, Any], low: str, high: str) -> str:
+    """The ends of an interval in per cent; nothing of none."""
+    known = not np.isnan(row[low])
+    return f"{100 * row[low]:.1f}–{100 * row[high]:.1f}" if known else ""
 
 
 def percent(share: float, digits: int = 1) -> str:

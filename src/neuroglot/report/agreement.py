@@ -49,7 +49,7 @@ def agreement_by_layer(runs: Runs) -> alt.TopLevelMixin:
             *(alt.Tooltip(f"agreement{end}:Q", format=".2f") for end in ("", "_low", "_high")),
         ],
     )  # fmt: skip
-    note = "of scores with what zeroing a neuron takes off the target; band: 95 % over items"
+    note = "of scores with what zeroing a neuron takes off the target; band: 95 % over subjects"
     return styled(
         (band + line)
         .properties(width=WIDTH, height=HEIGHT)

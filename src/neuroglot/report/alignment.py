@@ -11,7 +11,9 @@ import xarray as xr
 
 from neuroglot.alignment.changes import summary_rows
 from neuroglot.alignment.schedule import PARTS
+from neuroglot.experiments.observations import OVER_RELATIONS
 from neuroglot.report.comparison_tables import percent
+from neuroglot.report.effects import in_brackets
 from neuroglot.report.results import Sorted
 from neuroglot.report.style import (
     HEIGHT,
@@ -147,7 +149,10 @@ def alignment_rows(result: xr.Dataset) -> list[dict[str, Any]]:
             for part in PART_LABELS:
                 here = result.isel(check=i).sel(part=part)
                 row[part] = float(here["accuracy"])
-                row |= {f"{part}_{e}": float(here[f"accuracy_{e}"]) for e in ("low", "high")}
+                ends = [
+                    end for end in ("_low", "_high", *OVER_RELATIONS) if f"accuracy{end}" in here
+                ]
+                row |= {f"{part}{end}": float(here[f"accuracy{end}"]) for end in ends}
         rows.append(row | {name: float(values[i]) for name, values in shared.items()})
     return rows
 
@@ -191,9 +196,12 @@ def alignment_cells(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[st
 
 
 def _with_interval(row: dict[str, Any], part: str) -> str:
-    ends = [row[f"{part}_low"], row[f"{part}_high"]]
-    shown = "" if np.isnan(ends).any() else f" ({100 * ends[0]:.1f}–{100 * ends[1]:.1f})"
-    return f"{percent(row[part])}{shown}"
+    found = {"": ("_low", "_high"), "over relations ": OVER_RELATIONS}
+    shown = []
+    for over, names in found.items():
+        low, high = (100 * row.get(f"{part}{end}", np.nan) for end in names)
+        shown += [] if np.isnan(low) else [f"{over}{low:.1f}–{high:.1f}"]
+    return percent(row[part]) + in_brackets(shown)
 
 
 def what_changed(result: xr.Dataset) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from neuroglot.analysis.bits import CATEGORIES
+from neuroglot.experiments.observations import OVER_RELATIONS
 from neuroglot.report.effects import in_brackets, points
 from neuroglot.report.results import Sorted
 from neuroglot.report.style import CATEGORY_LABELS
@@ -21,9 +22,12 @@ def run_names(compared: xr.Dataset) -> list[str]:
 
 
 def change(data: xr.Dataset, name: str, digits: int = 1) -> str:
-    """A change in percentage points, with its interval."""
+    """A change in percentage points, with its interval, and that over relations if any."""
     middle, low, high = (float(data[f"{name}{end}"]) for end in ENDS)
     ends = [] if np.isnan(low) else [f"{points(low, digits)} to {points(high, digits)}"]
+    wider = [float(data[f"{name}{end}"]) for end in OVER_RELATIONS if f"{name}{end}" in data]
+    if wider and not np.isnan(wider[0]):
+        ends.append(f"over relations {' to '.join(points(end, digits) for end in wider)}")
     return points(middle, digits) + in_brackets(ends)
 
 
@@ -40,7 +44,8 @@ def comparison_rows(compared: xr.Dataset) -> list[dict[str, Any]]:
         names = ["accuracy_overall", *(f"accuracy_overall_change{end}" for end in ENDS)]
         names += ["odds_ratio", "odds_ratio_low", "odds_ratio_high", "odds_ratio_p"]
         names += [f"{n}{end}" for n in ("spearman", "spearman_of_changes") for end in ENDS]
-        row |= {name: float(here[name]) for name in names}
+        names += [f"accuracy_overall_change{end}" for end in OVER_RELATIONS]
+        row |= {name: float(here[name]) for name in names if name in here}
         row["odds_ratio_reason"] = str(here["odds_ratio_reason"].to_numpy())
         rows.append(row)
     return rows

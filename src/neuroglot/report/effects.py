@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from neuroglot.experiments.observations import OVER_RELATIONS
 from neuroglot.interventions.effects import NO_EDIT
+from neuroglot.report.accuracy import mean_of
 from neuroglot.report.results import Sorted
 
 LEVEL = 0.05
@@ -23,6 +25,7 @@ AGAINST_LABELS = {
 }
 STRICT = ("active", "contribution")  # the controls on which claims rest
 NUMBERS = ("difference", "difference_low", "difference_high", "p", "p_holm")
+WIDER = tuple(f"difference{end}" for end in OVER_RELATIONS)
 
 
 def condition_label(condition: str) -> str:
@@ -38,8 +41,9 @@ def effect_rows(outcome: xr.Dataset) -> list[dict[str, Any]]:
     Returns:
         Dicts with ``condition``, ``against``, ``neurons`` (of a prompt, mean), ``share`` and
         ``share_against`` (of all contributions, theirs and the control's), ``accuracy`` and
-        ``accuracy_against`` (all of the prompts that have both), ``difference`` with its interval,
-        ``p``, ``p_holm``, ``prompts`` of ``all_prompts``, ``subjects`` and ``reason``.
+        ``accuracy_against`` (all of the prompts that have both), ``difference`` with its intervals
+        (that over relations if there is one), ``p``, ``p_holm``, ``prompts`` of ``all_prompts``,
+        ``subjects`` and ``reason``.
     """
     rows, counted = [], outcome["counted"]
     for condition in outcome["condition"].to_numpy():
@@ -53,7 +57,7 @@ def effect_rows(outcome: xr.Dataset) -> list[dict[str, Any]]:
                     "neurons": float(one["n_neurons"].where(counted).mean()),
                     **_shares(one, str(against)),
                     **_accuracies(outcome, one, str(against)),
-                    **{name: float(here[name]) for name in NUMBERS},
+                    **{name: float(here[name]) for name in (*NUMBERS, *WIDER) if name in here},
                     "prompts": int(here["n_prompts"]),
                     "all_prompts": int(counted.sum()),
                     "subjects": int(here["n_subjects"]),
@@ -81,8 +85,8 @@ def _accuracies(outcome: xr.Dataset, one: xr.Dataset, against: str) -> dict[str,
         other = one["correct_control"].sel(control=against).mean("draw", skipna=False)
     both = outcome["counted"] & ~np.isnan(other)
     return {
-        "accuracy": float(one["correct"].where(both).mean()),
-        "accuracy_against": float(other.where(both).mean()),
+        "accuracy": mean_of(one["correct"], outcome, both),
+        "accuracy_against": mean_of(other, outcome, both),
     }
 
 
@@ -133,14 +137,14 @@ def _difference_cell(row: Row) -> str:
         return "–"
     star = "*" if row["p_holm"] < LEVEL else ""
     some = [f"{row['prompts']:,}"] if row["prompts"] < row["all_prompts"] else []
-    return f"{points(row['difference'])}{star}{in_brackets(interval(row) + some)}"
+    wider = [f"over relations {text}" for text in interval(row, WIDER)]
+    return f"{points(row['difference'])}{star}{in_brackets(interval(row) + wider + some)}"
 
 
-def interval(row: Row) -> list[str]:
+def interval(row: Row, ends: Sequence[str] = ("difference_low", "difference_high")) -> list[str]:
     """The ends of a difference's interval, if it has one."""
-    if np.isnan(row["difference_low"]):
-        return []
-    return [f"{points(row['difference_low'])} to {points(row['difference_high'])}"]
+    low, high = (row.get(end, np.nan) for end in ends)
+    return [] if np.isnan(low) else [f"{points(low)} to {points(high)}"]
 
 
 def in_brackets(parts: Sequence[str]) -> str:
@@ -197,10 +201,12 @@ def _sign(row: Row) -> int:
 def effect_lines(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """Headings and cells for a terminal: below each condition what it is held against."""
     cells = []
+    columns = ["condition, and held against", "difference (95 %)", "p", "prompts"]
+    columns += ["over relations"] if any(interval(row, WIDER) for row in rows) else []
     for row in rows:
         if row["against"] == NO_EDIT:
             name = condition_label(row["condition"])
-            cells.append([f"{name}: {row['neurons']:,.0f} neurons", "", "", ""])
+            cells.append([f"{name}: {row['neurons']:,.0f} neurons", *[""] * (len(columns) - 1)])
         known = not np.isnan(row["difference"])
         cells.append(
             [
@@ -208,9 +214,10 @@ def effect_lines(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
                 f"{points(row['difference'])}{in_brackets(interval(row))}" if known else "–",
                 f"{row['p_holm']:.3f}" if known else "–",
                 f"{row['prompts']:,}",
+                *["".join(interval(row, WIDER)) or "–"] * (len(columns) - 4),
             ]
         )
-    return ["condition, and held against", "difference (95 %)", "p", "prompts"], cells
+    return columns, cells
 
 
 PLACES = {

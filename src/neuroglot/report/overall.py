@@ -107,13 +107,13 @@ def accuracy_by_language(runs: Runs) -> alt.TopLevelMixin:
     )
     width = min(MOST_WIDTH, max(3 * WIDTH, 22 * len(languages) * len(runs_in_order)))
     note = [
-        "bars: 95 % interval; grey tick: chance, where there are choices;",
+        "bars: 95 % interval over subjects; grey tick: chance, where there are choices;",
         "cross: right by knowing the relation but no subject; hollow: the model itself with the",
         "subject masked, where the task can",
     ]
     title = alt.TitleParams("Accuracy by language", subtitle=note, offset=14)
     return styled(
-        alt.layer(*_accuracy_marks(base, runs_in_order))
+        alt.layer(*_accuracy_marks(base, runs_in_order, _ends_over_relations(frame)))
         .add_params(picked)
         .properties(width=width, height=HEIGHT * 1.1)
         .facet(row=alt.Row("kind:N", title=None, sort=list(KINDS.values())))
@@ -121,7 +121,14 @@ def accuracy_by_language(runs: Runs) -> alt.TopLevelMixin:
     )
 
 
-def _accuracy_marks(base: alt.Chart, runs: list[str]) -> list[alt.Chart]:
+def _ends_over_relations(frame: pd.DataFrame) -> list[alt.Tooltip]:
+    """What a tooltip says of the intervals over relations, where there are any."""
+    titles = {"low_over_relations": "over relations from", "high_over_relations": "to "}
+    known = {name: title for name, title in titles.items() if name in frame}
+    return [alt.Tooltip(f"{name}:Q", format=".1%", title=title) for name, title in known.items()]
+
+
+def _accuracy_marks(base: alt.Chart, runs: list[str], more: list[alt.Tooltip]) -> list[alt.Chart]:
     """Intervals, accuracy, chance, majority and accuracy with the subject masked of each run."""
     colour = alt.Color("run:N", title="run", sort=runs, scale=alt.Scale(range=LINE_COLOURS))
     tooltip = [
@@ -129,6 +136,7 @@ def _accuracy_marks(base: alt.Chart, runs: list[str]) -> list[alt.Chart]:
         alt.Tooltip("accuracy:Q", format=".1%"),
         alt.Tooltip("low:Q", format=".1%", title="95 % from"),
         alt.Tooltip("high:Q", format=".1%", title="to"),
+        *more,
         *(alt.Tooltip(f"{name}:Q", format=".1%") for name in ("chance", "majority")),
         alt.Tooltip("subject_masked:Q", format=".1%", title="subject masked"),
         alt.Tooltip("margin:Q", format="+.2f", title="margin (nats)"),

@@ -22,6 +22,7 @@ from neuroglot.report.agreement import agreement_by_layer
 from neuroglot.report.comparison_tables import comparison_tables
 from neuroglot.report.effects import effect_table, effect_tables
 from neuroglot.report.fragility import fragility_by_layer
+from neuroglot.report.observations import sample_notes
 from neuroglot.report.results import Results, Sorted, provenance_rows, run_facts, sort_results
 from neuroglot.report.tables import (
     SCORE_COLUMNS,
@@ -110,6 +111,7 @@ def report(
         agrees=bool(found.agreements),
         effects=_plain(effect_tables(found)),
         tables=_plain([*alignment.alignment_tables(found), *comparison_tables(found)]),
+        notes=_plain(sample_notes(found)),
         facts=_plain(run_facts(results)),
         charts={name: _json(chart) for name, chart in made.items()},
         provenance=_plain(provenance_rows(results)),

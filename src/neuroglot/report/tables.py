@@ -18,6 +18,7 @@ from neuroglot.report.accuracy import (
     beside_accuracy,
     counted_by_kind,
     has_f1,
+    mean_of,
     percent,
     to_be_compared,
     what_is_missing,
@@ -214,9 +215,10 @@ def headline(found: Sorted) -> list[dict[str, Any]]:
         if run in found.evaluations:
             answers = found.evaluations[run]
             for kind, counted in counted_by_kind(answers).items():
-                row[kind] = float(answers["correct"].where(counted).mean())
-            beside = beside_accuracy(answers, to_be_compared(answers))
-            row |= {name: float(values.mean()) for name, values in beside.items()}
+                row[kind] = mean_of(answers["correct"], answers, counted)
+            compared = to_be_compared(answers)
+            beside = beside_accuracy(answers, compared)
+            row |= {name: mean_of(values, answers, compared) for name, values in beside.items()}
         if run in found.sharing:
             shared = found.sharing[run].sel(category="all_shared")
             row["all_shared"] = float(shared["fraction"].mean())
