@@ -181,10 +181,6 @@ def evaluate(  # noqa: PLR0913 (the public contract)
         done(answers.sizes["item"] * answers.sizes["language"])
         return answers
 
-    def with_same() -> xr.Dataset:
-        same = same_tokens(model, task, max_new_tokens)
-        return head.assign_coords({SAME: (DIMS, same)})
-
     def answer_into(result: Growing) -> None:
         prompts = {"item": len(task.languages), "total": len(task) * len(task.languages)}
         with model.editing(edit) if edit is not None else nullcontext():
@@ -192,7 +188,7 @@ def evaluate(  # noqa: PLR0913 (the public contract)
         require_steady_prompts(model, task, head.attrs)
 
     if out is None:
-        memory = InMemory(with_same(), ITEMS_AT_ONCE)
+        memory = InMemory(_with_same(head, model, task, settings), ITEMS_AT_ONCE)
         answer_into(memory)
         return memory.data.assign(_accuracy_of(memory.data))
     path = as_path(out)
@@ -201,8 +197,8 @@ def evaluate(  # noqa: PLR0913 (the public contract)
         require_free(path, overwrite=overwrite)
     elif not overwrite and is_whole(path, head, DIMS):
         return _with_guesses(opened_dataset(path), task, settings.score)
-    anew = overwrite or edit is not None
-    with in_folder(path, with_same(), ITEMS_AT_ONCE, DIMS, overwrite=anew) as folder:
+    anew, head = overwrite or edit is not None, _with_same(head, model, task, settings)
+    with in_folder(path, head, ITEMS_AT_ONCE, DIMS, overwrite=anew) as folder:
         _refuse_without_guesses(folder)
         answer_into(folder)
         folder.finish(_accuracy_of(open_dataset(path)))
@@ -341,6 +337,14 @@ def _head(task: ParallelTask, provenance: dict[str, Any]) -> xr.Dataset:
         },
         attrs=provenance,
     )
+
+
+def _with_same(
+    head: xr.Dataset, model: Model, task: ParallelTask, settings: _Settings
+) -> xr.Dataset:
+    """The same with which prompts are equal, which a finished result need not look up again."""
+    same = same_tokens(model, task, settings.max_new_tokens)
+    return head.assign_coords({SAME: (DIMS, same)})
 
 
 def _answers(model: Model, task: ParallelTask, settings: _Settings, widest: int) -> xr.Dataset:
