@@ -20,6 +20,7 @@ import xarray as xr
 
 import neuroglot as ng
 from neuroglot.experiments.association import rank_correlation
+from neuroglot.experiments.observations import samples_of
 from neuroglot.experiments.statistics import clustered_interval
 from neuroglot.report.alignment import held_out_sharing
 from neuroglot.report.effects import points
@@ -106,9 +107,9 @@ def difference(pairs: list[Pair], runs: list[xr.Dataset]) -> Interval:
     values, subjects = [], []
     for (one, other), run in zip(pairs, runs, strict=True):
         known = ~np.isnan(one)
-        values.append((one - other)[known])
-        of_prompt = np.broadcast_to(run["subject"].to_numpy()[:, None], known.shape)
-        subjects.append(of_prompt[known])
+        observed = samples_of(run).observed(one - other, known)
+        values.append(observed.numbers)
+        subjects.append(observed.subjects)
     together = np.concatenate(values)
     return (float(together.mean()), *clustered_interval(together, np.concatenate(subjects), 0))
 

@@ -157,3 +157,21 @@ def test_prompts_that_are_cut_are_one_line(cli: Cli, tmp_path: Path) -> None:
         "neuroglot: warning: 6 prompts do not fit into the model's context; their beginning was "
         "cut. The first is the prompt of item 'item1' in 'en'."
     ]
+
+
+def test_intervals_over_relations_stand_beside_those_over_subjects(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    row = {
+        "language": "de", "chance": 0.1, "majority": 0.3, "accuracy": 0.5, "accuracy_low": 0.4,
+        "accuracy_high": 0.6, "accuracy_low_over_relations": 0.25,
+        "accuracy_high_over_relations": 0.75, "accuracy_prompts": 40,
+    }  # fmt: skip
+    show.accuracy_table([row], "facts")
+    said = capsys.readouterr().out
+    assert "50.0% (40.0–60.0)" in said
+    assert "25.0–75.0" in said
+    assert "over relations" in said.lower()
+    wider = [name for name in row if "relations" in name]
+    show.accuracy_table([{key: row[key] for key in row if key not in wider}], "facts")
+    assert "over relations" not in capsys.readouterr().out.lower()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -279,3 +280,22 @@ def test_many_runs_wrap_into_rows(results: dict) -> None:
         assert [row["columns"] for row in made[name]["vconcat"]] == [3, 3], name
     four = activity_by_language(dict(list(runs.items())[:4])).to_dict()
     assert [row["columns"] for row in four["vconcat"]] == [4, 4]
+
+
+def test_equal_prompts_count_once_and_are_said(tmp_path: Path) -> None:
+    """Twelve prompts, one of them asked nine times more: the table is that of twelve."""
+    model, task = tiny_model("llama"), small_task(12)
+    task = replace(task, items=[{**item, "held_out": []} for item in task.items])
+    copies = [{**task.items[0], "id": f"copy{i}"} for i in range(9)]
+    longer = replace(task, items=[*task.items, *copies])
+    results = {"twelve": ng.evaluate(model, task), "longer": ng.evaluate(model, longer)}
+    rows = {name: accuracy_rows(answers) for name, answers in results.items()}
+    for one, other in zip(*rows.values(), strict=True):
+        assert one.pop("accuracy_prompts") == 12
+        assert other.pop("accuracy_prompts") == 21
+        assert one == pytest.approx(other)
+    (one, other) = headline(sort_results({f"{x}/answers": y for x, y in results.items()}))
+    assert one | {"run": ""} == pytest.approx(other | {"run": ""}, nan_ok=True)
+    page = ng.report({f"{x}/answers": y for x, y in results.items()}, tmp_path / "page.html")
+    said = "longer: 9 of 21 prompts in English, 9 of 21 prompts in German"
+    assert said in page.read_text(encoding="utf-8")
