@@ -61,12 +61,15 @@ def test_what_cannot_be_attributed(
 
 
 def test_agreement(cli: Cli, tiny: tuple[Path, Path], tmp_path: Path) -> None:
-    asked = ("agreement", *tiny, "--limit", "3", "--neurons", "5", "--scores", "effective")
+    asked = ("agreement", *tiny, "--limit", "12", "--neurons", "5", "--scores", "effective")
     code, out, _ = cli(*asked, "--out", tmp_path / "agreement")
     assert code == 0
     lines = [line for line in out.splitlines() if line.startswith(" effective score")]
     assert len(lines) == 3
     assert all(line.count("(") == 2 for line in lines)
+    few = cli(*("3" if x == "12" else x for x in asked))[1]
+    assert "(" not in "".join(x for x in few.splitlines() if x.startswith(" effective score"))
+    assert "There is no interval: the prompts are of 3 subjects" in few
     rows = json.loads(cli(*asked, "--json")[1])["agreement"]
     found = ng.open(tmp_path / "agreement")
     assert isinstance(found, xr.Dataset)
