@@ -50,7 +50,7 @@ def measure(models: dict[str, ng.Model], task_name: str, template: str, limit: i
     # Both models have one tokenizer, so the same prompts are equal.
     one = next(iter(answers.values()))
     same, subjects = one[SAME].to_numpy(), samples_of(one).subjects
-    right["majority"] = majority(whole)[: len(task)]
+    right["majority"] = majority(task)
     right["name overlap"] = guesses_right(task, overlap_guesser)
     rows = [
         {

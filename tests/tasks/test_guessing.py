@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -104,7 +105,7 @@ def test_written_answers_and_their_aliases() -> None:
 
 @pytest.mark.parametrize("name", ["facts", "inference", "editing_en_xx"])
 def test_the_embedded_tasks(name: str) -> None:
-    task = ng.load_task(name, ["en", "th"], limit=120)
+    task = replace(ng.load_task(name, ["en", "th"], limit=120), guesses={})
     found = majority(task)
     assert found.shape == (120, 2)
     assert found.dtype == float
@@ -118,3 +119,23 @@ def test_what_no_guess_can_be_held_against() -> None:
         majority(task_of(*unanswered))
     with pytest.raises(ng.NeuroglotError, match="some items have choices and others have none"):
         majority(task_of(chosen("0", "r", "a", "ab"), written("1", "r", "a")))
+
+
+def test_a_part_is_guessed_by_the_whole() -> None:
+    """What is commonest is not seen in a few items, where every answer is the commonest one."""
+    rng = np.random.default_rng(0)
+    answers = rng.choice(list("abcdef"), 60, p=[0.4, 0.2, 0.1, 0.1, 0.1, 0.1])
+    task = task_of(*(chosen(str(i), "r", x, "abcdef") for i, x in enumerate(answers)))
+    whole = majority(task)
+    for part in (task.first(5), task.first(30).first(5), task.select(lambda x: int(x["id"]) < 5)):
+        assert np.array_equal(majority(part), whole[:5])
+        assert part.checksum == task_of(*task.items[:5]).checksum
+    assert np.array_equal(majority(task.first(60)), whole)
+    assert majority(task_of(*task.items[:1])).tolist() == [[1, 1]], "a task of its own"
+
+
+def test_a_part_of_a_task_without_answers() -> None:
+    unanswered = [{"id": str(i), "prompts": {"en": "?", "de": "?"}} for i in range(3)]
+    assert len(task_of(*unanswered).first(2)) == 2
+    mixed = [chosen("0", "r", "a", "ab"), *unanswered[1:]]
+    assert len(task_of(*mixed).first(2)) == 2

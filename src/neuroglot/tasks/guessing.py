@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from neuroglot.errors import NeuroglotError
-from neuroglot.tasks.parallel import ParallelTask
 from neuroglot.tasks.records import Item
+
+if TYPE_CHECKING:
+    from neuroglot.tasks.parallel import ParallelTask
+
+Guesses = Mapping[str, tuple[float, ...]]
+"""The probability that a guess is right, by item and, in their order, languages."""
 
 
 def majority(task: ParallelTask) -> np.ndarray:
@@ -20,8 +27,8 @@ def majority(task: ParallelTask) -> np.ndarray:
     right too, and texts are compared stripped and without regard to case. One of several that are
     equally often right is taken at random. Items without a relation count as one relation.
 
-    Counts are over all items of the task, the guessed one included. For a part of a task, give the
-    whole task and take the rows of the part, else there is less to count.
+    Counts are over all items of the task, the guessed one included; those of a part of a task, such
+    as its first items, are over the whole task (:attr:`ParallelTask.guesses`).
 
     Raises:
         NeuroglotError: an item has no right answer, or some items have choices and others none.
@@ -35,17 +42,28 @@ def majority(task: ParallelTask) -> np.ndarray:
         raise NeuroglotError(
             f"task {task.name!r}: some items have choices and others have none; make two tasks."
         )
+    known = task.guesses or guesses_of(task.items, task.languages)
+    return np.array([known[item["id"]] for item in task.items], dtype=float)
+
+
+def guesses_of(items: Sequence[Item], languages: Sequence[str]) -> Guesses:
+    """The probabilities that :func:`majority` gives; of no item where some have no answers.
+
+    Args:
+        items: those that are counted, and guessed.
+        languages: of all of them.
+    """
+    choosing = {bool(item["choices"]) for item in items}
+    if len(choosing) > 1 or not all(item["answers"] for item in items):
+        return {}
     times_right: dict[tuple[str | None, str], Counter[str]] = defaultdict(Counter)
-    for item in task.items:
-        for language in task.languages:
+    for item in items:
+        for language in languages:
             times_right[item["relation"], language].update(_right(item, language))
-    return np.array(
-        [
-            [_guess(item, x, times_right[item["relation"], x]) for x in task.languages]
-            for item in task.items
-        ],
-        dtype=float,
-    )
+    return {
+        item["id"]: tuple(_guess(item, x, times_right[item["relation"], x]) for x in languages)
+        for item in items
+    }
 
 
 def _right(item: Item, language: str) -> set[str]:

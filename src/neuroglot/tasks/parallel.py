@@ -7,12 +7,13 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from neuroglot.errors import NeuroglotError, listed, shown
 from neuroglot.tasks.files import json_objects, read_text
+from neuroglot.tasks.guessing import Guesses, guesses_of
 from neuroglot.tasks.records import (
     Item,
     check_item,
@@ -52,6 +53,8 @@ class ParallelTask:
         notes: what a reader of results should know of how the items were made.
         asked_in: the language of all questions and answers, where it is not the one that they are
             listed under; written answers are compared by its rules.
+        guesses: of a part of a task, how probably a guess by the relation is right in each item
+            and language, as counted over the whole task (:mod:`neuroglot.tasks.guessing`).
     """
 
     name: str
@@ -62,6 +65,7 @@ class ParallelTask:
     match: Match = "text"
     notes: tuple[str, ...] = ()
     asked_in: str | None = None
+    guesses: Guesses = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -254,7 +258,7 @@ class ParallelTask:
         kept = [item for item in self.items if keep(item)]
         if not kept:
             raise NeuroglotError(f"no item of task {self.name!r} is left after the selection.")
-        return replace(self, items=kept)
+        return self._part(kept)
 
     def first(self, limit: int | None) -> ParallelTask:
         """The first ``limit`` items, or all for ``None``.
@@ -264,4 +268,11 @@ class ParallelTask:
         """
         if limit is not None and limit < 1:
             raise NeuroglotError(f"limit={limit}: at least one item is needed.")
-        return replace(self, items=list(self.items[:limit]))
+        if limit is None or limit >= len(self):
+            return replace(self, items=list(self.items))
+        return self._part(list(self.items[:limit]))
+
+    def _part(self, items: Sequence[Item]) -> ParallelTask:
+        """The task with some of its items, which knows what was counted over all of them."""
+        guesses = self.guesses or guesses_of(self.items, self.languages)
+        return replace(self, items=items, guesses=guesses)
