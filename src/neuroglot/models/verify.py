@@ -163,7 +163,7 @@ def verify(hf: PreTrainedModel, sites: Sequence[FFNSite]) -> Verified:
     last = next(seen for trial, seen in zip(trials, before, strict=True) if trial.site is sites[-1])
     after = run_trials(hf, sites, trials, ids)
     noise = disturbance(hf, ids, logits)
-    if noise:
+    if noise:  # then what is done to one row shows in the others
         before, after = _one_by_one(hf, sites, trials)
     same = [row for row in range(len(trials)) if row != OTHER_LAST]
     tolerance = rounding(logits[same], noise)
