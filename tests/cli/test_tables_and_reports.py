@@ -10,9 +10,10 @@ import pytest
 
 import neuroglot as ng
 from neuroglot.cli import show
+from neuroglot.report.accuracy import accuracy_rows
 from neuroglot.report.tables import HEADLINE_COLUMNS, headline_table
 from tests.cli.conftest import Cli
-from tests.testing import tiny_hf, tokenizer
+from tests.testing import small_task, tiny_hf, tiny_model, tokenizer
 
 
 def test_tables_fit_a_terminal_of_80_columns(
@@ -162,16 +163,19 @@ def test_prompts_that_are_cut_are_one_line(cli: Cli, tmp_path: Path) -> None:
 def test_intervals_over_relations_stand_beside_those_over_subjects(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    row = {
-        "language": "de", "chance": 0.1, "majority": 0.3, "accuracy": 0.5, "accuracy_low": 0.4,
-        "accuracy_high": 0.6, "accuracy_low_over_relations": 0.25,
-        "accuracy_high_over_relations": 0.75, "accuracy_prompts": 40,
-    }  # fmt: skip
-    show.accuracy_table([row], "facts")
-    said = capsys.readouterr().out
-    assert "50.0% (40.0–60.0)" in said
-    assert "25.0–75.0" in said
-    assert "over relations" in said.lower()
-    wider = [name for name in row if "relations" in name]
-    show.accuracy_table([{key: row[key] for key in row if key not in wider}], "facts")
-    assert "over relations" not in capsys.readouterr().out.lower()
+    items = [
+        {**item, "relation": f"r{i}", "subject": f"s{i}"}
+        for i, item in enumerate(small_task(12).items)
+    ]
+    for n_relations in (12, 5):
+        records = [{**item, "relation": f"r{i % n_relations}"} for i, item in enumerate(items)]
+        task = ng.ParallelTask.from_records(records, name="t")
+        answers = ng.evaluate(tiny_model("llama"), task)
+        show.accuracy_table(answers, "t")
+        said = capsys.readouterr().out
+        row = accuracy_rows(answers)[0]
+        assert f"({100 * row['accuracy_low']:.1f}–{100 * row['accuracy_high']:.1f})" in said
+        assert ("over relations" in said.lower()) == (n_relations == 12)
+        if n_relations == 12:
+            ends = (row["accuracy_low_over_relations"], row["accuracy_high_over_relations"])
+            assert f"{100 * ends[0]:.1f}–{100 * ends[1]:.1f}" in said

@@ -188,7 +188,7 @@ def of_relations(n_objects: int) -> ng.ParallelTask:
             {
                 "id": f"item{i}",
                 "prompts": {"en": f"w3 w{2 + i % 60} w5", "de": f"w4 w{2 + i % 60}"},
-                "masked": {"en": "w3 w9 w5", "de": "w4 w9"},
+                "masked": {"en": "w3 w63 w5", "de": "w4 w63"},
                 "choices": {"en": choices, "de": choices},
                 "answers": dict.fromkeys(("en", "de"), choices[0]),
                 "relation": "one",
