@@ -10,7 +10,8 @@ import pytest
 
 import neuroglot as ng
 from neuroglot.cli import show
-from neuroglot.report.accuracy import accuracy_rows
+from neuroglot.experiments.observations import OVER_RELATIONS
+from neuroglot.report.accuracy import KINDS, accuracy_rows
 from neuroglot.report.tables import HEADLINE_COLUMNS, headline_table
 from tests.cli.conftest import Cli
 from tests.testing import small_task, tiny_hf, tiny_model, tokenizer
@@ -164,7 +165,7 @@ def test_intervals_over_relations_stand_beside_those_over_subjects(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     items = [
-        {**item, "relation": f"r{i}", "subject": f"s{i}"}
+        {**item, "subject": f"s{i}", "held_out": []}
         for i, item in enumerate(small_task(12).items)
     ]
     for n_relations in (12, 5):
@@ -174,8 +175,9 @@ def test_intervals_over_relations_stand_beside_those_over_subjects(
         show.accuracy_table(answers, "t")
         said = capsys.readouterr().out
         row = accuracy_rows(answers)[0]
-        assert f"({100 * row['accuracy_low']:.1f}–{100 * row['accuracy_high']:.1f})" in said
+        kind = next(name for name in KINDS if f"{name}_low" in row)
+        assert f"({100 * row[f'{kind}_low']:.1f}–{100 * row[f'{kind}_high']:.1f})" in said
         assert ("over relations" in said.lower()) == (n_relations == 12)
         if n_relations == 12:
-            ends = (row["accuracy_low_over_relations"], row["accuracy_high_over_relations"])
-            assert f"{100 * ends[0]:.1f}–{100 * ends[1]:.1f}" in said
+            low, high = (100 * row[f"{kind}{end}"] for end in OVER_RELATIONS)
+            assert f"{low:.1f}–{high:.1f}" in said
