@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 import torch
 from transformers import PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.llama.modeling_llama import LlamaAttention
 
 import neuroglot as ng
 from tests.families import FAMILIES, build
@@ -29,18 +32,17 @@ Counter = Callable[[PreTrainedModel], int]
 
 @pytest.fixture
 def passes(monkeypatch: pytest.MonkeyPatch) -> Counter:
-    """How often a model runs while it is wrapped."""
+    """How often a model looks up embeddings while it is wrapped: never, where it does not run."""
 
     def count(hf: PreTrainedModel, **options: Any) -> int:
-        seen, forward = [], type(hf).forward
+        seen, embedding = [], torch.nn.functional.embedding
 
-        @wraps(forward)
         def counted(*args: Any, **kwargs: Any) -> Any:
             seen.append(1)
-            return forward(*args, **kwargs)
+            return embedding(*args, **kwargs)
 
         with monkeypatch.context() as patch:
-            patch.setattr(type(hf), "forward", counted)
+            patch.setattr("torch.nn.functional.embedding", counted)
             ng.wrap_model(hf, tokenizer(), **options)
         return len(seen)
 
@@ -181,3 +183,52 @@ def test_a_model_that_fails_is_not_remembered(cache: Path) -> None:
         with pytest.raises(ng.NeuroglotError, match=r"zeroing model.layers.2"):
             ng.wrap_model(hf, tokenizer())
     assert not cache.exists()
+
+
+def test_a_model_that_changes_when_it_runs_is_verified_each_time(
+    cache: Path, passes: Counter
+) -> None:
+    """BigBird goes over to full attention at its first short text, and stays with it."""
+    config = FAMILIES["bert-decoder"].config | {"attention_type": "block_sparse", "block_size": 4}
+    for _ in range(2):
+        hf = build("BigBirdForCausalLM", config)
+        assert passes(hf) > 0
+        assert hf.bert.attention_type == "original_full"
+
+
+def other_function(patch: pytest.MonkeyPatch) -> None:
+    name = "transformers.models.llama.modeling_llama.apply_rotary_pos_emb"
+    patch.setattr(name, lambda q, k, *_args, **_kwargs: (q, k))
+
+
+def wrapped_method(patch: pytest.MonkeyPatch) -> None:
+    forward = LlamaAttention.forward
+
+    @wraps(forward)
+    def other(*args: Any, **kwargs: Any) -> Any:
+        return forward(*args, **kwargs)
+
+    patch.setattr(LlamaAttention, "forward", other)
+
+
+def registered_attention(patch: pytest.MonkeyPatch) -> None:
+    def mine(*args: Any, **kwargs: Any) -> Any:
+        return sdpa_attention_forward(*args, **kwargs)
+
+    patch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, "sdpa", mine)
+
+
+@pytest.mark.parametrize("change", [other_function, wrapped_method, registered_attention])
+def test_code_in_the_place_of_a_librarys_is_verified_each_time(
+    change: Callable[[pytest.MonkeyPatch], None],
+    cache: Path,
+    passes: Counter,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hf = tiny_hf("llama")
+    assert passes(hf) > 0
+    assert passes(hf) == 0
+    change(monkeypatch)
+    assert passes(hf) > 0
+    assert passes(hf) > 0
+    assert len(list(cache.rglob("*.json"))) == 1

@@ -203,3 +203,98 @@ def test_factors_that_remember_the_longest_text_ever_are_refused() -> None:
     # In most models padding shows it before.
     with pytest.raises(ng.NeuroglotError, match="padding on the left changes"):
         ng.wrap_model(with_rotary(None), tokenizer())
+
+
+class _Turned(nn.Module):
+    """Hidden states turned by their positions, which come first in what it gives if so chosen."""
+
+    def __init__(self, *, positions_first: bool) -> None:
+        super().__init__()
+        self.positions_first = positions_first
+
+    def forward(self, x: Tensor, positions: Tensor) -> Tensor:
+        turned = x * (1 + 0.1 * positions[..., None].cos())
+        return turned.transpose(0, 1) if self.positions_first else turned
+
+
+@pytest.mark.parametrize("positions_first", [True, False])
+def test_factors_that_take_hidden_states_bound_nothing(positions_first: bool) -> None:
+    hf = tiny_hf("gpt2")
+    turned = hf.transformer.turned = _Turned(positions_first=positions_first)
+    norm = hf.transformer.ln_f.forward
+
+    def forward(x: Tensor) -> Tensor:
+        turned(x, torch.arange(x.shape[1])[None])
+        return norm(x)
+
+    hf.transformer.ln_f.forward = forward
+    assert ng.wrap_model(hf, tokenizer()).longest is None
+
+
+def test_what_cannot_be_called_with_more_positions_is_refused() -> None:
+    class Fixed(nn.Module):
+        def forward(self, positions: Tensor) -> Tensor:
+            return positions * torch.ones(4)
+
+    hf = tiny_hf("gpt2")
+    fixed = hf.transformer.fixed = Fixed()
+    with noting_calls(hf) as calls:
+        fixed(torch.arange(4)[None])
+    with pytest.raises(ng.NeuroglotError, match=r"Fixed.*cannot be called with one more"):
+        longest_text(hf, calls)
+
+
+class _BesideOthers(nn.Module):
+    """A norm after which every row takes up a little of all others."""
+
+    def __init__(self, norm: nn.Module, share: float) -> None:
+        super().__init__()
+        self.norm, self.share = norm, share
+
+    def forward(self, x: Tensor) -> Tensor:
+        normed: Tensor = self.norm(x)
+        return normed + self.share * normed.mean(dim=0, keepdim=True)
+
+
+@pytest.mark.parametrize("share", [0.001, 0.1])
+def test_rows_that_disturb_each_other_without_quantised_layers_are_refused(share: float) -> None:
+    hf = tiny_hf("llama")
+    hf.model.norm = _BesideOthers(hf.model.norm, share)
+    with pytest.raises(ng.NeuroglotError, match="without quantised layers nothing is expected"):
+        ng.wrap_model(hf, tokenizer())
+
+
+@pytest.mark.parametrize("window", ["sliding_window", "attention_chunk_size"])
+def test_a_cache_that_forgets_what_attention_would_see_is_not_shared(window: str) -> None:
+    """A configuration may name a window that only the cache heeds, as one left from elsewhere."""
+    model = ng.wrap_model(build("LlamaForCausalLM", FAMILIES["llama"].config | {window: 9}),
+                          tokenizer())  # fmt: skip
+    assert not model.shares_cache
+    assert getattr(model.hf.config, window) == 9
+    beginning = " ".join(f"w{i}" for i in range(2, 22))
+    prompts = [{"en": f"{beginning} w{i}", "de": f"{beginning} w{i} w9"} for i in range(30, 33)]
+    choices = {language: ["w40 w41", "w42 w43 w44"] for language in ("en", "de")}
+    records = [
+        {"id": str(i), "prompts": p, "choices": choices,
+         "answers": dict.fromkeys(("en", "de"), "w40 w41")}
+        for i, p in enumerate(prompts)
+    ]  # fmt: skip
+    task = ng.ParallelTask.from_records(records, name="beginnings")
+    alone, together = (
+        ng.record(model, task, keep_values=True, batch_size=size) for size in (1, "auto")
+    )
+    np.testing.assert_allclose(together.values, alone.values, atol=1e-4)
+    found = ng.evaluate(model, task).log_prob[0, 0, 0]
+    ids = torch.tensor([tokenizer()(f"{prompts[0]['en']} w40 w41").input_ids])
+    with torch.inference_mode():
+        logs = model.hf(ids, use_cache=False).logits[0].log_softmax(dim=-1)
+    expected = logs[-3, ids[0, -2]] + logs[-2, ids[0, -1]]
+    assert float(found) == pytest.approx(float(expected), abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["mistral", "gemma3", "starcoder2", "olmo3"])
+def test_windows_that_attention_heeds_leave_the_cache_shared(name: str) -> None:
+    family = FAMILIES[name]
+    hf = build(family.architecture, family.config | {"sliding_window": 30})
+    assert ng.wrap_model(hf, tokenizer()).shares_cache
+    assert hf.config.sliding_window == 30

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+import sysconfig
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -19,10 +21,14 @@ from types import CodeType, FunctionType, MethodType
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import safetensors
 import torch
+import transformers
 import xxhash
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from neuroglot.errors import NeuroglotError
 from neuroglot.models.tokenization import end_tokens
@@ -39,6 +45,9 @@ NOT_COMPUTED = re.compile(
 # Rotary factors that these set anew for every batch, from the configuration.
 SET_BY_BATCH = ("dynamic", "longrope")
 LIBRARIES = ("torch", "transformers")
+# Where the code of these is, and of what transformers imports beside it.
+INSTALLED = tuple(Path(str(x.__file__)).parent for x in (torch, transformers, safetensors))
+PYTHON = Path(sysconfig.get_path("stdlib"))
 INNER = frozenset(vars(nn.Module()))  # where PyTorch keeps what every module has
 PLAIN = (bool, int, float, str, type(None))
 # What a tokenizer keeps beside its vocabulary. Padding never counts, so that its token does not.
@@ -269,21 +278,56 @@ def _settings_checksum(hf: PreTrainedModel, more: Mapping[str, Any]) -> str:
         **more,
         "modules": {name: _module(module) for name, module in hf.named_modules()},
         # Mostly the same, or parts of it; but each module looks at its own.
-        "configs": [_computing(config.to_dict()) for config in _configs(hf)],
+        "configs": [_computing(config.to_dict()) for config in configs_of(hf)],
     }
     # Of what is no text or number, such as a class, nothing counts but what kind of thing it is.
     return _digest(json.dumps(settings, sort_keys=True, default=lambda x: str(type(x))).encode())
 
 
-def is_plainly_coded(hf: nn.Module) -> bool:
-    """Whether all code that a model runs is that of installed libraries, which versions tell."""
-    return all(
-        _is_usual(module)
-        and type(module).forward.__module__.partition(".")[0] in LIBRARIES
+def is_plainly_coded(hf: PreTrainedModel) -> bool:
+    """Whether all code that a model runs is that of installed libraries, which versions tell.
+
+    Methods and functions count beside classes: they can be put in the place of a library's own, and
+    attention can be registered under any name.
+    """
+    kinds = {type(module) for module in hf.modules()}
+    plain = all(
         # Accelerate puts a function of its own in the place of `forward`.
-        and (_is_hooked(module) or not _replaced(module))
+        _is_usual(module) and (_is_hooked(module) or not _replaced(module))
         for module in hf.modules()
     )
+    return plain and all(map(_is_installed, [*_functions(kinds), *_attention(hf)]))
+
+
+def attentions(hf: PreTrainedModel) -> list[str | None]:
+    """What each configuration of a model says of how its attention is computed."""
+    return [getattr(config, "_attn_implementation", None) for config in configs_of(hf)]
+
+
+def _functions(kinds: Iterable[type]) -> Iterator[FunctionType]:
+    """Methods of classes, and the functions that stand beside these where they are defined."""
+    classes = {base for kind in kinds for base in kind.__mro__}
+    files = {id(x): x for x in map(sys.modules.get, {kind.__module__ for kind in kinds}) if x}
+    for holder in (*classes, *files.values()):
+        yield from (x for x in vars(holder).values() if isinstance(x, FunctionType))
+
+
+def _attention(hf: PreTrainedModel) -> Iterator[Any]:
+    """What computes attention, and its masks, under the names that configurations use."""
+    for name in filter(None, attentions(hf)):
+        for known in (ALL_ATTENTION_FUNCTIONS, ALL_MASK_ATTENTION_FUNCTIONS):
+            if name in known:
+                yield known[name]
+
+
+def _is_installed(function: Any) -> bool:
+    """Whether a function's code is in the files of PyTorch, transformers or Python itself."""
+    # What a function says of itself is copied to those that wrap it, but not where its code is.
+    code = getattr(function, "__code__", None)
+    file = Path(code.co_filename) if code is not None else Path()
+    if any(file.is_relative_to(folder) for folder in INSTALLED):
+        return True
+    return file.is_relative_to(PYTHON) and "site-packages" not in file.parts
 
 
 def _replaced(module: nn.Module) -> list[str]:
@@ -291,7 +335,7 @@ def _replaced(module: nn.Module) -> list[str]:
     return [name for name in vars(module) if callable(getattr(type(module), name, None))]
 
 
-def _configs(hf: PreTrainedModel) -> list[PreTrainedConfig]:
+def configs_of(hf: PreTrainedModel) -> list[PreTrainedConfig]:
     """All configurations that modules hold, in their order."""
     found = (getattr(module, "config", None) for module in hf.modules())
     return list({id(x): x for x in found if isinstance(x, PreTrainedConfig)}.values())

@@ -412,7 +412,9 @@ def _looked_into(hf: PreTrainedModel, path: str | None) -> tuple[tuple[FFNSite, 
     if len(widths) > 1:
         raise NeuroglotError(f"layers of different widths are not supported: {sorted(widths)}.")
     verified = verify(hf, found)
-    # The layer is the first number in a path that nobody named.
-    where = path or re.sub(r"\b0\b", "{i}", found[0].path, count=1)
-    remember(key, Remembered(where, found[0].found_by, verified))
+    # Some models set what they compute when they run for the first time, as BigBird does.
+    if key == key_of(hf, path):
+        # The layer is the first number in a path that nobody named.
+        where = path or re.sub(r"\b0\b", "{i}", found[0].path, count=1)
+        remember(key, Remembered(where, found[0].found_by, verified))
     return found, verified

@@ -23,7 +23,12 @@ import transformers
 import xxhash
 from transformers import PreTrainedModel
 
-from neuroglot.models.identity import computing_checksum, is_plainly_coded, weights_checksum
+from neuroglot.models.identity import (
+    attentions,
+    computing_checksum,
+    is_plainly_coded,
+    weights_checksum,
+)
 from neuroglot.models.sites import FoundBy
 from neuroglot.models.verify import Verified
 
@@ -70,6 +75,7 @@ def key_of(hf: PreTrainedModel, path: str | None) -> dict[str, Any] | None:
         "code": _code(),
         "weights": weights_checksum(hf),
         "config": computing_checksum(hf),
+        "attention": attentions(hf),
         "class": type(hf).__name__,
         "sites": path,
         "device_map": str(getattr(hf, "hf_device_map", None)),

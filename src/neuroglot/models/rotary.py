@@ -52,7 +52,20 @@ class Call:
         # Past what others have put before it.
         found = type(module).forward(module, *args, **kwargs)
         tensors = found if isinstance(found, Sequence) else (found,)
-        return [x[..., :N_PROBE_TOKENS, :] for x in tensors if isinstance(x, Tensor) and x.ndim > 1]
+        return [_of_probe(x, length) for x in tensors if isinstance(x, Tensor) and x.ndim > 1]
+
+
+def _of_probe(values: Tensor, length: int) -> Tensor:
+    """What of some factors is for the positions of the probe, whichever dimension counts them.
+
+    It is the last but one, or where that has another size, the first that has the right one.
+    """
+    counted = (N_PROBE_TOKENS + 1, length)
+    fits = [place for place in range(values.ndim - 1) if values.shape[place] in counted]
+    place = values.ndim - 2
+    if fits and place not in fits:
+        place = fits[0]
+    return values.narrow(place, 0, min(N_PROBE_TOKENS, values.shape[place]))
 
 
 def _copied(module: nn.Module) -> nn.Module:
@@ -89,6 +102,9 @@ def _longer(value: Any, length: int, name: str = "") -> Any:
     """An argument, with one more position at the end of a text of this length."""
     if _are_positions(value):
         return torch.cat([value, torch.full_like(value[..., :1], length - 1)], dim=-1)
+    # Hidden states, or queries and keys, of these positions.
+    if isinstance(value, Tensor) and value.ndim > 2 and value.shape[-2] == N_PROBE_TOKENS:
+        value = torch.cat([value, value[..., -1:, :]], dim=-2)
     return length if name == LENGTH and isinstance(value, int) else _on_cpu(value)
 
 
@@ -148,7 +164,14 @@ def longest_text(hf: PreTrainedModel, calls: Sequence[Call]) -> int | None:
 def _limit(call: Call, farthest: int) -> int | None:
     """As :func:`longest_text`, of one module."""
     shortest = N_PROBE_TOKENS + 1
-    expected = call.factors(_copied(call.module), shortest)
+    try:
+        expected = call.factors(_copied(call.module), shortest)
+    except (IndexError, RuntimeError, TypeError, ValueError) as error:
+        raise NeuroglotError(
+            f"{type(call.module).__name__}, which is given the positions of tokens, cannot be "
+            f"called with one more ({error}), so that it cannot be told whether a long text would "
+            "change the others of its batch. Such models are unsupported."
+        ) from error
 
     def exists(length: int) -> bool:
         try:
