@@ -20,6 +20,7 @@ from neuroglot.errors import NeuroglotError
 from neuroglot.models.forward import CONTEXT_FIELDS
 from neuroglot.models.hooks import on_call
 from neuroglot.models.probing import N_PROBE_TOKENS
+from neuroglot.models.sites import widths
 
 FARTHEST = 2**20  # tokens, where a configuration does not say how many it may be
 WHOLE_NUMBERS = (torch.int64, torch.int32)
@@ -127,7 +128,9 @@ def noting_calls(hf: PreTrainedModel) -> Iterator[list[Call]]:
     found: list[Call] = []
     with ExitStack() as stack:
         for module in hf.modules():
-            if not any(True for _ in module.parameters()):
+            # Quantised maps keep theirs elsewhere than among the parameters.
+            has_maps = any(widths(part) is not None for part in module.modules())
+            if not has_maps and not any(True for _ in module.parameters()):
                 stack.enter_context(on_call(module, note))
         yield found
     found.extend(calls.values())
