@@ -165,8 +165,7 @@ def test_intervals_over_relations_stand_beside_those_over_subjects(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     items = [
-        {**item, "subject": f"s{i}", "held_out": []}
-        for i, item in enumerate(small_task(12).items)
+        {**item, "subject": f"s{i}", "held_out": []} for i, item in enumerate(small_task(12).items)
     ]
     for n_relations in (12, 5):
         records = [{**item, "relation": f"r{i % n_relations}"} for i, item in enumerate(items)]

@@ -298,3 +298,40 @@ def test_windows_that_attention_heeds_leave_the_cache_shared(name: str) -> None:
     hf = build(family.architecture, family.config | {"sliding_window": 30})
     assert ng.wrap_model(hf, tokenizer()).shares_cache
     assert hf.config.sliding_window == 30
+
+
+def test_what_is_written_is_that_of_whole_texts_where_a_cache_is_not() -> None:
+    """A window that was left over in a configuration cuts the cache and not the attention."""
+    hf = build("LlamaForCausalLM", FAMILIES["llama"].config | {"sliding_window": 6})
+    model = ng.wrap_model(hf, tokenizer())
+    assert not model.shares_cache
+    prompt = "w5 w9 w3 w7 w2 w8 w11 w4 w6 w10"
+    ids = torch.tensor([tokenizer()(prompt).input_ids])
+    with torch.inference_mode():
+        for _ in range(8):
+            last = hf(ids, use_cache=False).logits[:, -1]
+            ids = torch.cat([ids, last.argmax(dim=-1, keepdim=True)], dim=1)
+    expected = tokenizer().decode(ids[0, 10:], skip_special_tokens=True)
+    prompts = {"en": prompt, "de": "w4 w4"}
+    task = ng.ParallelTask.from_records(
+        [{"id": "0", "prompts": prompts, "answers": {"en": "w1", "de": "w1"}}], name="t"
+    )
+    found = ng.evaluate(model, task, max_new_tokens=8)
+    assert str(found["text"].sel(language="en").item()).split() == expected.split()
+
+
+def test_layers_that_round_by_the_whole_batch_are_told_of() -> None:
+    hf = tiny_hf("llama")
+    norm = hf.model.norm.forward
+
+    def rounded(x: Tensor) -> Tensor:
+        step = x.abs().max() / 127
+        return norm((x / step).round() * step)
+
+    hf.model.norm.forward = rounded
+    hf.is_quantized = True
+    with pytest.warns(UserWarning, match="results depend a little on the batch size"):
+        model = ng.wrap_model(hf, tokenizer())
+    assert 0 < model.noise < 0.1
+    assert model.describe()["changed_by_others"] == model.noise
+    assert ng.wrap_model(tiny_hf("llama"), tokenizer()).noise == 0

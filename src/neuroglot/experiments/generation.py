@@ -87,6 +87,8 @@ def _greedy(model: Model, max_new_tokens: int) -> Iterator[GenerationConfig]:
         max_new_tokens=max_new_tokens,
         do_sample=False,
         num_beams=1,
+        # Where keys and values are not those of the whole text, it runs whole for each token.
+        use_cache=model.shares_cache or model.noise > 0,
         eos_token_id=end_tokens(model.tokenizer, own) or None,
         pad_token_id=model.tokenizer.pad_token_id,
     )

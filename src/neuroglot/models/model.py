@@ -60,6 +60,8 @@ class Model:
         shares_cache: whether a prompt need run only once for all its choices.
         longest: the most tokens of a text that leaves the others of its batch alone, where rotary
             factors depend on the longest one; else ``None``.
+        noise: how much other prompts of a batch change the logits of a row, relative to their size;
+            0 but for layers that are quantised as they run.
     """
 
     hf: PreTrainedModel
@@ -71,6 +73,7 @@ class Model:
     norm_after_ffn: bool = False
     shares_cache: bool = False
     longest: int | None = None
+    noise: float = 0.0
 
     def __repr__(self) -> str:
         """One line; ``describe()`` says more."""
@@ -306,6 +309,7 @@ class Model:
             "shares_cache": self.shares_cache,
             "context_length": self.context_length,
             "factors_change_beyond": self.longest,
+            "changed_by_others": self.noise,
             **self.described_tokenization,
         }
 
@@ -382,12 +386,19 @@ def _wrapped(
             tokenization,
             **vars(verified),
         )
-    _warn_of_limit(model)
+    _warn_of_batches(model)
     return model
 
 
-def _warn_of_limit(model: Model) -> None:
-    """Tell of texts that the model could read, but not beside others."""
+def _warn_of_batches(model: Model) -> None:
+    """Tell of texts that the model could read, but not beside others, and of rows that differ."""
+    if model.noise:
+        warnings.warn(
+            f"{model.name} has layers that are quantised by the largest value of a whole batch, so "
+            f"that other prompts change the logits of one by {model.noise:.2%} of their size; "
+            "results depend a little on the batch size.",
+            stacklevel=3,
+        )
     without = replace(model, longest=None).context_length
     if model.longest is not None and (without is None or model.longest < without - 1):
         warnings.warn(

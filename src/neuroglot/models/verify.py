@@ -52,11 +52,14 @@ class Verified:
         norm_after_ffn: whether a norm stands between the FFN and the output of its layer.
         shares_cache: whether a prompt need run only once for all its choices.
         longest: the most tokens of a text that leaves all others of its batch alone, or ``None``.
+        noise: how much other prompts of a batch change the logits of a row, relative to their size;
+            0 but for layers that are quantised as they run.
     """
 
     norm_after_ffn: bool
     shares_cache: bool
     longest: int | None
+    noise: float
 
 
 def expected_widths(hf: PreTrainedModel) -> tuple[int, ...]:
@@ -172,7 +175,7 @@ def verify(hf: PreTrainedModel, sites: Sequence[FFNSite]) -> Verified:
     check_body(hf, sites[-1], last, tolerance)
     whole = check_padding(hf, logits[0], "left", tolerance)
     check_padding(hf, logits[0], "right", tolerance)
-    return Verified(norm_after_ffn, shares_cache(hf, whole), longest_text(hf, calls))
+    return Verified(norm_after_ffn, shares_cache(hf, whole), longest_text(hf, calls), noise)
 
 
 def _one_by_one(
