@@ -65,7 +65,7 @@ def provenance(
 
 
 def _warn_of_special_tokens(model: Model, prompts: ParallelTask | Sequence[str]) -> None:
-    """Say which special tokens stand inside prompts or choices, and in which of them first."""
+    """Say which special tokens stand inside prompts, masked or not, or choices; and where first."""
     limit = model.context_length
     # Longer ones are refused by whoever runs them.
     texts = (
@@ -85,13 +85,18 @@ def _warn_of_special_tokens(model: Model, prompts: ParallelTask | Sequence[str])
 
 
 def _named_prompts(prompts: ParallelTask | Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Prompts, each with what a message calls it."""
+    """Prompts, each with what a message calls it, and after them the different masked ones."""
     if not isinstance(prompts, ParallelTask):
         yield from ((f"prompt {i}", text) for i, text in enumerate(prompts))
         return
+    masked: dict[str, str] = {}
     for item in prompts.items:
         for language in prompts.languages:
-            yield f"prompt of item {item['id']!r} in {language!r}", item["prompts"][language]
+            name = f"prompt of item {item['id']!r} in {language!r}"
+            yield name, item["prompts"][language]
+            if "masked" in item:
+                masked.setdefault(item["masked"][language], f"masked {name}")
+    yield from ((name, text) for text, name in masked.items())
 
 
 def _named_choices(prompts: ParallelTask | Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -146,7 +151,7 @@ def task_provenance(task: ParallelTask) -> dict[str, Any]:
 
 
 def checksum_of_prompts(model: Model, prompts: ParallelTask | Sequence[str]) -> str:
-    """Checksum of prompts as the model meets them: in its chat template, as tokens.
+    """Checksum of prompts, masked ones too, as the model meets them: in its template, as tokens.
 
     Raises:
         NeuroglotError: a prompt is far too long, which is found by its beginning.

@@ -99,6 +99,20 @@ def test_what_was_measured_is_what_the_saved_model_does(bf16: bool, tmp_path: Pa
     )
 
 
+def test_what_is_measured_is_not_asked_without_the_subject(tmp_path: Path) -> None:
+    """Nothing that is said of training rests on it."""
+    items = [
+        {**item, "masked": dict.fromkeys(("en", "de"), "w9")}
+        for item in small_task(4, "en de").items
+    ]
+    task = ng.ParallelTask.from_records(items, name="masked")
+    measured = checks.Checks(task, split(task, SHORT), tmp_path, 0)
+    measured.measure(tiny_model("llama"), 1)
+    answers = ng.open(measured.run_folder(1) / "answers")
+    assert answers.attrs["masked"] == "left out"
+    assert "masked_correct" not in answers
+
+
 def test_accuracy_by_part_counts_equal_prompts_once(tmp_path: Path) -> None:
     once = small_task(60)
     copies = [{**item, "id": f"{item['id']} again"} for item in once.items]

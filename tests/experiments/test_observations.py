@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import neuroglot as ng
+from neuroglot.experiments import evaluation, scoring
 from neuroglot.experiments.association import correctness_on_sharing
 from neuroglot.experiments.evaluation import accuracy
 from neuroglot.experiments.halves import halves
@@ -27,6 +28,7 @@ from neuroglot.experiments.observations import (
 )
 from neuroglot.experiments.statistics import clustered_interval, sign_flip_p
 from neuroglot.interventions.effects import effects
+from neuroglot.models.tokenization import encode
 from tests.testing import small_task, tiny_model
 
 TRUNCATED = ng.Tokenization(truncate=True)
@@ -473,3 +475,26 @@ def test_no_prompt_is_in_both_halves() -> None:
     assert not one & other
     with pytest.raises(ng.NeuroglotError, match="equal prompts tie"):
         halves(task_of([["w2", "w3"], ["w2", "w4"], ["w5", "w4"]]))
+
+
+@pytest.mark.parametrize("most", [evaluation.MOST_KEPT, 12, 0])
+def test_each_text_is_tokenised_once(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what is kept; the rest is tokenised again where it is answered, to the same numbers."""
+    model, task = tiny_model("llama"), small_task(40)
+    expected = ng.evaluate(model, task)
+    n_texts: list[int] = []
+
+    def counted(*given: Any, **how: Any) -> Any:
+        n_texts.append(len(given[2]))
+        return encode(*given, **how)
+
+    monkeypatch.setattr(scoring, "encode", counted)
+    monkeypatch.setattr(evaluation, "MOST_KEPT", most)
+    xr.testing.assert_identical(ng.evaluate(model, task), expected)
+    choices = {
+        (item["prompts"][x], choice)
+        for item in task.items
+        for x in task.languages
+        for choice in item["choices"][x]
+    }
+    assert sum(n_texts) == len(choices) if most > 1000 else sum(n_texts) > len(choices)

@@ -17,6 +17,7 @@ from neuroglot.experiments.statistics import clustered_interval, holm, sign_flip
 from neuroglot.interventions import arms
 from neuroglot.interventions.conditions import CONTROLS, Variant, deciles
 from neuroglot.interventions.effects import COLUMNS, compared
+from neuroglot.tasks.guessing import majority
 from tests import killing
 from tests.attribution.models import random_model
 from tests.interventions.longhand import edited_log_prob, edited_log_probs, zeroed
@@ -578,3 +579,16 @@ def test_layer_bands_cover_all_layers_once() -> None:
     for n_bands in (1, 2, 3):
         bands = [variant.layers for variant in ng.layer_bands(model, n_bands)]
         assert sorted(sum(bands, ())) == [0, 1, 2]  # type: ignore[arg-type]
+
+
+def test_a_part_of_a_part_in_other_languages_is_answered(tmp_path: Path) -> None:
+    """The guesser's counts are of the whole task, and are looked up by language."""
+    model, task = tiny_model("llama"), small_task(16, "en de th")
+    some = task.first(12)
+    recording = ng.record(model, some).select(languages=["th", "en"])
+    ng.deactivate(
+        model, some, recording, categories=["specific"], controls=[], out=tmp_path / "off"
+    )
+    found = ng.open(tmp_path / "off" / "answers")
+    expected = majority(task)[:12, [2, 0]]
+    np.testing.assert_array_equal(found["majority"], expected)

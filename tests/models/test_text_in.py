@@ -245,6 +245,20 @@ def test_special_tokens_inside_a_text_are_warned_of_once() -> None:
         ng.evaluate(model, capitals(choices=["Paris<eos>", "Rome"], answers="Rome"))
 
 
+def test_masked_prompts_are_held_to_what_prompts_are() -> None:
+    """Special tokens in them are warned of, and the checksum tells one from another."""
+    model = model_of(sentence_pieces("bpe"))
+
+    def masked(text: str) -> ng.ParallelTask:
+        items = [{**item, "masked": {"en": text, "de": "is"}} for item in of_texts("Paris").items]
+        return ng.ParallelTask.from_records(items, name="t")
+
+    with pytest.warns(UserWarning, match="the masked prompt of item 'i0' in 'en' holds special"):
+        ng.record(model, masked("Rome<turn> is"))
+    found = [checksum_of_prompts(model, masked(text)) for text in ("Rome", "Rome is", "Rome")]
+    assert found[0] == found[2] != found[1]
+
+
 def test_special_tokens_that_the_chat_template_did_not_write() -> None:
     template = "<bos><turn>{{ messages[0].content }}<eos>"
     model = model_of(with_template(template), chat_template=True)

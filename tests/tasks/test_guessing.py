@@ -131,6 +131,9 @@ def test_a_part_is_guessed_by_the_whole() -> None:
         assert np.array_equal(majority(part), whole[:5])
         assert part.checksum == task_of(*task.items[:5]).checksum
     assert np.array_equal(majority(task.first(60)), whole)
+    known = {item["id"]: {"en": 0.25, "de": 0.5} for item in task.items}
+    part = replace(task, guesses=known).part(task.items[2:4], ("de", "en"))
+    assert majority(part).tolist() == [[0.5, 0.25]] * 2, "languages in another order"
     assert majority(task_of(*task.items[:1])).tolist() == [[1, 1]], "a task of its own"
 
 

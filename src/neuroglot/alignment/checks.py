@@ -51,7 +51,8 @@ class Checks:
         named = replace(model, name=f"{model.name}, step {step}")
         record(named, self.task, out / RECORDING, overwrite=anew)
         if self.task.has_answers:
-            evaluate(named, self.task, out=out / ANSWERS, overwrite=anew)
+            # Nothing is said here of the model with the subject masked.
+            evaluate(named, self.task, out=out / ANSWERS, masked=False, overwrite=anew)
 
     def result(self, steps: Sequence[int]) -> xr.Dataset:
         """What was measured at these steps (check, …)."""

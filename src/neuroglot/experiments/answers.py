@@ -36,7 +36,12 @@ def asked_of(task: ParallelTask, choices: Sequence[Sequence[str]]) -> Asked:
 
 
 def choose(
-    model: Model, task: ParallelTask, score: Score, batch_size: BatchSize, widest: int
+    model: Model,
+    task: ParallelTask,
+    score: Score,
+    batch_size: BatchSize,
+    widest: int,
+    asked: Sequence[Question] | None = None,
 ) -> Variables:
     """The likeliest choice of every prompt.
 
@@ -46,6 +51,7 @@ def choose(
         score: by the sum of the log-probabilities of a choice's tokens, or their mean.
         batch_size: prompts in a batch.
         widest: the most choices that a prompt has: the size of ``option``.
+        asked: the prompts and choices as tokens, where they are known.
 
     Returns:
         ``correct``, ``answer`` (the right one), ``choice``, ``chance`` and ``margin`` (item,
@@ -55,7 +61,7 @@ def choose(
         NeuroglotError: a log-probability is NaN or infinite; it names the prompt.
     """
     choices = by_prompt(task, "choices")
-    asked = questions(model, asked_of(task, choices))
+    asked = asked or questions(model, asked_of(task, choices))
     log_prob, n_tokens = scores_of_choices(model, asked, prompt_names(task), batch_size, widest)
     choice = likeliest(log_prob, n_tokens, score)
     answers, right = by_prompt(task, "answers"), right_options(task)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from neuroglot.experiments.answers import (
 from neuroglot.experiments.halves import subject_of
 from neuroglot.experiments.masked import MaskedScores, has_masked, without_subject
 from neuroglot.experiments.observations import SAME, column, same_tokens, samples_of
+from neuroglot.experiments.scoring import Question
 from neuroglot.experiments.statistics import accuracy_interval
 from neuroglot.models import Model, operation
 from neuroglot.models.hooks import Editor
@@ -41,6 +42,7 @@ ITEMS_AT_ONCE = 32  # items that are written together, and lost together when a 
 DIMS = ("item", "language")
 MAX_NEW_TOKENS = 32
 GRADING = 2  # how written answers are compared; results of another way do not go on
+MOST_KEPT = 100_000  # choices that stay in memory as tokens until they are scored
 MASKED, LEFT_OUT, NO_MASKED = "answered", "left out", ""  # what became of masked prompts
 
 
@@ -174,7 +176,8 @@ def evaluate(  # noqa: PLR0913 (the public contract)
     asked = _masked_prompts(task, wanted=masked)
     settings = _Settings(checked, max_new_tokens, batch_size, seed, asked)
     head = _head(task, _provenance(model, task, edit, settings))
-    answers_of = _beside_guesses(model, task, settings)
+    known: list[Question] = []
+    answers_of = _beside_guesses(model, task, settings, known)
 
     def make(block: slice, done: Callable[[int], object]) -> xr.Dataset:
         answers = answers_of(block)
@@ -188,7 +191,7 @@ def evaluate(  # noqa: PLR0913 (the public contract)
         require_steady_prompts(model, task, head.attrs)
 
     if out is None:
-        memory = InMemory(_with_same(head, model, task, settings), ITEMS_AT_ONCE)
+        memory = InMemory(_with_same(head, model, task, settings, known), ITEMS_AT_ONCE)
         answer_into(memory)
         return memory.data.assign(_accuracy_of(memory.data))
     path = as_path(out)
@@ -197,7 +200,7 @@ def evaluate(  # noqa: PLR0913 (the public contract)
         require_free(path, overwrite=overwrite)
     elif not overwrite and is_whole(path, head, DIMS):
         return _with_guesses(opened_dataset(path), task, settings.score)
-    anew, head = overwrite or edit is not None, _with_same(head, model, task, settings)
+    anew, head = overwrite or edit is not None, _with_same(head, model, task, settings, known)
     with in_folder(path, head, ITEMS_AT_ONCE, DIMS, overwrite=anew) as folder:
         _refuse_without_guesses(folder)
         answer_into(folder)
@@ -206,10 +209,17 @@ def evaluate(  # noqa: PLR0913 (the public contract)
 
 
 def _beside_guesses(
-    model: Model, task: ParallelTask, settings: _Settings
+    model: Model, task: ParallelTask, settings: _Settings, known: Sequence[Question]
 ) -> Callable[[slice], xr.Dataset]:
-    """What answers a block of items, and puts what a guesser knows beside the answers."""
-    widest, guessed = task.most_choices, majority(task)
+    """What answers a block of items, and puts what a guesser knows beside the answers.
+
+    Args:
+        model: which answers.
+        task: all items.
+        settings: how answers are found.
+        known: questions of the task's first prompts, which need not be made again.
+    """
+    guessed, n_languages = majority(task), len(task.languages)
     masked = None
     if settings.masked == MASKED:
         # What neuroglot.edit does may be something else for each item.
@@ -218,7 +228,11 @@ def _beside_guesses(
 
     def answers_of(block: slice) -> xr.Dataset:
         some = replace(task, items=task.items[block])
-        answers = _answers(model, some, settings, widest).assign(majority=(DIMS, guessed[block]))
+        start, n_prompts = block.start * n_languages, len(some) * n_languages
+        asked = known[start : start + n_prompts]
+        are_known = len(asked) == n_prompts
+        answers = _answers(model, some, settings, task.most_choices, asked if are_known else None)
+        answers = answers.assign(majority=(DIMS, guessed[block]))
         if masked is None:
             return answers
         margin = answers["margin"].to_numpy()
@@ -340,17 +354,32 @@ def _head(task: ParallelTask, provenance: dict[str, Any]) -> xr.Dataset:
 
 
 def _with_same(
-    head: xr.Dataset, model: Model, task: ParallelTask, settings: _Settings
+    head: xr.Dataset, model: Model, task: ParallelTask, settings: _Settings, known: list[Question]
 ) -> xr.Dataset:
-    """The same with which prompts are equal, which a finished result need not look up again."""
-    same = same_tokens(model, task, settings.max_new_tokens)
+    """The same with which prompts are equal, which a finished result need not look up again.
+
+    What of the task's questions fits into memory is put into ``known``. Prompts that may be cut
+    are not, since a warning names those that are when their questions are made to be answered.
+    """
+    most = 0 if model.tokenization.truncate else MOST_KEPT // max(1, task.most_choices)
+
+    def keep(asked: Sequence[Question]) -> None:
+        known.extend(asked[: most - len(known)])
+
+    same = same_tokens(model, task, settings.max_new_tokens, keep)
     return head.assign_coords({SAME: (DIMS, same)})
 
 
-def _answers(model: Model, task: ParallelTask, settings: _Settings, widest: int) -> xr.Dataset:
+def _answers(
+    model: Model,
+    task: ParallelTask,
+    settings: _Settings,
+    widest: int,
+    asked: Sequence[Question] | None,
+) -> xr.Dataset:
     """What the model answered to some items, and which of them count."""
     if widest:
-        found = choose(model, task, settings.score, settings.batch_size, widest)
+        found = choose(model, task, settings.score, settings.batch_size, widest, asked)
     else:
         found = write(model, task, settings.max_new_tokens, settings.batch_size)
     found |= {"held_out": held_out_prompts(task), "counted": counted_prompts(task)}

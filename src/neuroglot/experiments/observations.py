@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from neuroglot.errors import listed
 from neuroglot.experiments.answers import asked_of, by_prompt
 from neuroglot.experiments.locales import locale_of
-from neuroglot.experiments.scoring import questions
+from neuroglot.experiments.scoring import Question, questions
 from neuroglot.experiments.statistics import LEAST_CLUSTERS, Interval, clustered_interval
 from neuroglot.models import Model
 from neuroglot.recording.batching import tokenize
@@ -42,7 +42,12 @@ def first_equal(keys: Sequence[Sequence[Hashable]]) -> Indices:
     return np.array(found, np.int64)
 
 
-def same_tokens(model: Model, task: ParallelTask, max_new_tokens: int) -> Indices:
+def same_tokens(
+    model: Model,
+    task: ParallelTask,
+    max_new_tokens: int,
+    keep: Callable[[Sequence[Question]], object] | None = None,
+) -> Indices:
     """Which prompts are the same tokens, as they run when they are answered.
 
     Two prompts of a language are the same if what runs before their choices is the same tokens:
@@ -53,6 +58,8 @@ def same_tokens(model: Model, task: ParallelTask, max_new_tokens: int) -> Indice
         model: which answers.
         task: its prompts.
         max_new_tokens: for which there must be room after a prompt, where answers are written.
+        keep: takes the questions of prompts with choices, item by item and language by language,
+            so that whoever answers them need not make them again.
 
     Returns:
         Index of the first item with the same prompt (item, language); an item's own index where
@@ -65,14 +72,19 @@ def same_tokens(model: Model, task: ParallelTask, max_new_tokens: int) -> Indice
     keys = [
         of_text.setdefault(text, tokens)
         for text, tokens in zip(
-            by_prompt(task, "prompts"), _tokens(model, task, max_new_tokens), strict=True
+            by_prompt(task, "prompts"), _tokens(model, task, max_new_tokens, keep), strict=True
         )
     ]
     n = len(task.languages)
     return first_equal([keys[start : start + n] for start in range(0, len(keys), n)])
 
 
-def _tokens(model: Model, task: ParallelTask, max_new_tokens: int) -> Iterator[Hashable]:
+def _tokens(
+    model: Model,
+    task: ParallelTask,
+    max_new_tokens: int,
+    keep: Callable[[Sequence[Question]], object] | None,
+) -> Iterator[Hashable]:
     """Tokens of each prompt, item by item and language by language."""
     for start in range(0, len(task), ITEMS_AT_ONCE):
         some = replace(task, items=task.items[start : start + ITEMS_AT_ONCE])
@@ -80,6 +92,8 @@ def _tokens(model: Model, task: ParallelTask, max_new_tokens: int) -> Iterator[H
             warnings.simplefilter("ignore")  # prompts that are cut are named when they run
             if task.has_choices:
                 asked = questions(model, asked_of(some, by_prompt(some, "choices")))
+                if keep is not None:
+                    keep(asked)
                 # What of a prompt is scored with its choices tells prompts apart too.
                 yield from ((tuple(one.prefix), one.rest) for one in asked)
             else:

@@ -107,7 +107,12 @@ def questions(model: Model, asked: Asked) -> list[Question]:
     ]
     of_texts = [x for x, given in zip(asked.names, asked.choices, strict=True) for _ in given]
     check_lengths(model.tokenizer, chosen, texts, of_texts, model.context_length)
-    encoded = iter(encode(model.tokenizer, chosen, texts, offsets=True))
+    # Items of a relation share masked prompts and choices.
+    different = list(dict.fromkeys(texts))
+    tokens_of = dict(
+        zip(different, encode(model.tokenizer, chosen, different, offsets=True), strict=True)
+    )
+    encoded = (tokens_of[text] for text in texts)
     found = []
     for prompt, choices, name, key in zip(
         shown, asked.choices, asked.names, asked.keys, strict=True

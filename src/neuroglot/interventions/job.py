@@ -68,7 +68,7 @@ class Job:
     def _of(self, ids: Sequence[str], half: str) -> Job:
         kept = set(ids)
         items = [item for item in self.task.items if item["id"] in kept]
-        task, recording = replace(self.task, items=items), self.recording.select(items=ids)
+        task, recording = self.task.part(items), self.recording.select(items=ids)
         return replace(self, task=task, recording=recording, half=half)
 
     def folder(self, *names: str) -> Path | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from neuroglot.errors import NeuroglotError, listed
@@ -151,4 +150,4 @@ def recorded_part(model: Model, task: ParallelTask, recording: Recording) -> Par
     kept = set(recording.items)
     by_id = {item["id"]: item for item in task.items if item["id"] in kept}
     items = [by_id[item] for item in recording.items]
-    return replace(task, items=items, languages=recording.languages)
+    return task.part(items, recording.languages)

@@ -14,8 +14,8 @@ from neuroglot.tasks.records import Item
 if TYPE_CHECKING:
     from neuroglot.tasks.parallel import ParallelTask
 
-Guesses = Mapping[str, tuple[float, ...]]
-"""The probability that a guess is right, by item and, in their order, languages."""
+Guesses = Mapping[str, Mapping[str, float]]
+"""The probability that a guess is right, by item and language."""
 
 
 def majority(task: ParallelTask) -> np.ndarray:
@@ -43,7 +43,8 @@ def majority(task: ParallelTask) -> np.ndarray:
             f"task {task.name!r}: some items have choices and others have none; make two tasks."
         )
     known = task.guesses or guesses_of(task.items, task.languages)
-    return np.array([known[item["id"]] for item in task.items], dtype=float)
+    found = [[known[item["id"]][language] for language in task.languages] for item in task.items]
+    return np.array(found, dtype=float)
 
 
 def guesses_of(items: Sequence[Item], languages: Sequence[str]) -> Guesses:
@@ -61,7 +62,7 @@ def guesses_of(items: Sequence[Item], languages: Sequence[str]) -> Guesses:
         for language in languages:
             times_right[item["relation"], language].update(_right(item, language))
     return {
-        item["id"]: tuple(_guess(item, x, times_right[item["relation"], x]) for x in languages)
+        item["id"]: {x: _guess(item, x, times_right[item["relation"], x]) for x in languages}
         for item in items
     }
 

@@ -258,7 +258,7 @@ class ParallelTask:
         kept = [item for item in self.items if keep(item)]
         if not kept:
             raise NeuroglotError(f"no item of task {self.name!r} is left after the selection.")
-        return self._part(kept)
+        return self.part(kept)
 
     def first(self, limit: int | None) -> ParallelTask:
         """The first ``limit`` items, or all for ``None``.
@@ -270,9 +270,14 @@ class ParallelTask:
             raise NeuroglotError(f"limit={limit}: at least one item is needed.")
         if limit is None or limit >= len(self):
             return replace(self, items=list(self.items))
-        return self._part(list(self.items[:limit]))
+        return self.part(list(self.items[:limit]))
 
-    def _part(self, items: Sequence[Item]) -> ParallelTask:
-        """The task with some of its items, which knows what was counted over all of them."""
+    def part(self, items: Sequence[Item], languages: tuple[str, ...] | None = None) -> ParallelTask:
+        """The task with some of its items, which knows what was counted over all of them.
+
+        Args:
+            items: of the task.
+            languages: of the task; by default all.
+        """
         guesses = self.guesses or guesses_of(self.items, self.languages)
-        return replace(self, items=items, guesses=guesses)
+        return replace(self, items=items, languages=languages or self.languages, guesses=guesses)
