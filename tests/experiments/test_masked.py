@@ -19,6 +19,7 @@ import neuroglot as ng
 from neuroglot.experiments import evaluation, masked
 from neuroglot.experiments.answers import margins
 from neuroglot.recording.damage import mark_layout
+from neuroglot.report.accuracy import accuracy_rows, guesses_explained
 from neuroglot.tasks.guessing import majority
 from tests.attribution.models import random_model
 from tests.experiments.test_scoring import spaceless
@@ -363,3 +364,25 @@ def test_progress_reaches_its_end_with_every_prompt_once(
 ) -> None:
     ng.evaluate(tiny_model("llama"), masked_task(8))
     assert "16/16" in capsys.readouterr().err
+
+
+def test_equal_prompts_of_which_some_have_a_masked_form_weigh_as_much_as_others() -> None:
+    """Item 0 is asked once more without a masked prompt: the two are still one observation."""
+    first, *others = [{**item, "held_out": []} for item in masked_task(6).items]
+    again = {key: value for key, value in first.items() if key != "masked"}
+    task = ng.ParallelTask.from_records([first, {**again, "id": "again"}, *others], name="t")
+    found = ng.evaluate(tiny_model("llama"), task)
+    margin = found["margin_beyond_masked"].to_numpy()
+    assert np.isnan(margin[1]).all()
+    rows = accuracy_rows(found)
+    seen = [row["margin_beyond_masked"] for row in rows]
+    same = found["same_tokens_as"].to_numpy()
+    assert (same[1] == 0).all()
+    expected = [
+        np.mean([np.nanmean(margin[same[:, j] == first, j]) for first in np.unique(same[:, j])])
+        for j in range(2)
+    ]
+    np.testing.assert_allclose(seen, expected)
+    # The demo's table has no margins, and so explains none.
+    assert not any("argin" in text for text in guesses_explained([found], margins=False))
+    assert any("argin" in text for text in guesses_explained([found]))

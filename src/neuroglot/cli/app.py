@@ -87,7 +87,7 @@ def demo(
         return
     title = f"facts, {items} items in ten languages"
     show.table(*headline_table(rows), title)
-    typer.echo(" ".join(guesses_explained(found.evaluations.values())))
+    typer.echo(" ".join(guesses_explained(found.evaluations.values(), margins=False)))
     show.notes(sample_notes(found))
     show.score_table(score_rows(found))
     typer.echo(f"Analysed in {seconds:.0f} s. The report: {page.resolve()}")

@@ -55,8 +55,26 @@ def beside_accuracy(answers: xr.Dataset, counted: xr.DataArray) -> dict[str, xr.
 
 
 def mean_of(values: xr.DataArray, answers: xr.Dataset, counted: xr.DataArray) -> float:
-    """Mean of values (item, language) over the prompts that count, equal ones once."""
-    return float(values.astype(float).weighted(weights_of(answers, counted)).mean())
+    """Mean of values (item, language) over all prompts that count; see :func:`means_of`."""
+    return float(means_of(values, answers, counted, None))
+
+
+def means_of(
+    values: xr.DataArray, answers: xr.Dataset, counted: xr.DataArray, dim: str | None = "item"
+) -> xr.DataArray:
+    """Mean of values (item, language) over the prompts that count, equal ones once.
+
+    Equal prompts of which some have no value, as where not all items have masked prompts, count
+    with the mean of the others.
+
+    Args:
+        values: of the prompts; NaN where there is none.
+        answers: to them.
+        counted: which count (item, language).
+        dim: over which the mean is; ``None`` for all prompts.
+    """
+    known = values.astype(float)
+    return known.weighted(weights_of(answers, counted & ~np.isnan(known))).mean(dim)
 
 
 def accuracy_frame(answers: xr.Dataset) -> pd.DataFrame:
@@ -65,13 +83,12 @@ def accuracy_frame(answers: xr.Dataset) -> pd.DataFrame:
     for kind, counted in counted_by_kind(answers).items():
         found = accuracy(answers["correct"], counted, seed=answers.attrs["seed"])
         beside = beside_accuracy(answers, counted)
-        weights = weights_of(answers, counted)
         table = xr.Dataset(
             {
                 "accuracy": found["accuracy"],
                 # Ends of intervals, "low" and those over relations if there are any.
                 **{name.removeprefix("accuracy_"): found[name] for name in list(found)[1:]},
-                **{name: x.weighted(weights).mean("item") for name, x in beside.items()},
+                **{name: means_of(x, answers, counted) for name, x in beside.items()},
                 "prompts": counted.sum("item"),
             }
         )
@@ -98,7 +115,7 @@ def accuracy_rows(answers: xr.Dataset) -> list[dict[str, Any]]:
                 row |= {key: one[key] for key in GUESSES}
         rows.append(row)
     if has_f1(answers):
-        f1 = answers["f1"].weighted(weights_of(answers, answers["counted"])).mean("item")
+        f1 = means_of(answers["f1"], answers, answers["counted"])
         for row in rows:
             row["token_f1"] = float(f1.sel(language=row["language"]))
     return rows
@@ -183,10 +200,11 @@ def why_not_masked(answers: xr.Dataset) -> str:
     return "The subject was not masked: the task has no masked prompts."
 
 
-def guesses_explained(results: Iterable[xr.Dataset]) -> list[str]:
-    """Sentences that say what stands beside the accuracy of some answers."""
+def guesses_explained(results: Iterable[xr.Dataset], *, margins: bool = True) -> list[str]:
+    """Sentences that say what stands beside the accuracy of some answers, margins or not."""
     found = list(results)
-    known = {name for answers in found for name in GUESSES if GUESSES[name] in answers}
+    shown = [name for name in GUESSES if margins or name not in IN_NATS]
+    known = {name for answers in found for name in shown if GUESSES[name] in answers}
     sentences = [text for name, text in EXPLAINED.items() if name in known]
     if any(answers["held_out"].any() for answers in found):
         sentences.append("Chance and these are of the held-out prompts, where there are any.")

@@ -12,12 +12,14 @@ from neuroglot.attribution import share_of_correct
 from neuroglot.report.accuracy import (
     GUESSES,
     KINDS,
+    WIDER,
     accuracy_cells,
     accuracy_frame,
     accuracy_rows,
     beside_accuracy,
     counted_by_kind,
     has_f1,
+    has_wider,
     mean_of,
     percent,
     to_be_compared,
@@ -67,8 +69,11 @@ def accuracy_tables(found: Sorted) -> list[dict[str, Any]]:
     """What the page says of every run's answers: title, sentences, headings and cells."""
     tables = []
     for run, answers in found.evaluations.items():
-        columns, cells = accuracy_cells(accuracy_rows(answers))
-        how = " ".join(["In brackets: 95 % intervals.", *what_is_missing(answers)])
+        rows = accuracy_rows(answers)
+        columns, cells = accuracy_cells(rows)
+        wider = [WIDER] if has_wider(rows) else []
+        said = ["In brackets: 95 % intervals over subjects.", *wider, *what_is_missing(answers)]
+        how = " ".join(said)
         tables.append({"title": f"{run}: accuracy", "how": how, "columns": columns, "rows": cells})
     return tables
 
