@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import neuroglot as ng
+from neuroglot.models.forward import CACHES, _cache_of
 from tests.attribution.models import NAMES, down, random_model, seeing
 from tests.families import FAMILIES, N_LAYERS
 from tests.interventions.longhand import (
@@ -271,9 +272,15 @@ def test_calling_the_model_itself() -> None:
             with ng.edit(model, ng.Zero(neurons), positions):
                 found = model.hf(ids).logits
             torch.testing.assert_close(found, expected)
-        cache = model.hf(ids, use_cache=True).past_key_values
-        # Both names that transformers has had for it.
-        for name in ("past_key_values", "cache"):
+        cache, alone = _cache_of(model.hf(ids, use_cache=True)), model.hf(ids[:, :2]).logits
+        # Those of the names that this version of transformers knows; others have no effect.
+        known = [
+            name
+            for name in CACHES
+            if not torch.equal(model.hf(ids[:, :2], **{name: copy.deepcopy(cache)}).logits, alone)
+        ]
+        assert known
+        for name in known:
             with ng.edit(model, ng.Zero(neurons), "answer"):
                 after = model.hf(ids[:, :2], **{name: copy.deepcopy(cache)}).logits
             with ng.edit(model, ng.Zero(neurons), "all"):

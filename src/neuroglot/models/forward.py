@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 
 from torch import LongTensor, Tensor, nn
 from transformers import Cache, PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from neuroglot.errors import NeuroglotError
 
@@ -89,9 +90,12 @@ def run_body_continuations(
 
 
 def _given(module: nn.Module, cache: Cache) -> dict[str, Cache]:
-    """Keys and values under the name that the module takes them by."""
-    known = parameters_of(module)
-    return {next((name for name in CACHES if name in known), CACHES[-1]): cache}
+    """Keys and values under the name that the module takes them by.
+
+    One that does not say it takes them by the name that outputs have in this version.
+    """
+    known = [*parameters_of(module), *CausalLMOutputWithPast.__dataclass_fields__]
+    return {next(name for name in known if name in CACHES): cache}
 
 
 def _cache_of(output: Any) -> Cache:
@@ -100,11 +104,12 @@ def _cache_of(output: Any) -> Cache:
     Raises:
         AttributeError: it has none.
     """
-    found = [getattr(output, name, None) for name in CACHES]
-    cache: Cache | None = next((cache for cache in found if cache is not None), None)
-    if cache is None:
-        raise AttributeError(f"{type(output).__name__} has no keys and values")
-    return cache
+    # One name at a time, since asking for the old one where both are there is deprecated.
+    for name in CACHES:
+        cache: Cache | None = getattr(output, name, None)
+        if cache is not None:
+            return cache
+    raise AttributeError(f"{type(output).__name__} has no keys and values")
 
 
 def _repeat(cache: Cache, rows: Tensor) -> None:
