@@ -19,6 +19,7 @@ from neuroglot.errors import NeuroglotError
 from neuroglot.models import Model, load_model, wrap_model
 from neuroglot.models.adapters import quiet_peft, require_peft
 from neuroglot.models.lineage import continued, lineage, set_lineage
+from neuroglot.models.quiet import quiet_transformers
 from neuroglot.models.sites import is_ordinary
 from neuroglot.models.training import training_only
 from neuroglot.neurons import NeuronSet
@@ -74,7 +75,8 @@ def copied(model: Model, mask: NeuronSet | None) -> Iterator[Trainee]:
     )
 
     def write(folder: Path) -> None:
-        hf.save_pretrained(folder)
+        with quiet_transformers():
+            hf.save_pretrained(folder)
         model.tokenizer.save_pretrained(folder)
 
     def changes(folder: Path) -> xr.Dataset:

@@ -33,6 +33,7 @@ from neuroglot.alignment.sharing import SharingTerm
 from neuroglot.alignment.texts import Text, collate
 from neuroglot.errors import NeuroglotError
 from neuroglot.models import Model
+from neuroglot.models.quiet import quiet_transformers
 from neuroglot.models.training import reading_preactivations
 
 CHECKPOINTS = 20  # in a training
@@ -245,6 +246,7 @@ def train(
     trainer.add_callback(Bar())
     trainer.add_callback(checks)
     begun = last_checkpoint(Path(str(arguments.output_dir)))
-    trainer.train(resume_from_checkpoint=str(begun) if begun else None)
+    with quiet_transformers():
+        trainer.train(resume_from_checkpoint=str(begun) if begun else None)
     hf.train(mode=False)
     return [dict(line) for line in trainer.state.log_history if "loss" in line]

@@ -46,13 +46,18 @@ class Commands(TyperGroup):
 
 @contextmanager
 def warnings_as_lines() -> Iterator[None]:
-    """Warnings as lines on standard error; those of prompts that were cut as one, at the end."""
+    """Warnings as lines on standard error, each text once.
+
+    Those of prompts that were cut are one line, at the end.
+    """
+    said: set[str] = set()
     cut: dict[str, None] = {}  # prompts in their order; both steps of a run meet each of them
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
         if str(message).endswith(CUT):
             cut.setdefault(str(message).rpartition(" has ")[0])
-        else:
+        elif str(message) not in said:
+            said.add(str(message))
             typer.echo(f"neuroglot: warning: {plain(str(message))}", err=True)
 
     with warnings.catch_warnings():

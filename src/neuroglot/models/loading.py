@@ -18,6 +18,7 @@ from neuroglot.models.finding import refuse_encoder_decoder
 from neuroglot.models.lineage import continued, set_lineage
 from neuroglot.models.model import Model, wrap_model
 from neuroglot.models.multimodal import is_multimodal, keep_text_part, left_out, opened_by
+from neuroglot.models.quiet import quiet_transformers
 from neuroglot.models.sites import FLOATING
 from neuroglot.models.state import LOADING, ordinary_process, refuse_default_dtype
 from neuroglot.models.tokenization import Tokenization
@@ -280,12 +281,13 @@ def _read(
     Raises:
         NeuroglotError: the checkpoint lacks weights.
     """
-    found: Any = auto.from_pretrained(
-        source,
-        device_map="auto" if device == "auto" else None,
-        output_loading_info=True,
-        **options,
-    )
+    with quiet_transformers():
+        found: Any = auto.from_pretrained(
+            source,
+            device_map="auto" if device == "auto" else None,
+            output_loading_info=True,
+            **options,
+        )
     hf: PreTrainedModel = found[0]
     loaded: dict[str, Any] = found[1]
     # Quantised weights are where they belong, and refuse to be moved.
