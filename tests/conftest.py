@@ -1,6 +1,7 @@
 """Settings for the whole suite."""
 
 import os
+from contextlib import suppress
 
 # Nothing in the suite may wait for a network; read when Hugging Face's packages are imported.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -10,5 +11,11 @@ os.environ["NEUROGLOT_CACHE"] = ""
 os.environ["NUMBA_NUM_THREADS"] = "1"
 
 import torch
+
+with suppress(ImportError):  # on machines where less is installed its tests are skipped
+    from hypothesis import settings
+
+    settings.register_profile("no deadline", deadline=None)
+    settings.load_profile("no deadline")
 
 torch.set_num_threads(1)

@@ -6,9 +6,11 @@ Blocks are small and their making is slow, so that there are many moments to be 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import multiprocessing
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -34,7 +36,36 @@ N_ITEMS = 24
 STEPS = 20  # of an alignment
 NOBODY = 65534
 ROOT = Path(__file__).parent.parent
-READY = "ready"
+READY, WAITING = "ready", "waiting"
+LONGEST = 300  # seconds after which a process is ended that hangs
+
+
+def wait_at_block(number: int) -> None:
+    """From now on, the making of block ``number`` is announced and begins once a line comes in."""
+    blocks = itertools.count()
+
+    def waiting(real: Callable[..., Any]) -> Callable[..., Any]:
+        def made(*args: Any) -> Any:
+            if next(blocks) == number:
+                say(WAITING)
+                sys.stdin.readline()
+            return real(*args)
+
+        return made
+
+    for module, name in ((recorder, "record_block"), (evaluation, "_answers")):
+        setattr(module, name, waiting(getattr(module, name)))
+
+
+def say(line: str) -> None:
+    """A line for the process that started this one."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def end_if_it_hangs() -> None:
+    """Whoever waits for this process does not wait for ever."""
+    signal.alarm(LONGEST)
 
 
 def prepared(n_items: int = N_ITEMS, pause: float = 0.0) -> tuple[ng.Model, ng.ParallelTask]:
@@ -96,21 +127,34 @@ def checksum(result: xr.Dataset) -> str:
 
 
 def start(
-    what: str, out: Path, pause: float = PAUSE, n_items: int = N_ITEMS
+    what: str, out: Path, pause: float = PAUSE, n_items: int = N_ITEMS, waits_at: int = -1
 ) -> subprocess.Popen[str]:
-    """A process that makes the result; it has said that it is ready to begin."""
-    command = [sys.executable, "-m", "tests.killing", what, str(out), str(pause), str(n_items)]
+    """A process that makes the result; it has said that it is ready, or waits at a block."""
+    arguments = [what, str(out), str(pause), str(n_items), str(waits_at)]
+    return started(["-m", "tests.killing", *arguments], READY if waits_at < 0 else WAITING)
+
+
+def started(arguments: list[str], until: str) -> subprocess.Popen[str]:
+    """A process of Python that has said this line."""
     process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        [sys.executable, *arguments], cwd=ROOT, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
     assert process.stdout is not None
-    while (line := process.stdout.readline().strip()) != READY:
-        if not line and process.poll() is not None:
-            raise RuntimeError(process.stderr.read() if process.stderr else "")
+    while (line := process.stdout.readline()).strip() != until:
+        if not line:
+            raise RuntimeError(process.communicate(timeout=LONGEST)[1])
     return process
 
 
+def interrupted(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """What a process that waits says from now on, when Ctrl-C is pressed and it goes on."""
+    process.send_signal(signal.SIGINT)
+    return process.communicate("\n", timeout=LONGEST)
+
+
 def _made(what: str, out: Path, pause: float, n_items: int, begins: Connection) -> None:
+    end_if_it_hangs()
     model, task = prepared(n_items, pause)
     begins.send(READY)
     make(what, out, model, task)
@@ -202,8 +246,9 @@ def n_done(out: Path) -> int:
 
 
 if __name__ == "__main__":
-    _, wanted, folder, seconds, items = sys.argv
+    end_if_it_hangs()
+    _, wanted, folder, seconds, items, block = sys.argv
     ready = prepared(int(items), float(seconds))
-    sys.stdout.write(READY + "\n")
-    sys.stdout.flush()
+    wait_at_block(int(block))
+    say(READY)
     make(wanted, Path(folder), *ready)

@@ -40,7 +40,7 @@ print("as expected")
 @pytest.mark.parametrize("code", [PATCH + IMPORT_ALL + USE, "import neuroglot" + PATCH + USE])
 def test_every_object_may_have_an_attribute_save(code: str) -> None:
     found = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False
     )
     assert "as expected" in found.stdout, found.stderr
 
@@ -77,7 +77,7 @@ print(versions()["neuroglot_version"])
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path[1:]])},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert found.stdout.strip() == "unknown", found.stderr

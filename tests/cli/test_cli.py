@@ -288,10 +288,16 @@ def test_the_installed_command_runs() -> None:
     command = Path(sys.executable).parent / "neuroglot"
     if not command.exists():
         pytest.skip("neuroglot is not installed here")
-    done = subprocess.run([command, "tasks"], capture_output=True, text=True, check=False)
+
+    def run(argument: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [command, argument], capture_output=True, text=True, timeout=300, check=False
+        )
+
+    done = run("tasks")
     assert done.returncode == 0
     assert "facts" in done.stdout
-    wrong = subprocess.run([command, "nonsense"], capture_output=True, text=True, check=False)
+    wrong = run("nonsense")
     assert wrong.returncode == 2
     assert "Traceback" not in wrong.stderr
 

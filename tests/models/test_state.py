@@ -409,11 +409,11 @@ def test_a_thread_does_not_wait_for_a_block_that_may_wait_for_it() -> None:
     model = wrapped()
     with ng.edit(model, ng.Zero(some(model))), ThreadPoolExecutor(1) as other:
         with pytest.raises(ng.NeuroglotError, match="another thread is inside a block"):
-            other.submit(ng.record, model, TASK).result(timeout=60)
+            other.submit(ng.record, model, TASK).result(timeout=120)
         expected = ng.evaluate(model, TASK)["log_prob"]
     np.testing.assert_array_equal(edited(model), expected)
     with ThreadPoolExecutor(1) as other:
-        assert len(other.submit(ng.record, model, TASK).result(timeout=60)) == 3
+        assert len(other.submit(ng.record, model, TASK).result(timeout=120)) == 3
 
 
 def test_edits_and_recordings_in_threads_are_right_or_refused() -> None:
@@ -462,7 +462,7 @@ def in_child():
     queue = context.Queue()
     process = context.Process(target=child, args=(queue,))
     process.start()
-    found = queue.get(timeout=60)
+    found = queue.get(timeout=120)
     process.join()
     return found
 
@@ -493,7 +493,7 @@ print("as expected")
 def test_forked_processes() -> None:
     """What a thread was doing does not go on in a child, and its hooks are not run there."""
     found = subprocess.run(
-        [sys.executable, "-c", FORK], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", FORK], capture_output=True, text=True, timeout=300, check=False
     )
     assert "as expected" in found.stdout, found.stderr
 
@@ -531,7 +531,7 @@ def test_a_thread_that_calls_the_model_itself_is_told() -> None:
         found = [OPERATIONS["record"](model) for _ in range(10)]
         with ng.edit(model, ng.Zero(some(model))), ThreadPoolExecutor(1) as other:
             with pytest.raises(ng.NeuroglotError, match="in one thread while neuroglot edits"):
-                other.submit(model.hf, ids).result(timeout=60)
+                other.submit(model.hf, ids).result(timeout=120)
             ng.evaluate(model, TASK)
     finally:
         stop.set()
@@ -610,8 +610,8 @@ def test_an_edit_that_another_thread_ends() -> None:
     running = steps()
     next(running)
     with ThreadPoolExecutor(1) as other:
-        other.submit(running.close).result(timeout=60)
-        found = other.submit(OPERATIONS["record"], model).result(timeout=60)
+        other.submit(running.close).result(timeout=120)
+        found = other.submit(OPERATIONS["record"], model).result(timeout=120)
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(OPERATIONS["record"](model), expected)
 

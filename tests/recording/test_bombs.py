@@ -306,7 +306,7 @@ def test_the_process_takes_no_room_either(bomb: str, tmp_path: Path) -> None:
     put(tmp_path / "r", files, file, change(files[file]), "")
     run = subprocess.run(
         [sys.executable, "-c", MEASURED, str(tmp_path / "r")],
-        cwd=ROOT, capture_output=True, text=True, check=True,
+        cwd=ROOT, capture_output=True, text=True, check=True, timeout=300,
     )  # fmt: skip
     taken, message = run.stdout.split(" ", 1)
     assert int(taken) < ROOM

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -21,8 +20,17 @@ from zarr.storage import LocalStore
 import neuroglot as ng
 from neuroglot.recording.folders import locked
 from tests import killing
-from tests.testing import small_task, tiny_model
+from tests.testing import small_task, tiny_hf, tiny_model, tokenizer
 
+COMMAND_LINE = """
+from neuroglot.cli import main
+from tests import killing
+
+killing.end_if_it_hangs()
+killing.prepared()
+killing.wait_at_block(3)
+main()
+"""
 KINDS = pytest.mark.parametrize("what", ["record", "evaluate"])
 
 
@@ -59,11 +67,7 @@ def test_killed_again_and_again_it_ends_as_if_undisturbed(what: str, tmp_path: P
 @pytest.mark.slow
 @KINDS
 def test_ctrl_c_finishes_the_block(what: str, tmp_path: Path) -> None:
-    process = killing.start(what, tmp_path / "r", 0.3)
-    while killing.n_done(tmp_path / "r") < 4:
-        assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate()
+    _, errors = killing.interrupted(killing.start(what, tmp_path / "r", waits_at=3))
     assert "stopping after this block; Ctrl-C again stops at once" in errors
     assert "KeyboardInterrupt" in errors
     assert 4 <= killing.n_done(tmp_path / "r") < killing.N_ITEMS
@@ -73,19 +77,14 @@ def test_ctrl_c_finishes_the_block(what: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_ctrl_c_on_the_command_line(tmp_path: Path) -> None:
-    out = str(tmp_path / "r")
-    main = "from neuroglot.cli import main; main()"
-    process = subprocess.Popen(
-        [sys.executable, "-c", main, "record", "embedded/base", "facts", "--out", out],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while killing.n_done(tmp_path / "r") < 64:
-        assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate()
+    model, task, out = (str(tmp_path / name) for name in ("model", "small.jsonl", "r"))
+    tiny_hf("llama").save_pretrained(model)
+    tokenizer().save_pretrained(model)
+    small_task(killing.N_ITEMS).to_jsonl(task)
+    process = killing.started(["-c", COMMAND_LINE, "record", model, task, "--out", out], "waiting")
+    _, errors = killing.interrupted(process)
     assert process.returncode == 130
+    assert 4 <= killing.n_done(tmp_path / "r") < killing.N_ITEMS
     assert "neuroglot: stopped; with --out, the same command goes on" in errors
     assert "Traceback" not in errors
 
@@ -205,7 +204,7 @@ def test_a_folder_that_may_not_be_written() -> None:
         )
         run = subprocess.run(
             [sys.executable, "-c", code], cwd=killing.ROOT, capture_output=True, text=True,
-            check=False,
+            check=False, timeout=killing.LONGEST,
         )  # fmt: skip
         assert re.search(r"NeuroglotError: cannot write to '.*/closed/r'.*denied", run.stderr)
 
