@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import tempfile
-import time
 import tracemalloc
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -113,6 +113,37 @@ def put(out: Path, files: dict[str, bytes], changed: str, data: bytes | None, ho
             place.mkdir()
 
 
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Folders with sound results, each written once: reading leaves them as they are."""
+
+    @cache
+    def written(kind: str) -> Path:
+        out = tmp_path_factory.mktemp(kind) / "r"
+        put(out, stored(kind)[0], *next(iter(stored(kind)[0].items())), "")
+        return out
+
+    return written
+
+
+@contextmanager
+def changed(out: Path, name: str, content: bytes | None, how: str) -> Iterator[None]:
+    """Within the block, a file of a result has another content, is gone or is a folder."""
+    place = out / name
+    before = place.read_bytes()
+    place.unlink()
+    if content is not None:
+        place.write_bytes(content)
+    elif how == "folder":
+        place.mkdir()
+    try:
+        yield
+    finally:
+        if place.is_dir():
+            place.rmdir()
+        place.write_bytes(before)
+
+
 def damage(draw: st.DrawFn, name: str, content: bytes) -> bytes | None:
     """Another content of a file; none stands for no file."""
     if not name.endswith("zarr.json"):
@@ -129,23 +160,24 @@ def damage(draw: st.DrawFn, name: str, content: bytes) -> bytes | None:
 @pytest.mark.parametrize("kind", KINDS)
 @FUZZED
 @given(data=st.data())
-def test_a_changed_file_is_noticed(kind: str, data: st.DataObject) -> None:
+def test_a_changed_file_is_noticed(
+    sound: Callable[[str], Path], kind: str, data: st.DataObject
+) -> None:
     files, expected = stored(kind)
     # As often a chunk as metadata, of which there are fewer.
     metadata = [name for name in files if name.endswith("zarr.json")]
     chunks = [name for name in files if name not in metadata]
     name = data.draw(st.sampled_from(metadata) | st.sampled_from(chunks))
-    changed = damage(data.draw, name, files[name])
+    content = damage(data.draw, name, files[name])
     how = data.draw(st.sampled_from(["gone", "folder"]))
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+    with changed(sound(kind), name, content, how), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        put(Path(folder) / "r", files, name, changed, how)
         try:
-            found = read_everything(Path(folder) / "r")
+            found = read_everything(sound(kind))
         except ng.NeuroglotError:
             return
     same(found, expected)
-    assert "/zarr.json" not in name or changed == files[name], f"{name}: nobody noticed"
+    assert "/zarr.json" not in name or content == files[name], f"{name}: nobody noticed"
 
 
 @pytest.mark.parametrize("kind", ["recorded", "evaluated"])
@@ -183,13 +215,11 @@ def test_huge_shapes_take_no_memory(kind: str, marked: bool, tmp_path: Path) -> 
             continue  # of no use once a result is finished
         out = tmp_path / str(number)
         put(out, files, name, json.dumps(metadata).encode(), "")
-        began = time.perf_counter()
         tracemalloc.start()
         with pytest.raises(ng.NeuroglotError, match="damaged"):
             read_everything(out)
         assert tracemalloc.get_traced_memory()[1] < 50 * 2**20
         tracemalloc.stop()
-        assert time.perf_counter() - began < 2
 
 
 def test_an_array_whose_making_was_killed_is_made_again(tmp_path: Path) -> None:
