@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint types bench embedded-models model-card clean
+.PHONY: help demo test test-lowest lint types bench embedded-models model-card clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo             run the main job on the embedded models and write a report"
 	@echo "make test             run the test suite"
+	@echo "make test-lowest      run models, recording and experiments with the lowest versions allowed"
 	@echo "make lint types       ruff and mypy"
 	@echo "make bench            what must be fast, beside what it is compared with (ten minutes)"
 	@echo "make embedded-models  train the embedded models from nothing (two hours on 4 cores)"
@@ -24,6 +25,18 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(BIN)/pytest -n auto
+
+# In an environment of its own; the newest versions are those of `make test`.
+LOWEST := .venv-lowest
+$(LOWEST)/installed: pyproject.toml constraints.txt tests/lowest.py
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(PYTHON) tests/lowest.py > $(LOWEST)/pins.txt
+	$(LOWEST)/bin/pip install --quiet --constraint $(LOWEST)/pins.txt --editable '.[datasets,lora]' \
+		hypothesis pytest pytest-xdist
+	touch $@
+
+test-lowest: $(LOWEST)/installed
+	$(LOWEST)/bin/pytest -n auto -m "not slow" tests/models tests/recording tests/experiments
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -43,4 +56,4 @@ model-card: $(VENV)/installed
 	$(BIN)/python -m training.card
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) $(LOWEST) demo
