@@ -8,7 +8,7 @@ from pathlib import Path
 import neuroglot
 
 ROOT = Path(neuroglot.__file__).parent
-ROOMS = ("errors", "models", "tasks", "provenance", "recording", "analysis", "neurons")
+ROOMS = ("errors", "outputs", "models", "tasks", "provenance", "recording", "analysis", "neurons")
 ROOMS += ("experiments", "attribution", "interventions", "alignment", "pipeline", "report", "cli")
 
 

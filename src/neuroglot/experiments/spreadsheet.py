@@ -15,6 +15,8 @@ from typing import Any
 
 import pandas as pd
 
+from neuroglot.outputs import write_file
+
 FORMULA = re.compile(r"'*(?![+-]?[0-9]+([.,][0-9]+)*$)[=+\-@\t\r\n＝＋－＠]")
 
 
@@ -33,11 +35,17 @@ def save_table(table: pd.DataFrame, path: Path) -> None:
     """Write a table in UTF-8 with a mark that spreadsheets look for.
 
     Raises:
-        OSError: the file cannot be written.
+        NeuroglotError: nothing can be written there.
+        OSError: the file cannot be written; see :func:`neuroglot.outputs.write_file`.
     """
+    write_file(path, as_csv(table))
+
+
+def as_csv(table: pd.DataFrame) -> bytes:
+    """What :func:`save_table` writes."""
     # With the line ends of RFC 4180, a cell is quoted where it holds half of one, too.
-    neutralised = _mapped(table, neutral)
-    neutralised.to_csv(path, index=False, encoding="utf-8-sig", lineterminator="\r\n")
+    text = _mapped(table, neutral).to_csv(index=False, lineterminator="\r\n")
+    return text.encode("utf-8-sig")
 
 
 def read_table(path: Path) -> pd.DataFrame:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import tempfile
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -23,6 +22,7 @@ import transformers
 import xxhash
 from transformers import PreTrainedModel
 
+from neuroglot.errors import NeuroglotError
 from neuroglot.models.identity import (
     attentions,
     computing_checksum,
@@ -31,6 +31,7 @@ from neuroglot.models.identity import (
 )
 from neuroglot.models.sites import FoundBy
 from neuroglot.models.verify import Verified
+from neuroglot.outputs import write_file
 
 FOLDER = "NEUROGLOT_CACHE"  # the environment variable that says where; if empty, nothing is kept
 
@@ -111,12 +112,6 @@ def remember(key: dict[str, Any] | None, found: Remembered) -> None:
     if key is None or folder is None:
         return
     text = json.dumps({"key": key, "found": asdict(found)}, indent=1)
-    with suppress(OSError):
+    with suppress(OSError, NeuroglotError):
         folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=folder, suffix=".part")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            Path(name).replace(_file(folder, key))
-        except OSError:
-            Path(name).unlink(missing_ok=True)
+        write_file(_file(folder, key), text)

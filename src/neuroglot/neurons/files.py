@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from neuroglot.errors import NeuroglotError, shown
+from neuroglot.outputs import write_file
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Provenance = str | int | float
@@ -51,8 +50,8 @@ def write_set(
     except ValueError as error:  # texts that cannot be encoded, too
         raise NeuroglotError(f"neuron set {shown(name)}: {error}.") from error
     try:
-        _write_whole(out, line + b"\n" + bits)
-    except (OSError, ValueError) as error:
+        write_file(out, line + b"\n" + bits)
+    except OSError as error:
         raise NeuroglotError(f"cannot write {str(out)!r}: {error}.") from error
 
 
@@ -69,17 +68,6 @@ def _as_file(path: str | Path) -> Path:
     except (OSError, ValueError) as error:
         raise NeuroglotError(f"cannot use the path {str(path)!r}: {error}.") from error
     return file
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def read_set(path: str | Path) -> tuple[Mask, str, dict[str, Provenance]]:

@@ -12,10 +12,12 @@ from typing import Any
 
 import altair as alt
 import jinja2
+import pandas as pd
 import vl_convert as vlc
 
 from neuroglot.errors import NeuroglotError, plain
-from neuroglot.experiments.spreadsheet import save_table
+from neuroglot.experiments.spreadsheet import as_csv
+from neuroglot.outputs import real_path, write_file
 from neuroglot.report import alignment, attribution, by_layer, comparison, deactivation, overall
 from neuroglot.report.accuracy import guesses_explained
 from neuroglot.report.agreement import agreement_by_layer
@@ -118,21 +120,32 @@ def report(
         script=vlc.javascript_bundle(),  # type: ignore[call-arg]  # the stub lacks its default,
     )
     try:
-        page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(html, encoding="utf-8")
-        for kind, table in {"items": item_table, "layers": layer_table}.items():
-            save_table(table(found), page.with_suffix(f".{kind}.csv"))
-        if found.evaluations:
-            save_table(accuracy_table(found), page.with_suffix(".accuracy.csv"))
-        if found.interventions:
-            save_table(effect_table(found), page.with_suffix(".effects.csv"))
-        if found.attributions:
-            save_table(attribution_table(found), page.with_suffix(".attribution.csv"))
+        place = real_path(page)
+        drawn = {} if figures is None else _drawn(made)
+        tables = {kind: as_csv(table) for kind, table in _tables(found).items()}
+        place.parent.mkdir(parents=True, exist_ok=True)
+        for kind, table in tables.items():
+            write_file(place.with_suffix(f".{kind}.csv"), table)
         if figures is not None:
-            _save_figures(made, Path(figures))
-    except (OSError, ValueError) as error:  # a null character in a path is a ValueError
+            _write_figures(drawn, Path(figures))
+        write_file(place, html)  # last: where it is, everything is
+    except NeuroglotError:
+        raise
+    except (OSError, ValueError) as error:
         raise NeuroglotError(f"cannot write the report to {str(page)!r}: {error}.") from error
     return page
+
+
+def _tables(found: Sorted) -> dict[str, pd.DataFrame]:
+    """What stands beside the page, by the kind that ends its name."""
+    makers: dict[str, tuple[Any, Callable[[Sorted], pd.DataFrame]]] = {
+        "items": (True, item_table),
+        "layers": (True, layer_table),
+        "accuracy": (found.evaluations, accuracy_table),
+        "effects": (found.interventions, effect_table),
+        "attribution": (found.attributions, attribution_table),
+    }
+    return {kind: make(found) for kind, (wanted, make) in makers.items() if wanted}
 
 
 def _specifications(found: Sorted) -> dict[str, dict[str, Any]]:
@@ -150,19 +163,28 @@ def save_figures(results: Results, folder: Path) -> None:
     """
     made = _specifications(sort_results(results))
     try:
-        _save_figures(made, folder)
+        _write_figures(_drawn(made), folder)
+    except NeuroglotError:
+        raise
     except (OSError, ValueError) as error:  # a null character in a path is a ValueError
         raise NeuroglotError(f"cannot write figures to {str(folder)!r}: {error}.") from error
 
 
-def _save_figures(made: dict[str, dict[str, Any]], folder: Path) -> None:
-    """Write each chart as PNG and SVG."""
-    folder.mkdir(parents=True, exist_ok=True)
+def _drawn(made: dict[str, dict[str, Any]]) -> dict[str, bytes | str]:
+    """Each chart as PNG and SVG, by the name of its file."""
+    drawn: dict[str, bytes | str] = {}
     for name, specification in made.items():
-        image = vlc.vegalite_to_png(specification, scale=PNG_SCALE)
         stem = file_name(name)
-        (folder / f"{stem}.png").write_bytes(image)
-        (folder / f"{stem}.svg").write_text(vlc.vegalite_to_svg(specification), encoding="utf-8")
+        drawn[f"{stem}.png"] = vlc.vegalite_to_png(specification, scale=PNG_SCALE)
+        drawn[f"{stem}.svg"] = vlc.vegalite_to_svg(specification)
+    return drawn
+
+
+def _write_figures(drawn: dict[str, bytes | str], folder: Path) -> None:
+    place = real_path(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    for name, content in drawn.items():
+        write_file(place / name, content)
 
 
 def file_name(name: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from neuroglot.errors import NeuroglotError, listed, shown
+from neuroglot.outputs import write_file
 from neuroglot.tasks.files import json_objects, read_text
 from neuroglot.tasks.guessing import Guesses, guesses_of
 from neuroglot.tasks.records import (
@@ -245,7 +246,7 @@ class ParallelTask:
         """
         lines = (json.dumps(item, ensure_ascii=False) + "\n" for item in self.items)
         try:
-            Path(path).write_text("".join(lines), encoding="utf-8")
+            write_file(path, "".join(lines))
         except OSError as error:
             raise NeuroglotError(f"cannot write {str(path)!r}: {error}.") from error
 

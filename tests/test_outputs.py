@@ -1,0 +1,168 @@
+"""Files that are written whole or not at all, and places that nothing can be written to."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import neuroglot as ng
+from neuroglot.outputs import OURS, real_path, write_file
+
+KILLED_IN = """
+import os, signal, sys
+from pathlib import Path
+from neuroglot import outputs
+def kill(*_, **__): os.kill(os.getpid(), signal.SIGKILL)
+{where} = kill
+outputs.write_file(sys.argv[1], "new" * 100000)
+"""
+
+
+@contextmanager
+def room_for(n_bytes: int) -> Iterator[None]:
+    """No file may grow beyond so many bytes, as on a disk that is nearly full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+
+
+@pytest.mark.parametrize("where", ["os.fsync", "Path.replace", "outputs.shutil.copymode"])
+def test_a_kill_leaves_the_old_file_and_nothing_after_the_next_write(
+    where: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "page.html"
+    file.write_text("old")
+    (tmp_path / f"{OURS}mine").write_text("of the user")
+    command = [sys.executable, "-c", KILLED_IN.format(where=where), str(file)]
+    killed = subprocess.run(command, check=False, timeout=120)
+    assert killed.returncode == -signal.SIGKILL
+    assert file.read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 3  # with what the killed process left
+    write_file(file, "new")
+    assert file.read_text() == "new"
+    assert {path.name for path in tmp_path.iterdir()} == {"page.html", f"{OURS}mine"}
+
+
+def test_what_another_process_writes_is_left_alone(tmp_path: Path) -> None:
+    write_file(tmp_path / "a", "1")
+    seen: list[str] = []
+
+    def look(handle: int, real: object = os.fsync) -> None:
+        seen.extend(path.name for path in tmp_path.glob(f"{OURS}*"))
+        real(handle)  # type: ignore[operator]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", look)
+        write_file(tmp_path / "a", "2")
+    (name,) = seen
+    running = tmp_path / name
+    running.write_text("of a process that runs")
+    write_file(tmp_path / "a", "3")
+    assert running.exists()
+    running.rename(tmp_path / name.replace(f"-{os.getpid()}-", "-999999999-"))
+    write_file(tmp_path / "b", "another file")
+    assert len(list(tmp_path.iterdir())) == 3
+    write_file(tmp_path / "a", "4")
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    write_file(file, "old")
+    with room_for(1000), pytest.raises(OSError, match="large"):
+        write_file(file, "new" * 1000)
+    assert file.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
+
+
+def test_permissions_stay_and_are_those_of_new_files(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text("")
+    write_file(tmp_path / "new", "x")
+    assert (tmp_path / "new").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    (tmp_path / "new").chmod(0o640)
+    write_file(tmp_path / "new", "y")
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o640
+
+
+def test_a_file_that_may_not_be_written_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "t").write_text("old")
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # root may write all
+    with pytest.raises(PermissionError):
+        write_file(tmp_path / "t", "new")
+    assert (tmp_path / "t").read_text() == "old"
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "t").write_text("old")
+    (tmp_path / "link").symlink_to(Path("there", "t"))
+    write_file(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "there" / "t").read_text() == "new"
+    assert len(list(tmp_path.rglob("*"))) == 3
+
+
+def test_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_file(tmp_path / "pipe", "new")
+    assert os.read(reader, 10) == b"new"
+    os.close(reader)
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    write_file("/dev/null", "x")
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+
+
+def test_a_name_of_any_length_that_a_file_may_have(tmp_path: Path) -> None:
+    write_file(tmp_path / ("x" * 255), "new")
+    assert (tmp_path / ("x" * 255)).read_text() == "new"
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/", "root of the file system"),
+        ("/..", "root of the file system"),
+        ("loop", "leads back to itself"),
+        ("loop/r", "leads back to itself"),
+        ("dangling", "is a link to 'nowhere', which is not there"),
+        ("dangling/r", "is a link to 'nowhere', which is not there"),
+        ("there/../dangling", "is a link to 'nowhere', which is not there"),
+        ("chain", "is a link to 'dangling', which is not there"),
+        ("file/r", "file' is a file, and no folder"),
+        ("file/r/s", "file' is a file, and no folder"),
+        ("a\0b", "null"),
+        ("x" * 300, "File name too long"),
+    ],
+)
+def test_places_that_cannot_be(
+    path: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("there").mkdir()
+    Path("file").write_text("")
+    Path("dangling").symlink_to("nowhere")
+    Path("chain").symlink_to("dangling")
+    Path("loop").symlink_to("pool")
+    Path("pool").symlink_to("loop")
+    before = sorted(tmp_path.rglob("*"))
+    for write in (real_path, lambda place: write_file(place, "x")):
+        with pytest.raises(ng.NeuroglotError, match=message):
+            write(path)
+    assert sorted(tmp_path.rglob("*")) == before
