@@ -21,6 +21,7 @@ from neuroglot.models import EMBEDDED, Model, load_model, operation
 from neuroglot.recording import Recording, record, save
 from neuroglot.recording.batching import BatchSize
 from neuroglot.recording.folders import is_result
+from neuroglot.recording.whose import folder_for_results
 from neuroglot.tasks import ParallelTask, load_task
 
 THRESHOLDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
@@ -100,6 +101,7 @@ def run_task(
     check_answering(how.score, how.max_new_tokens)  # before the work that comes first
     if scores:
         check_scores(scores)
+    out = None if out is None else folder_for_results(out)
 
     def place(part: str) -> Path | None:
         return out / part if out is not None else None

@@ -107,7 +107,7 @@ def test_a_task_with_a_name_like_a_path(tmp_path: Path, cli: Cli) -> None:
         ng.report(done.results, out / "report.html", figures=out / "figures")
         assert {p.name for p in out.iterdir() if not p.name.startswith(".")} == {
             *("answers", "figures", "predictions.csv", "recording", "report.html", "sharing"),
-            *("report.items.csv", "report.layers.csv", "report.accuracy.csv", "thresholds"),
-            *("attribution", "report.attribution.csv"),
+            *("report.items.csv", "report.layers.csv", "thresholds"),
+            *("attribution", "report.attribution.csv", "report.accuracy.csv"),
         }
     assert {path.name for path in tmp_path.iterdir()} == {"6", "7"}

@@ -32,6 +32,7 @@ from neuroglot.provenance import provenance
 from neuroglot.recording import record, save
 from neuroglot.recording.folders import as_path, fresh_folder, is_result, locked
 from neuroglot.recording.store import open_dataset, opened_dataset, require_same
+from neuroglot.recording.whose import folder_for_results
 from neuroglot.tasks import ParallelTask
 
 UNIT = "alignment"
@@ -192,10 +193,8 @@ def _begin(job: Alignment, task: ParallelTask, *, overwrite: bool) -> xr.Dataset
     if is_result(begun) and not overwrite:
         require_same(job.out, open_dataset(begun), head, ())
         return opened_dataset(job.out / UNIT) if is_result(job.out / UNIT) else None
-    if not is_result(begun) and not _is_free(job.out):
-        raise NeuroglotError(
-            f"{str(job.out)!r} is not empty and holds no alignment; name another folder."
-        )
+    if not is_result(begun):
+        _require_free(job.out)
     if Path(job.model.name).absolute().is_relative_to(job.out):
         raise NeuroglotError(
             f"{job.model.name!r} is in {str(job.out)!r} and would be replaced; name another folder."
@@ -207,11 +206,17 @@ def _begin(job: Alignment, task: ParallelTask, *, overwrite: bool) -> xr.Dataset
     return None
 
 
-def _is_free(out: Path) -> bool:
-    """Whether nothing is there but what a killed run may leave before its settings are written."""
-    found = [path.name for path in out.glob("[!.]*")]
-    begun = [path.name.lstrip(".") for path in out.glob(f"{TRAINING}/*")]
-    return found in ([], [TRAINING]) and all(name.startswith("settings") for name in begun)
+def _require_free(out: Path) -> None:
+    """Nothing may be there but what a killed run leaves before its settings are written.
+
+    Raises:
+        NeuroglotError: other things are there.
+    """
+    folder_for_results(out)
+    if any(path.name != TRAINING for path in out.glob("[!.]*")):
+        raise NeuroglotError(
+            f"{str(out)!r} is not empty and holds no alignment; name another folder."
+        )
 
 
 def _run(job: Alignment) -> xr.Dataset:

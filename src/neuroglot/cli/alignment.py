@@ -13,7 +13,7 @@ import neuroglot as ng
 from neuroglot.alignment.settings import METHODS, check_method, check_training
 from neuroglot.cli import options as o
 from neuroglot.cli import show
-from neuroglot.cli.parsing import check_page, language_codes, named_path
+from neuroglot.cli.parsing import check_folder, language_codes, named_path
 from neuroglot.errors import NeuroglotError, listed
 from neuroglot.report.alignment import alignment_lines, alignment_rows, what_changed
 from neuroglot.report.comparison_tables import (
@@ -111,7 +111,7 @@ def align(
     what was measured to OUT/report.html.
     """
     page = out / "report.html"
-    check_page(page, overwrite=overwrite)
+    check_folder(out, overwrite=overwrite)
     training = settings.training()
     check_training(training, check_method(method))
     chosen, loaded = which.load(task), how.load(model)
@@ -182,7 +182,7 @@ def compare(
 ) -> None:
     """Compare two models on a task, or a series of checkpoints, with the first of them."""
     page = out / "report.html"
-    check_page(page, overwrite=overwrite)
+    check_folder(out, overwrite=overwrite)
     compared = ng.compare(
         _named(runs), x, threshold=threshold, lineage=lineage, unrelated=unrelated, seed=seed
     )

@@ -15,12 +15,11 @@ from neuroglot.cli import options as o
 from neuroglot.cli import show
 from neuroglot.cli.parsing import (
     batch_size_of,
-    check_page,
+    check_folder,
     layer_groups,
     numbers,
     open_recording,
 )
-from neuroglot.errors import NeuroglotError
 from neuroglot.experiments.evaluation import MAX_NEW_TOKENS
 from neuroglot.interventions.amplify import FACTORS
 from neuroglot.interventions.conditions import CONTROLS, DEFAULT_CATEGORIES, check_category
@@ -119,7 +118,7 @@ def deactivate(
     The same command goes on if stopped.
     """
     page = out / "report.html"
-    check_page(page, overwrite=overwrite)
+    check_folder(out, overwrite=overwrite)
     size = batch_size_of(batch_size)
     variants = [
         ng.Variant(band, top, rank_by, membership, keep_only, factor)
@@ -172,7 +171,7 @@ def amplify(
     The same command goes on if stopped.
     """
     page = out / "report.html"
-    check_page(page, overwrite=overwrite)
+    check_folder(out, overwrite=overwrite)
     check_category(category)
     size, settings, tried = batch_size_of(batch_size), beside.checked(), numbers(factors)
     chosen, loaded = which.load(task), how.load(model)
@@ -211,8 +210,6 @@ def _recorded(
     """The recording that was named, or one made here."""
     if recording is not None:
         return open_recording(recording)
-    if out.is_file():
-        raise NeuroglotError(f"{str(out)!r} is a file; name a folder with --out.")
     return ng.record(model, task, out / "recording", batch_size=size, overwrite=overwrite)
 
 

@@ -21,8 +21,8 @@ from neuroglot.models import Model
 from neuroglot.models.running import check_positions
 from neuroglot.recording import Recording
 from neuroglot.recording.batching import BatchSize, check_batch_size
-from neuroglot.recording.folders import as_path
 from neuroglot.recording.matching import recorded_part
+from neuroglot.recording.whose import folder_for_results
 from neuroglot.tasks import ParallelTask
 
 
@@ -143,5 +143,5 @@ def job_of(
         )
     require_answerable(task)
     part = recorded_part(model, task, recording)
-    folder = None if out is None else as_path(out)
+    folder = None if out is None else folder_for_results(out)
     return Job(model, task, part, recording, controls, how, threshold, folder, overwrite)

@@ -10,7 +10,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from neuroglot.errors import NeuroglotError
-from neuroglot.recording.damage import DamagedError, read_attributes
+from neuroglot.outputs import real_path
+from neuroglot.recording.damage import LAYOUT, METADATA, DamagedError, read_attributes
+
+VERSION = "neuroglot_version"  # of what every result says that was made from a model
 
 
 def is_result(path: Path) -> bool:
@@ -20,22 +23,24 @@ def is_result(path: Path) -> bool:
         NeuroglotError: that cannot be known, as the folder may not be read.
     """
     try:
-        return "unit" in read_attributes(path)
+        found = read_attributes(path)
     except DamagedError:
         return False
+    # Other people's data may say a unit too. Results of before do not say their layout.
+    return "unit" in found and (isinstance(found.get(LAYOUT), dict) or VERSION in found)
 
 
 def as_path(out: str | Path) -> Path:
-    """The folder to write to; its parent is made if missing.
+    """The folder to write to, every link followed; its parent is made if missing.
 
     Raises:
         NeuroglotError: the place cannot be written to.
     """
-    path = Path(out).absolute()
+    path = real_path(out)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         taken = path.exists() and not path.is_dir()
-    except (OSError, ValueError) as error:  # a null character is a ValueError
+    except OSError as error:
         raise NeuroglotError(f"cannot write to {str(path)!r}: {error}.") from error
     if taken:
         raise NeuroglotError(f"{str(path)!r} is a file; a result needs a folder of its own.")
@@ -94,6 +99,8 @@ def _clear_up(path: Path) -> None:
     """Remove what a killed writer left: half a new folder, half a chunk, a replaced result."""
     old = _beside(path, "old")
     try:
+        for leftover in (old, _beside(path, "new")):
+            _require_ours(leftover)
         if old.exists() and not path.exists():
             old.rename(path)
         for leftover in (old, _beside(path, "new")):
@@ -104,6 +111,21 @@ def _clear_up(path: Path) -> None:
                 part.unlink()
     except OSError as error:
         raise NeuroglotError(f"cannot write to {str(path)!r}: {error}.") from error
+
+
+def _require_ours(leftover: Path) -> None:
+    """Refuse to remove a folder with other files than those of a result, or of half a one.
+
+    Raises:
+        NeuroglotError: there are such.
+    """
+    for file in leftover.rglob("*"):
+        is_chunk = "c" in file.relative_to(leftover).parts
+        if not (file.is_dir() or is_chunk or file.name == METADATA or file.suffix == ".partial"):
+            raise NeuroglotError(
+                f"{str(leftover)!r} is in the way and holds more than a result ({file.name!r}); "
+                "move it away, or name another folder."
+            )
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from neuroglot.report.tables import (
 )
 
 PNG_SCALE = 2.0
+PAGE, TITLE, END = "page.html.jinja", "<title>neuroglot report</title>", "</html>"
 LONGEST_NAME = 120  # bytes of a file name, which most file systems bound to 255
 
 
@@ -121,6 +123,8 @@ def report(
     )
     try:
         place = real_path(page)
+        if place.exists() and not place.is_file():
+            raise NeuroglotError(f"{str(page)!r} is no file; name another place for the report.")
         drawn = {} if figures is None else _drawn(made)
         tables = {kind: as_csv(table) for kind, table in _tables(found).items()}
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -220,4 +224,25 @@ def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("neuroglot.report", "."), autoescape=True
     )
-    return environment.get_template("page.html.jinja")
+    return environment.get_template(PAGE)
+
+
+def is_report(page: Path) -> bool:
+    """Whether a file is a page that :func:`report` wrote."""
+    return TITLE in _text(page)[: len(_beginning())]
+
+
+def is_unfinished_report(page: Path) -> bool:
+    """Whether a file is the beginning of a page and nothing else; it may be empty."""
+    text = _text(page)
+    return _beginning().startswith(text) or (is_report(page) and END not in text)
+
+
+def _text(page: Path) -> str:
+    return page.read_text(encoding="utf-8", errors="replace")
+
+
+def _beginning() -> str:
+    """How every page begins, title included."""
+    template = (resources.files("neuroglot.report") / PAGE).read_text("utf-8")
+    return template[: template.index(TITLE) + len(TITLE)]
