@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -79,16 +79,30 @@ def compare_values(
         for key in rows[0]
         if key not in {"comparison", "layer"}
     }
-    kept = {k: v for k, v in reference.attrs.items() if k not in {"unit", "keep_values"}}
+    head = fragility_head(reference.attrs, len(reference), reference.layers, others, threshold)
+    return head.assign(table)
+
+
+def fragility_head(
+    attrs: Mapping[str, Any],
+    n_items: int,
+    layers: Iterable[int],
+    others: Iterable[str],
+    threshold: float,
+) -> xr.Dataset:
+    """Coordinates and provenance of what :func:`compare_values` returns.
+
+    Args:
+        attrs: of the reference.
+        n_items: that were recorded.
+        layers: that were recorded.
+        others: what was changed in the others.
+        threshold: of activity.
+    """
+    kept = {k: v for k, v in attrs.items() if k not in {"unit", "keep_values"}}
     return xr.Dataset(
-        table,
-        coords={"comparison": list(others), "layer": list(reference.layers)},
-        attrs={
-            "unit": "fragility",
-            **kept,
-            "n_items": len(reference),
-            "threshold": threshold,
-        },
+        coords={"comparison": list(others), "layer": list(layers)},
+        attrs={"unit": "fragility", **kept, "n_items": n_items, "threshold": threshold},
     )
 
 

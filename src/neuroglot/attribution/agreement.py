@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,6 @@ import torch
 import xarray as xr
 from scipy import stats
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from neuroglot.attribution.direct import Weights, require_finite, weights_for
 from neuroglot.attribution.gradients import target_value
@@ -29,12 +30,18 @@ from neuroglot.experiments.observations import SAME, first_equal, samples_of
 from neuroglot.models import Model, operation
 from neuroglot.provenance import provenance
 from neuroglot.recording.batching import BatchSize, batches, by_length, check_batch_size
+from neuroglot.recording.folders import as_path
+from neuroglot.recording.growing import InMemory, grow, in_folder, is_whole
+from neuroglot.recording.matching import require_steady_prompts
+from neuroglot.recording.store import open_dataset, opened_dataset
 from neuroglot.tasks import ParallelTask
 
 UNIT = "causal agreement"
 N_NEURONS = 64
 EXACT_ENOUGH = (torch.float32, torch.float64)
 PROMPT_DIMS = ("item", "language", "layer")
+KEPT = (*PROMPT_DIMS, "score", "neuron")  # coordinates of a result that goes on
+ITEMS_AT_ONCE = 4  # items that are written together, and lost together when a run is killed
 
 
 @operation
@@ -46,7 +53,9 @@ def causal_agreement(
     target: str | None = None,
     n_neurons: int = N_NEURONS,
     seed: int = 0,
+    out: str | Path | None = None,
     batch_size: BatchSize = "auto",
+    overwrite: bool = False,
 ) -> xr.Dataset:
     """How well each score ranks neurons by what zeroing them does.
 
@@ -65,7 +74,10 @@ def causal_agreement(
         target: see :func:`neuroglot.neuron_scores`.
         n_neurons: how many of a layer; at most all.
         seed: of the sample, and of the bootstrap.
+        out: folder to save the result in. An unfinished one of the same settings there goes on
+            where it stopped; a finished one is opened.
         batch_size: prompts in a batch; ``"auto"`` fills a budget of tokens.
+        overwrite: replace what ``out`` holds.
 
     Returns:
         - ``agreement`` (score, layer): the mean over prompts of Spearman's correlation between
@@ -82,7 +94,8 @@ def causal_agreement(
 
     Raises:
         NeuroglotError: bad settings, a model in half precision (where most effects are rounded to
-            nothing), or a score that is not defined for the model.
+            nothing), a score that is not defined for the model, or an ``out`` that holds something
+            else.
     """
     check_scores(scores)
     check_batch_size(batch_size)
@@ -98,18 +111,7 @@ def causal_agreement(
     name = check_target(task, target)
     targets = require_targets(task, targets_of(model, task, name))
     sample = _sample(model, min(n_neurons, model.n_neurons), seed)
-    weights = weights_for(model, scores)
-    effect = torch.empty((len(targets), *sample.shape), dtype=torch.float32)
-    value = torch.empty((len(targets), len(scores), *sample.shape), dtype=torch.float32)
-    # Every prompt's last token runs once for each sampled neuron of a layer.
-    costs = [cost_of_last(model, len(of.ids), sample.shape[1]) for of in targets]
-    with tqdm(total=len(targets), desc="zero neurons", unit="prompt") as bar:
-        for rows in batches(model, by_length(costs), costs, batch_size):
-            some = [targets[row] for row in rows]
-            effect[rows] = _effects(model, some, sample).cpu()
-            value[rows] = _sampled(model, weights, some, scores, sample)
-            bar.update(len(rows))
-    require_finite(model, effect, value)
+    zeroing = _Zeroing(model, weights_for(model, scores), scores, sample, batch_size)
     attrs = {
         "unit": UNIT,
         **provenance(model, task),
@@ -117,28 +119,74 @@ def causal_agreement(
         "seed": seed,
         "batch_size": batch_size,
     }
-    by_prompt = _by_prompt(task, scores, sample, effect, value).assign_attrs(attrs)
-    by_prompt = by_prompt.assign_coords(_observations(task, targets))
-    return by_prompt.assign(_agreement(by_prompt, seed))
+    head = _head(task, targets, scores, sample).assign_attrs(attrs)
+    n = len(task.languages)
+
+    def make(block: slice, done: Callable[[int], object]) -> xr.Dataset:
+        return zeroing.of(targets[block.start * n : block.stop * n], n, done)
+
+    prompts = {"item": n, "total": len(targets)}
+    if out is None:
+        memory = InMemory(head, ITEMS_AT_ONCE)
+        grow(memory, make, "zero neurons", prompts)
+        require_steady_prompts(model, task, attrs)
+        return memory.data.assign(_agreement(memory.data, seed))
+    path = as_path(out)
+    if overwrite or not is_whole(path, head, KEPT):
+        with in_folder(path, head, ITEMS_AT_ONCE, KEPT, overwrite=overwrite) as folder:
+            grow(folder, make, "zero neurons", prompts)
+            require_steady_prompts(model, task, attrs)
+            folder.finish(xr.Dataset(_agreement(open_dataset(path), seed)))
+    return opened_dataset(path)
 
 
-def _by_prompt(
-    task: ParallelTask, scores: Sequence[str], sample: Tensor, effect: Tensor, value: Tensor
+@dataclass(frozen=True)
+class _Zeroing:
+    """What is set to zero, and held against what."""
+
+    model: Model
+    weights: Weights
+    scores: Sequence[str]
+    sample: Tensor
+    batch_size: BatchSize
+
+    def of(
+        self, targets: Sequence[Target], n_languages: int, done: Callable[[int], object]
+    ) -> xr.Dataset:
+        """Effects and scores of the sampled neurons, for the prompts of some items."""
+        model, shape = self.model, self.sample.shape
+        effect = torch.empty((len(targets), *shape), dtype=torch.float32)
+        value = torch.empty((len(targets), len(self.scores), *shape), dtype=torch.float32)
+        # Every prompt's last token runs once for each sampled neuron of a layer.
+        costs = [cost_of_last(model, len(of.ids), shape[1]) for of in targets]
+        for rows in batches(model, by_length(costs), costs, self.batch_size):
+            some = [targets[row] for row in rows]
+            effect[rows] = _effects(model, some, self.sample).cpu()
+            value[rows] = _sampled(model, self.weights, some, self.scores, self.sample)
+            done(len(rows))
+        require_finite(model, effect, value)
+        by_item = (-1, n_languages, *shape)
+        values = value.transpose(0, 1).reshape(len(self.scores), *by_item)
+        return xr.Dataset(
+            {
+                "effect": ((*PROMPT_DIMS, "sample"), effect.reshape(by_item).numpy()),
+                "value": (("score", *PROMPT_DIMS, "sample"), values.numpy()),
+            }
+        )
+
+
+def _head(
+    task: ParallelTask, targets: Sequence[Target], scores: Sequence[str], sample: Tensor
 ) -> xr.Dataset:
-    """Effects (prompt, layer, sample) and scores (prompt, score, layer, sample), labelled."""
-    shape = (len(task), len(task.languages), *sample.shape)
-    values = value.transpose(0, 1).reshape(len(scores), *shape)
+    """Which prompts, scores and neurons there are."""
     return xr.Dataset(
-        {
-            "effect": ((*PROMPT_DIMS, "sample"), effect.reshape(shape).numpy()),
-            "value": (("score", *PROMPT_DIMS, "sample"), values.numpy()),
-        },
         coords={
             "item": [item["id"] for item in task.items],
             "language": list(task.languages),
             "layer": range(len(sample)),
             "score": list(scores),
             "neuron": (("layer", "sample"), sample.cpu().numpy()),
+            **_observations(task, targets),
         },
     )
 

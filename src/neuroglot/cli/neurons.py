@@ -14,7 +14,6 @@ from neuroglot.cli import options as o
 from neuroglot.cli import show
 from neuroglot.cli.parsing import batch_size_of, open_evaluation, open_recording, score_names
 from neuroglot.errors import NeuroglotError, plain
-from neuroglot.recording.folders import as_path, require_free
 from neuroglot.report.observations import said_of
 from neuroglot.report.page import save_figures
 from neuroglot.report.tables import attribution_rows
@@ -86,9 +85,10 @@ def agreement(
     overwrite: o.Overwrite = False,
     json: o.Json = False,
 ) -> None:
-    """Hold scores against what zeroing single neurons does; give it some tens of items."""
-    if out is not None:
-        require_free(as_path(out), overwrite=overwrite)
+    """Hold scores against what zeroing single neurons does; give it some tens of items.
+
+    The same command goes on if stopped.
+    """
     found = ng.causal_agreement(
         how.load(model),
         which.load(task),
@@ -96,9 +96,9 @@ def agreement(
         target=target,
         n_neurons=neurons,
         seed=seed,
+        out=out,
+        overwrite=overwrite,
     )
-    if out is not None:
-        ng.save(found, out, overwrite=overwrite)
     rows = show.agreement_rows(found)
     if json:
         notes = {"notes": said_of(found)}

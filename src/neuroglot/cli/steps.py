@@ -14,8 +14,8 @@ from neuroglot.cli import options as o
 from neuroglot.cli import show
 from neuroglot.cli.parsing import (
     batch_size_of,
+    check_new_page,
     check_table,
-    exists,
     numbers,
     open_recording,
     results_at,
@@ -161,11 +161,20 @@ def fragility(
     overwrite: o.Overwrite = False,
     json: o.Json = False,
 ) -> None:
-    """How many categories change with the batch size, and with the number type."""
+    """How many categories change with the batch size, and with the number type.
+
+    The same command goes on if stopped.
+    """
     chosen = which.load(task)
-    found = ng.fragility(how.load(model), chosen, site=site, position=position, threshold=threshold)
-    if out is not None:
-        ng.save(found, out, overwrite=overwrite)
+    found = ng.fragility(
+        how.load(model),
+        chosen,
+        site=site,
+        position=position,
+        threshold=threshold,
+        out=out,
+        overwrite=overwrite,
+    )
     rows = show.fragility_rows(found)
     if json:
         show.as_json({"fragility": rows, "provenance": found.attrs})
@@ -187,8 +196,7 @@ def report(
     overwrite: o.Overwrite = False,
 ) -> None:
     """Draw saved results into one HTML page. Results beside each other belong to one run."""
-    if exists(out) and not overwrite:
-        raise NeuroglotError(f"{str(out)!r} exists; pass --overwrite to replace it.")
+    check_new_page(out, overwrite=overwrite)
     results: dict[str, xr.Dataset | xr.DataArray] = {}
     for path in paths:
         for name, result in results_at(path).items():

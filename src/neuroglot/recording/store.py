@@ -50,9 +50,14 @@ def save(result: Stored, path: str | Path, *, overwrite: bool = False) -> None:
     data = _as_dataset(result).load()
     with locked(out):
         require_free(out, overwrite=overwrite)
-        with writing(out), fresh_folder(out) as fresh:
-            write_whole(data, fresh)
-            mark_layout(fresh)
+        replace_whole(data, out)
+
+
+def replace_whole(data: xr.Dataset, path: Path) -> None:
+    """Let a result take the place of what is at ``path``; to be used under its lock."""
+    with writing(path), fresh_folder(path) as fresh:
+        write_whole(data, fresh)
+        mark_layout(fresh)
 
 
 def write_whole(data: xr.Dataset, path: Path) -> None:
