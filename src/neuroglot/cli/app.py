@@ -16,10 +16,11 @@ from neuroglot.cli import options as o
 from neuroglot.cli.parsing import (
     Commands,
     batch_size_of,
-    check_page,
+    check_folder,
     score_names,
     warnings_as_lines,
 )
+from neuroglot.cli.streams import enduring_streams
 from neuroglot.experiments.evaluation import MAX_NEW_TOKENS
 from neuroglot.pipeline import (
     DEMO_ITEMS,
@@ -43,8 +44,12 @@ app = typer.Typer(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; bad input is one line on standard error and exit code 2."""
-    with warnings_as_lines():
+    """Run the command line; bad input is one line on standard error and exit code 2.
+
+    Where standard output cannot be written, the work is done all the same, and the exit code is 1,
+    or 141 where it is a pipe that was closed.
+    """
+    with enduring_streams(), warnings_as_lines():
         app(args=list(arguments) if arguments is not None else None)
 
 
@@ -74,7 +79,7 @@ def demo(
 ) -> None:
     """Run the main job on the embedded models and write a report."""
     began = time.perf_counter()
-    check_page(out / "report.html")
+    check_folder(out)
     results = run_demo(items)
     seconds = time.perf_counter() - began
     page = ng.report(results, out / "report.html", figures=out / "figures")
@@ -113,7 +118,7 @@ def run(
     json: o.Json = False,
 ) -> None:
     """Record, classify, evaluate, attribute and report. The same command goes on if stopped."""
-    check_page(out / "report.html", overwrite=overwrite)
+    check_folder(out, overwrite=overwrite)
     size, wanted = batch_size_of(batch_size), score_names(scores)
     chosen = which.load(task)
     done = run_task(

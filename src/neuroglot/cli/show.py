@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -89,9 +90,14 @@ def _table(
 
 def as_json(value: Any) -> None:
     """One JSON document on standard output."""
-    text = json.dumps(_plain(value), ensure_ascii=False, indent=2)
-    # Half surrogate pairs, which names of files may hold, are escapes in JSON.
-    typer.echo(text.encode(errors="backslashreplace").decode())
+    found = _plain(value)
+    text = json.dumps(found, ensure_ascii=False, indent=2)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        # JSON has escapes of its own, also for half surrogate pairs, which names of files may hold.
+        text = json.dumps(found, indent=2)
+    typer.echo(text)
 
 
 def _plain(value: Any) -> Any:

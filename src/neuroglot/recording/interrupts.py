@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 NOTICE = b"\nstopping after this block; Ctrl-C again stops at once\n"
@@ -34,7 +34,8 @@ def stop_when_whole() -> Iterator[Callable[[], None]]:
             raise KeyboardInterrupt
         asked = True
         # Past Python's buffers, in which the signal may have arrived.
-        os.write(2, NOTICE)
+        with suppress(OSError):  # nobody may be there to read it
+            os.write(2, NOTICE)
 
     if threading.current_thread() is not threading.main_thread():
         yield stop_if_asked
