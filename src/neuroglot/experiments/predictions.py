@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from neuroglot.errors import NeuroglotError
-from neuroglot.experiments.spreadsheet import save_table
+from neuroglot.experiments.spreadsheet import in_order, save_table
 from neuroglot.tasks import ParallelTask
 
 
@@ -43,7 +44,25 @@ def predictions(task: ParallelTask, answers: xr.Dataset) -> pd.DataFrame:
         for i, item in enumerate(task.items)
         for j, language in enumerate(task.languages)
     ]
-    return pd.DataFrame(rows)
+    return in_order(pd.DataFrame(rows), [*COLUMNS, *_of_choices(rows)])
+
+
+COLUMNS = (
+    *("item", "language", "relation", "prompt", "answer", "predicted"),
+    *("correct", "counted", "held_out", "chance", "majority", "margin"),
+    *("masked_prompt", "masked_correct", "masked_margin", "margin_beyond_masked"),
+    *("aliases", "f1", "thoughts"),
+)
+
+
+def _of_choices(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Columns of as many choices as any prompt has."""
+    known = {name for row in rows for name in row}
+    most = sum(name.startswith("choice_") for name in known)
+    return [f"{what}_{i + 1}" for i in range(most) for what in OF_A_CHOICE]
+
+
+OF_A_CHOICE = ("choice", "log_prob", "n_tokens")
 
 
 def save_predictions(task: ParallelTask, answers: xr.Dataset, path: Path) -> None:

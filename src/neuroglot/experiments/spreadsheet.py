@@ -9,7 +9,7 @@ one apostrophe off again, as :func:`read_table` does, gives back what was writte
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,15 @@ import pandas as pd
 from neuroglot.outputs import write_file
 
 FORMULA = re.compile(r"'*(?![+-]?[0-9]+([.,][0-9]+)*$)[=+\-@\t\r\n＝＋－＠]")
+
+
+# What pandas writes of a number, and of no text but one of the very same signs.
+NUMBER = re.compile(r"-?((0|[1-9][0-9]*)(\.[0-9]+)?(e[+-][0-9]+)?|inf)")
+# Columns of tables and of tasks that hold texts, be they written in digits.
+TEXTS = re.compile(
+    "id|item|run|language|relation|subject|prompt|masked|masked_prompt|answer|aliases|predicted"
+    "|thoughts|choices|choice_?[0-9]+|join|condition|against|category|score|kind|answered|reason"
+)
 
 
 def neutral(cell: Any) -> Any:
@@ -49,9 +58,38 @@ def as_csv(table: pd.DataFrame) -> bytes:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read what :func:`save_table` wrote; only empty cells are missing values."""
-    table = pd.read_csv(path, encoding="utf-8-sig", keep_default_na=False, na_values=[""])
-    return _mapped(table, original)
+    """Read what :func:`save_table` wrote; only empty cells are missing values.
+
+    Names, prompts and answers are texts whatever they look like; so is every column with a cell
+    that is no number as :func:`save_table` writes them, such as ``007`` or ``1e5``.
+    """
+    table = pd.read_csv(
+        path, encoding="utf-8-sig", keep_default_na=False, na_values=[""], dtype=str
+    )
+    return _mapped(table.apply(_typed), original)
+
+
+def _typed(column: pd.Series[Any]) -> pd.Series[Any]:
+    """The texts of a column as what they stand for."""
+    there = column.dropna()
+    if there.empty or TEXTS.fullmatch(str(column.name)):
+        return column.astype(object)
+    if there.isin(["True", "False"]).all():
+        found = column.map({"True": True, "False": False})
+        return found.astype(bool) if len(there) == len(column) else found
+    is_number = there.map(lambda cell: NUMBER.fullmatch(cell) is not None).all()
+    return pd.to_numeric(column) if is_number else column.astype(object)
+
+
+def in_order(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """The table with its columns in one order, whichever of them came first.
+
+    Args:
+        table: may lack some columns, and have others, which follow in the order of their names.
+        columns: in their order.
+    """
+    rest = sorted(set(map(str, table.columns)) - set(columns))
+    return table[[name for name in (*columns, *rest) if name in table.columns]]
 
 
 def _mapped(table: pd.DataFrame, change: Callable[[Any], Any]) -> pd.DataFrame:

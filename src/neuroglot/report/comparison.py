@@ -28,6 +28,9 @@ from neuroglot.report.style import (
 )
 
 DOTS = alt.Legend(symbolType="circle", symbolStrokeWidth=0, symbolSize=70)
+# What screen readers say of a mark. By default Vega-Lite makes it from the titles of axes, in which
+# it takes a backslash for the beginning of an escape.
+SAID = alt.Description("said:N")
 CELL = 62  # pixels of one in the flow
 POINTS = alt.Axis(labelExpr="datum.value == 0 ? '0' : format(100 * datum.value, '+~g')")
 
@@ -102,9 +105,14 @@ def flow_figure(compared: xr.Dataset, name: str) -> alt.TopLevelMixin:
     for side in ("category", "category_after"):
         frame[side] = frame[side].map(CATEGORY_LABELS)
     frame["shown"] = frame["of_category"].map(percent)
+    frame["said"] = [
+        f"{row.run}: {row.shown} of {row.category} became {row.category_after}"
+        for row in frame.itertuples()
+    ]
     base = alt.Chart(frame).encode(
         x=alt.X("category_after:N", title="after", sort=labels, axis=alt.Axis(labelAngle=-30)),
         y=alt.Y("category:N", title=f"in {run_names(compared)[0]}", sort=labels),
+        description=SAID,
     )
     cells = base.mark_rect().encode(
         color=alt.Color(
@@ -131,7 +139,7 @@ def flow_figure(compared: xr.Dataset, name: str) -> alt.TopLevelMixin:
 
 def series(compared: xr.Dataset, name: str) -> alt.TopLevelMixin:
     """All-shared neurons with their baseline, and accuracy, along a series of checkpoints."""
-    x = str(compared.attrs["x"])
+    x, place = str(compared.attrs["x"]), "place"  # a name of the user's may mean something to Vega
     kinds = {"measured": "fraction", "items shuffled": "fraction_if_items_shuffled"}
     parts = [
         compared[variable].sel(category="all_shared", drop=True).to_dataframe(name="value")
@@ -144,7 +152,11 @@ def series(compared: xr.Dataset, name: str) -> alt.TopLevelMixin:
     for frame, title, form in (
         (shared, "all-shared, of all neurons", ".1%"), (right, "accuracy, all languages", "%")
     ):  # fmt: skip
-        frame[x] = frame["run"].map(
+        frame["said"] = [
+            f"{run}: {value:{form}}"
+            for run, value in zip(frame["run"], frame["value"], strict=True)
+        ]
+        frame[place] = frame["run"].map(
             dict(zip(run_names(compared), compared[x].to_numpy(), strict=True))
         )
         encoded: dict[str, Any] = {"strokeDash": dashes(list(kinds))} if "kind" in frame else {}
@@ -152,9 +164,10 @@ def series(compared: xr.Dataset, name: str) -> alt.TopLevelMixin:
             alt.Chart(frame)
             .mark_line(point=alt.OverlayMarkDef(color=LINE_COLOURS[0]), color=LINE_COLOURS[0])
             .encode(
-                x=alt.X(f"{x}:Q", title=x, axis=WHOLE),
+                x=alt.X(f"{place}:Q", title=x, axis=WHOLE),
                 y=alt.Y("value:Q", title=title, axis=alt.Axis(format=form)),
                 tooltip=["run:N", alt.Tooltip("value:Q", format=".2%")],
+                description=SAID,
                 **encoded,
             )
             .properties(width=1.5 * WIDTH, height=HEIGHT)

@@ -12,6 +12,7 @@ import pandas as pd
 import xarray as xr
 
 from neuroglot.experiments.observations import OVER_RELATIONS
+from neuroglot.experiments.spreadsheet import in_order
 from neuroglot.interventions.effects import NO_EDIT
 from neuroglot.report.accuracy import mean_of
 from neuroglot.report.results import Sorted
@@ -258,4 +259,11 @@ def effect_table(found: Sorted) -> pd.DataFrame:
         for run, outcome in runs.items()
         for row in effect_rows(outcome)
     ]
-    return pd.DataFrame(rows)
+    return in_order(pd.DataFrame(rows), EFFECT_COLUMNS)
+
+
+EFFECT_COLUMNS = (
+    *("run", "kind", "condition", "against", "neurons", "share", "share_against"),
+    *("accuracy", "accuracy_against", *NUMBERS, *WIDER),
+    *("prompts", "all_prompts", "subjects", "reason"),
+)

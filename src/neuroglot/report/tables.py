@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ import pandas as pd
 import xarray as xr
 
 from neuroglot.attribution import share_of_correct
+from neuroglot.experiments.observations import OVER_RELATIONS
+from neuroglot.experiments.spreadsheet import in_order
 from neuroglot.report.accuracy import (
     GUESSES,
     KINDS,
@@ -49,7 +52,15 @@ def item_table(found: Sorted) -> pd.DataFrame:
         frame = pd.concat(parts, axis=1).reset_index()
         frame.insert(0, "run", run)
         frames.append(frame)
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    return _joined(frames, (*OF_A_PROMPT, "active", "shared_of_active", *OF_ANSWERS, "f1"))
+
+
+OF_A_PROMPT = ("run", "item", "language", "subject", "relation", "same_tokens_as")
+
+
+def _joined(frames: list[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
+    """The rows of all runs, with columns in an order that does not depend on that of the runs."""
+    return in_order(pd.concat(frames, ignore_index=True), columns) if frames else pd.DataFrame()
 
 
 def accuracy_table(found: Sorted) -> pd.DataFrame:
@@ -59,10 +70,9 @@ def accuracy_table(found: Sorted) -> pd.DataFrame:
         frame = accuracy_frame(answers)
         frame.insert(0, "run", run)
         frames.append(frame)
-    if not frames:
-        return pd.DataFrame()
-    table = pd.concat(frames, ignore_index=True)
-    return table.dropna(axis="columns", how="all")
+    ends = ("low", "high", *(name.removeprefix("_") for name in OVER_RELATIONS))
+    columns = ("run", "language", "accuracy", *ends, *GUESSES, "prompts", "kind")
+    return _joined(frames, columns).dropna(axis="columns", how="all")
 
 
 def accuracy_tables(found: Sorted) -> list[dict[str, Any]]:
@@ -95,7 +105,7 @@ def layer_table(found: Sorted) -> pd.DataFrame:
         frame = table.to_dataframe().reset_index()
         frame.insert(0, "run", run)
         frames.append(frame)
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    return _joined(frames, ("run", "layer", "category", "mean", "min", "max"))
 
 
 def attribution_table(found: Sorted) -> pd.DataFrame:
@@ -106,7 +116,7 @@ def attribution_table(found: Sorted) -> pd.DataFrame:
         frame = data[kept].to_dataframe().reset_index()
         frame.insert(0, "run", run)
         frames.append(frame)
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    return _joined(frames, ("run", "score", "answered", "language", "layer", "category"))
 
 
 ATTRIBUTION_COLUMNS = {
