@@ -102,7 +102,7 @@ def enduring_streams() -> Iterator[None]:
     """
     before = sys.stdout, sys.stderr
     out, err = (None if stream is None else Enduring(stream) for stream in before)
-    sys.stdout, sys.stderr = out, err  # type: ignore[assignment]
+    sys.stdout, sys.stderr = out, err
     try:
         try:
             yield

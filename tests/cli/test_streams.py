@@ -1,0 +1,193 @@
+"""Terminals of few signs, closed pipes, full disks: nothing is lost, and nothing is a traceback."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import neuroglot as ng
+from neuroglot.cli import show
+from neuroglot.cli.streams import CANNOT_PRINT, CLOSED_PIPE, Enduring, enduring_streams
+from tests.testing import small_task, tiny_hf, tokenizer
+
+MAIN = "from neuroglot.cli import main; main()"
+# Every command in one process, since importing everything takes long.
+EVERY = """
+import json, sys
+from neuroglot.cli import main
+codes = []
+for command in json.load(open(sys.argv[1])):
+    try:
+        main(command)
+        codes.append(0)
+    except SystemExit as stop:
+        codes.append(int(stop.code or 0))
+with open(sys.argv[2], "w") as file:
+    json.dump(codes, file)
+"""
+
+
+def commands(folder: Path) -> list[list[str]]:
+    """Every command, into a folder, and what it needs."""
+    model, task = folder.parent / "model", folder.parent / "täsk-ไทย.jsonl"
+    if not model.exists():
+        tiny_hf("llama").save_pretrained(model)
+        tokenizer().save_pretrained(model)
+        small_task(10).to_jsonl(task)
+    asked = [str(model), str(task)]
+    few = ["--limit", "2"]
+    made = str(folder / "run")
+    return [
+        ["--version"],
+        ["--help"],
+        ["run", "--help"],
+        ["tasks"],
+        ["tasks", "--json"],
+        ["check", str(model)],
+        ["demo", "--items", "1", "--out", str(folder / "demo")],
+        ["run", *asked, "--out", made],
+        ["record", *asked, "--out", str(folder / "record"), *few],
+        ["record", *asked, "--dry-run", *few],
+        ["classify", f"{made}/recording", "--out", str(folder / "sharing")],
+        ["evaluate", *asked, *few, "--out", str(folder / "e"), "--json"],
+        ["evaluate", *asked, *few, "--predictions", str(folder / "p.csv")],
+        ["attribute", *asked, f"{made}/recording", "--out", str(folder / "a")],
+        ["agreement", *asked, *few, "--neurons", "3", "--out", str(folder / "g")],
+        ["describe", str(model), "0", "1"],
+        ["deactivate", *asked, "--out", str(folder / "d"), "--draws", "1"],
+        ["amplify", *asked, "--out", str(folder / "m"), "--draws", "1"],
+        ["compare", f"é={made}", f"ไ={made}", "--out", str(folder / "c")],
+        ["align", *asked, "--method", "instruction", "--steps", "2", "--out", str(folder / "l")],
+        ["fragility", *asked, *few, "--out", str(folder / "f")],
+        ["report", f"–={made}", "--out", str(folder / "page.html")],
+        ["classify", str(folder / "nowhere–")],
+    ]
+
+
+RESULTS = ("demo/report.html", "run/report.html", "record", "sharing", "e", "p.csv", "a", "g",
+           "d/report.html", "m/report.html", "c/report.html", "l/report.html", "f",
+           "page.html")  # fmt: skip
+
+
+def run_every(folder: Path, stdout: int, env: dict[str, str]) -> tuple[list[int], bytes]:
+    folder.mkdir(parents=True)
+    listed, codes = folder.parent / "commands.json", folder.parent / "codes.json"
+    listed.write_text(json.dumps(commands(folder)))
+    run = subprocess.run(
+        [sys.executable, "-c", EVERY, str(listed), str(codes)],
+        stdout=stdout, stderr=subprocess.PIPE, check=False, timeout=600,
+        env={**os.environ, "COLUMNS": "80", **env},
+    )  # fmt: skip
+    assert b"Traceback" not in run.stderr, run.stderr[-3000:].decode()
+    for name in RESULTS:
+        assert (folder / name).exists(), (name, run.stderr[-3000:].decode())
+    return json.loads(codes.read_text()), run.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "env",
+    [{"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "latin-1"},
+     {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}],
+    ids=["ascii", "latin-1", "C"],
+)  # fmt: skip
+def test_every_command_in_a_terminal_of_few_signs(env: dict[str, str], tmp_path: Path) -> None:
+    with (tmp_path / "printed").open("wb") as printed:
+        codes, errors = run_every(tmp_path / "out", printed.fileno(), env)
+    assert codes == [0] * (len(codes) - 1) + [2], errors[-3000:].decode()
+    text = (tmp_path / "printed").read_bytes()
+    (text + errors).decode("latin-1" if env.get("PYTHONIOENCODING") == "latin-1" else "ascii")
+    assert b"The report: " in text
+
+
+@pytest.mark.slow
+def test_every_command_into_a_full_disk(tmp_path: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        codes, errors = run_every(tmp_path / "out", full.fileno(), {})
+    # Once it has failed, what is below is closed, and the rest prints to nowhere.
+    assert codes[0] == CANNOT_PRINT
+    assert b"cannot write to standard output: No space left on device" in errors
+
+
+@pytest.mark.slow
+def test_every_command_into_a_closed_pipe(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    codes, errors = run_every(tmp_path / "out", writer, {})
+    os.close(writer)
+    assert codes[0] == CLOSED_PIPE
+    assert b"cannot write to standard output" not in errors
+
+
+def test_exit_codes_of_a_process(tmp_path: Path) -> None:
+    """As a shell meets them; Python itself writes what it kept back when it ends."""
+    command = f"{sys.executable} -c '{MAIN}'"
+    cases = {
+        f"set -o pipefail; {command} tasks | true": CLOSED_PIPE,
+        f"set -o pipefail; {command} tasks | head -1": None,
+        f"{command} tasks > /dev/full": CANNOT_PRINT,
+        f"{command} tasks --json > /dev/full": CANNOT_PRINT,
+        f"{command} --help > /dev/full": CANNOT_PRINT,
+        f"{command} classify nowhere > /dev/full": 2,
+        f"{command} classify nowhere 2> /dev/full": 2,
+        f"{command} tasks >&-": 0,
+        f"{command} tasks 2>&-": 0,
+        f"{command} tasks 2> /dev/full": 0,
+    }
+    for line, code in cases.items():
+        run = subprocess.run(
+            ["bash", "-c", line], cwd=tmp_path, capture_output=True, check=False, timeout=120
+        )
+        assert code is None or run.returncode == code, (line, run)
+        if code is None:
+            assert run.returncode in {0, CLOSED_PIPE}
+        assert run.stderr.count(b"\n") <= 1, (line, run.stderr)
+        assert b"Exception ignored" not in run.stderr
+        assert (b"No space left" in run.stderr) == (code == CANNOT_PRINT)
+
+
+def test_errors_nobody_reads_do_not_end_the_work(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    out = tmp_path / "e"
+    command = ["evaluate", "embedded/base", "facts", "--limit", "2", "--out", str(out), "--json"]
+    run = subprocess.run(
+        [sys.executable, "-c", MAIN, *command],
+        stdout=subprocess.PIPE, stderr=writer, check=False, timeout=300,
+    )  # fmt: skip
+    os.close(writer)
+    assert run.returncode == 0
+    assert json.loads(run.stdout)["accuracy"]
+    assert ng.open(out).attrs["unit"] == "evaluation"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "expected"),
+    [
+        ("ascii", "1-2 ... -3 x \\xe9 \\u0e44 \\U0001f600"),
+        ("latin-1", "1-2 ... -3 × é \\u0e44 \\U0001f600"),
+        ("utf-8", "1–2 … −3 × é ไ 😀"),
+    ],
+)
+def test_signs_that_an_encoding_does_not_have(encoding: str, expected: str) -> None:
+    below = io.BytesIO()
+    stream = Enduring(io.TextIOWrapper(below, encoding=encoding))
+    stream.write("1–2 … −3 × é ไ 😀")
+    stream.flush()
+    assert below.getvalue().decode(encoding) == expected
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_json_is_json_in_every_encoding(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    below = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(below, encoding=encoding))
+    value = {"name": "1–2 é ไ 😀 \udc80"}
+    with enduring_streams():
+        show.as_json(value)
+    assert json.loads(below.getvalue().decode(encoding)) == value
