@@ -78,7 +78,7 @@ def test_a_backslash_is_a_backslash_in_every_figure(name: str, made: dict[str, A
         assert not [x for x in said if "\n" in x], figure
         if figure.startswith("series"):
             assert "step\\now" in texts_of(svg)
-            assert sum(x.startswith(f"{name} ") for x in said) == 6
+            assert sum(x.startswith(f"{name} ") for x in said) == 6 + 3  # points and lines
         if figure.startswith("flow"):
             cells = [x for x in said if x.startswith(f"{name} 1: ") and " became " in x]
             assert len(cells) == 2 * 16
