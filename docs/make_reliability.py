@@ -1,11 +1,17 @@
-"""Write reliability.md: ``python -m docs.make_reliability``, about ten minutes.
+"""Write reliability.md: ``python -m docs.make_reliability``.
 
-Kills, damages and crowds out recordings and evaluations of a tiny model, and says what became of
-them. Some parts need to be root (another user, a file system of its own) and say so where not.
+Kills, damages and crowds out what commands write of a tiny model, and says what became of it. Some
+parts need to be root (another user, a file system of its own) and say so where not.
+
+Every operation of every command takes many hours of one core, all else ten minutes. ``--of 20``
+tries only so many operations of each command, by a seed, and ``--only "At every operation"`` makes
+one section and leaves the others as they are; the table says how many were tried.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import random
 import signal
@@ -15,11 +21,14 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 os.environ["TQDM_DISABLE"] = os.environ["HF_HUB_OFFLINE"] = "1"
 
 from tests import killing
+from tests.faults import COMMANDS, FAULTS
 
 PAGE = Path(__file__).parent / "reliability.md"
 N_KILLS, N_ITEMS, N_DAMAGES = 30, 120, 10
@@ -29,10 +38,15 @@ INTRODUCTION = """# What happens when something goes wrong
 Written by `python -m docs.make_reliability`: every figure here was printed by that command. The
 model is tiny and random; what counts is the store, which is the same for every model.
 
-A result grows in blocks of items. The arrays of a block are files that appear whole (written under
-another name, then renamed), each with a checksum (CRC-32C); the block's mark is written after them.
-A lock that the operating system holds, and drops with the process, keeps others out. Power loss is
-not covered: nothing is forced onto the disk (`fsync`) before the mark.
+A result grows in blocks of items. Its head, with coordinates and all attributes, is a folder that
+takes its place whole. The arrays of a block are files that appear whole (written under another
+name, then renamed), each with a checksum (CRC-32C); the block's mark is written after them, and the
+last thing that is written is the attribute that says that all is there. What is saved at once is
+made beside its place, in `.NAME.neuroglot-new`, and what it replaces is moved to
+`.NAME.neuroglot-old` and then, before it is removed, to `.NAME.neuroglot-gone`. The next run of the
+command removes what is left of these, and no other folder. A lock that the operating system holds,
+and drops with the process, keeps others out. Power loss is not covered: nothing is forced onto the
+disk (`fsync`) before the mark.
 
 The store is plain Zarr v3. Icechunk (transactions for Zarr) was measured beside it and not taken:
 on 614 MB in blocks of 16 items it took 3.1 s instead of 2.1 s with the same checksum codec; it
@@ -191,16 +205,82 @@ def measured(folder: Path) -> Iterator[str]:
     yield full_disk(folder)
 
 
-def main() -> None:
-    lines = ["| what was done | what became of it |", "|---|---|"]
+def faults(of: int | None) -> Iterator[str]:
+    """The table of kills and full disks at the operations of each command, and what failed."""
+    yield (
+        "An operation opens a file to write, writes, renames, links or removes one, or makes or\n"
+        "removes a folder, in the folder of the result and beside it, whoever does it (what the\n"
+        "tokenizer writes in Rust is not seen). Before one, the process kills itself (`SIGKILL`,\n"
+        "after half of the bytes of a write); or this one and all that follow find no room, which\n"
+        "must end in one line and not in a traceback. Then the same command runs undisturbed and\n"
+        "must leave the same files with the same bytes as if nothing had happened."
+    )
+    yield ""
+    yield "| command | operations | kills survived | full disks survived |"
+    yield "|---|---|---|---|"
+    failures = []
+    with ThreadPoolExecutor(os.cpu_count()) as at_once:
+        for rows in at_once.map(lambda name: _tried(name, of), COMMANDS):
+            cells = [
+                f"{row['tried'] - len(row['failures'])} of {row['tried']}" for row in rows.values()
+            ]
+            name, number = rows[FAULTS[0]]["command"], rows[FAULTS[0]]["n_operations"]
+            yield f"| {name} | {number} | {' | '.join(cells)} |"
+            failures += [
+                f"- {name}, {fault}, operation {operation}: {said}"
+                for fault, row in rows.items()
+                for operation, said in row["failures"].items()
+            ]
+    if failures:
+        yield "\nWhat was not as if nothing had happened:\n"
+        yield from failures
+
+
+def _tried(command: str, of: int | None) -> dict[str, dict[str, Any]]:
+    """What became of a command, by fault."""
+    how = [] if of is None else ["--of", str(of)]
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.faults", command, *how],
+        cwd=killing.ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if run.returncode:
+        raise RuntimeError(run.stderr)
+    return {row["fault"]: row for row in map(json.loads, run.stdout.splitlines())}
+
+
+def at_random() -> Iterator[str]:
+    """The table of everything else."""
+    yield "| what was done | what became of it |"
+    yield "|---|---|"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
-        for line in measured(folder):
-            sys.stdout.write(line + "\n")
-            sys.stdout.flush()
-            lines.append(line)
-    PAGE.write_text("\n".join([INTRODUCTION, *lines, ""]), encoding="utf-8")
+        yield from measured(folder)
+
+
+def sections() -> dict[str, str]:
+    """Those that the page has now."""
+    parts = PAGE.read_text(encoding="utf-8").split("\n## ")[1:] if PAGE.exists() else []
+    return {part.partition("\n")[0]: part.partition("\n")[2].strip() for part in parts}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--of", type=int, help="operations of each command; by default all")
+    parser.add_argument("--only", help="make this section, and leave the others as they are")
+    given = parser.parse_args()
+    makers = {"At every operation": lambda: faults(given.of), "At random moments": at_random}
+    made = sections()
+    for title, make in makers.items():
+        if given.only in (None, title):
+            lines = []
+            for line in make():
+                sys.stdout.write(line + "\n")
+                sys.stdout.flush()
+                lines.append(line)
+            made[title] = "\n".join(lines)
+    found = [f"## {title}\n\n{made[title]}\n" for title in makers if title in made]
+    PAGE.write_text("\n".join([INTRODUCTION, *found]), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -126,6 +126,17 @@ def checksum(result: xr.Dataset) -> str:
     return digest.hexdigest()
 
 
+def files_of(folder: Path) -> dict[str, str]:
+    """Checksums of all files in a folder, by path; locks hold nothing, and stay."""
+    return {
+        str(path.relative_to(folder)): (
+            hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "a folder"
+        )
+        for path in sorted(folder.rglob("*"))
+        if not path.name.endswith(".lock")
+    }
+
+
 def start(
     what: str, out: Path, pause: float = PAUSE, n_items: int = N_ITEMS, waits_at: int = -1
 ) -> subprocess.Popen[str]:

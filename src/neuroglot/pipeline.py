@@ -18,9 +18,9 @@ from neuroglot.errors import NeuroglotError
 from neuroglot.experiments.evaluation import MAX_NEW_TOKENS, check_answering, evaluate
 from neuroglot.experiments.predictions import save_predictions
 from neuroglot.models import EMBEDDED, Model, load_model, operation
-from neuroglot.recording import Recording, record, save
+from neuroglot.recording import Recording, record
 from neuroglot.recording.batching import BatchSize
-from neuroglot.recording.folders import is_result
+from neuroglot.recording.store import keep
 from neuroglot.recording.whose import folder_for_results
 from neuroglot.tasks import ParallelTask, load_task
 
@@ -122,7 +122,8 @@ def run_task(
         f"{name}/thresholds": sweep_thresholds(recording),
     }
     if out is not None:
-        _save_new(results, out, overwrite=overwrite)
+        for key, result in results.items():
+            keep(result, out / key.rpartition("/")[2])
     if task.has_answers:
         answers = evaluate(
             model,
@@ -163,14 +164,6 @@ def _defined(model: Model, scores: Sequence[str]) -> list[str]:
         else:
             found.append(score)
     return found
-
-
-def _save_new(results: Results, out: Path, *, overwrite: bool) -> None:
-    """Save what follows from a recording that has been checked to be of these settings."""
-    for key, result in results.items():
-        folder = out / key.rpartition("/")[2]
-        if overwrite or not is_result(folder):
-            save(result, folder, overwrite=overwrite)
 
 
 def run_demo(items: int = DEMO_ITEMS) -> Results:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ from neuroglot.alignment.trainer import STATE, last_checkpoint
 from neuroglot.experiments import evaluation
 from neuroglot.experiments.observations import SAME
 from neuroglot.models.training import neuron_weights
+from neuroglot.recording.folders import GONE, NEW
 from tests import killing
+from tests.killing import files_of
 from tests.testing import ARCHITECTURES, small_task, tiny_hf, tiny_model, tokenizer
 
 # The function has the name of its module.
@@ -322,6 +325,52 @@ def test_interrupted_while_it_is_measured_it_goes_on(
             run("r")
     assert all(p.requires_grad for p in model.hf.parameters())
     xr.testing.assert_identical(run("r"), expected)
+
+
+def test_what_a_kill_or_damage_left_is_finished(tmp_path: Path) -> None:
+    model, task, out = (
+        tiny_folder(tmp_path / "base", "llama", "cpu"),
+        small_task(24),
+        tmp_path / "r",
+    )
+
+    def run() -> xr.Dataset:
+        return ng.align(model, task, method="unpaired", out=out, training=SHORT)
+
+    expected, files = run(), files_of(out)
+    # Killed after the result was written, and before what it no longer needs was removed.
+    (out / "training" / "checkpoints" / "checkpoint-1").mkdir(parents=True)
+    (out / f".alignment.{GONE}").mkdir()
+    xr.testing.assert_identical(run(), expected)
+    assert files_of(out) == files
+    # Killed while the model was written, which was not taken up again before.
+    shutil.rmtree(out / "alignment")
+    (out / f".model.{NEW}").mkdir()
+    xr.testing.assert_identical(run(), expected)
+    assert files_of(out) == files
+    (chunk,) = (path for path in (out / "alignment" / "loss" / "c").rglob("*") if path.is_file())
+    chunk.unlink()
+    with pytest.warns(UserWarning, match=r"is damaged .*'loss' are missing.*; it is made again"):
+        xr.testing.assert_identical(run(), expected)
+    assert files_of(out) == files
+
+
+def test_no_room_for_a_checkpoint_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, task = tiny_folder(tmp_path / "base", "llama", "cpu"), small_task(24)
+
+    def run() -> xr.Dataset:
+        return ng.align(model, task, method="unpaired", out=tmp_path / "r", training=SHORT)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise RuntimeError("PytorchStreamWriter failed writing file data: file write failed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "save", full)
+        with pytest.raises(ng.NeuroglotError, match=r"cannot write to .*checkpoints'.*goes on\."):
+            run()
+    run()
 
 
 def test_nothing_else_is_moved(tmp_path: Path) -> None:

@@ -206,15 +206,34 @@ def stopped(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             attributed(out=out)
 
 
-def test_damaged_sums_are_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stopped(tmp_path / "r", monkeypatch)
-    chunks = [path for path in (tmp_path / "r" / "positive" / "c").rglob("*") if path.is_file()]
+@pytest.mark.parametrize("is_finished", [False, True])
+def test_what_is_damaged_is_made_again(
+    is_finished: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if is_finished:
+        attributed(out=tmp_path / "r")
+    else:
+        stopped(tmp_path / "r", monkeypatch)
+    variable = "positive_sum" if is_finished else "positive"
+    chunks = [path for path in (tmp_path / "r" / variable / "c").rglob("*") if path.is_file()]
     assert chunks
     chunks[0].unlink()
-    with pytest.raises(ng.NeuroglotError, match="chunks of 'positive' are missing"):
-        attributed(out=tmp_path / "r")
-    found = attributed(out=tmp_path / "r", overwrite=True)
+    with pytest.raises(ng.NeuroglotError, match="positive"):
+        ng.open(tmp_path / "r")
+    with pytest.warns(UserWarning, match=rf"chunks of '{variable}' are missing.* made again"):
+        found = attributed(out=tmp_path / "r")
     xr.testing.assert_allclose(found.drop_attrs(), FOUND.drop_attrs(), rtol=1e-3, atol=1e-5)
+    xr.testing.assert_identical(attributed(out=tmp_path / "r"), found)
+
+
+def test_what_is_damaged_is_only_made_again_with_the_same_settings(tmp_path: Path) -> None:
+    attributed(out=tmp_path / "r")
+    (chunk,) = [path for path in (tmp_path / "r" / "item" / "c").rglob("*") if path.is_file()]
+    chunk.unlink()
+    with pytest.raises(ng.NeuroglotError, match=r"made with other settings \(top_k"):
+        attributed(out=tmp_path / "r", top_k=3)
+    with pytest.warns(UserWarning, match="made again"):
+        attributed(out=tmp_path / "r")
 
 
 def test_one_that_another_process_has_finished(

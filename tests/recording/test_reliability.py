@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import subprocess
 import sys
@@ -18,7 +19,9 @@ import zarr
 from zarr.storage import LocalStore
 
 import neuroglot as ng
-from neuroglot.recording.folders import locked
+from neuroglot.pipeline import run_task
+from neuroglot.recording import growing
+from neuroglot.recording.folders import GONE, NEW, OLD, locked
 from tests import killing
 from tests.testing import small_task, tiny_hf, tiny_model, tokenizer
 
@@ -212,12 +215,133 @@ def test_a_folder_that_may_not_be_written() -> None:
 def test_leftovers_of_a_killed_process_are_cleared_up(tmp_path: Path) -> None:
     expected = make("record", tmp_path / "r").load()
     (tmp_path / "r" / "active" / "c" / "0.abc.partial").write_text("half")
-    (tmp_path / ".r.new").mkdir()
-    (tmp_path / ".r.new" / "zarr.json").write_text("half")
-    (tmp_path / "r").rename(tmp_path / ".r.old")  # killed while one took the place of the other
+    (tmp_path / f".r.{NEW}").mkdir()
+    (tmp_path / f".r.{NEW}" / "zarr.json").write_text("half")
+    # Killed while one took the place of the other.
+    (tmp_path / "r").rename(tmp_path / f".r.{OLD}")
     xr.testing.assert_identical(make("record", tmp_path / "r"), expected)
     assert {p.name for p in tmp_path.iterdir()} == {"r", ".r.lock"}
     assert not list((tmp_path / "r").rglob("*.partial"))
+
+
+@KINDS
+@pytest.mark.parametrize("kind", [NEW, OLD, GONE])
+def test_leftovers_beside_a_finished_result_go_when_it_is_opened(
+    what: str, kind: str, tmp_path: Path
+) -> None:
+    expected = make(what, tmp_path / "r").load()
+    (tmp_path / f".r.{kind}" / "active").mkdir(parents=True)
+    (tmp_path / f".r.{kind}" / "zarr.json").write_text("half")
+    xr.testing.assert_identical(make(what, tmp_path / "r"), expected)
+    assert {p.name for p in tmp_path.iterdir()} == {"r", ".r.lock"}
+
+
+def test_half_of_what_was_replaced_does_not_come_back(tmp_path: Path) -> None:
+    expected = make("record", tmp_path / "r").load()
+    (tmp_path / "r").rename(tmp_path / f".r.{GONE}")
+    (tmp_path / f".r.{GONE}" / "active" / "zarr.json").unlink()
+    xr.testing.assert_identical(make("record", tmp_path / "r"), expected)
+    assert {p.name for p in tmp_path.iterdir()} == {"r", ".r.lock"}
+
+
+def test_folders_of_the_user_are_not_touched(tmp_path: Path) -> None:
+    for name in ("r.new", "r.old", ".r.new", ".r.old", ".r.gone"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine").write_text("dear")
+    for overwrite in (False, False, True):
+        make("record", tmp_path / "r", overwrite=overwrite)
+    assert len(list(tmp_path.glob("*/mine"))) == len(list(tmp_path.glob("*.[nog]*"))) == 5
+
+
+def test_where_the_new_one_cannot_take_its_place_the_old_one_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, real = make("record", tmp_path / "r").load(), Path.rename
+
+    def full(self: Path, target: Path) -> Path:
+        if self.name.endswith(NEW):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(self, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", full)
+        with pytest.raises(ng.NeuroglotError, match="No space left"):
+            make("record", tmp_path / "r", overwrite=True)
+    found = ng.open(tmp_path / "r")
+    assert isinstance(found, ng.Recording)
+    xr.testing.assert_identical(found.dataset, old)
+    assert {p.name for p in tmp_path.iterdir()} == {"r", ".r.lock"}
+
+
+class Killed(BaseException):
+    """Stands for a kill where nothing would be cleared up after it."""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_in_its_last_step_it_goes_on(
+    when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, real = make("evaluate", tmp_path / "u").load(), growing.write_whole
+
+    def killed(data: xr.Dataset, path: Path) -> None:
+        if "accuracy" in data and when == "before":
+            raise Killed
+        real(data, path)
+        if "accuracy" in data:
+            raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(growing, "write_whole", killed)
+        with pytest.raises(Killed):
+            make("evaluate", tmp_path / "r")
+    with pytest.raises(ng.NeuroglotError, match=r"unfinished evaluation \(6 of 6 items\)"):
+        ng.open(tmp_path / "r")
+    xr.testing.assert_identical(make("evaluate", tmp_path / "r"), expected)
+
+
+def test_killed_while_what_is_damaged_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = make("evaluate", tmp_path / "r").load()
+    flip(chunk_of(tmp_path / "r", "accuracy", 0))
+
+    def killed(folder: Path) -> None:
+        (folder / "zarr.json").unlink()
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr("neuroglot.recording.growing.shutil.rmtree", killed)
+        with pytest.raises(Killed):
+            make("evaluate", tmp_path / "r")
+    assert not (tmp_path / "r" / "accuracy" / "zarr.json").exists()
+    xr.testing.assert_identical(make("evaluate", tmp_path / "r"), expected)
+
+
+def test_what_follows_from_a_recording_is_kept_damaged_or_of_other_settings_replaced(
+    tmp_path: Path,
+) -> None:
+    model, task, out = tiny_model("llama"), small_task(6), tmp_path / "r"
+
+    def run() -> None:
+        run_task(model, task, out=out, scores=())
+
+    def written() -> dict[Path, int]:
+        files = [path for name in ("sharing", "thresholds") for path in (out / name).rglob("*")]
+        return {path: path.stat().st_ino for path in files if path.is_file()}
+
+    run()
+    sound, before = killing.files_of(out), written()
+    run()
+    assert written() == before, "nothing was written again"
+    flip(chunk_of(out / "sharing", "fraction", 0))
+    chunk_of(out / "thresholds", "fraction", 0).unlink()
+    run()
+    assert killing.files_of(out) == sound
+    # Killed with other settings after the recording was replaced, and before what follows was.
+    other = ng.classify(ng.record(model, small_task(6, seed=1)))
+    ng.save(other, out / "sharing", overwrite=True)
+    run()
+    assert killing.files_of(out) == sound
 
 
 def test_what_was_there_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
@@ -228,6 +352,24 @@ def test_what_was_there_stays_until_the_new_one_is_whole(tmp_path: Path) -> None
     found = ng.open(tmp_path / "r")
     assert isinstance(found, ng.Recording)
     xr.testing.assert_identical(found.dataset, old)
+
+
+def test_variables_have_one_order_however_the_folder_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make("evaluate", tmp_path / "r")
+    real, orders = os.listdir, []
+    for backwards in (False, True):
+
+        def listed(path: Any, backwards: bool = backwards) -> Any:
+            return sorted(real(path), reverse=backwards)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "listdir", listed)
+            found = ng.open(tmp_path / "r")
+        assert isinstance(found, xr.Dataset)
+        orders.append(list(found.variables))
+    assert orders[0] == orders[1]
 
 
 @KINDS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -30,7 +31,14 @@ from neuroglot.models.training import check_preactivations
 from neuroglot.neurons import NeuronSet
 from neuroglot.provenance import provenance
 from neuroglot.recording import record, save
-from neuroglot.recording.folders import as_path, fresh_folder, is_result, locked
+from neuroglot.recording.damage import DamagedError, writing
+from neuroglot.recording.folders import (
+    as_path,
+    clear_up_after_kill,
+    fresh_folder,
+    is_result,
+    locked,
+)
 from neuroglot.recording.store import open_dataset, opened_dataset, require_same
 from neuroglot.recording.whose import folder_for_results
 from neuroglot.tasks import ParallelTask
@@ -41,6 +49,7 @@ MODEL, RUNS = "model", "runs"
 # so that what is beside the model can be reported.
 TRAINING = "training"
 BEGUN, BEFORE, CHECKPOINTS = (f"{TRAINING}/{x}" for x in ("settings", "before", "checkpoints"))
+AGAIN = "The last checkpoint is kept; the same command goes on."
 LOGGED = ("loss", "language_loss", "disagreement", "rate_drift", "learning_rate")
 
 
@@ -153,9 +162,9 @@ def align(
         finished = _begin(job, task, overwrite=overwrite)
         if finished is not None:
             return finished
-        result = _run(job)
-        save(result.assign_attrs(_provenance(job, task), unit=UNIT), job.out / UNIT)
-        shutil.rmtree(job.out / CHECKPOINTS)
+        result = _run(job).assign_attrs(_provenance(job, task), unit=UNIT)
+        save(result, job.out / UNIT, overwrite=True)
+        _remove(job.out, CHECKPOINTS)
     return opened_dataset(job.out / UNIT)
 
 
@@ -192,7 +201,7 @@ def _begin(job: Alignment, task: ParallelTask, *, overwrite: bool) -> xr.Dataset
     begun, head = job.out / BEGUN, xr.Dataset(attrs=_provenance(job, task) | {"unit": "settings"})
     if is_result(begun) and not overwrite:
         require_same(job.out, open_dataset(begun), head, ())
-        return opened_dataset(job.out / UNIT) if is_result(job.out / UNIT) else None
+        return _finished(job.out)
     if not is_result(begun):
         _require_free(job.out)
     if Path(job.model.name).absolute().is_relative_to(job.out):
@@ -200,10 +209,35 @@ def _begin(job: Alignment, task: ParallelTask, *, overwrite: bool) -> xr.Dataset
             f"{job.model.name!r} is in {str(job.out)!r} and would be replaced; name another folder."
         )
     # What says that the folder is ours goes last.
-    for ours in (UNIT, MODEL, RUNS, BEFORE, CHECKPOINTS, BEGUN):
-        shutil.rmtree(job.out / ours, ignore_errors=True)
+    _remove(job.out, UNIT, MODEL, RUNS, BEFORE, CHECKPOINTS, BEGUN)
     save(head, begun)
     return None
+
+
+def _finished(out: Path) -> xr.Dataset | None:
+    """The result, if it is there; with a warning none, if it is damaged."""
+    clear_up_after_kill(out / UNIT)
+    if not is_result(out / UNIT):
+        return None
+    try:
+        found = opened_dataset(out / UNIT)
+    except DamagedError as error:
+        warnings.warn(f"{str(out)!r} is damaged ({error.reason}); it is made again.", stacklevel=4)
+        return None
+    _remove(out, CHECKPOINTS)
+    return found
+
+
+def _remove(out: Path, *folders: str) -> None:
+    """Remove folders, if they are there.
+
+    Raises:
+        NeuroglotError: one cannot be removed; the training would go on with what is left of it.
+    """
+    for name in folders:
+        with writing(out):
+            if (out / name).exists():
+                shutil.rmtree(out / name)
 
 
 def _require_free(out: Path) -> None:
@@ -213,7 +247,9 @@ def _require_free(out: Path) -> None:
         NeuroglotError: other things are there.
     """
     folder_for_results(out)
-    if any(path.name != TRAINING for path in out.glob("[!.]*")):
+    found = [path.name for path in out.glob("[!.]*")]
+    begun = [path.name.lstrip(".") for path in out.glob(f"{TRAINING}/*")]
+    if found not in ([], [TRAINING]) or not all(name.startswith("settings") for name in begun):
         raise NeuroglotError(
             f"{str(out)!r} is not empty and holds no alignment; name another folder."
         )
@@ -246,7 +282,7 @@ def _run(job: Alignment) -> xr.Dataset:
         with own_randomness():
             log = train(course, trainee.module, arguments, AtSteps(job.steps[1:], measure))
         folder = job.out / MODEL
-        with fresh_folder(folder) as fresh:
+        with writing(folder, AGAIN), fresh_folder(folder) as fresh:
             trainee.write(fresh)
         changes = trainee.changes(folder)
     require_change(changes, repr(str(folder)))

@@ -35,6 +35,7 @@ from neuroglot.errors import NeuroglotError
 from neuroglot.models import Model
 from neuroglot.models.quiet import quiet_transformers
 from neuroglot.models.training import reading_preactivations
+from neuroglot.recording.damage import writing
 
 CHECKPOINTS = 20  # in a training
 WARM_UP = 0.1  # of the steps
@@ -119,6 +120,11 @@ class Aligner(Trainer):
             return nullcontext()
         model = self.course.model
         return reading_preactivations(model.hf, model.sites, read)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Say in one line if a checkpoint cannot be written."""
+        with writing(Path(str(self.args.output_dir)), "The same command goes on."):
+            super()._save_checkpoint(model, trial)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log the parts of the loss beside it."""

@@ -20,6 +20,7 @@ from neuroglot.interventions.effects import effects, reasons
 from neuroglot.interventions.job import Job
 from neuroglot.neurons import NeuronSet
 from neuroglot.provenance import provenance
+from neuroglot.recording.folders import as_path
 from neuroglot.recording.growing import InMemory, grow, in_folder, is_whole
 from neuroglot.recording.matching import require_steady_prompts, said_of
 from neuroglot.recording.store import open_dataset
@@ -159,9 +160,8 @@ def _answered(job: Job, condition: Condition) -> xr.Dataset:
         require_steady_prompts(job.model, job.whole, head.attrs)
         return memory.data
     if job.overwrite or not is_whole(path, head, DIMS):
-        path.parent.mkdir(parents=True, exist_ok=True)
         size = arms.items_at_once
-        with in_folder(path, head, size, DIMS, overwrite=job.overwrite) as folder:
+        with in_folder(as_path(path), head, size, DIMS, overwrite=job.overwrite) as folder:
             grow(folder, make, condition.name, prompts)
             require_steady_prompts(job.model, job.whole, head.attrs)
             folder.finish(xr.Dataset())

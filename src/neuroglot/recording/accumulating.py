@@ -7,6 +7,7 @@ many items there are.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,10 +17,20 @@ from tqdm.auto import tqdm
 
 from neuroglot.errors import NeuroglotError, is_whole_number, shown
 from neuroglot.recording.damage import DamagedError, mark_layout, read_attributes, reading, writing
-from neuroglot.recording.folders import fresh_folder, is_result, locked, require_free
+from neuroglot.recording.folders import (
+    clear_up_after_kill,
+    fresh_folder,
+    is_result,
+    locked,
+    require_free,
+)
 from neuroglot.recording.interrupts import stop_when_whole
-from neuroglot.recording.opening import require_chunks
-from neuroglot.recording.store import ITEMS_ADDED, open_dataset, require_same, write_whole
+from neuroglot.recording.store import (
+    ITEMS_ADDED,
+    opened_whole,
+    require_same,
+    write_whole,
+)
 
 # All sums are written each time; so much work is lost at most when a run is killed.
 SECONDS_BETWEEN = 30.0
@@ -61,38 +72,44 @@ def sums_in_folder(
     """The sums that grow at ``path``, held against other processes.
 
     Args:
-        path: goes on with what is there, if it is of the same settings.
+        path: goes on with what is there, if it is of the same settings; begins anew if that is
+            damaged.
         head: coordinates and provenance.
         start: sums over nothing.
         overwrite: begin anew.
 
     Raises:
-        NeuroglotError: ``path`` holds something else, is damaged, in use, or cannot be written to.
+        NeuroglotError: ``path`` holds something else, is in use, or cannot be written to.
     """
     with locked(path):
         found = Sums(head, start, path)
         if overwrite or not is_result(path):
             require_free(path, overwrite=overwrite)
-        else:
-            saved = _saved(path, head)
+        elif (saved := _saved(path, head)) is not None:
+            if ITEMS_ADDED not in saved.attrs:
+                raise NeuroglotError(f"{str(path)!r} has just been finished by another process.")
             found.n_added = _n_added(path, saved)
             found.sums = saved.drop_vars([name for name in saved.coords if name in head.coords])
         yield found
 
 
-def _saved(path: Path, head: xr.Dataset) -> xr.Dataset:
-    """Unfinished sums of these settings.
+def _saved(path: Path, head: xr.Dataset, *, quiet: bool = False) -> xr.Dataset | None:
+    """What is there of these settings; nothing, with a warning unless quiet, if it is damaged.
 
     Raises:
-        NeuroglotError: they are of other settings, damaged, finished by now, or cannot be read for
-            another reason.
+        NeuroglotError: it is of other settings, or cannot be read for another reason.
     """
-    with reading(path):
-        require_chunks(path)
-        saved = open_dataset(path).load()
+    require_same(path, xr.Dataset(attrs=read_attributes(path)), head, ())
+    try:
+        with reading(path):
+            saved = opened_whole(path)
+    except DamagedError as error:
+        if not quiet:
+            warnings.warn(
+                f"{str(path)!r} is damaged ({error.reason}); it is made again.", stacklevel=5
+            )
+        return None
     require_same(path, saved, head, tuple(map(str, head.dims)))
-    if ITEMS_ADDED not in saved.attrs:
-        raise NeuroglotError(f"{str(path)!r} has just been finished by another process.")
     return saved
 
 
@@ -105,15 +122,16 @@ def _n_added(path: Path, saved: xr.Dataset) -> int:
 
 
 def finished(path: Path, head: xr.Dataset) -> bool:
-    """Whether a finished result of these settings is at ``path``.
+    """Whether a finished result of these settings is at ``path``, with nothing damaged.
 
     Raises:
         NeuroglotError: a result of other settings is there.
     """
+    clear_up_after_kill(path)
     if not is_result(path):
         return False
-    require_same(path, open_dataset(path, only_coordinates=True), head, tuple(map(str, head.dims)))
-    return ITEMS_ADDED not in read_attributes(path)
+    saved = _saved(path, head, quiet=True)  # whoever makes it again will say what is damaged
+    return saved is not None and ITEMS_ADDED not in saved.attrs
 
 
 def add_all(sums: Sums, add: AddItems, size: int, what: str) -> None:

@@ -11,9 +11,13 @@ from filelock import FileLock, Timeout
 
 from neuroglot.errors import NeuroglotError
 from neuroglot.outputs import real_path
-from neuroglot.recording.damage import LAYOUT, METADATA, DamagedError, read_attributes
+from neuroglot.recording.damage import LAYOUT, DamagedError, read_attributes
 
 VERSION = "neuroglot_version"  # of what every result says that was made from a model
+
+# Folders beside a result while it is replaced. The name says whose they are, as nothing in them
+# could at every moment: what a killed writer left is removed, and no other folder is.
+NEW, OLD, GONE = "neuroglot-new", "neuroglot-old", "neuroglot-gone"
 
 
 def is_result(path: Path) -> bool:
@@ -95,17 +99,22 @@ def locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
+def clear_up_after_kill(path: Path) -> None:
+    """The same for a result that is only to be opened: nothing is done where nothing was left.
+
+    Raises:
+        NeuroglotError: something was left, and another process holds the folder, or the place
+            cannot be written to.
+    """
+    if any(_beside(path, kind).exists() for kind in (NEW, OLD, GONE)):
+        with locked(path):
+            pass
+
+
 def _clear_up(path: Path) -> None:
     """Remove what a killed writer left: half a new folder, half a chunk, a replaced result."""
-    old = _beside(path, "old")
     try:
-        for leftover in (old, _beside(path, "new")):
-            _require_ours(leftover)
-        if old.exists() and not path.exists():
-            old.rename(path)
-        for leftover in (old, _beside(path, "new")):
-            if leftover.exists():
-                shutil.rmtree(leftover)
+        _settle(path)
         if is_result(path):
             for part in path.rglob("*.partial"):
                 part.unlink()
@@ -113,32 +122,40 @@ def _clear_up(path: Path) -> None:
         raise NeuroglotError(f"cannot write to {str(path)!r}: {error}.") from error
 
 
-def _require_ours(leftover: Path) -> None:
-    """Refuse to remove a folder with other files than those of a result, or of half a one.
+def _settle(path: Path) -> None:
+    """Let what was replaced take its place again, if nothing did, and remove the rest."""
+    old = _beside(path, OLD)
+    if old.exists() and not path.exists():
+        old.rename(path)
+    _remove(old)
+    for kind in (NEW, GONE):
+        if _beside(path, kind).exists():
+            shutil.rmtree(_beside(path, kind))
 
-    Raises:
-        NeuroglotError: there are such.
-    """
-    for file in leftover.rglob("*"):
-        is_chunk = "c" in file.relative_to(leftover).parts
-        if not (file.is_dir() or is_chunk or file.name == METADATA or file.suffix == ".partial"):
-            raise NeuroglotError(
-                f"{str(leftover)!r} is in the way and holds more than a result ({file.name!r}); "
-                "move it away, or name another folder."
-            )
+
+def _remove(old: Path) -> None:
+    """Remove what was replaced, under another name: a half of it must not come back."""
+    if not old.exists():
+        return
+    gone = old.with_name(old.name.removesuffix(OLD) + GONE)
+    if gone.exists():
+        shutil.rmtree(gone)
+    old.rename(gone)
+    shutil.rmtree(gone)
 
 
 @contextmanager
 def fresh_folder(path: Path) -> Iterator[Path]:
     """A new folder that takes the place of ``path`` when the block ends without an error.
 
-    To be used under the lock.
+    To be used under the lock, of the folder or of one around it.
 
     Raises:
-        NeuroglotError: the place cannot be written to.
+        NeuroglotError: the place cannot be written to; what was there is there still.
     """
-    fresh, old = _beside(path, "new"), _beside(path, "old")
+    fresh, old = _beside(path, NEW), _beside(path, OLD)
     try:
+        _settle(path)
         try:
             fresh.mkdir()
             yield fresh
@@ -147,8 +164,11 @@ def fresh_folder(path: Path) -> Iterator[Path]:
             raise
         if path.exists():
             path.rename(old)
-        fresh.rename(path)
-        if old.exists():
-            shutil.rmtree(old)
+        try:
+            fresh.rename(path)
+        except OSError:
+            _settle(path)
+            raise
+        _remove(old)
     except OSError as error:
         raise NeuroglotError(f"cannot write to {str(path)!r}: {error}.") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections.abc import Callable, Container, Hashable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,7 +27,13 @@ from neuroglot.recording.damage import (
     reading,
     writing,
 )
-from neuroglot.recording.folders import fresh_folder, is_result, locked, require_free
+from neuroglot.recording.folders import (
+    clear_up_after_kill,
+    fresh_folder,
+    is_result,
+    locked,
+    require_free,
+)
 from neuroglot.recording.interrupts import stop_when_whole
 from neuroglot.recording.metadata import stored_arrays
 from neuroglot.recording.store import (
@@ -259,14 +266,27 @@ class InFolder:
         """Write what follows from all blocks, then the mark of the whole."""
         if self.is_finished:
             return
-        with writing(self.path):
-            # A run that was killed here, or damage, may have left some of it.
-            for name in map(str, rest.data_vars):
-                if name in self.group:
-                    del self.group[name]
+        with writing(self.path, "The blocks are kept; the same command goes on."):
+            self._remove(list(map(str, rest.data_vars)))
             if rest.data_vars:
-                write_whole(rest.drop_vars(list(rest.coords)), self.path)
+                # With the attributes that are there, which xarray would replace by none.
+                attrs = read_attributes(self.path)
+                alone = rest.drop_vars(list(rest.coords)).assign_attrs(attrs)
+                write_whole(alone, self.path)
             self.group.attrs.update({LAYOUT: layout_of(self.path), FINISHED: 1})
+
+    def _remove(self, names: list[str]) -> None:
+        """Remove arrays of which a run that was killed, or damage, may have left some.
+
+        First they are no longer marked: one that is marked must be there.
+        """
+        marked = read_attributes(self.path).get(LAYOUT, {})
+        if any(name in marked for name in names):
+            kept = {name: checksum for name, checksum in marked.items() if name not in names}
+            self.group.attrs.update({LAYOUT: kept, FINISHED: 0})
+        for name in names:
+            if (self.path / name).is_dir():
+                shutil.rmtree(self.path / name)
 
 
 def _at(dims: tuple[Hashable, ...], block: slice) -> tuple[slice, ...]:
@@ -305,6 +325,7 @@ def is_whole(path: Path, head: xr.Dataset, dims: tuple[str, ...]) -> bool:
     Raises:
         NeuroglotError: a result of other settings is there.
     """
+    clear_up_after_kill(path)
     if not is_result(path):
         return False
     require_same(path, open_dataset(path, only_coordinates=True), head, dims)

@@ -44,17 +44,21 @@ def lazy_dataset(path: Path) -> xr.Dataset:
         if array.dims == (name,):
             array.require_whole()
     data = xr.open_zarr(path, chunks=None, consolidated=False, decode_cf=False)
-    lazy = {
-        name: xr.Variable(
-            variable.dims,
-            indexing.LazilyIndexedArray(_Checked(arrays[str(name)], variable)),
-            variable.attrs,
-            variable.encoding,
-        )
-        for name, variable in data.variables.items()
-        if name not in data.xindexes
+    # By name: the order of a folder depends on how and where it was written.
+    names = sorted(map(str, data.variables))
+    found = {
+        name: data.variables[name]
+        if name in data.xindexes
+        else _lazy(arrays[name], data.variables[name])
+        for name in names
     }
-    return xr.decode_cf(data.assign(lazy))
+    return xr.decode_cf(xr.Dataset(found, attrs=data.attrs))
+
+
+def _lazy(stored: StoredArray, variable: xr.Variable) -> xr.Variable:
+    """The variable, which is read when it is used."""
+    values = indexing.LazilyIndexedArray(_Checked(stored, variable))
+    return xr.Variable(variable.dims, values, variable.attrs, variable.encoding)
 
 
 def require_chunks(path: Path, but: str | None = None) -> None:

@@ -20,7 +20,14 @@ from neuroglot.recording.damage import (
     reading,
     writing,
 )
-from neuroglot.recording.folders import as_path, fresh_folder, is_result, locked, require_free
+from neuroglot.recording.folders import (
+    as_path,
+    clear_up_after_kill,
+    fresh_folder,
+    is_result,
+    locked,
+    require_free,
+)
 from neuroglot.recording.matching import named, refuse_old, said_of
 from neuroglot.recording.metadata import stored_arrays
 from neuroglot.recording.opening import lazy_dataset, require_chunks
@@ -58,6 +65,26 @@ def replace_whole(data: xr.Dataset, path: Path) -> None:
     with writing(path), fresh_folder(path) as fresh:
         write_whole(data, fresh)
         mark_layout(fresh)
+
+
+def keep(result: Stored, path: Path) -> None:
+    """Save what follows from other results, unless just that is there, whole.
+
+    What is damaged, or of other settings, takes no time to make, and is replaced.
+
+    Raises:
+        NeuroglotError: something that is no result is there, or it cannot be written.
+    """
+    clear_up_after_kill(path)
+    if not _is_there(_as_dataset(result), path):
+        save(result, path, overwrite=True)
+
+
+def _is_there(wanted: xr.Dataset, path: Path) -> bool:
+    try:
+        return is_result(path) and opened_whole(path).identical(wanted)
+    except DamagedError:
+        return False
 
 
 def write_whole(data: xr.Dataset, path: Path) -> None:
@@ -156,6 +183,17 @@ def open_dataset(path: Path, *, only_coordinates: bool = False) -> xr.Dataset:
         data.attrs.pop(LAYOUT, None)
         kept = data.drop_vars(list(data.data_vars)) if only_coordinates else data
         return _text_as_strings(kept)
+
+
+def opened_whole(path: Path) -> xr.Dataset:
+    """The stored dataset in memory, finished or not.
+
+    Raises:
+        NeuroglotError: it is damaged, or cannot be read for another reason.
+    """
+    with reading(path):
+        require_chunks(path)
+        return open_dataset(path).load()
 
 
 def open_result(path: str | Path) -> Stored:
