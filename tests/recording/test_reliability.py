@@ -214,14 +214,15 @@ def test_a_folder_that_may_not_be_written() -> None:
 
 def test_leftovers_of_a_killed_process_are_cleared_up(tmp_path: Path) -> None:
     expected = make("record", tmp_path / "r").load()
-    (tmp_path / "r" / "active" / "c" / "0.abc.partial").write_text("half")
+    (tmp_path / "r" / "active" / "c" / f"0.{'0a' * 16}.partial").write_text("half")
+    (tmp_path / "r" / "mine.partial").write_text("whole")
     (tmp_path / f".r.{NEW}").mkdir()
     (tmp_path / f".r.{NEW}" / "zarr.json").write_text("half")
     # Killed while one took the place of the other.
     (tmp_path / "r").rename(tmp_path / f".r.{OLD}")
     xr.testing.assert_identical(make("record", tmp_path / "r"), expected)
     assert {p.name for p in tmp_path.iterdir()} == {"r", ".r.lock"}
-    assert not list((tmp_path / "r").rglob("*.partial"))
+    assert [path.name for path in (tmp_path / "r").rglob("*.partial")] == ["mine.partial"]
 
 
 @KINDS

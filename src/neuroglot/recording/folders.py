@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ VERSION = "neuroglot_version"  # of what every result says that was made from a 
 # Folders beside a result while it is replaced. The name says whose they are, as nothing in them
 # could at every moment: what a killed writer left is removed, and no other folder is.
 NEW, OLD, GONE = "neuroglot-new", "neuroglot-old", "neuroglot-gone"
+PART = re.compile(r".+\.[0-9a-f]{32}\.partial")  # what Zarr calls a file that it is writing
 
 
 def is_result(path: Path) -> bool:
@@ -117,7 +119,8 @@ def _clear_up(path: Path) -> None:
         _settle(path)
         if is_result(path):
             for part in path.rglob("*.partial"):
-                part.unlink()
+                if PART.fullmatch(part.name):
+                    part.unlink()
     except OSError as error:
         raise NeuroglotError(f"cannot write to {str(path)!r}: {error}.") from error
 
