@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import random
+import re
 import signal
 import statistics
 import subprocess
@@ -215,6 +216,8 @@ def faults(of: int | None) -> Iterator[str]:
         "must end in one line and not in a traceback. Then the same command runs undisturbed and\n"
         "must leave the same files with the same bytes as if nothing had happened."
     )
+    if of is not None:
+        yield f"\nOnly {of} operations of each command, drawn by a seed, were tried for this table."
     yield ""
     yield "| command | operations | kills survived | full disks survived |"
     yield "|---|---|---|---|"
@@ -227,13 +230,17 @@ def faults(of: int | None) -> Iterator[str]:
             name, number = rows[FAULTS[0]]["command"], rows[FAULTS[0]]["n_operations"]
             yield f"| {name} | {number} | {' | '.join(cells)} |"
             failures += [
-                f"- {name}, {fault}, operation {operation}: {said}"
+                f"- {name}, {fault}, operation {operation}: {_without_folder(said)}"
                 for fault, row in rows.items()
                 for operation, said in row["failures"].items()
             ]
     if failures:
         yield "\nWhat was not as if nothing had happened:\n"
         yield from failures
+
+
+def _without_folder(said: str) -> str:
+    return re.sub(r"/\S*/place/", "…/", said)
 
 
 def _tried(command: str, of: int | None) -> dict[str, dict[str, Any]]:
