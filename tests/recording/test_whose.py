@@ -11,7 +11,7 @@ import xarray as xr
 import zarr
 
 import neuroglot as ng
-from neuroglot.recording.folders import is_result
+from neuroglot.recording.folders import NEW, is_result
 from neuroglot.recording.whose import folder_for_results
 from tests.testing import small_task, tiny_model
 
@@ -66,20 +66,6 @@ def test_a_folder_of_the_user_is_refused(
     assert {p.name for p in tmp_path.iterdir()} <= {"r.new", ".r.new.lock"}
 
 
-@pytest.mark.parametrize("kind", ["new", "old"])
-@pytest.mark.parametrize("theirs", [repository, notes])
-def test_a_folder_named_like_what_a_killed_process_leaves(
-    theirs: Callable[[Path], None], kind: str, tmp_path: Path
-) -> None:
-    theirs(tmp_path / f".r.{kind}")
-    before = files_of(tmp_path)
-    with pytest.raises(ng.NeuroglotError, match="is in the way and holds more than a result"):
-        ng.record(tiny_model("llama"), small_task(2), tmp_path / "r")
-    after = files_of(tmp_path)
-    after.pop(str(tmp_path / ".r.lock"))
-    assert after == before
-
-
 def test_a_result_that_an_earlier_version_wrote_is_one(tmp_path: Path) -> None:
     ng.record(tiny_model("llama"), small_task(2), tmp_path / "r")
     group = zarr.open_group(tmp_path / "r", mode="r+")
@@ -92,8 +78,8 @@ def test_what_may_be_in_a_folder_for_results(tmp_path: Path) -> None:
     for name in ("empty", "stopped", "half", "report"):
         (tmp_path / name).mkdir()
     (tmp_path / "stopped" / ".recording.lock").write_text("")
-    (tmp_path / "stopped" / ".recording.new").mkdir()
-    (tmp_path / "stopped" / ".recording.new" / "zarr.json").write_text("{")
+    (tmp_path / "stopped" / f".recording.{NEW}").mkdir()
+    (tmp_path / "stopped" / f".recording.{NEW}" / "zarr.json").write_text("{")
     (tmp_path / "stopped" / "development" / "conditions").mkdir(parents=True)
     deep = tmp_path / "half" / "test" / "conditions" / "all_shared"
     ng.record(tiny_model("llama"), small_task(2), deep)

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from neuroglot.errors import NeuroglotError
 from neuroglot.outputs import OURS, real_path
-from neuroglot.recording.folders import is_result
+from neuroglot.recording.folders import GONE, NEW, OLD, is_result
 
 # A report that was stopped before its page was written has left this.
 FIRST_OF_A_REPORT = "report.items.csv"
-WORKING = re.compile(rf"(\..+\.(lock|new|old|recordings)|{re.escape(OURS)}.+)")
+WORKING = re.compile(rf"(\..+\.(lock|{NEW}|{OLD}|{GONE}|recordings)|{re.escape(OURS)}.+)")
 DEPTH = 3  # folders down to the results of a half of the items
 
 
