@@ -245,7 +245,7 @@ def test_a_finished_one_is_opened_and_other_settings_are_refused(tmp_path: Path)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     for overwrite in (False, True):
-        with pytest.raises(ng.NeuroglotError, match="holds no alignment"):
+        with pytest.raises(ng.NeuroglotError, match="holds no results of neuroglot"):
             run("mine", overwrite=overwrite)
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
 

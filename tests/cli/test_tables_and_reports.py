@@ -126,12 +126,13 @@ def test_report_names_runs_and_drops_nothing(
 def test_run_takes_site_position_and_batch_size(
     cli: Cli, tiny: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    command = ("run", *tiny, "--out", tmp_path, "--site", "coefficient", "--position", "all")
+    out = tmp_path / "run"
+    command = ("run", *tiny, "--out", out, "--site", "coefficient", "--position", "all")
     assert cli(*command, "--batch-size", "5")[0] == 0
-    recording = ng.open(tmp_path / "recording")
+    recording = ng.open(out / "recording")
     assert (recording.attrs["site"], recording.attrs["position"]) == ("coefficient", "all")
     assert recording.attrs["batch_size"] == 5
-    assert ng.open(tmp_path / "answers").attrs["batch_size"] == 5
+    assert ng.open(out / "answers").attrs["batch_size"] == 5
     code, _, err = cli("run", *tiny, "--out", tmp_path / "no", "--site", "up")
     assert code == 2
     assert "unknown site 'up'" in err
