@@ -105,5 +105,5 @@ def test_two_names_are_two_files() -> None:
 
 def test_a_page_that_cannot_be_written(results: dict[str, Any], tmp_path: Path) -> None:
     for out in ("a\0b.html", "x" * 300):
-        with pytest.raises(ng.NeuroglotError, match="cannot write (the report|to .*)"):
+        with pytest.raises(ng.NeuroglotError, match=r"cannot write (the report|to .*)"):
             ng.report(results, tmp_path / out)
