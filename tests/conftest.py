@@ -7,6 +7,8 @@ from contextlib import suppress
 os.environ["HF_HUB_OFFLINE"] = "1"
 # What verification finds must be found anew, but for the tests of how it is remembered.
 os.environ["NEUROGLOT_CACHE"] = ""
+# Some tests look at progress bars; read when tqdm is imported.
+os.environ.pop("TQDM_DISABLE", None)
 # The suite runs in as many processes as there are cores; more threads would only wait.
 os.environ["NUMBA_NUM_THREADS"] = "1"
 

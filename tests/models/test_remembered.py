@@ -192,7 +192,12 @@ def test_a_model_that_changes_when_it_runs_is_verified_each_time(
     config = FAMILIES["bert-decoder"].config | {"attention_type": "block_sparse", "block_size": 4}
     for _ in range(2):
         hf = build("BigBirdForCausalLM", config)
-        assert passes(hf) > 0
+        try:
+            n_passes = passes(hf)
+        except ng.NeuroglotError as error:
+            assert "is not causal" in str(error)
+            pytest.skip("in this version of transformers BigBird is no decoder")
+        assert n_passes > 0
         assert hf.bert.attention_type == "original_full"
 
 

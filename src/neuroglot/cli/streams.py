@@ -85,8 +85,8 @@ class Enduring(io.TextIOBase):
         return True
 
     def isatty(self) -> bool:
-        """Whether it is a terminal."""
-        return self.stream.isatty()
+        """Whether it is a terminal; what was closed, as when Python ends, is none."""
+        return not self.stream.closed and self.stream.isatty()
 
     def fileno(self) -> int:
         """The number of the file below."""
