@@ -195,7 +195,8 @@ def test_a_model_that_changes_when_it_runs_is_verified_each_time(
         try:
             n_passes = passes(hf)
         except ng.NeuroglotError as error:
-            assert "is not causal" in str(error)
+            if "is not causal" not in str(error):
+                raise
             pytest.skip("in this version of transformers BigBird is no decoder")
         assert n_passes > 0
         assert hf.bert.attention_type == "original_full"
