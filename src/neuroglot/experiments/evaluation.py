@@ -23,7 +23,7 @@ from neuroglot.experiments.answers import (
     write,
 )
 from neuroglot.experiments.halves import subject_of
-from neuroglot.experiments.masked import MaskedScores, has_masked, without_subject
+from neuroglot.experiments.masked import MaskedScores, any_masked, without_subject
 from neuroglot.experiments.observations import SAME, column, same_tokens, samples_of
 from neuroglot.experiments.scoring import Question
 from neuroglot.experiments.statistics import accuracy_interval
@@ -250,7 +250,7 @@ def _accuracy_of(answers: xr.Dataset) -> xr.Dataset:
 
 def _masked_prompts(task: ParallelTask, *, wanted: bool) -> str:
     """What is to become of a task's masked prompts: they are answered, left out, or not there."""
-    if not (task.has_choices and has_masked(task)):
+    if not (task.has_choices and any_masked(task)):
         return NO_MASKED
     return MASKED if wanted else LEFT_OUT
 

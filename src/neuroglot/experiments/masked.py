@@ -31,7 +31,7 @@ Pair = tuple[Hashable, tuple[int, ...], tuple[int, ...]]
 """Whose edit, tokens of a prompt, and tokens of a choice."""
 
 
-def has_masked(task: ParallelTask) -> bool:
+def any_masked(task: ParallelTask) -> bool:
     """Whether any item of a task has masked prompts."""
     return any("masked" in item for item in task.items)
 

@@ -25,6 +25,13 @@ def parameters_of(module: nn.Module) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(type(module).forward).parameters
 
 
+def context_sizes(hf: PreTrainedModel) -> list[int]:
+    """How many positions a configuration says that there are, under each of the names for it."""
+    config = hf.config.get_text_config()
+    named = (getattr(config, name, None) for name in CONTEXT_FIELDS)
+    return [size for size in named if size is not None]
+
+
 def first_position(module: nn.Module) -> int:
     """The number of the first position of a text, for the embeddings of positions.
 
@@ -39,8 +46,7 @@ def first_position(module: nn.Module) -> int:
 def _found_first_position(module: nn.Module) -> int:
     if not isinstance(module, PreTrainedModel):
         return 0
-    config = module.config.get_text_config()
-    sizes = [getattr(config, name, None) for name in CONTEXT_FIELDS]
+    sizes = context_sizes(module)
     for part in module.modules():
         if not isinstance(part, nn.Embedding) or part is module.get_input_embeddings():
             continue

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from neuroglot.errors import NeuroglotError
 from neuroglot.models import hooks
 from neuroglot.models.finding import find_sites, refuse_encoder_decoder, sites_at
-from neuroglot.models.forward import CONTEXT_FIELDS, first_position
+from neuroglot.models.forward import context_sizes, first_position
 from neuroglot.models.hooks import Editor, Reader, TokenEditor
 from neuroglot.models.identity import Identity, identity
 from neuroglot.models.lineage import lineage
@@ -124,10 +124,8 @@ class Model:
         Beyond :attr:`longest` a text would change what the model computes for others of its batch,
         and for what was cached of its own beginning.
         """
-        config = self.hf.config.get_text_config()
-        named = (getattr(config, field, None) for field in CONTEXT_FIELDS)
-        limits = [limit - first_position(self.hf) for limit in named if limit is not None]
-        limits += [self.tokenizer.model_max_length, self.longest]
+        limits: list[int | None] = [self.tokenizer.model_max_length, self.longest]
+        limits += [size - first_position(self.hf) for size in context_sizes(self.hf)]
         known = [int(limit) for limit in limits if limit is not None and limit < NO_LIMIT]
         return min(known, default=None)
 

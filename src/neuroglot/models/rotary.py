@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from neuroglot.errors import NeuroglotError
-from neuroglot.models.forward import CONTEXT_FIELDS
+from neuroglot.models.forward import context_sizes
 from neuroglot.models.hooks import on_call
 from neuroglot.models.probing import N_PROBE_TOKENS
 from neuroglot.models.sites import widths
@@ -150,9 +150,7 @@ def longest_text(hf: PreTrainedModel, calls: Sequence[Call]) -> int | None:
     Raises:
         NeuroglotError: even the shortest ones do not.
     """
-    config = hf.config.get_text_config()
-    known = [getattr(config, name, None) for name in CONTEXT_FIELDS]
-    farthest = 4 * max((int(x) for x in known if x is not None), default=FARTHEST)
+    farthest = 4 * max(map(int, context_sizes(hf)), default=FARTHEST)
     limits = [_limit(call, max(farthest, 4 * N_PROBE_TOKENS)) for call in calls]
     shortest = min((limit for limit in limits if limit is not None), default=None)
     if shortest is not None and shortest <= N_PROBE_TOKENS + 1:
