@@ -22,16 +22,17 @@ import neuroglot as ng
 from neuroglot.interventions.conditions import DEFAULT_CATEGORIES
 from neuroglot.report.effects import (
     AGAINST_LABELS,
-    LEVEL,
     by_condition,
     condition_label,
     effect_rows,
-    finding,
     in_brackets,
     interval,
+    mark,
+    p_text,
     points,
     share_cell,
 )
+from neuroglot.report.findings import findings
 from neuroglot.report.page import save_figures
 
 MODELS = ("base", "aligned")
@@ -145,9 +146,10 @@ def table(rows: dict[str, xr.Dataset], first: str) -> Iterator[str]:
 def _cell(row: dict[str, Any], n_all: int) -> str:
     if np.isnan(row["difference"]):
         return "–"
-    star = "\\*" if row["p_holm"] < LEVEL else ""
     some = f"<br>{row['prompts']:,}" if row["prompts"] < n_all else ""
-    return f"{points(row['difference'])}{star}{in_brackets(interval(row))}{some}"
+    tested = f"<br>p {p_text(row['p'])}, corrected {p_text(row['p_holm'])}"
+    marked = mark(row).replace("*", "\\*")
+    return f"{points(row['difference'])}{marked}{in_brackets(interval(row))}{tested}{some}"
 
 
 def page(main: Main, variants: Variants, note: str) -> str:
@@ -174,7 +176,11 @@ def page(main: Main, variants: Variants, note: str) -> str:
 
 
 def _findings(by_model: dict[str, xr.Dataset]) -> list[str]:
-    return [f"- **{name}**: {finding(effect_rows(found))}" for name, found in by_model.items()]
+    return [
+        f"- **{name}**, {text}"
+        for name, found in by_model.items()
+        for text in findings(effect_rows(found))
+    ]
 
 
 def _development(by_model: dict[str, xr.Dataset]) -> Iterator[str]:

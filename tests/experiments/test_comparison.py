@@ -58,7 +58,7 @@ def test_levels_and_changes_longhand(runs: dict[str, Pair]) -> None:
             for end in ("_low", "", "_high")
         )
         known = ~np.isnan(low)
-        assert known.mean() > 0.8
+        assert known.mean() > 0.6, "enough subjects differ for an interval"
         assert (low[known] <= middle[known]).all()
         assert (middle[known] <= high[known]).all()
     assert np.isnan(found["accuracy_change_low"].sel(run="one")).all()
@@ -66,14 +66,17 @@ def test_levels_and_changes_longhand(runs: dict[str, Pair]) -> None:
     assert "flow" in ng.compare(runs, lineage=True)
 
 
-def test_mcnemar_by_language(runs: dict[str, Pair]) -> None:
+def test_mid_p_mcnemar_by_language(runs: dict[str, Pair]) -> None:
     found = ng.compare(runs)
     one, other = (answers["correct"].to_numpy() for _, answers in runs.values())
     for j in range(3):
         better = int((other[:, j] & ~one[:, j]).sum())
         n = int((other[:, j] != one[:, j]).sum())
-        expected = stats.binomtest(better, n).pvalue if n else 1.0
-        assert float(found["accuracy_p"].sel(run="other")[j]) == pytest.approx(expected)
+        chances = stats.binom(n, 0.5).pmf(np.arange(n + 1))
+        # What is further from the middle, and half of what is as far.
+        far = abs(np.arange(n + 1) - n / 2) - abs(better - n / 2)
+        expected = chances[far > 1e-9].sum() + chances[abs(far) < 1e-9].sum() / 2 if n else 1.0
+        assert float(found["accuracy_p"].sel(run="other")[j]) == pytest.approx(expected, abs=0.01)
 
 
 def test_held_out_prompts_count_alone_where_the_split_says_so() -> None:

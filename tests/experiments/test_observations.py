@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import neuroglot as ng
 from neuroglot.experiments import evaluation, scoring
 from neuroglot.experiments.association import correctness_on_sharing
+from neuroglot.experiments.differences import difference
 from neuroglot.experiments.evaluation import accuracy
 from neuroglot.experiments.halves import halves
 from neuroglot.experiments.observations import (
@@ -26,7 +27,7 @@ from neuroglot.experiments.observations import (
     same_tokens,
     samples_of,
 )
-from neuroglot.experiments.statistics import clustered_interval, sign_flip_p
+from neuroglot.experiments.statistics import clustered_interval
 from neuroglot.interventions.effects import effects
 from neuroglot.models.tokenization import encode
 from tests.testing import small_task, tiny_model
@@ -340,7 +341,7 @@ def test_accuracy_is_blind_to_them_too(seed: int) -> None:
 
 def test_effects_with_equal_prompts_longhand() -> None:
     data = outcome_of(3)
-    found = effects(data, 0)
+    found = effects(data, 0.05, 0)
     same, counted = data[SAME].to_numpy(), data["counted"].to_numpy()
     moved = (data["correct"][0].astype(float) - data["correct_no_edit"].astype(float)).to_numpy()
     cluster = longhand_clusters(data["subject"].to_numpy().tolist(), same)
@@ -355,9 +356,10 @@ def test_effects_with_equal_prompts_longhand() -> None:
     here = found.isel(condition=0).sel(against="no_edit")
     assert float(here["difference"]) == pytest.approx(values.mean())
     assert int(here["n_subjects"]) == len(set(clusters))
-    assert float(here["p"]) == pytest.approx(sign_flip_p(values, clusters, 0))
+    expected = difference(np.stack([values, 0 * values]), clusters, 0.05, 0)
+    assert float(here["p"]) == pytest.approx(expected.p)
     ends = [float(here[f"difference_{end}"]) for end in ("low", "high")]
-    np.testing.assert_allclose(ends, clustered_interval(values, clusters, 0))
+    np.testing.assert_allclose(ends, (expected.low, expected.high), atol=1e-8)
     assert np.isfinite(here["difference_low_over_relations"])
 
 

@@ -12,11 +12,11 @@ import xarray as xr
 
 import neuroglot as ng
 from neuroglot.analysis import categories
+from neuroglot.experiments.differences import difference as difference_of
 from neuroglot.experiments.observations import samples_of
-from neuroglot.experiments.statistics import clustered_interval, holm, sign_flip_p
+from neuroglot.experiments.statistics import holm
 from neuroglot.interventions import arms
 from neuroglot.interventions.conditions import CONTROLS, Variant, deciles
-from neuroglot.interventions.effects import COLUMNS, compared
 from neuroglot.tasks.guessing import majority
 from tests import killing
 from tests.attribution.models import random_model
@@ -88,8 +88,9 @@ def test_a_null_effect_is_significant_as_often_as_it_should(real_outcome: xr.Dat
     for _ in range(200):
         swapped = rng.random((len(correct), 1)) < 0.5
         one, other = np.where(swapped, control, correct), np.where(swapped, correct, control)
-        found = compared(one, other, counted, samples_of(here), 0)
-        p_values.append(found[COLUMNS.index("p")])
+        observed = [samples_of(here).observed(values, counted) for values in (one, other)]
+        arms = np.stack([values.numbers for values in observed])
+        p_values.append(difference_of(arms, observed[0].subjects, 0.05, 0).p)
     assert 0.01 <= np.mean(np.array(p_values) < 0.05) <= 0.09
 
 
@@ -100,11 +101,10 @@ def test_the_statistics_are_of_the_answers(real_outcome: xr.Dataset) -> None:
         one = found.sel(condition=condition)
         correct = one["correct"].values.astype(float)
         for against in found["against"].values:
-            other = found["correct_no_edit"].values.astype(float)
+            draws = found["correct_no_edit"].values.astype(float)[None]
             if against != "no_edit":
-                other = (
-                    one["correct_control"].sel(control=against).mean("draw", skipna=False).values
-                )
+                draws = one["correct_control"].sel(control=against).transpose("draw", ...).values
+            other = draws.mean(axis=0)
             kept = counted & ~np.isnan(other)
             here = one.sel(against=against)
             assert int(here["n_prompts"]) == kept.sum()
@@ -119,15 +119,19 @@ def test_the_statistics_are_of_the_answers(real_outcome: xr.Dataset) -> None:
             if len(subjects) >= 10:
                 assert difference == pytest.approx((correct - other)[kept].mean())
                 clusters = np.repeat(found["subject"].values[:, None], kept.shape[1], axis=1)[kept]
-                p = sign_flip_p((correct - other)[kept], clusters, 0)
-                assert float(here["p"]) == pytest.approx(p)
-                ends = clustered_interval((correct - other)[kept], clusters, 0)
-                np.testing.assert_allclose([here["difference_low"], here["difference_high"]], ends)
+                arms = np.stack([correct[kept], *(draw[kept] for draw in draws)])
+                expected = difference_of(arms, clusters, 0.05, 0)
+                for name, value in (
+                    *(("p", expected.p), ("p_equivalent", expected.p_equivalent)),
+                    *(("difference_low", expected.low), ("difference_high", expected.high)),
+                    ("sufficient_subjects", expected.sufficient),
+                ):
+                    np.testing.assert_allclose(here[name], value, atol=1e-8)
         for j, language in enumerate(found["language"].values):
             by_language = one.sel(language=language)
             assert float(by_language["accuracy"]) == pytest.approx(correct[:, j].mean())
             moved = correct[:, j] - found["correct_no_edit"].values[:, j]
-            p = sign_flip_p(moved, found["subject"].values, 0)
+            p = difference_of(np.stack([moved, 0 * moved]), found["subject"].values, 0.05, 0).p
             assert float(by_language["p_by_language"].sel(against="no_edit")) == pytest.approx(p)
     np.testing.assert_allclose(found["p_holm"], holm(found["p"].values))
     np.testing.assert_allclose(found["p_holm_by_language"], holm(found["p_by_language"].values))

@@ -9,32 +9,47 @@ import pytest
 import xarray as xr
 
 import neuroglot as ng
+from neuroglot.experiments.differences import DIFFERENT, EQUIVALENT, OPEN
 from neuroglot.interventions import amplify, deactivate
-from neuroglot.report.effects import effect_cells, effect_lines, effect_rows, finding, points
+from neuroglot.report.effects import effect_cells, effect_lines, effect_rows, points
+from neuroglot.report.findings import findings
 from neuroglot.report.page import charts
 from neuroglot.report.results import sort_results
 from tests.interventions.planted import planted_model, planted_task
 
 CONTROLS = ("size", "active", "contribution")
+DIMS = ("condition", "against")
 
 
 def outcome(**differences: tuple[float, float, float, float]) -> xr.Dataset:
-    """Differences (no edit, size, active, contribution) of some conditions, all significant."""
+    """Differences (no edit, size, active, contribution) of some conditions.
+
+    One of zero is equivalent, one of a hundredth is open, and all others are differences.
+    """
     against = ["no_edit", *CONTROLS]
     values = np.array(list(differences.values()))
-    dims = ("condition", "against")
     n = len(differences)
     ones = np.ones((n, 2, 2), bool)
+    moved = abs(values) > 0.011
+    verdicts = np.where(values == 0, EQUIVALENT, np.where(moved, DIFFERENT, OPEN))
     return xr.Dataset(
         {
-            "difference": (dims, values),
-            "difference_low": (dims, values - 0.01),
-            "difference_high": (dims, values + 0.01),
-            "p": (dims, np.where(values == 0, 1.0, values * 0 + 0.001)),
-            "p_holm": (dims, np.where(values == 0, 1.0, values * 0 + 0.01)),
-            "n_prompts": (dims, np.where(np.isnan(values), 0, 4)),
-            "n_subjects": (dims, np.where(np.isnan(values), 0, 12)),
-            "reason": (dims, np.where(np.isnan(values), "the pool was too small", "")),
+            "difference": (DIMS, values),
+            "difference_low": (DIMS, values - 0.02),
+            "difference_high": (DIMS, values + 0.01),
+            "p": (DIMS, np.where(moved, 0.0001, 0.03) + 0 * values),
+            "p_holm": (DIMS, np.where(moved, 0.01, 0.25) + 0 * values),
+            "p_equivalent_holm": (DIMS, np.where(values == 0, 0.01, 1.0)),
+            "sufficient_subjects": (DIMS, np.where(np.isnan(values), np.nan, 240)),
+            "verdict": (DIMS, np.where(np.isnan(values), OPEN, verdicts)),
+            "n_prompts": (DIMS, np.where(np.isnan(values), 0, 4)),
+            "n_subjects": (DIMS, np.where(np.isnan(values), 0, 12)),
+            "reason": (DIMS, np.where(np.isnan(values), "the pool was too small", "")),
+            "placebo_difference": (("condition", "control"), np.full((n, 3), 0.004)),
+            "placebo_difference_low": (("condition", "control"), np.full((n, 3), -0.01)),
+            "placebo_difference_high": (("condition", "control"), np.full((n, 3), 0.02)),
+            "placebo_p": (("condition", "control"), np.full((n, 3), 0.4)),
+            "placebo_p_holm": (("condition", "control"), np.full((n, 3), 0.9)),
             "correct": (("condition", "item", "language"), ones),
             "correct_no_edit": (("item", "language"), ones[0]),
             "correct_control": (
@@ -47,60 +62,108 @@ def outcome(**differences: tuple[float, float, float, float]) -> xr.Dataset:
             "control_share": (("condition", "control"), np.full((n, 3), 0.1)),
         },
         coords={"condition": list(differences), "against": against, "control": list(CONTROLS)},
+        attrs={"equivalent_within": 0.05},
     )  # fmt: skip
 
 
-def test_the_sentence_says_what_was_found_and_what_was_not() -> None:
+def found_in(data: xr.Dataset) -> list[str]:
+    return findings(effect_rows(data))
+
+
+def test_findings_say_what_was_found_and_what_was_not() -> None:
     nan = np.nan
-    found = outcome(
+    data = outcome(
         all_shared=(-0.1, -0.1, -0.09, -0.05),
         partial_shared=(-0.1, -0.1, nan, nan),
         specific=(0.0, 0.0, 0.0, 0.0),
         specific_here=(0.03, 0.03, 0.03, 0.03),
         non_activated=(nan, nan, nan, nan),
+        all_shared_2=(-0.01, -0.1, -0.1, -0.1),
     )
-    assert finding(effect_rows(found)) == (
-        "In percentage points: accuracy falls beyond active and equally contributing random "
-        "neurons for all-shared (−10.0 against no edit, −9.0 against random active, −5.0 against "
-        "random, same contribution); accuracy rises beyond active and equally contributing random "
-        "neurons for specific here (+3.0 against no edit, +3.0 against random active, +3.0 against "
-        "random, same contribution); it changes, but too few prompts can be compared with both "
-        "active and equally contributing random neurons for partial-shared (−10.0 against no "
-        "edit); no significant change for specific (+0.0); too few subjects to compare for "
-        "non-activated."
+    short = [text.partition(".")[0] for text in found_in(data)]
+    assert short == [
+        "all-shared: accuracy falls beyond active and equally contributing random neurons",
+        "partial-shared: accuracy falls, but too few prompts can be compared with both active and "
+        "equally contributing random neurons",
+        "specific: accuracy stays the same within ±5 points",
+        "specific here: accuracy rises beyond active and equally contributing random neurons",
+        "non-activated: too few subjects to compare; at least 10 are needed",
+        "all-shared 2: too few items to tell whether accuracy changes",
+    ]
+
+
+def test_an_open_comparison_says_so_with_its_interval_and_what_would_do() -> None:
+    (said,) = found_in(outcome(all_shared=(-0.01, 0.0, -0.1, 0.0)))
+    assert "no significant" not in said
+    assert (
+        "−1.0 against no edit (−3.0 to +0.0; p 0.030, corrected 0.250): too few items to tell "
+        "(about 240 subjects would do; here are 12)" in said
     )
+    assert (
+        "−10.0 against random active (−12.0 to −9.0; p < 0.001, corrected 0.010): a difference"
+        in said
+    )
+    assert "+0.0 against random, same contribution" in said
+    assert said.endswith("equivalent within ±5 points.")
+
+
+def test_a_difference_says_whether_it_is_shown_for_other_relations() -> None:
+    data = outcome(all_shared=(-0.1, -0.1, -0.1, -0.1))
+    for corrected, expected in ((0.2, "not shown for other relations"), (0.01, "also for other")):
+        data["p_over_relations_holm"] = (DIMS, np.full((1, 4), corrected))
+        assert found_in(data)[0].count(f"a difference, {expected}") == 3
 
 
 def test_a_fall_that_a_control_shares_is_no_finding() -> None:
-    for controls in ((0.0, 0.0, 0.0), (-0.1, -0.1, 0.0), (-0.1, 0.05, 0.05)):
-        said = finding(effect_rows(outcome(all_shared=(-0.1, *controls))))
-        assert said.startswith("In percentage points: it changes, but not shown beyond both")
+    for controls in ((0.0, 0.0, 0.0), (-0.1, -0.1, 0.0), (-0.1, 0.05, 0.05), (0.0, -0.1, 0.01)):
+        (said,) = found_in(outcome(all_shared=(-0.1, *controls)))
+        assert said.startswith("all-shared: accuracy falls, but that is not shown beyond both")
 
 
 def test_a_claim_needs_both_controls_and_says_of_which_prompts_it_is() -> None:
-    found = outcome(all_shared=(-0.1, -0.1, -0.1, -0.1))
-    few = found.sel(against=["no_edit", "active"])
-    assert finding(effect_rows(few)).startswith(
-        "In percentage points: it changes, but too few prompts can be"
+    data = outcome(all_shared=(-0.1, -0.1, -0.1, -0.1))
+    (said,) = found_in(data.sel(against=["no_edit", "active"]))
+    assert said.startswith("all-shared: accuracy falls, but too few prompts can be")
+    data["n_prompts"][0, 3] = 3
+    assert "−10.0 against random, same contribution on 3 of 4 prompts" in found_in(data)[0]
+    assert effect_cells(effect_rows(data))[1][0][-1] == (
+        "−10.0* (−12.0 to −9.0; p < 0.001, corrected 0.010; 3 prompts)"
     )
-    found["n_prompts"][0, 3] = 3
-    assert "−10.0 against random, same contribution on 3 of 4 prompts" in finding(
-        effect_rows(found)
-    )
-    assert effect_cells(effect_rows(found))[1][0][-1] == "−10.0* (−11.0 to −9.0, 3)"
 
 
-def test_cells_show_differences_with_intervals_and_stars() -> None:
-    found = outcome(all_shared=(-0.1, 0.0, np.nan, -0.05))
-    _, cells = effect_cells(effect_rows(found))
+def test_a_placebo_that_differs_is_said() -> None:
+    data = outcome(all_shared=(-0.1, -0.1, -0.1, -0.1))
+    assert "placebo" not in found_in(data)[0]
+    data["placebo_p_holm"][0, 1] = 0.01
+    assert found_in(data)[0].endswith(
+        "The placebo of random active differs from it by +0.4: do not rest claims on this control."
+    )
+
+
+def test_outcomes_of_before_are_still_shown() -> None:
+    data = outcome(all_shared=(-0.1, -0.1, -0.01, 0.0))
+    new = [name for name in data if str(name).startswith(("placebo", "p_eq", "suff", "verd"))]
+    old = data.drop_vars(new).drop_attrs()
+    (said,) = found_in(old)
+    assert "−10.0 against no edit (−12.0 to −9.0; p < 0.001, corrected 0.010): a difference" in said
+    assert "corrected 0.250): too few items to tell." in said
+    assert len(effect_lines(effect_rows(old))[1]) == 5
+
+
+def test_cells_show_differences_with_intervals_and_p_values() -> None:
+    data = outcome(all_shared=(-0.1, 0.0, np.nan, -0.05))
+    _, cells = effect_cells(effect_rows(data))
     assert cells == [
-        ["all-shared", "100", "25% (20%, 10%)", "100.0%", "−10.0* (−11.0 to −9.0)",
-         "+0.0 (−1.0 to +1.0)", "–", "−5.0* (−6.0 to −4.0)"]
+        ["all-shared", "100", "25% (20%, 10%)", "100.0%",
+         "−10.0* (−12.0 to −9.0; p < 0.001, corrected 0.010)",
+         "+0.0 = (−2.0 to +1.0; p 0.030, corrected 0.250)", "–",
+         "−5.0* (−7.0 to −4.0; p < 0.001, corrected 0.010)"]
     ]  # fmt: skip
-    _, lines = effect_lines(effect_rows(found))
-    assert lines[0] == ["all-shared: 100 neurons", "", "", ""]
-    assert lines[3] == ["  active", "–", "–", "0"]
-    assert lines[4] == ["  contribution", "−5.0 (−6.0 to −4.0)", "0.010", "4"]
+    _, lines = effect_lines(effect_rows(data))
+    assert lines[0] == ["all-shared: 100 neurons", "", "", "", ""]
+    assert lines[3] == ["    placebo of size", "+0.4 (−1.0 to +2.0)", "0.400", "0.900", ""]
+    assert lines[4] == ["  active", "–", "–", "–", "0"]
+    assert lines[6] == ["  contribution", "−5.0 (−7.0 to −4.0)", "< 0.001", "0.010", "4"]
     assert [points(x) for x in (0.0, -0.0, np.nan)] == ["+0.0", "+0.0", "–"]
 
 
@@ -147,10 +210,9 @@ def test_every_kind_is_drawn(planted: dict[str, xr.Dataset], tmp_path: Path) -> 
     page = ng.report(results, tmp_path / "report.html", tmp_path / "figures")
     text = page.read_text(encoding="utf-8")
     assert (
-        "accuracy falls beyond active and equally contributing random neurons for all-shared"
-        in text
+        "all-shared: accuracy falls beyond active and equally contributing random neurons." in text
     )
-    assert "too few subjects to compare for all-shared, times 2" in text
+    assert "all-shared, times 2: too few subjects to compare" in text
     assert {p.stem for p in (tmp_path / "figures").glob("*.svg")} == set(made)
     table = (tmp_path / "report.effects.csv").read_text(encoding="utf-8-sig").splitlines()
     assert table[0].startswith("run,kind,condition,against,neurons")

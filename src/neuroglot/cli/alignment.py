@@ -15,10 +15,12 @@ from neuroglot.cli import options as o
 from neuroglot.cli import show
 from neuroglot.cli.parsing import check_folder, language_codes, named_path
 from neuroglot.errors import NeuroglotError, listed
+from neuroglot.experiments.differences import EQUIVALENT_WITHIN
 from neuroglot.report.alignment import alignment_lines, alignment_rows, what_changed
 from neuroglot.report.comparison_tables import (
     FLOW,
     HOW,
+    change_findings,
     comparison_lines,
     comparison_rows,
     flow_cells,
@@ -173,7 +175,11 @@ def compare(
             help="Compare models that differ in more than weights: architecture, tokenizer, …",
         ),
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    equivalent_within: Annotated[
+        float,
+        typer.Option(help="Accuracies that differ by less than this count as the same."),
+    ] = EQUIVALENT_WITHIN,
+    seed: Annotated[int, typer.Option(help="Of the exchanges.")] = 0,
     out: Annotated[
         Path, typer.Option(help="Folder for the result, the figures and a report.")
     ] = Path("neuroglot-compare"),
@@ -184,7 +190,13 @@ def compare(
     page = out / "report.html"
     check_folder(out, overwrite=overwrite)
     compared = ng.compare(
-        _named(runs), x, threshold=threshold, lineage=lineage, unrelated=unrelated, seed=seed
+        _named(runs),
+        x,
+        threshold=threshold,
+        lineage=lineage,
+        unrelated=unrelated,
+        equivalent_within=equivalent_within,
+        seed=seed,
     )
     # What follows from the runs alone takes no time, so the folder's own result is replaced.
     ng.save(compared, out / "comparison", overwrite=overwrite or _is_comparison(out))
@@ -204,6 +216,8 @@ def _print(compared: xr.Dataset) -> None:
     """Changes from the first run, and what neurons became in the last."""
     show.table(*comparison_lines(compared), f"{compared.attrs['task']}: compared with the first")
     typer.echo(HOW)
+    for finding in change_findings(compared):
+        typer.echo(finding)
     show.notes(said_of(compared))
     if "flow" in compared:
         last = run_names(compared)[-1]

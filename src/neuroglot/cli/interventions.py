@@ -20,6 +20,7 @@ from neuroglot.cli.parsing import (
     numbers,
     open_recording,
 )
+from neuroglot.experiments.differences import EQUIVALENT_WITHIN
 from neuroglot.experiments.evaluation import MAX_NEW_TOKENS
 from neuroglot.interventions.amplify import FACTORS
 from neuroglot.interventions.conditions import CONTROLS, DEFAULT_CATEGORIES, check_category
@@ -27,7 +28,8 @@ from neuroglot.interventions.deactivate import check_categories, check_variants
 from neuroglot.interventions.job import check_controls
 from neuroglot.models.running import check_positions
 from neuroglot.report.accuracy import mean_of
-from neuroglot.report.effects import effect_lines, effect_rows, finding
+from neuroglot.report.effects import effect_lines, effect_rows
+from neuroglot.report.findings import findings
 from neuroglot.report.observations import said_of
 
 Recorded = Annotated[
@@ -47,6 +49,10 @@ class ControlOptions:
     ] = ",".join(CONTROLS)
     draws: Annotated[int, typer.Option(help="Random sets of each control for a prompt.")] = 5
     seed: Annotated[int, typer.Option(help="Of draws, halves and resampling.")] = 0
+    equivalent_within: Annotated[
+        float,
+        typer.Option(help="Accuracies that differ by less than this count as the same."),
+    ] = EQUIVALENT_WITHIN
     positions: Annotated[
         str,
         typer.Option(
@@ -59,12 +65,13 @@ class ControlOptions:
         """As keyword arguments of :func:`neuroglot.deactivate`, before anything is run."""
         plain = self.controls.strip()
         kinds = [] if plain == "none" else [kind.strip() for kind in plain.split(",")]
-        check_controls(kinds, self.draws, self.seed)
+        check_controls(kinds, self.draws, self.seed, self.equivalent_within)
         check_positions(self.positions)
         return {
             "controls": kinds,
             "draws": self.draws,
             "seed": self.seed,
+            "equivalent_within": self.equivalent_within,
             "positions": self.positions,
             "threshold": self.threshold,
         }
@@ -218,15 +225,17 @@ def _show(outcome: xr.Dataset, title: str, page: Path, *, json: bool) -> None:
     report = ng.report({f"{run}/{page.parent.name}": outcome}, page, page.parent / "figures")
     rows = effect_rows(outcome)
     if json:
-        found = {"effects": rows, "finding": finding(rows), "notes": said_of(outcome)}
+        found = {"effects": rows, "findings": findings(rows), "notes": said_of(outcome)}
         show.as_json(found | {"provenance": outcome.attrs, "report": str(report.resolve())})
         return
     before = mean_of(outcome["correct_no_edit"], outcome, outcome["counted"])
     show.table(*effect_lines(rows), f"{title}: accuracy {100 * before:.1f}% without any edit")
     typer.echo(
         "Difference: accuracy less that of no edit, or of random neurons, in percentage points of "
-        "the prompts for which there are such; p after Holm's correction."
+        "the prompts for which there are such; p by itself, and after Holm's correction. Placebo: "
+        "the first draw of a control, less the others."
     )
-    typer.echo(finding(rows))
+    for finding in findings(rows):
+        typer.echo(finding)
     show.notes(said_of(outcome))
     typer.echo(f"The report: {report.resolve()}")

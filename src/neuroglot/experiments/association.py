@@ -49,7 +49,8 @@ def correctness_on_sharing(
 
     Languages in which all answers are right, or all wrong, say nothing of the slope and are left
     out. Equal prompts are averaged and enter once; the errors are clustered by subject (Liang and
-    Zeger 1986).
+    Zeger 1986), and tested by Student's distribution with one degree of freedom less than there are
+    subjects, as the normal one would be too ready to see something among few.
 
     Args:
         correct: whether the answer was right (item, language).
@@ -86,7 +87,9 @@ def _fitted(frame: pd.DataFrame) -> Slope:
         warnings.simplefilter("ignore")  # what they warn of is looked at below
         try:
             found = GLM(frame["correct"].to_numpy(), known, Binomial()).fit(
-                cov_type="cluster", cov_kwds={"groups": frame["cluster"].to_numpy()}
+                cov_type="cluster",
+                cov_kwds={"groups": frame["cluster"].to_numpy()},
+                use_t=True,
             )
         except (ValueError, np.linalg.LinAlgError) as error:
             return Slope(prompts=len(frame), reason=f"no fit: {error}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,13 @@ from neuroglot.analysis.flow import are_related, category_flow
 from neuroglot.analysis.sharing import OF_A_TASK, shared_of_active
 from neuroglot.errors import NeuroglotError, is_whole_number
 from neuroglot.experiments.association import Slope, correctness_on_sharing, rank_correlation
+from neuroglot.experiments.differences import (
+    EQUIVALENT_WITHIN,
+    check_bound,
+    difference,
+    difference_interval,
+    verdicts,
+)
 from neuroglot.experiments.observations import (
     SAME,
     Observed,
@@ -23,7 +30,7 @@ from neuroglot.experiments.observations import (
     samples_of,
 )
 from neuroglot.experiments.runs import ComparedRun, Source, opened_runs, places_along
-from neuroglot.experiments.statistics import holm, sign_flip_p
+from neuroglot.experiments.statistics import holm
 from neuroglot.provenance import versions
 from neuroglot.recording.matching import said_of
 
@@ -42,14 +49,16 @@ def compare(
     threshold: float = 0.0,
     lineage: bool = False,
     unrelated: bool = False,
+    equivalent_within: float = EQUIVALENT_WITHIN,
     seed: int = 0,
 ) -> xr.Dataset:
     """Compare runs of one task: a model before and after training, or a series of checkpoints.
 
     The models may differ in their weights, and in nothing else.
 
-    Changes are those against the first run, with 95 % bootstrap intervals over subjects. There are
-    none of these with fewer than ten subjects. Prompts that are equal in all runs count once.
+    Changes are those against the first run, with 95 % intervals by exchanges of whole subjects
+    between the two runs. There are none of these with fewer than ten subjects. Prompts that are
+    equal in all runs count once.
 
     Args:
         runs: folders that ``neuroglot run`` wrote, or those in ``runs`` of an alignment; or
@@ -62,7 +71,9 @@ def compare(
         unrelated: compare models that differ in more than their weights: in configuration,
             tokenizer, number type, chat template, or tokens of the prompts. What the difference
             between two levels is due to is then open.
-        seed: of the bootstrap.
+        equivalent_within: the bounds of equivalence, which are to be chosen beforehand: an accuracy
+            that changes by less than this, either way, counts as the same.
+        seed: of the exchanges.
 
     Returns:
         A dataset with
@@ -74,9 +85,13 @@ def compare(
           ``…_change_high``, and ``…_change_low_over_relations`` and
           ``…_change_high_over_relations``, the wider claim, if all items have a relation and there
           are at least ten;
-        - ``accuracy_p``, ``accuracy_p_holm`` (run, language): sign flips of subjects against the
-          first run (McNemar's exact test where each subject has one prompt of the language), and
-          corrected over all (Holm 1979);
+        - ``accuracy_p``, ``accuracy_p_holm`` (run, language): of the change, by exchanges of whole
+          subjects (the mid-p McNemar test where each has one prompt of the language), and
+          corrected over all (Holm 1979); ``accuracy_p_equivalent`` and
+          ``accuracy_p_equivalent_holm``, of a change beyond ``equivalent_within``;
+          ``accuracy_subjects``, how many there are, and ``accuracy_sufficient_subjects``; and
+          ``accuracy_verdict``: see :func:`neuroglot.deactivate`; the same of ``accuracy_overall``
+          (run);
         - ``odds_ratio`` (run) with ends, ``_p``, ``_prompts`` and ``_reason``: of a right answer,
           for ten percentage points more of a prompt's active neurons being all-shared; logistic
           regression with the language as covariate, clustered by subject;
@@ -95,6 +110,7 @@ def compare(
     """
     if not is_whole_number(seed, 0):
         raise NeuroglotError(f"seed={seed!r}: expected a whole number from 0.")
+    bound = check_bound(equivalent_within)
     found = opened_runs(runs, threshold, unrelated=unrelated)
     if x is not None:
         places = places_along(x, [run.name for run in found])
@@ -103,7 +119,7 @@ def compare(
     names = [run.name for run in found]
     models = [str(run.recording.attrs["model"]) for run in found]
     samples = samples_of(*(run.answers for run in found))
-    parts = [_sharing(found, samples, seed), _answers(found, samples, seed)]
+    parts = [_sharing(found, samples, seed), _answers(found, samples, bound, seed)]
     parts.append(_association(found, samples))
     first = found[0].recording
     if lineage or all(are_related(first, run.recording) for run in found):
@@ -113,7 +129,8 @@ def compare(
         if not x.strip() or x in data.variables or x in data.dims:
             raise NeuroglotError(f"x={x!r}: the result needs that name; choose another, as 'step'.")
         data = data.assign_coords({x: ("run", places[order])})
-    return data.assign_attrs(_provenance(found, x, threshold, seed, unrelated=unrelated))
+    attrs = _provenance(found, x, threshold, seed, unrelated=unrelated)
+    return data.assign_attrs(attrs, equivalent_within=bound)
 
 
 def _provenance(
@@ -156,7 +173,8 @@ def _changes(name: str, values: xr.DataArray, samples: Samples, seed: int) -> di
     for place in np.ndindex(*levels.shape[:-1]):
         j = place[-1] if by_language else 0
         change = _observed(levels[place] - levels[(0, *place[1:])], samples, j)
-        found = change.estimate(seed) if place[0] else (change.mean, *[np.nan] * 4)
+        change_of = change.estimate(seed, difference_interval)
+        found = change_of if place[0] else (change.mean, *[np.nan] * 4)
         rows[place] = (_observed(levels[place], samples, j).mean, *found)
     dims = ordered.dims[:-1]
     coords = {dim: ordered[dim] for dim in dims if dim in ordered.coords}
@@ -188,23 +206,67 @@ def _sharing(runs: list[ComparedRun], samples: Samples, seed: int) -> xr.Dataset
     return data.drop_attrs()
 
 
-def _answers(runs: list[ComparedRun], samples: Samples, seed: int) -> xr.Dataset:
+def _answers(runs: list[ComparedRun], samples: Samples, bound: float, seed: int) -> xr.Dataset:
     bare = [
         run.answers["correct"].astype(float).drop_vars(OF_ITEMS, errors="ignore") for run in runs
     ]
     right = xr.concat(bare, dim="run").transpose("run", "item", "language")
     counted = runs[0].answers["counted"].astype(bool).drop_vars(OF_ITEMS, errors="ignore")
-    known = right.where(counted)
-    found = _changes("accuracy", known, samples, seed)
-    p = np.full((len(runs), counted.sizes["language"]), np.nan)
-    kept, values = counted.transpose("item", "language").to_numpy(), right.to_numpy()
-    for i, j in np.ndindex(*p.shape):
-        if i:
-            moved = samples.observed(values[i] - values[0], column(kept, j))
-            p[i, j] = sign_flip_p(moved.numbers, moved.subjects, seed)
-    dims = ("run", "language")
-    data = xr.Dataset(found | {"accuracy_p": (dims, p), "accuracy_p_holm": (dims, holm(p))})
-    return data.assign(_overall(values, kept, samples, seed)).drop_attrs()
+    found = _changes("accuracy", right.where(counted), samples, seed)
+    values, kept = right.to_numpy(), counted.transpose("item", "language").to_numpy()
+    tests = _Tests(values, samples, bound, seed)
+    by_language = [column(kept, j) for j in range(kept.shape[1])]
+    found |= tests.of("accuracy", ("run", "language"), by_language)
+    found |= _overall(values, kept, samples, seed)
+    found |= tests.of("accuracy_overall", ("run",), [kept])
+    return xr.Dataset(found).drop_attrs()
+
+
+@dataclass(frozen=True)
+class _Tests:
+    """Tests of the changes of accuracy from the first run, and what they let one say.
+
+    Attributes:
+        right: whether answers were right (run, item, language).
+        samples: which prompts are one observation, and which items no independent samples.
+        bound: of equivalence.
+        seed: of the exchanges.
+    """
+
+    right: Values
+    samples: Samples
+    bound: float
+    seed: int
+
+    def of(self, name: str, dims: tuple[str, ...], parts: Sequence[Values]) -> dict[str, Any]:
+        """What is said of an accuracy.
+
+        Args:
+            name: of the accuracy.
+            dims: the runs, and the parts unless there is one.
+            parts: the prompts (item, language) of each part.
+        """
+        rows = np.full((len(self.right), len(parts), 4), np.nan)
+        for i, j in np.ndindex(*rows.shape[:2]):
+            if i:
+                one, first = (self.samples.observed(self.right[k], parts[j]) for k in (i, 0))
+                arms = np.stack([one.numbers, first.numbers])
+                found = difference(arms, one.subjects, self.bound, self.seed)
+                n_subjects = len(np.unique(one.subjects))
+                rows[i, j] = found.p, found.p_equivalent, found.sufficient, n_subjects
+        shape = rows.shape[: len(dims)]
+        p, p_equivalent, sufficient, there = (rows[..., k].reshape(shape) for k in range(4))
+        told = verdicts(holm(p), holm(p_equivalent))
+        told[0] = ""
+        return {
+            f"{name}_p": (dims, p),
+            f"{name}_p_holm": (dims, holm(p)),
+            f"{name}_p_equivalent": (dims, p_equivalent),
+            f"{name}_p_equivalent_holm": (dims, holm(p_equivalent)),
+            f"{name}_sufficient_subjects": (dims, sufficient),
+            f"{name}_subjects": (dims, there),
+            f"{name}_verdict": (dims, told),
+        }
 
 
 def _overall(right: Values, kept: Values, samples: Samples, seed: int) -> dict[str, Any]:
@@ -212,7 +274,8 @@ def _overall(right: Values, kept: Values, samples: Samples, seed: int) -> dict[s
     rows = []
     for values in right:
         change = samples.observed(values - right[0], kept)
-        rows.append((samples.observed(values, kept).mean, *change.estimate(seed)))
+        found = change.estimate(seed, difference_interval)
+        rows.append((samples.observed(values, kept).mean, *found))
     names = ("accuracy_overall", *(f"accuracy_overall_change{end}" for end in samples.ends))
     return {name: ("run", [row[k] for row in rows]) for k, name in enumerate(names)}
 

@@ -1,8 +1,8 @@
-"""Intervals and tests over clusters of observations, such as those of one subject.
+"""Intervals over clusters of observations, such as those of one subject.
 
-One rule holds for all of them: what :mod:`neuroglot.experiments.observations` takes for one
-observation enters once, clusters are resampled or flipped whole, and with fewer than ten clusters
-there is neither an interval nor a p-value.
+One rule holds for all of them, and for the tests of :mod:`neuroglot.experiments.differences`: what
+:mod:`neuroglot.experiments.observations` takes for one observation enters once, clusters are
+resampled whole, and with fewer than ten clusters there is neither an interval nor a p-value.
 """
 
 from __future__ import annotations
@@ -12,11 +12,9 @@ from typing import Any
 
 import numpy as np
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 CONFIDENCE = 0.95
 N_RESAMPLES = 2000
-N_PERMUTATIONS = 9999
 LEAST_CLUSTERS = 10  # fewer say little of how clusters differ
 ROUNDING = 1e-9  # of means of shares; what is less is no difference
 
@@ -56,7 +54,7 @@ def clustered_interval(
         Lower and upper end at 95 %; NaN with fewer than ten clusters, and where all values are
         equal, so that resampling cannot show how they vary.
     """
-    sums, sizes = _by_cluster(values, clusters)
+    sums, sizes = sums_by_cluster(values, clusters)
     if len(sums) < LEAST_CLUSTERS or np.ptp(values) < ROUNDING:
         return (np.nan, np.nan)
 
@@ -90,51 +88,7 @@ def _wilson(n_right: int, n: int) -> Interval:
     return float(interval.low), float(interval.high)
 
 
-def sign_flip_p(
-    differences: np.ndarray[Any, Any], clusters: np.ndarray[Any, Any], seed: int
-) -> float:
-    """Two-sided p-value of paired differences, under random signs of whole clusters.
-
-    If condition and control do the same, either could have been the other in each cluster. That is
-    exact for one draw of a control; the mean of several varies less than a single one, so that
-    rises and falls may not be equally likely, and a two-sided *p* is only about right.
-
-    Where no cluster differs by another amount than the others that differ, as where each is one
-    right or wrong answer, the p-value is exact: that is McNemar's exact test.
-
-    Args:
-        differences: condition less control (observation,).
-        clusters: which cluster each is of (observation,).
-        seed: of the permutations, where there are too many for all of them.
-
-    Returns:
-        The p-value; NaN with fewer than ten clusters.
-    """
-    sums, _ = _by_cluster(differences, clusters)
-    if len(sums) < LEAST_CLUSTERS:
-        return np.nan
-    moved = sums[abs(sums) > ROUNDING]
-    if np.allclose(abs(moved), abs(moved[:1])):
-        n_risen = int((moved > 0).sum())
-        return float(stats.binomtest(n_risen, len(moved)).pvalue) if len(moved) else 1.0
-
-    def size(sums: Any, axis: int = -1) -> Any:
-        return abs(sums.sum(axis=axis))
-
-    result = stats.permutation_test(
-        (sums,),
-        size,
-        permutation_type="samples",
-        alternative="greater",
-        vectorized=True,
-        n_resamples=N_PERMUTATIONS,
-        batch=1000,
-        rng=np.random.default_rng(seed),
-    )
-    return float(result.pvalue)
-
-
-def _by_cluster(
+def sums_by_cluster(
     values: np.ndarray[Any, Any], clusters: np.ndarray[Any, Any]
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Sum of the values of each cluster, and how many there are."""
@@ -146,6 +100,9 @@ def holm(p_values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """P-values corrected for how many there are (Holm 1979), in their shape; NaN stays NaN."""
     corrected = np.full(p_values.shape, np.nan)
     known = ~np.isnan(p_values)
-    if known.any():
-        corrected[known] = multipletests(p_values[known], method="holm")[1]
+    ascending = np.sort(p_values[known])
+    # That of statsmodels collects all garbage of the process each time, which can take a second.
+    factors = np.arange(len(ascending), 0, -1)
+    at_least = np.maximum.accumulate(np.minimum(factors * ascending, 1))
+    corrected[known] = at_least[np.searchsorted(ascending, p_values[known])]
     return corrected

@@ -9,6 +9,7 @@ from pathlib import Path
 import xarray as xr
 
 from neuroglot.errors import NeuroglotError, require_finite
+from neuroglot.experiments.differences import EQUIVALENT_WITHIN
 from neuroglot.experiments.evaluation import MAX_NEW_TOKENS
 from neuroglot.experiments.observations import samples_of
 from neuroglot.interventions.conditions import CONTROLS, Variant, check_category
@@ -35,6 +36,7 @@ def amplify(  # noqa: PLR0913 (the public contract)
     controls: Sequence[str] = CONTROLS,
     draws: int = 5,
     seed: int = 0,
+    equivalent_within: float = EQUIVALENT_WITHIN,
     positions: str = "answer",
     threshold: float = 0.0,
     score: str = "sum",
@@ -58,6 +60,7 @@ def amplify(  # noqa: PLR0913 (the public contract)
         controls: see :func:`neuroglot.deactivate`; their coefficients get the same factor.
         draws: see :func:`neuroglot.deactivate`.
         seed: see :func:`neuroglot.deactivate`.
+        equivalent_within: see :func:`neuroglot.deactivate`.
         positions: see :func:`neuroglot.edit`.
         threshold: a neuron was active where its site value was greater.
         score: see :func:`neuroglot.evaluate`.
@@ -79,14 +82,14 @@ def amplify(  # noqa: PLR0913 (the public contract)
         model,
         task,
         recording,
-        controls=check_controls(controls, draws, seed),
+        controls=check_controls(controls, draws, seed, equivalent_within),
         how=answering(positions, score, max_new_tokens, batch_size),
         threshold=threshold,
         out=out,
         overwrite=overwrite,
     )
     development, test = job.halves()
-    alone = replace(development, controls=check_controls((), draws, seed))
+    alone = replace(development, controls=check_controls((), draws, seed, equivalent_within))
     tried = answers_under(alone, [(category, Variant(factor=factor)) for factor in values])
     accuracies = [_accuracy(tried["correct_no_edit"], tried)]
     accuracies += [_accuracy(tried["correct"][i], tried) for i in range(len(values))]

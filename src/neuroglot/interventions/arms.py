@@ -45,11 +45,13 @@ class Controls:
         kinds: see :func:`neuroglot.interventions.conditions.draw`.
         draws: random sets of each kind, for every prompt.
         seed: of the draws.
+        bound: of equivalence: smaller differences of accuracy, either way, are taken for none.
     """
 
     kinds: tuple[str, ...]
     draws: int
     seed: int
+    bound: float
 
     @property
     def arms(self) -> list[str]:

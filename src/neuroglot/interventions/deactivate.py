@@ -9,6 +9,7 @@ from pathlib import Path
 import xarray as xr
 
 from neuroglot.errors import NeuroglotError, is_whole_number, listed
+from neuroglot.experiments.differences import EQUIVALENT_WITHIN
 from neuroglot.experiments.evaluation import MAX_NEW_TOKENS
 from neuroglot.interventions.conditions import (
     CONTROLS,
@@ -40,6 +41,7 @@ def deactivate(  # noqa: PLR0913 (the public contract)
     controls: Sequence[str] = CONTROLS,
     draws: int = 5,
     seed: int = 0,
+    equivalent_within: float = EQUIVALENT_WITHIN,
     variants: Sequence[Variant] = EVERYTHING,
     positions: str = "answer",
     threshold: float = 0.0,
@@ -67,7 +69,9 @@ def deactivate(  # noqa: PLR0913 (the public contract)
             prompt) and ``"contribution"`` (active, and as many of each decile of ``|m|·‖v‖`` in
             the layer).
         draws: random sets of each control for every prompt.
-        seed: of the draws, the halves and the resampling.
+        seed: of the draws, the halves, the resampling and the exchanges.
+        equivalent_within: the bounds of equivalence, which are to be chosen beforehand: an accuracy
+            that differs by less than this, either way, counts as the same.
         variants: which parts of the categories are edited, and how; each with each category. See
             :func:`neuroglot.doses` and :func:`neuroglot.layer_bands`.
         positions: see :func:`neuroglot.edit`.
@@ -86,13 +90,22 @@ def deactivate(  # noqa: PLR0913 (the public contract)
         controls:
 
         - ``difference`` (condition, against): accuracy less that of what it is held against, over
-          the prompts that have both, equal prompts once; ``difference_low``, ``difference_high``
-          (95 % bootstrap over subjects), ``p`` (sign flips of subjects), ``p_holm`` (corrected for
-          all of them), ``n_prompts``, ``n_subjects``. NaN with fewer than ten subjects;
-        - ``difference_low_over_relations``, ``difference_high_over_relations``, ``n_relations``:
-          the wider claim, if all items have a relation and there are at least ten;
+          the prompts that have both, equal prompts once; with ``difference_low`` and
+          ``difference_high`` (95 %) and ``p``, both by exchanges of whole subjects;
+          ``p_equivalent``, of a difference beyond ``equivalent_within``; ``n_prompts`` and
+          ``n_subjects``. NaN with fewer than ten subjects;
+        - ``p_holm`` and ``p_equivalent_holm``: corrected for all of them (Holm 1979);
+        - ``verdict``: ``"difference"`` if ``p_holm`` is below .05, else ``"equivalent"`` if
+          ``p_equivalent_holm`` is, else ``"too few items to tell"``; and ``sufficient_subjects``,
+          how many would be enough to tell, if they vary as these do;
+        - ``difference_low_over_relations``, ``difference_high_over_relations``,
+          ``p_over_relations``, ``n_relations``: the wider claim, for other relations, if all items
+          have a relation and there are at least ten;
         - the same as ``…_by_language`` (condition, against, language). Against no edit, and where
-          each subject has one prompt of the language, ``p`` is that of McNemar's exact test;
+          each subject has one prompt of the language, ``p`` is that of the mid-p McNemar test;
+        - ``placebo_difference`` (condition, control) with ``…_low``, ``…_high``, ``placebo_p`` and
+          ``placebo_p_holm``: the first draw of a control, in the place of the condition, less the
+          other draws. As it is drawn like them, it should differ by nothing. NaN with one draw;
         - ``reason`` (condition, against): why a difference is not known, or not of all prompts;
         - ``accuracy`` (condition, language), ``accuracy_no_edit`` (language) and
           ``accuracy_control`` (condition, control, language), each with its ends;
@@ -113,7 +126,7 @@ def deactivate(  # noqa: PLR0913 (the public contract)
         model,
         task,
         recording,
-        controls=check_controls(controls, draws, seed),
+        controls=check_controls(controls, draws, seed, equivalent_within),
         how=answering(positions, score, max_new_tokens, batch_size),
         threshold=threshold,
         out=out,

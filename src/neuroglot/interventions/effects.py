@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from neuroglot.experiments.differences import Difference, difference, verdicts
 from neuroglot.experiments.observations import Samples, column, samples_of
-from neuroglot.experiments.statistics import (
-    LEAST_CLUSTERS,
-    accuracy_interval,
-    holm,
-    sign_flip_p,
-)
+from neuroglot.experiments.statistics import LEAST_CLUSTERS, accuracy_interval, holm
 
 NO_EDIT = "no_edit"
 PROMPT = ("item", "language")
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
 
 
-def effects(outcome: xr.Dataset, seed: int) -> xr.Dataset:
-    """Accuracies, differences to no edit and to each control, intervals and p-values.
+def effects(outcome: xr.Dataset, bound: float, seed: int) -> xr.Dataset:
+    """Accuracies, differences to no edit and to each control, intervals, p-values and verdicts.
 
     Equal prompts are averaged and enter once, and everything is clustered by subject.
 
@@ -31,15 +28,16 @@ def effects(outcome: xr.Dataset, seed: int) -> xr.Dataset:
             ``correct_control`` (condition, control, draw, item, language; NaN where a pool was too
             small), ``counted`` (item, language), ``subject`` and ``relation`` (item), and
             ``same_tokens_as`` (item, language), if it is known.
-        seed: of resampling and permutations.
+        bound: differences of less than this, either way, count as equivalence.
+        seed: of resampling and exchanges.
 
     Returns:
         What :func:`neuroglot.deactivate` says of accuracy.
     """
     outcome = outcome.transpose(..., *PROMPT)
-    accuracies = _accuracies(outcome, seed)
-    differences = _differences(outcome, seed)
-    return xr.merge([accuracies, differences], join="exact")
+    beside = _Beside(outcome["counted"].to_numpy(), samples_of(outcome), bound, seed)
+    parts = [_accuracies(outcome, seed), _differences(outcome, beside), _placebos(outcome, beside)]
+    return xr.merge(parts, join="exact")
 
 
 def _accuracies(outcome: xr.Dataset, seed: int) -> xr.Dataset:
@@ -66,72 +64,111 @@ def _accuracies(outcome: xr.Dataset, seed: int) -> xr.Dataset:
     return xr.Dataset(found)
 
 
-def _differences(outcome: xr.Dataset, seed: int) -> xr.Dataset:
-    """Accuracy less that of no edit and of each control, over all languages and by language."""
-    counted, samples = outcome["counted"].to_numpy(), samples_of(outcome)
-    correct = outcome["correct"].astype(float)
-    no_edit = outcome["correct_no_edit"].astype(float).expand_dims(against=[NO_EDIT])
-    controls = outcome["correct_control"].mean("draw", skipna=False).rename(control="against")
-    against = xr.concat([no_edit, controls], dim="against")
-    against = against.assign_coords(against=against["against"].astype(str))
-    against = against.broadcast_like(correct).transpose("condition", "against", *PROMPT)
-    languages = outcome["language"].to_numpy()
-    values, others = correct.to_numpy(), against.to_numpy()
-    shape = against.shape[:2]
-    pooled = np.full((*shape, len(COLUMNS)), np.nan)
-    by_language = np.full((*shape, len(languages), len(COLUMNS)), np.nan)
-    for place in np.ndindex(shape):
-        one, other = values[place[0]], others[place]
-        pooled[place] = compared(one, other, counted, samples, seed)
-        for i in range(len(languages)):
-            by_language[(*place, i)] = compared(one, other, column(counted, i), samples, seed)
-    names = [x for x in COLUMNS if samples.relations is not None or "relations" not in x]
-    found = _labelled(pooled, names, "", ("condition", "against"))
-    found |= _labelled(by_language, names, "_by_language", ("condition", "against", "language"))
-    coords = {"condition": outcome["condition"], "against": against["against"]}
-    return xr.Dataset(found, coords=coords | {"language": languages})
-
-
 COLUMNS = (
-    *("difference", "difference_low", "difference_high"),
-    *("difference_low_over_relations", "difference_high_over_relations"),
-    *("p", "n_prompts", "n_subjects", "n_relations"),
+    *("difference", "difference_low", "difference_high", "p", "p_equivalent"),
+    *("sufficient_subjects", "difference_low_over_relations", "difference_high_over_relations"),
+    *("p_over_relations", "n_prompts", "n_subjects", "n_relations"),
 )
 
 
-def compared(
-    correct: Numbers, against: Numbers, counted: Numbers, samples: Samples, seed: int
-) -> Sequence[float]:
-    """The columns, over the prompts (item, language) that count and have both.
+@dataclass(frozen=True)
+class _Beside:
+    """How a condition is held against what stands beside it.
 
-    Args:
-        correct: under the condition.
-        against: without an edit, or the mean of a control's draws; NaN where there is none.
-        counted: which prompts count.
+    Attributes:
+        counted: which prompts count (item, language).
         samples: which prompts are one observation, and which items no independent samples.
-        seed: of resampling and permutations.
+        bound: of equivalence.
+        seed: of the exchanges.
     """
-    kept = counted & ~np.isnan(correct) & ~np.isnan(against)
-    found = samples.observed(correct - against, kept)
-    n_clusters = len(np.unique(found.subjects))
-    n_relations = 0 if found.relations is None else len(np.unique(found.relations))
-    numbers = (int(kept.sum()), n_clusters, n_relations)
-    if n_clusters < LEAST_CLUSTERS:
-        return (*[np.nan] * 6, *numbers)
-    p = sign_flip_p(found.numbers, found.subjects, seed)
-    return (*found.estimate(seed), p, *numbers)
+
+    counted: Numbers
+    samples: Samples
+    bound: float
+    seed: int
+
+    def compared(self, correct: Numbers, against: Numbers, language: int | None = None) -> Numbers:
+        """The columns, over the prompts that count and have both.
+
+        Args:
+            correct: under the condition (item, language).
+            against: without an edit, or under each draw of a control (draw, item, language); NaN
+                where there is none.
+            language: index of the only one that is meant; by default all are.
+        """
+        kept = self.counted & ~np.isnan(correct) & ~np.isnan(against).any(axis=0)
+        if language is not None:
+            kept = column(kept, language)
+        observed = [self.samples.observed(values, kept) for values in (correct, *against)]
+        arms = np.stack([one.numbers for one in observed])
+        subjects, relations = observed[0].subjects, observed[0].relations
+        found = difference(arms, subjects, self.bound, self.seed)
+        wider = Difference()
+        if relations is not None:
+            wider = difference(arms, relations, self.bound, self.seed)
+        known = (found.mean, found.low, found.high, found.p, found.p_equivalent, found.sufficient)
+        n_relations = 0 if relations is None else len(np.unique(relations))
+        numbers = (int(kept.sum()), len(np.unique(subjects)), n_relations)
+        return np.array([*known, wider.low, wider.high, wider.p, *numbers])
+
+
+def _differences(outcome: xr.Dataset, beside: _Beside) -> xr.Dataset:
+    """Accuracy less that of no edit and of each control, over all languages and by language."""
+    conditions, languages = outcome["condition"].to_numpy(), outcome["language"].to_numpy()
+    against = [NO_EDIT, *outcome["control"].to_numpy().tolist()]
+    pooled = np.full((len(conditions), len(against), len(COLUMNS)), np.nan)
+    by_language = np.full((*pooled.shape[:2], len(languages), len(COLUMNS)), np.nan)
+    for i, j in np.ndindex(pooled.shape[:2]):
+        one = outcome.isel(condition=i)
+        correct = one["correct"].to_numpy().astype(float)
+        other = one["correct_no_edit"].astype(float).to_numpy()[None]
+        if j:
+            control = one["correct_control"].isel(control=j - 1)
+            other = control.transpose("draw", *PROMPT).to_numpy()
+        pooled[i, j] = beside.compared(correct, other)
+        for k in range(len(languages)):
+            by_language[i, j, k] = beside.compared(correct, other, k)
+    names = [x for x in COLUMNS if beside.samples.relations is not None or "relations" not in x]
+    found = _labelled(pooled, names, "", ("condition", "against"))
+    found |= _labelled(by_language, names, "_by_language", ("condition", "against", "language"))
+    coords = {"condition": conditions, "against": against, "language": languages}
+    return xr.Dataset(found, coords=coords)
 
 
 def _labelled(
     values: Numbers, names: Sequence[str], suffix: str, dims: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Some columns as variables, and the p-values corrected for how many there are."""
+    """Some columns as variables, p-values also corrected for how many there are, and verdicts."""
     found: dict[str, Any] = {}
     for name in names:
         one = values[..., COLUMNS.index(name)]
-        found[f"{name}{suffix}"] = (dims, one.astype(int) if name[0] == "n" else one)
-    found[f"p_holm{suffix}"] = (dims, holm(values[..., COLUMNS.index("p")]))
+        found[f"{name}{suffix}"] = (dims, one.astype(int) if name.startswith("n_") else one)
+    for name in (name for name in names if name.startswith("p")):
+        corrected = holm(values[..., COLUMNS.index(name)])
+        found[f"{name}_holm{suffix}"] = (dims, corrected)
+    told = [found[f"{name}_holm{suffix}"][1] for name in ("p", "p_equivalent")]
+    found[f"verdict{suffix}"] = (dims, verdicts(*told))
     return found
+
+
+PLACEBO = ("difference", "difference_low", "difference_high", "p")
+
+
+def _placebos(outcome: xr.Dataset, beside: _Beside) -> xr.Dataset:
+    """The first draw of each control in the place of the condition, against the other draws.
+
+    It is drawn as they are, so that it differs from them by chance alone.
+    """
+    dims = ("condition", "control")
+    rows = np.full((*(outcome.sizes[dim] for dim in dims), len(PLACEBO)), np.nan)
+    if outcome.sizes["draw"] > 1:
+        draws = outcome["correct_control"].transpose(*dims, "draw", *PROMPT).to_numpy()
+        for place in np.ndindex(rows.shape[:-1]):
+            found = beside.compared(draws[place][0], draws[place][1:])
+            rows[place] = [found[COLUMNS.index(name)] for name in PLACEBO]
+    known = {f"placebo_{name}": (dims, rows[..., k]) for k, name in enumerate(PLACEBO)}
+    known["placebo_p_holm"] = (dims, holm(rows[..., PLACEBO.index("p")]))
+    return xr.Dataset(known, coords={dim: outcome[dim] for dim in dims})
 
 
 def reasons(outcome: xr.Dataset) -> xr.DataArray:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from neuroglot.attribution.direct import Weights, weights_for
 from neuroglot.errors import NeuroglotError, is_whole_number, listed
+from neuroglot.experiments.differences import check_bound
 from neuroglot.experiments.evaluation import check_answering, require_answerable
 from neuroglot.experiments.halves import halves
 from neuroglot.experiments.observations import same_tokens
@@ -78,11 +79,13 @@ class Job:
         return None if self.out is None else Path(self.out, self.half, *safe)
 
 
-def check_controls(controls: Sequence[str], draws: int, seed: int) -> Controls:
+def check_controls(
+    controls: Sequence[str], draws: int, seed: int, equivalent_within: float
+) -> Controls:
     """The controls, if they are such.
 
     Raises:
-        NeuroglotError: an unknown one, or no number of draws from 1.
+        NeuroglotError: an unknown one, no number of draws from 1, or no bound between 0 and 1.
     """
     if isinstance(controls, str) or not isinstance(controls, Iterable):
         raise NeuroglotError(
@@ -98,7 +101,7 @@ def check_controls(controls: Sequence[str], draws: int, seed: int) -> Controls:
         raise NeuroglotError(f"draws={draws!r}: expected a whole number from 1 to 1,000.")
     if not is_whole_number(seed, 0):
         raise NeuroglotError(f"seed={seed!r}: expected a whole number from 0.")
-    return Controls(kinds, int(draws), int(seed))
+    return Controls(kinds, int(draws), int(seed), check_bound(equivalent_within))
 
 
 def answering(positions: str, score: str, max_new_tokens: int, batch_size: BatchSize) -> Answering:

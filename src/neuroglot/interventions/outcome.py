@@ -51,9 +51,10 @@ def outcome_of(
     if any(variant.needs_halves for _, variant in wanted):
         choosing, job = job.halves()
     answers = answers_under(job, wanted, choosing)
-    outcome = answers.merge(effects(answers, job.controls.seed))
+    outcome = answers.merge(effects(answers, job.controls.bound, job.controls.seed))
     unit = unit or kind_of([variant for _, variant in wanted])
-    return outcome.assign(reason=reasons(outcome)).assign_attrs(unit=unit)
+    said = {"unit": unit, "equivalent_within": job.controls.bound}
+    return outcome.assign(reason=reasons(outcome)).assign_attrs(said)
 
 
 def answers_under(

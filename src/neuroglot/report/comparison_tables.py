@@ -8,12 +8,15 @@ import numpy as np
 import xarray as xr
 
 from neuroglot.analysis.bits import CATEGORIES
+from neuroglot.experiments.differences import OPEN
 from neuroglot.experiments.observations import OVER_RELATIONS
-from neuroglot.report.effects import in_brackets, points
+from neuroglot.report.effects import in_brackets, p_text, points
+from neuroglot.report.findings import verdict_text
 from neuroglot.report.results import Sorted
 from neuroglot.report.style import CATEGORY_LABELS
 
 ENDS = ("", "_low", "_high")
+TESTED = ("p", "p_holm", "p_equivalent", "p_equivalent_holm", "subjects", "sufficient_subjects")
 
 
 def run_names(compared: xr.Dataset) -> list[str]:
@@ -45,7 +48,10 @@ def comparison_rows(compared: xr.Dataset) -> list[dict[str, Any]]:
         names += ["odds_ratio", "odds_ratio_low", "odds_ratio_high", "odds_ratio_p"]
         names += [f"{n}{end}" for n in ("spearman", "spearman_of_changes") for end in ENDS]
         names += [f"accuracy_overall_change{end}" for end in OVER_RELATIONS]
+        names += [f"accuracy_overall_{name}" for name in TESTED]
         row |= {name: float(here[name]) for name in names if name in here}
+        if "accuracy_overall_verdict" in here:
+            row["accuracy_overall_verdict"] = str(here["accuracy_overall_verdict"].to_numpy())
         row["odds_ratio_reason"] = str(here["odds_ratio_reason"].to_numpy())
         rows.append(row)
     return rows
@@ -112,19 +118,13 @@ def _rank(here: xr.Dataset) -> str:
     return f"{found[0]:+.2f}{ends}".replace("-", "−")
 
 
-def _p(p: float) -> str:
-    if np.isnan(p):
-        return "–"
-    return "< .001" if p < 0.001 else f"{p:.3f}"
-
-
 def language_cells(compared: xr.Dataset, run: str) -> tuple[list[str], list[list[str]]]:
     """Headings and cells of one row a language, for one run against the first."""
-    heads = ["language", "shared of active", "change (points)", "accuracy", "change (points)", "p"]
+    heads = ["language", "shared of active", "change (points)", "accuracy", "change (points)"]
+    heads += ["p", "corrected"]
     cells = []
     for language in compared["language"].to_numpy():
         here = compared.sel(run=run, language=language)
-        p = float(here["accuracy_p_holm"])
         cells.append(
             [
                 str(language),
@@ -132,10 +132,32 @@ def language_cells(compared: xr.Dataset, run: str) -> tuple[list[str], list[list
                 change(here, "shared_of_active_change"),
                 percent(float(here["accuracy"])),
                 change(here, "accuracy_change"),
-                _p(p),
+                *(p_text(float(here[name])) for name in ("accuracy_p", "accuracy_p_holm")),
             ]
         )
     return heads, cells
+
+
+def change_findings(compared: xr.Dataset) -> list[str]:
+    """One sentence a run: how accuracy over all languages has changed from the first run."""
+    found = []
+    for run in run_names(compared)[1:]:
+        here = compared.sel(run=run)
+        tested = _tested(here)
+        found.append(
+            f"{run}: accuracy over all languages changes by "
+            f"{change(here, 'accuracy_overall_change')} points (p {p_text(tested['p'])}, corrected "
+            f"{p_text(tested['p_holm'])}): {verdict_text(tested)}."
+        )
+    return found
+
+
+def _tested(here: xr.Dataset) -> dict[str, Any]:
+    """What :func:`verdict_text` is about; NaN, and open, of results of before, which lack it."""
+    names = {name: f"accuracy_overall_{name}" for name in (*TESTED, "verdict")}
+    known = {name: here[full].item() if full in here else np.nan for name, full in names.items()}
+    known["verdict"] = known["verdict"] if names["verdict"] in here else OPEN
+    return known | {"equivalent_within": here.attrs.get("equivalent_within", np.nan)}
 
 
 def flow_rows(compared: xr.Dataset, run: str) -> list[dict[str, Any]]:
@@ -188,7 +210,12 @@ def comparison_tables(found: Sorted) -> list[dict[str, Any]]:
     for name, compared in found.run_comparisons.items():
         heads, cells = comparison_cells(compared)
         tables.append(
-            {"title": f"{name}: against the first run", "how": HOW, "columns": heads, "rows": cells}
+            {
+                "title": f"{name}: against the first run",
+                "how": f"{HOW} {' '.join(change_findings(compared))}",
+                "columns": heads,
+                "rows": cells,
+            }
         )
         for run in run_names(compared)[1:]:
             heads, cells = language_cells(compared, run)

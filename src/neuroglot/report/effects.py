@@ -1,4 +1,4 @@
-"""What deactivation found, in numbers and in a sentence."""
+"""What interventions found, in numbers."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from neuroglot.experiments.differences import DIFFERENT, EQUIVALENT, verdict
 from neuroglot.experiments.observations import OVER_RELATIONS
 from neuroglot.experiments.spreadsheet import in_order
 from neuroglot.interventions.effects import NO_EDIT
 from neuroglot.report.accuracy import mean_of
 from neuroglot.report.results import Sorted
 
-LEVEL = 0.05
 AGAINST_LABELS = {
     NO_EDIT: "no edit",
     "size": "random, as many",
@@ -25,8 +25,13 @@ AGAINST_LABELS = {
     "contribution": "random, same contribution",
 }
 STRICT = ("active", "contribution")  # the controls on which claims rest
-NUMBERS = ("difference", "difference_low", "difference_high", "p", "p_holm")
 WIDER = tuple(f"difference{end}" for end in OVER_RELATIONS)
+NUMBERS = (
+    *("difference", "difference_low", "difference_high", *WIDER, "p", "p_holm"),
+    *("p_over_relations", "p_over_relations_holm", "p_equivalent", "p_equivalent_holm"),
+    "sufficient_subjects",
+)
+PLACEBO = tuple(f"placebo_{name}" for name in (*NUMBERS[:3], "p", "p_holm"))
 
 
 def condition_label(condition: str) -> str:
@@ -43,8 +48,10 @@ def effect_rows(outcome: xr.Dataset) -> list[dict[str, Any]]:
         Dicts with ``condition``, ``against``, ``neurons`` (of a prompt, mean), ``share`` and
         ``share_against`` (of all contributions, theirs and the control's), ``accuracy`` and
         ``accuracy_against`` (all of the prompts that have both), ``difference`` with its intervals
-        (that over relations if there is one), ``p``, ``p_holm``, ``prompts`` of ``all_prompts``,
-        ``subjects`` and ``reason``.
+        (that over relations if there is one), its p-values, ``verdict`` and
+        ``sufficient_subjects``, that of the control's placebo, ``prompts`` of ``all_prompts``,
+        ``subjects``, ``equivalent_within`` and ``reason``. What results of before do not say is
+        NaN.
     """
     rows, counted = [], outcome["counted"]
     for condition in outcome["condition"].to_numpy():
@@ -58,7 +65,8 @@ def effect_rows(outcome: xr.Dataset) -> list[dict[str, Any]]:
                     "neurons": float(one["n_neurons"].where(counted).mean()),
                     **_shares(one, str(against)),
                     **_accuracies(outcome, one, str(against)),
-                    **{name: float(here[name]) for name in (*NUMBERS, *WIDER) if name in here},
+                    **_numbers(one, here),
+                    "equivalent_within": outcome.attrs.get("equivalent_within", np.nan),
                     "prompts": int(here["n_prompts"]),
                     "all_prompts": int(counted.sum()),
                     "subjects": int(here["n_subjects"]),
@@ -66,6 +74,19 @@ def effect_rows(outcome: xr.Dataset) -> list[dict[str, Any]]:
                 }
             )
     return rows
+
+
+def _numbers(one: xr.Dataset, here: xr.Dataset) -> dict[str, Any]:
+    """Difference, p-values and verdict, and the placebo of a control."""
+    found: dict[str, Any] = {
+        name: float(here[name]) if name in here else np.nan for name in NUMBERS
+    }
+    against = str(here["against"].to_numpy())
+    if against != NO_EDIT and PLACEBO[0] in one:
+        control = one.sel(control=against)
+        found |= {name: float(control[name]) for name in PLACEBO}
+    said = here["verdict"].item() if "verdict" in here else verdict(found["p_holm"], np.nan)
+    return found | {"verdict": str(said)}
 
 
 def _shares(one: xr.Dataset, against: str) -> dict[str, float]:
@@ -136,10 +157,26 @@ def share_cell(rows: Sequence[Row]) -> str:
 def _difference_cell(row: Row) -> str:
     if np.isnan(row["difference"]):
         return "–"
-    star = "*" if row["p_holm"] < LEVEL else ""
-    some = [f"{row['prompts']:,}"] if row["prompts"] < row["all_prompts"] else []
+    some = [f"{row['prompts']:,} prompts"] if row["prompts"] < row["all_prompts"] else []
     wider = [f"over relations {text}" for text in interval(row, WIDER)]
-    return f"{points(row['difference'])}{star}{in_brackets(interval(row) + wider + some)}"
+    tested = [f"p {p_text(row['p'])}, corrected {p_text(row['p_holm'])}"]
+    inside = "; ".join(interval(row) + wider + tested + some)
+    return f"{points(row['difference'])}{mark(row)} ({inside})"
+
+
+MARKS = {DIFFERENT: "*", EQUIVALENT: " ="}
+
+
+def mark(row: Row) -> str:
+    """What marks a difference, or equivalence, after correction; nothing where it is open."""
+    return MARKS.get(row["verdict"], "")
+
+
+def p_text(p: float) -> str:
+    """A p-value for people; a dash for what is not known."""
+    if np.isnan(p):
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def interval(row: Row, ends: Sequence[str] = ("difference_low", "difference_high")) -> list[str]:
@@ -153,72 +190,29 @@ def in_brackets(parts: Sequence[str]) -> str:
     return f" ({', '.join(parts)})" if parts else ""
 
 
-BEYOND = "active and equally contributing random neurons"
-
-
-def finding(rows: Sequence[Row]) -> str:
-    """One sentence: which conditions change accuracy beyond their controls, and which do not."""
-    groups: dict[str, list[str]] = {
-        f"accuracy falls beyond {BEYOND} for": [],
-        f"accuracy rises beyond {BEYOND} for": [],
-        f"it changes, but not shown beyond both {BEYOND} for": [],
-        f"it changes, but too few prompts can be compared with both {BEYOND} for": [],
-        "no significant change for": [],
-        "too few subjects to compare for": [],
-    }
-    falls, rises, partly, alone, none, unknown = groups.values()
-    for condition, some in by_condition(rows).items():
-        held = {row["against"]: row for row in some}
-        plain = held[NO_EDIT]
-        strict = [held[x] for x in STRICT if x in held and not np.isnan(held[x]["difference"])]
-        signs = {_sign(row) for row in [plain, *strict]}
-        said = ", ".join(map(_against, [plain, *strict]))
-        if np.isnan(plain["difference"]):
-            group, said = unknown, ""
-        elif not _sign(plain):
-            group, said = none, points(plain["difference"])
-        elif len(signs) > 1:
-            group = partly
-        elif len(strict) < len(STRICT):
-            group = alone
-        else:
-            group = falls if -1 in signs else rises
-        group.append(f"{condition_label(condition)}" + (f" ({said})" if said else ""))
-    joined = "; ".join(f"{what} {', '.join(which)}" for what, which in groups.items() if which)
-    return f"In percentage points: {joined}."
-
-
-def _against(row: Row) -> str:
-    some = f" on {row['prompts']:,} of {row['all_prompts']:,} prompts"
-    where = some if row["prompts"] < row["all_prompts"] else ""
-    return f"{points(row['difference'])} against {AGAINST_LABELS[row['against']]}{where}"
-
-
-def _sign(row: Row) -> int:
-    """Direction of a difference that is significant after correction, else 0."""
-    return int(np.sign(row["difference"])) if row["p_holm"] < LEVEL else 0
-
-
 def effect_lines(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """Headings and cells for a terminal: below each condition what it is held against."""
     cells = []
-    columns = ["condition, and held against", "difference (95 %)", "p", "prompts"]
-    columns += ["over relations"] if any(interval(row, WIDER) for row in rows) else []
+    wider = any(interval(row, WIDER) for row in rows)
+    columns = ["condition, and held against", "difference (95 %)", "p", "corrected", "prompts"]
+    columns += ["over relations"] if wider else []
     for row in rows:
         if row["against"] == NO_EDIT:
             name = condition_label(row["condition"])
             cells.append([f"{name}: {row['neurons']:,.0f} neurons", *[""] * (len(columns) - 1)])
-        known = not np.isnan(row["difference"])
-        cells.append(
-            [
-                f"  {row['against'].replace('_', ' ')}",
-                f"{points(row['difference'])}{in_brackets(interval(row))}" if known else "–",
-                f"{row['p_holm']:.3f}" if known else "–",
-                f"{row['prompts']:,}",
-                *["".join(interval(row, WIDER)) or "–"] * (len(columns) - 4),
-            ]
-        )
+        name = row["against"].replace("_", " ")
+        over = ["".join(interval(row, WIDER)) or "–"] * wider
+        cells.append([f"  {name}", *_tested(row, ""), f"{row['prompts']:,}", *over])
+        if not np.isnan(row.get(PLACEBO[0], np.nan)):
+            cells.append([f"    placebo of {name}", *_tested(row, "placebo_"), "", *[""] * wider])
     return columns, cells
+
+
+def _tested(row: Row, prefix: str) -> list[str]:
+    """A difference with its interval, its p-value, and that after correction."""
+    ends = interval(row, [f"{prefix}{end}" for end in NUMBERS[1:3]])
+    difference = f"{points(row[f'{prefix}difference'])}{in_brackets(ends)}"
+    return [difference, p_text(row[f"{prefix}p"]), p_text(row[f"{prefix}p_holm"])]
 
 
 PLACES = {
@@ -238,19 +232,6 @@ def how_edited(outcome: xr.Dataset) -> str:
     return f"Neurons are {what} {PLACES[outcome.attrs['positions']]}{half}."
 
 
-def effect_tables(found: Sorted) -> list[dict[str, Any]]:
-    """What the page says of every intervention: title, finding, headings and cells."""
-    tables = []
-    for kind, runs in found.interventions.items():
-        for run, outcome in runs.items():
-            rows = effect_rows(outcome)
-            columns, cells = effect_cells(rows)
-            said = {"title": f"{run}: {kind.replace('-', ' ')}", "finding": finding(rows)}
-            said |= {"how": how_edited(outcome)}
-            tables.append({**said, "columns": columns, "rows": cells})
-    return tables
-
-
 def effect_table(found: Sorted) -> pd.DataFrame:
     """One row for each run, condition and what it is held against."""
     rows = [
@@ -264,6 +245,6 @@ def effect_table(found: Sorted) -> pd.DataFrame:
 
 EFFECT_COLUMNS = (
     *("run", "kind", "condition", "against", "neurons", "share", "share_against"),
-    *("accuracy", "accuracy_against", *NUMBERS, *WIDER),
+    *("accuracy", "accuracy_against", *NUMBERS, "verdict", "equivalent_within", *PLACEBO),
     *("prompts", "all_prompts", "subjects", "reason"),
 )

@@ -23,7 +23,8 @@ from neuroglot.report import alignment, attribution, by_layer, comparison, deact
 from neuroglot.report.accuracy import guesses_explained
 from neuroglot.report.agreement import agreement_by_layer
 from neuroglot.report.comparison_tables import comparison_tables
-from neuroglot.report.effects import effect_table, effect_tables
+from neuroglot.report.effects import effect_table
+from neuroglot.report.findings import effect_tables
 from neuroglot.report.fragility import fragility_by_layer
 from neuroglot.report.observations import sample_notes
 from neuroglot.report.results import Results, Sorted, provenance_rows, run_facts, sort_results
