@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,21 @@ from neuroglot.experiments.statistics import accuracy_interval
 from neuroglot.models import Model, operation
 from neuroglot.models.hooks import Editor
 from neuroglot.provenance import provenance
+from neuroglot.recording.asking import asked_by
 from neuroglot.recording.batching import BatchSize
+from neuroglot.recording.blockwise import InFolder
 from neuroglot.recording.folders import as_path, require_free
-from neuroglot.recording.growing import Growing, InFolder, InMemory, grow, in_folder, is_whole
+from neuroglot.recording.growing import (
+    Growing,
+    InMemory,
+    Prompts,
+    grow_prompts,
+    in_folder,
+    is_whole,
+)
 from neuroglot.recording.matching import require_steady_prompts
 from neuroglot.recording.store import DONE, open_dataset, opened_dataset
+from neuroglot.recording.taking_over import Growth
 from neuroglot.tasks import ParallelTask
 from neuroglot.tasks.guessing import majority
 
@@ -43,6 +53,8 @@ DIMS = ("item", "language")
 MAX_NEW_TOKENS = 32
 GRADING = 2  # how written answers are compared; results of another way do not go on
 MOST_KEPT = 100_000  # choices that stay in memory as tokens until they are scored
+# What of an item, in a language, its answer depends on.
+ANSWERED_FROM = ("prompts", "joins", "choices", "answers", "aliases", "masked", "held_out")
 MASKED, LEFT_OUT, NO_MASKED = "answered", "left out", ""  # what became of masked prompts
 
 
@@ -114,6 +126,7 @@ def evaluate(  # noqa: PLR0913 (the public contract)
     masked: bool = True,
     batch_size: BatchSize = "auto",
     seed: int = 0,
+    grow: bool = True,
     overwrite: bool = False,
 ) -> xr.Dataset:
     """Answer every prompt, by choosing where the task has choices, else by writing.
@@ -136,7 +149,8 @@ def evaluate(  # noqa: PLR0913 (the public contract)
             new ones of the same shape (row, position, neuron). A row is a prompt, or a choice that
             goes on from a prompt that ran before.
         out: folder to save the result in. An unfinished one of the same settings there goes on
-            where it stopped; a finished one is opened. Under an ``edit`` neither.
+            where it stopped; a finished one is opened; one of fewer items or languages grows.
+            Under an ``edit`` none of these.
         score: the likeliest choice has the largest ``"sum"`` of log-probabilities, or the largest
             ``"mean"`` per token.
         max_new_tokens: the most tokens that the model writes, thoughts included.
@@ -145,6 +159,9 @@ def evaluate(  # noqa: PLR0913 (the public contract)
             under what is done to the item's own prompt.
         batch_size: prompts in a batch; ``"auto"`` fills a budget of tokens.
         seed: of the bootstrap.
+        grow: whether a result in ``out`` of fewer items or languages, and of the same settings
+            else, grows: prompts that ask the same, with the same choices, are not answered again.
+            Else it is refused.
         overwrite: replace what ``out`` holds.
 
     Returns:
@@ -177,67 +194,83 @@ def evaluate(  # noqa: PLR0913 (the public contract)
     settings = _Settings(checked, max_new_tokens, batch_size, seed, asked)
     head = _head(task, _provenance(model, task, edit, settings))
     known: list[Question] = []
-    answers_of = _beside_guesses(model, task, settings, known)
-
-    def make(block: slice, done: Callable[[int], object]) -> xr.Dataset:
-        answers = answers_of(block)
-        done(answers.sizes["item"] * answers.sizes["language"])
-        return answers
 
     def answer_into(result: Growing) -> None:
-        prompts = {"item": len(task.languages), "total": len(task) * len(task.languages)}
+        answers_of = _beside_guesses(model, task, settings, known, result.kept)
+
+        def make(some: Prompts, done: Callable[[int], object]) -> xr.Dataset:
+            answers = answers_of(some)
+            done(len(some))
+            return answers
+
         with model.editing(edit) if edit is not None else nullcontext():
-            grow(result, make, "evaluate", prompts)
+            grow_prompts(result, make, "evaluate", task)
         require_steady_prompts(model, task, head.attrs)
 
     if out is None:
         memory = InMemory(_with_same(head, model, task, settings, known), ITEMS_AT_ONCE)
         answer_into(memory)
         return memory.data.assign(_accuracy_of(memory.data))
-    path = as_path(out)
+    path, growth = as_path(out), _growth(model, task, allowed=grow)
     if edit is not None:
         # A function has no name to compare by, so a result under an edit never goes on.
         require_free(path, overwrite=overwrite)
-    elif not overwrite and is_whole(path, head, DIMS):
+    elif not overwrite and is_whole(path, head, DIMS, growth):
         return _with_guesses(opened_dataset(path), task, settings.score)
     anew, head = overwrite or edit is not None, _with_same(head, model, task, settings, known)
-    with in_folder(path, head, ITEMS_AT_ONCE, DIMS, overwrite=anew) as folder:
+    with in_folder(path, head, ITEMS_AT_ONCE, DIMS, overwrite=anew, growth=growth) as folder:
         _refuse_without_guesses(folder)
         answer_into(folder)
         folder.finish(_accuracy_of(open_dataset(path)))
     return opened_dataset(path)
 
 
+def _growth(model: Model, task: ParallelTask, *, allowed: bool) -> Growth:
+    """How answers to fewer prompts become those to a task."""
+    return Growth(
+        lambda: asked_by(model, task, ANSWERED_FROM),
+        longer={"option": task.most_choices},
+        # It counts the answers of other items.
+        anew={"majority": majority(task)},
+        allowed=allowed,
+    )
+
+
 def _beside_guesses(
-    model: Model, task: ParallelTask, settings: _Settings, known: Sequence[Question]
-) -> Callable[[slice], xr.Dataset]:
-    """What answers a block of items, and puts what a guesser knows beside the answers.
+    model: Model,
+    task: ParallelTask,
+    settings: _Settings,
+    known: Sequence[Question],
+    kept: np.ndarray[Any, np.dtype[np.bool_]],
+) -> Callable[[Prompts], xr.Dataset]:
+    """What answers some prompts of a block, and puts what a guesser knows beside the answers.
 
     Args:
         model: which answers.
         task: all items.
         settings: how answers are found.
         known: questions of the task's first prompts, which need not be made again.
+        kept: prompts (item, language) that are not answered.
     """
     guessed, n_languages = majority(task), len(task.languages)
     masked = None
     if settings.masked == MASKED:
         # What neuroglot.edit does may be something else for each item.
         alike, size = not model.running.edits, settings.batch_size
-        masked = MaskedScores(model, task, size, ITEMS_AT_ONCE, alike=alike)
+        masked = MaskedScores(model, task, size, ITEMS_AT_ONCE, alike=alike, kept=kept)
 
-    def answers_of(block: slice) -> xr.Dataset:
-        some = replace(task, items=task.items[block])
-        start, n_prompts = block.start * n_languages, len(some) * n_languages
-        asked = known[start : start + n_prompts]
-        are_known = len(asked) == n_prompts
-        answers = _answers(model, some, settings, task.most_choices, asked if are_known else None)
-        answers = answers.assign(majority=(DIMS, guessed[block]))
+    def answers_of(prompts: Prompts) -> xr.Dataset:
+        some = prompts.of(task)
+        rows = [i * n_languages + j for i in prompts.items for j in prompts.languages]
+        asked = [known[row] for row in rows] if rows[-1] < len(known) else None
+        answers = _answers(model, some, settings, task.most_choices, asked)
+        here = np.ix_(prompts.items, prompts.languages)
+        answers = answers.assign(majority=(DIMS, guessed[here]))
         if masked is None:
             return answers
         margin = answers["margin"].to_numpy()
         return answers.assign(
-            _labelled(without_subject(some, margin, masked.of(block), settings.score))
+            _labelled(without_subject(some, margin, masked.of(prompts), settings.score))
         )
 
     return answers_of

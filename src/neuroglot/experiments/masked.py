@@ -24,6 +24,7 @@ from neuroglot.experiments.scoring import Asked, Question, questions
 from neuroglot.models import Model
 from neuroglot.recording.batching import BatchSize
 from neuroglot.recording.blocks import prompt_keys, prompt_names
+from neuroglot.recording.growing import Prompts
 from neuroglot.tasks import ParallelTask
 
 Scores = tuple[np.ndarray[Any, np.dtype[np.float64]], np.ndarray[Any, np.dtype[np.int64]]]
@@ -52,6 +53,7 @@ class MaskedScores:
         size: int,
         *,
         alike: bool,
+        kept: np.ndarray[Any, np.dtype[np.bool_]] | None = None,
     ) -> None:
         """Look which prompts are the same; nothing runs yet.
 
@@ -63,6 +65,7 @@ class MaskedScores:
             alike: whether the model does the same for every item that has the same masked prompt.
                 Not under edits with a set for each prompt, where each item's masked prompt runs
                 by itself, with the item's set.
+            kept: prompts (item, language) whose masked prompts are not asked for; by default none.
         """
         self.model, self.task, self.batch_size, self.alike = model, task, batch_size, alike
         shape = (len(task), len(task.languages))
@@ -74,12 +77,14 @@ class MaskedScores:
         seen: dict[Hashable, int] = {}
         for i, item in enumerate(task.items):
             for j, language in enumerate(task.languages if "masked" in item else ()):
+                if kept is not None and kept[i, j]:
+                    continue
                 asked = (item["masked"][language], item["joins"][language])
                 key = asked if alike else (*asked, keys[i * shape[1] + j])
                 self.first_in[i, j] = seen.setdefault(key, i // size)
 
-    def of(self, block: slice) -> Scores:
-        """Log-probabilities and numbers of tokens of the choices of a block of items.
+    def of(self, some: Prompts) -> Scores:
+        """Log-probabilities and numbers of tokens of the choices of some prompts.
 
         Returns:
             Both (item, language, option); NaN and 0 where there is no choice or no masked prompt.
@@ -88,10 +93,11 @@ class MaskedScores:
             NeuroglotError: a masked prompt does not fit, or logits are NaN or infinite; it names
                 the item.
         """
-        there = self.first_in[block] >= 0
-        for first in np.unique(self.first_in[block][there & ~self.is_known[block]]):
+        here = np.ix_(some.items, some.languages)
+        first_in = self.first_in[here]
+        for first in np.unique(first_in[(first_in >= 0) & ~self.is_known[here]]):
             self._run(np.argwhere(self.first_in == first).tolist())
-        return self.log_prob[block], self.n_tokens[block]
+        return self.log_prob[here], self.n_tokens[here]
 
     def _run(self, places: Sequence[Sequence[int]]) -> None:
         """Score the choices after the masked prompts at these places (item, language)."""

@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import json
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -416,11 +416,30 @@ def prompts_checksum(
         NeuroglotError: see :func:`shown_prompts`.
     """
     whole = xxhash.xxh3_128()
+    for tokens in _tokens_of_each(tokenizer, chosen, prompts):
+        whole.update(tokens)
+    return whole.hexdigest()
+
+
+def checksum_of_each(
+    tokenizer: PreTrainedTokenizerBase, chosen: Tokenization, prompts: Sequence[str]
+) -> list[str]:
+    """Checksum of each prompt by itself, as rendered and tokenised.
+
+    Raises:
+        NeuroglotError: see :func:`shown_prompts`.
+    """
+    tokens = _tokens_of_each(tokenizer, chosen, prompts)
+    return [xxhash.xxh3_128(one).hexdigest() for one in tokens]
+
+
+def _tokens_of_each(
+    tokenizer: PreTrainedTokenizerBase, chosen: Tokenization, prompts: Sequence[str]
+) -> Iterator[bytes]:
     for start in range(0, len(prompts), AT_ONCE):
         shown = shown_prompts(tokenizer, chosen, prompts[start : start + AT_ONCE])
         for tokens in encode(tokenizer, chosen, shown):
-            whole.update(json.dumps(tokens.ids).encode())
-    return whole.hexdigest()
+            yield json.dumps(tokens.ids).encode()
 
 
 def check_lengths(

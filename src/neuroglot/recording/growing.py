@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
+import sys
 import warnings
-from collections.abc import Callable, Container, Hashable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import xarray as xr
-import zarr
 from tqdm.auto import tqdm
-from zarr.codecs import Crc32cCodec
 
 from neuroglot.errors import NeuroglotError
-from neuroglot.recording.arrays import StoredArray
-from neuroglot.recording.damage import (
-    LAYOUT,
-    DamagedError,
-    layout_of,
-    mark_layout,
-    read_attributes,
-    reading,
-    writing,
-)
+from neuroglot.recording.blockwise import InFolder, Values, at, blocks_of, create
+from neuroglot.recording.damage import writing
 from neuroglot.recording.folders import (
     clear_up_after_kill,
     fresh_folder,
@@ -35,23 +26,47 @@ from neuroglot.recording.folders import (
     require_free,
 )
 from neuroglot.recording.interrupts import stop_when_whole
-from neuroglot.recording.metadata import stored_arrays
-from neuroglot.recording.store import (
-    DONE,
-    FINISHED,
-    marks_of,
-    open_dataset,
-    require_same,
-    text_as_objects,
-    write_whole,
-)
+from neuroglot.recording.store import text_as_objects
+from neuroglot.recording.taking_over import Growth, may_grow, take_over
+from neuroglot.tasks import ParallelTask
 
 Made = Callable[[slice, Callable[[int], object]], xr.Dataset]
 """Makes the variables of a block of items; calls back with the number of prompts just done."""
 
 
+@dataclass(frozen=True)
+class Prompts:
+    """Some items, each in some languages.
+
+    Attributes:
+        items: where they are in the task, ascending.
+        languages: where they are in the task, ascending.
+    """
+
+    items: Values
+    languages: Values
+
+    def of(self, task: ParallelTask) -> ParallelTask:
+        """The task with these prompts only."""
+        items = [task.items[i] for i in self.items]
+        return replace(
+            task, items=items, languages=tuple(task.languages[j] for j in self.languages)
+        )
+
+    def __len__(self) -> int:
+        return len(self.items) * len(self.languages)
+
+
+MadeOfPrompts = Callable[[Prompts, Callable[[int], object]], xr.Dataset]
+"""Makes the variables of some prompts; calls back with the number of prompts just done."""
+
+
 class Growing(Protocol):
     """Takes the blocks of a result."""
+
+    @property
+    def kept(self) -> Values:
+        """Prompts whose values are known from a smaller result (item, language)."""
 
     def missing_blocks(self) -> list[slice]:
         """Blocks of items that are still to be made."""
@@ -63,7 +78,13 @@ class Growing(Protocol):
         """Keep what follows from all blocks, now that none is missing."""
 
 
-def grow(result: Growing, make: Made, what: str, prompts: Mapping[str, int]) -> None:
+def grow(
+    result: Growing,
+    make: Made,
+    what: str,
+    prompts: Mapping[str, int],
+    kept: Values | None = None,
+) -> None:
     """Make every block that is missing, and write one while the next is made.
 
     Args:
@@ -71,9 +92,11 @@ def grow(result: Growing, make: Made, what: str, prompts: Mapping[str, int]) -> 
         make: makes one.
         what: what the progress bar says is done.
         prompts: ``item``: prompts of an item, and ``total``: of all.
+        kept: prompts (item, language) of which nothing has to be made.
     """
     blocks = result.missing_blocks()
     left = sum(block.stop - block.start for block in blocks) * prompts["item"]
+    left -= 0 if kept is None else sum(int(kept[block].sum()) for block in blocks)
     total = prompts["total"]
     pending: Future[None] | None = None
     with (
@@ -81,6 +104,8 @@ def grow(result: Growing, make: Made, what: str, prompts: Mapping[str, int]) -> 
         tqdm(total=total, initial=total - left, desc=what, unit="prompt") as bar,
         ThreadPoolExecutor(1) as writer,  # waits for the last block, also after an error
     ):
+        if kept is not None and kept.any() and not bar.disable:
+            bar.write(f"{what}: {_said_of(kept)}", file=sys.stderr)
         for block in blocks:
             part = make(block, bar.update)
             if pending is not None:
@@ -89,6 +114,63 @@ def grow(result: Growing, make: Made, what: str, prompts: Mapping[str, int]) -> 
             stop_if_asked()
         if pending is not None:
             pending.result()
+
+
+def grow_prompts(result: Growing, make: MadeOfPrompts, what: str, task: ParallelTask) -> None:
+    """The same, where prompts that are kept from a smaller result are not made again.
+
+    Args:
+        result: where blocks go.
+        make: makes some prompts of a block.
+        what: what the progress bar says is done.
+        task: of the prompts.
+    """
+    kept = result.kept
+
+    def made(block: slice, done: Callable[[int], object]) -> xr.Dataset:
+        parts = [(some, make(some, done)) for some in _left(block, kept)]
+        if not kept[block].any():
+            return parts[0][1]
+        assert isinstance(result, InFolder)  # in memory, nothing was there before
+        return _joined(block, result.before(block), parts)
+
+    n = len(task.languages)
+    grow(result, made, what, {"item": n, "total": len(task) * n}, kept)
+
+
+def _said_of(kept: Values) -> str:
+    """What of a result that has grown was there before."""
+    n_items, n_languages = kept.any(axis=1).sum(), kept.any(axis=0).sum()
+    return (
+        f"{n_items} of {kept.shape[0]} items are there in {n_languages} of {kept.shape[1]} "
+        f"languages; {int((~kept).sum())} prompts are added."
+    )
+
+
+def _left(block: slice, kept: Values) -> list[Prompts]:
+    """The prompts of a block that are not kept: items that lack the same languages together."""
+    lacking = ~kept[block]
+    return [
+        Prompts(
+            block.start + np.flatnonzero((lacking == languages).all(axis=1)),
+            np.flatnonzero(languages),
+        )
+        for languages in np.unique(lacking, axis=0)
+        if languages.any()
+    ]
+
+
+def _joined(
+    block: slice, before: xr.Dataset, parts: Sequence[tuple[Prompts, xr.Dataset]]
+) -> xr.Dataset:
+    """The variables of a block: those of before, with what was made in its place."""
+    found = {str(name): variable.to_numpy().copy() for name, variable in before.items()}
+    for some, part in parts:
+        where = {"item": some.items - block.start, "language": some.languages}
+        for name, variable in text_as_objects(part).data_vars.items():
+            places = [where.get(str(dim), np.arange(size)) for dim, size in variable.sizes.items()]
+            found[str(name)][np.ix_(*places)] = variable.to_numpy()
+    return xr.Dataset({name: (before[name].dims, values) for name, values in found.items()})
 
 
 def _submitted(
@@ -103,10 +185,6 @@ def _submitted(
         ) from error
 
 
-def _blocks(n_items: int, size: int) -> list[slice]:
-    return [slice(start, min(start + size, n_items)) for start in range(0, n_items, size)]
-
-
 class InMemory:
     """A result in memory; ``data`` is there once a block was written."""
 
@@ -115,9 +193,14 @@ class InMemory:
         self.parts: dict[str, np.ndarray[Any, Any]] = {}
         self.dims: dict[str, tuple[Any, ...]] = {}
 
+    @property
+    def kept(self) -> Values:
+        """None."""
+        return np.zeros((self.head.sizes["item"], self.head.sizes["language"]), bool)
+
     def missing_blocks(self) -> list[slice]:
         """All of them."""
-        return _blocks(self.head.sizes["item"], self.size)
+        return blocks_of(self.head.sizes["item"], self.size)
 
     def write(self, block: slice, part: xr.Dataset) -> None:
         """Copy the block to its place."""
@@ -128,7 +211,7 @@ class InMemory:
                 dtype = np.dtype(object) if variable.dtype.kind == "U" else variable.dtype
                 shape = [self._size(dim, part) for dim in dims]
                 self.parts[key], self.dims[key] = np.zeros(shape, dtype), dims
-            self.parts[key][_at(dims, block)] = variable.to_numpy()
+            self.parts[key][at(dims, block)] = variable.to_numpy()
 
     def _size(self, dim: Any, part: xr.Dataset) -> int:
         return self.head.sizes["item"] if dim == "item" else part.sizes[dim]
@@ -146,157 +229,15 @@ class InMemory:
         return self.head.assign(found)
 
 
-class InFolder:
-    """A result in a folder. A block is either done or not: its mark is written after its data.
-
-    Chunks are files that appear whole (Zarr renames them), each with a checksum.
-    """
-
-    def __init__(self, path: Path, others: Container[Hashable]) -> None:
-        """Open the folder; ``others`` are variables of the items that no block holds."""
-        self.path, self.others = path, others
-        # Chunks of zeros are written too, so that one that is missing is known to be.
-        with reading(path), zarr.config.set({"array.write_empty_chunks": True}):
-            stored = self._stored()
-            self.group = zarr.open_group(path, mode="r+", use_consolidated=False)
-            self.arrays: dict[str, Any] = {name: self.group[name] for name in stored}
-            done = marks_of(path, stored)  # absent where a result was saved whole
-        self.n_items, self.size = (done.shape[0], done.chunks[0]) if done is not None else (0, 1)
-
-    def _stored(self) -> dict[str, StoredArray]:
-        """How the arrays that blocks go to are kept, as far as they are made."""
-        # An array without a mark was being made when its writer was killed.
-        marked: Any = read_attributes(self.path).get(LAYOUT) or layout_of(self.path)
-        return {
-            name: array
-            for name, array in stored_arrays(self.path).items()
-            if "item" in array.dims and name not in self.others and name in marked
-        }
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether all was written, and what follows from all blocks is there and not damaged.
-
-        Raises:
-            NeuroglotError: it cannot be read for another reason.
-        """
-        if DONE not in self.arrays:
-            return True
-        with reading(self.path):
-            try:
-                for array in stored_arrays(self.path).values():
-                    if "item" not in array.dims:
-                        array.require_whole()
-            except DamagedError:
-                return False
-            return bool(read_attributes(self.path).get(FINISHED))
-
-    def missing_blocks(self) -> list[slice]:
-        """Blocks that are not done, or whose data are damaged.
-
-        Raises:
-            NeuroglotError: they cannot be read for another reason.
-        """
-        with reading(self.path):
-            arrays = self._stored()
-            blocks = _blocks(self.n_items, self.size)
-            return [block for block in blocks if not self._is_whole(block, arrays)]
-
-    def _is_whole(self, block: slice, arrays: Mapping[str, StoredArray]) -> bool:
-        done = arrays[DONE]
-        mark = next(done.places([block]))
-        try:
-            if not (done.has_chunk(mark) and done.chunk(mark)[: block.stop - block.start].all()):
-                return False
-            for array in arrays.values():
-                for place in array.places(_at(array.dims, block)):
-                    array.chunk(place)
-        except DamagedError as error:
-            warnings.warn(
-                f"{str(self.path)!r}: items {block.start} to {block.stop - 1} are damaged "
-                f"({error.reason}); they are made again.",
-                stacklevel=4,
-            )
-            return False
-        return True
-
-    def write(self, block: slice, part: xr.Dataset) -> None:
-        """Write the data of a block, then its mark.
-
-        Raises:
-            NeuroglotError: the folder cannot be written to.
-        """
-        with writing(self.path, "The blocks before are kept; the same command goes on."):
-            for name, variable in text_as_objects(part).data_vars.items():
-                array = self._array(str(name), variable)
-                array[_at(variable.dims, block)] = variable.to_numpy()
-            self.arrays[DONE][block] = True
-
-    def _array(self, name: str, variable: xr.DataArray) -> zarr.Array[Any]:
-        """The array of a variable, made when its first block is there.
-
-        Raises:
-            DamagedError: the one that is there is of another shape, or in other blocks.
-        """
-        sizes = {dim: variable.sizes[dim] for dim in variable.dims}
-        shape = tuple(self.n_items if dim == "item" else size for dim, size in sizes.items())
-        if name not in self.arrays:
-            # Blocks of items are written together; thresholds are read one at a time.
-            pieces = {"item": self.size, "threshold": 1}
-            self.arrays[name] = self.group.create_array(
-                name,
-                shape=shape,
-                chunks=tuple(pieces.get(str(dim), size) for dim, size in sizes.items()),
-                dtype=str if variable.dtype == object else variable.dtype,
-                compressors=[Crc32cCodec()],
-                dimension_names=[str(dim) for dim in sizes],
-                config={"write_empty_chunks": True},
-                overwrite=True,
-            )
-            self.group.attrs[LAYOUT] = layout_of(self.path)
-        found: zarr.Array[Any] = self.arrays[name]
-        if found.shape != shape:
-            raise DamagedError(self.path, f"{name!r} is of shape {found.shape}, expected {shape}")
-        # Zarr would read a chunk of which only a part is written, whatever it holds.
-        if found.chunks[variable.dims.index("item")] != self.size:
-            raise DamagedError(self.path, f"{name!r} is not in blocks of {self.size} items")
-        return found
-
-    def finish(self, rest: xr.Dataset) -> None:
-        """Write what follows from all blocks, then the mark of the whole."""
-        if self.is_finished:
-            return
-        with writing(self.path, "The blocks are kept; the same command goes on."):
-            self._remove(list(map(str, rest.data_vars)))
-            if rest.data_vars:
-                # With the attributes that are there, which xarray would replace by none.
-                attrs = read_attributes(self.path)
-                alone = rest.drop_vars(list(rest.coords)).assign_attrs(attrs)
-                write_whole(alone, self.path)
-            self.group.attrs.update({LAYOUT: layout_of(self.path), FINISHED: 1})
-
-    def _remove(self, names: list[str]) -> None:
-        """Remove arrays of which a run that was killed, or damage, may have left some.
-
-        First they are no longer marked: one that is marked must be there.
-        """
-        marked = read_attributes(self.path).get(LAYOUT, {})
-        if any(name in marked for name in names):
-            kept = {name: checksum for name, checksum in marked.items() if name not in names}
-            self.group.attrs.update({LAYOUT: kept, FINISHED: 0})
-        for name in names:
-            if (self.path / name).is_dir():
-                shutil.rmtree(self.path / name)
-
-
-def _at(dims: tuple[Hashable, ...], block: slice) -> tuple[slice, ...]:
-    """Index of a block in an array with these dimensions."""
-    return tuple(block if dim == "item" else slice(None) for dim in dims)
-
-
 @contextmanager
 def in_folder(
-    path: Path, head: xr.Dataset, size: int, dims: tuple[str, ...], *, overwrite: bool
+    path: Path,
+    head: xr.Dataset,
+    size: int,
+    dims: tuple[str, ...],
+    *,
+    overwrite: bool,
+    growth: Growth | None = None,
 ) -> Iterator[InFolder]:
     """The result that grows at ``path``, held against other processes.
 
@@ -306,6 +247,7 @@ def in_folder(
         size: items of a block.
         dims: coordinates that must be the same.
         overwrite: begin anew.
+        growth: how what is there goes on if it is of fewer items or languages.
 
     Raises:
         NeuroglotError: ``path`` holds something else, is in use, or cannot be written to.
@@ -313,38 +255,26 @@ def in_folder(
     with locked(path):
         if overwrite or not is_result(path):
             require_free(path, overwrite=overwrite)
-            _create(path, head, size)
-        else:
-            require_same(path, open_dataset(path, only_coordinates=True), head, dims)
-        yield InFolder(path, head.variables)
+            with writing(path), fresh_folder(path) as fresh:
+                create(fresh, head, size, None if growth is None else growth.asked)
+        elif may_grow(path, head, dims, growth):
+            assert growth is not None
+            take_over(path, head, size, growth)
+        yield InFolder(path, head)
 
 
-def is_whole(path: Path, head: xr.Dataset, dims: tuple[str, ...]) -> bool:
+def is_whole(
+    path: Path, head: xr.Dataset, dims: tuple[str, ...], growth: Growth | None = None
+) -> bool:
     """Whether a finished result of these settings is at ``path``, with nothing damaged.
 
     Raises:
-        NeuroglotError: a result of other settings is there.
+        NeuroglotError: a result of other settings is there, which cannot grow.
     """
     clear_up_after_kill(path)
-    if not is_result(path):
+    if not is_result(path) or may_grow(path, head, dims, growth):
         return False
-    require_same(path, open_dataset(path, only_coordinates=True), head, dims)
-    found = InFolder(path, head.variables)
+    found = InFolder(path, head)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # whoever mends it will say what is damaged
         return found.is_finished and not found.missing_blocks()
-
-
-def _create(path: Path, head: xr.Dataset, size: int) -> None:
-    """Everything but the data: arrays appear with their first block."""
-    with writing(path), fresh_folder(path) as fresh:
-        write_whole(head, fresh)
-        zarr.open_group(fresh, mode="r+").create_array(
-            DONE,
-            shape=(head.sizes["item"],),
-            chunks=(size,),
-            dtype=bool,
-            compressors=[Crc32cCodec()],
-            dimension_names=["item"],
-        )
-        mark_layout(fresh)

@@ -10,14 +10,16 @@ from pathlib import Path
 import xarray as xr
 
 from neuroglot.models import Model, operation
+from neuroglot.recording.asking import asked_by
 from neuroglot.recording.batching import BatchSize, batches, by_length, check_batch_size, pad
 from neuroglot.recording.blocks import record_block, site_values, tokenize_block
 from neuroglot.recording.folders import as_path
-from neuroglot.recording.growing import InMemory, grow, in_folder, is_whole
+from neuroglot.recording.growing import InMemory, Prompts, grow_prompts, in_folder, is_whole
 from neuroglot.recording.matching import require_steady_prompts
 from neuroglot.recording.recording import BIT_DIMS, Recording
 from neuroglot.recording.settings import Settings, check_settings, header
 from neuroglot.recording.store import open_result
+from neuroglot.recording.taking_over import Growth
 from neuroglot.tasks import ParallelTask
 
 # Items that are written together, and lost together when a run is killed: at most so many, and
@@ -38,6 +40,7 @@ def record(  # noqa: PLR0913 (the public contract)
     keep_values: bool = False,
     added_tokens: bool = True,
     batch_size: BatchSize = "auto",
+    grow: bool = True,
     overwrite: bool = False,
 ) -> Recording:
     """Run every prompt of ``task`` once and record which neurons are active.
@@ -48,7 +51,8 @@ def record(  # noqa: PLR0913 (the public contract)
         model: from :func:`neuroglot.load_model` or :func:`neuroglot.wrap_model`.
         task: its prompts are read, its answers are not.
         out: folder to record into. An unfinished recording of the same settings there goes on
-            where it stopped; a finished one is opened. Without it, the recording stays in memory.
+            where it stopped; a finished one is opened; one of fewer items or languages grows.
+            Without it, the recording stays in memory.
         site: ``"gate"`` (output of the FFN's activation function) or ``"coefficient"`` (input of
             its down projection); the same without gating.
         position: ``"last"`` (the last prompt token) or ``"all"`` (active at any prompt token; the
@@ -61,6 +65,8 @@ def record(  # noqa: PLR0913 (the public contract)
             chat template writes that one.
         batch_size: prompts in a batch; ``"auto"`` fills a budget of tokens. Either is halved
             when memory runs out.
+        grow: whether a recording in ``out`` of fewer items or languages, and of the same settings
+            else, grows: prompts that ask the same are not run again. Else it is refused.
         overwrite: replace what ``out`` holds.
 
     Raises:
@@ -79,22 +85,23 @@ def record(  # noqa: PLR0913 (the public contract)
     )
     check_batch_size(batch_size)
     head = header(model, task, settings, batch_size)
-    if out is not None and not overwrite and is_whole(as_path(out), head, BIT_DIMS[:-1]):
+    dims, growth = BIT_DIMS[:-1], Growth(lambda: asked_by(model, task, ("prompts",)), allowed=grow)
+    if out is not None and not overwrite and is_whole(as_path(out), head, dims, growth):
         return _opened(out)
     _check_lengths(model, task)
     size = max(1, min(BLOCK, BLOCK_BYTES // _item_bytes(model, task, settings)))
-    prompts = {"item": len(task.languages), "total": len(task) * len(task.languages)}
 
-    def make(block: slice, done: Callable[[int], object]) -> xr.Dataset:
-        return record_block(model, task, block, settings, batch_size, done)
+    def make(some: Prompts, done: Callable[[int], object]) -> xr.Dataset:
+        return record_block(model, some.of(task), slice(None), settings, batch_size, done)
 
     if out is None:
         memory = InMemory(head, size)
-        grow(memory, make, "record", prompts)
+        grow_prompts(memory, make, "record", task)
         require_steady_prompts(model, task, head.attrs)
         return Recording(memory.data)
-    with in_folder(as_path(out), head, size, BIT_DIMS[:-1], overwrite=overwrite) as folder:
-        grow(folder, make, "record", prompts)
+    path = as_path(out)
+    with in_folder(path, head, size, dims, overwrite=overwrite, growth=growth) as folder:
+        grow_prompts(folder, make, "record", task)
         require_steady_prompts(model, task, head.attrs)
         folder.finish(xr.Dataset())
     return _opened(out)

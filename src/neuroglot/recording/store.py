@@ -34,6 +34,7 @@ from neuroglot.recording.opening import lazy_dataset, require_chunks
 from neuroglot.recording.recording import UNIT, Recording, checked_recording
 
 DONE = "done"  # which items of a growing result are written
+ASKED = "asked"  # what each prompt of a growing result asks, as a checksum
 FINISHED = "finished"  # attribute of one that is whole
 ITEMS_ADDED = "items_added"  # attribute of sums that do not hold all items yet
 ONE_ARRAY = "data_array"  # attribute that names the variable of a saved DataArray
@@ -41,6 +42,9 @@ ONE_ARRAY = "data_array"  # attribute that names the variable of a saved DataArr
 FREE_TO_CHANGE = frozenset(
     {"batch_size", "device", "deterministic", "padding_side", FINISHED, ITEMS_ADDED, LAYOUT}
 )
+# What follows from the items and languages of a task, beside the names of these.
+OF_PROMPTS_ALONE = frozenset({"task_checksum", "prompts_checksum", "task_notes"})
+GROWING = ("item", "language")
 CHECKED = (ZstdCodec(checksum=True),)
 TEXT_TABLE_BYTES = 2**28  # a table of texts of one length may take so much, however short most are
 
@@ -145,23 +149,58 @@ def require_same(path: Path, found: xr.Dataset, wanted: xr.Dataset, dims: Iterab
         NeuroglotError: it names the settings or dimensions that differ.
     """
     refuse_old(found.attrs, repr(str(path)))
-    keys = sorted({*found.attrs, *wanted.attrs} - FREE_TO_CHANGE)
-    different = [
-        f"{named(key)}: there {said_of(found.attrs, key)!r}, now {said_of(wanted.attrs, key)!r}"
-        for key in keys
-        if said_of(found.attrs, key) != said_of(wanted.attrs, key)
-    ]
-    different += [
-        f"{dim}s: there {_some(found, dim)}, now {_some(wanted, dim)}"
-        for dim in dims
-        if dim not in found.coords
-        or not np.array_equal(found[dim].to_numpy(), wanted[dim].to_numpy())
-    ]
+    different = differences(found, wanted, dims)
     if different:
         raise NeuroglotError(
             f"{str(path)!r} was made with other settings ({'; '.join(different)}). Name another "
             "folder, use the same settings, or pass overwrite=True (--overwrite)."
         )
+
+
+def differences(
+    found: xr.Dataset,
+    wanted: xr.Dataset,
+    dims: Iterable[str],
+    free: frozenset[str] = FREE_TO_CHANGE,
+) -> list[str]:
+    """In what two results differ, as a message says it.
+
+    Args:
+        found: the one that is there.
+        wanted: the one that is wanted now.
+        dims: coordinates that are compared.
+        free: settings that may differ.
+    """
+    keys = sorted({*found.attrs, *wanted.attrs} - free)
+    different = [
+        f"{named(key)}: there {said_of(found.attrs, key)!r}, now {said_of(wanted.attrs, key)!r}"
+        for key in keys
+        if said_of(found.attrs, key) != said_of(wanted.attrs, key)
+    ]
+    return different + [
+        f"{dim}s: there {_some(found, dim)}, now {_some(wanted, dim)}"
+        for dim in dims
+        if dim not in found.coords
+        or not np.array_equal(found[dim].to_numpy(), wanted[dim].to_numpy())
+    ]
+
+
+def has_grown(found: xr.Dataset, wanted: xr.Dataset, dims: Iterable[str]) -> bool:
+    """Whether ``wanted`` is ``found`` with more items or languages, and nothing taken away.
+
+    What the prompts of both ask is not looked at.
+    """
+    others = [dim for dim in dims if dim not in GROWING]
+    if differences(found, wanted, others, FREE_TO_CHANGE | OF_PROMPTS_ALONE):
+        return False
+    if not all(dim in found.coords for dim in GROWING):
+        return False
+    there, now = ([_names(data, dim) for dim in GROWING] for data in (found, wanted))
+    return there != now and all(x <= y for x, y in zip(there, now, strict=True))
+
+
+def _names(data: xr.Dataset, dim: str) -> set[str]:
+    return set(map(str, data[dim].to_numpy()))
 
 
 def _some(data: xr.Dataset, dim: str) -> str:
@@ -181,7 +220,8 @@ def open_dataset(path: Path, *, only_coordinates: bool = False) -> xr.Dataset:
     with reading(path):
         data = lazy_dataset(path)
         data.attrs.pop(LAYOUT, None)
-        kept = data.drop_vars(list(data.data_vars)) if only_coordinates else data
+        others = [*data.data_vars, ASKED] if only_coordinates else []
+        kept = data.drop_vars(others, errors="ignore")
         return _text_as_strings(kept)
 
 
@@ -230,7 +270,7 @@ def _open(folder: Path) -> Stored:
     if ITEMS_ADDED in data.attrs:
         raise _unfinished(folder, data, data.attrs[ITEMS_ADDED])
     if grows:
-        data = data.drop_vars(DONE, errors="ignore")
+        data = data.drop_vars([DONE, ASKED], errors="ignore")
         del data.attrs[FINISHED]
     if data.attrs.get("unit") == UNIT:
         return _recording(folder, data)
