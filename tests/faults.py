@@ -54,7 +54,7 @@ from tests.testing import small_task, tiny_model
 FAULTS = ("kill", "full")
 COMMANDS = (
     *("record", "evaluate by choosing", "evaluate by writing", "attribute"),
-    *("deactivate", "align", "run", "report"),
+    *("deactivate", "align", "run", "report", "grow"),
 )
 REFUSED, BROKEN = 2, 3  # how a child ends: with a line to the user, or with a traceback
 PATIENCE = 120  # seconds for one run of a command
@@ -201,10 +201,11 @@ class Small:
         self.model, self.task = tiny_model("llama"), small_task(N_ITEMS, "en de")
         self.recording = ng.record(self.model, self.task)
         records = [{**item, "choices": {}} for item in self.task.items]
+        self.wider = small_task(N_ITEMS, "en de fr")
         self.written = ng.ParallelTask.from_records(records, name="written")
         made = (
             *(self.record, self.choose, self.write, self.attribute),
-            *(self.deactivate, self.align, self.run, self.report),
+            *(self.deactivate, self.align, self.run, self.report, self.grow),
         )
         self.by_name = dict(zip(COMMANDS, made, strict=True))
         gc.freeze()  # what is here stays, so no process that is forked needs to look at it
@@ -245,11 +246,26 @@ class Small:
         page, figures = out / "report.html", out / "figures"
         self._command_line("report", str(SAVED), "--out", str(page), "--figures", str(figures))
 
+    def grow(self, out: Path) -> None:
+        """By an item and a language; see :meth:`prepare`."""
+        self._grow_to(self.wider, out)
+
+    def _grow_to(self, task: ng.ParallelTask, out: Path) -> None:
+        ng.record(self.model, task, out / "recording", keep_values=True)
+        ng.evaluate(self.model, task, out=out / "answers")
+
     def save(self, folder: Path) -> None:
-        """What is reported."""
+        """What is reported, and what grows."""
         if not (folder / "answers").exists():
             ng.save(ng.classify(self.recording), folder / "sharing")
             ng.evaluate(self.model, self.task, out=folder / "answers")
+            small = self.wider.part(self.wider.items[:-1], self.wider.languages[:-1])
+            self._grow_to(small, folder.parent / SMALLER)
+
+    def prepare(self, name: str, out: Path) -> None:
+        """Put what was there before a command into its folder."""
+        if name == "grow":
+            shutil.copytree(SAVED.parent / SMALLER, out)
 
     def _command_line(self, *arguments: str) -> None:
         options.ModelOptions.load = lambda _how, _name: self.model  # type: ignore[method-assign]
@@ -261,6 +277,7 @@ class Small:
         command_line(arguments)
 
 
+SMALLER = "smaller"
 SAVED = Path(tempfile.gettempdir()) / f"neuroglot-faults-{os.getpid()}" / "saved"
 
 
@@ -365,7 +382,11 @@ def trials(commands: Small, name: str, folder: Path, choice: Choice) -> Iterator
     def again(at: int | None = None, fault: str = "kill") -> Ended:
         return in_child(lambda: run(place / OUT), Faulty(place, at, fault))
 
-    place.mkdir()
+    def begin() -> None:
+        place.mkdir()
+        commands.prepare(name, place / OUT)
+
+    begin()
     first = again()
     if first.code:
         raise RuntimeError(f"{name}, undisturbed, ended with {first.code}: {first.said}")
@@ -375,7 +396,7 @@ def trials(commands: Small, name: str, folder: Path, choice: Choice) -> Iterator
         found = Tried(len(first.seen), len(numbers))
         for number in numbers:
             shutil.rmtree(place)
-            place.mkdir()
+            begin()
             reason = _ended_badly(again(number, fault), fault)
             if reason is None:
                 reason = _differs(again(), expected, files_of(place))

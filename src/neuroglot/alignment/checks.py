@@ -49,10 +49,11 @@ class Checks:
         """Record and evaluate; ``anew`` replaces what an interrupted run has left of the step."""
         out = self.run_folder(step)
         named = replace(model, name=f"{model.name}, step {step}")
-        record(named, self.task, out / RECORDING, overwrite=anew)
+        record(named, self.task, out / RECORDING, grow=False, overwrite=anew)
         if self.task.has_answers:
             # Nothing is said here of the model with the subject masked.
-            evaluate(named, self.task, out=out / ANSWERS, masked=False, overwrite=anew)
+            out = out / ANSWERS
+            evaluate(named, self.task, out=out, masked=False, grow=False, overwrite=anew)
 
     def result(self, steps: Sequence[int]) -> xr.Dataset:
         """What was measured at these steps (check, …)."""

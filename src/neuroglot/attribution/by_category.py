@@ -39,7 +39,7 @@ from neuroglot.experiments.evaluation import (
 from neuroglot.models import Model, operation
 from neuroglot.provenance import provenance
 from neuroglot.recording import Recording
-from neuroglot.recording.accumulating import Sums, add_all, finished, sums_in_folder
+from neuroglot.recording.accumulating import Sums, Wider, add_all, finished, sums_in_folder
 from neuroglot.recording.batching import BatchSize, check_batch_size
 from neuroglot.recording.folders import as_path
 from neuroglot.recording.matching import (
@@ -81,6 +81,7 @@ def attribute(  # noqa: PLR0913 (the public contract)
     answers: xr.Dataset | None = None,
     out: str | Path | None = None,
     batch_size: BatchSize = "auto",
+    grow: bool = True,
     overwrite: bool = False,
 ) -> xr.Dataset:
     """Add up the scores of neurons by their sharing category, item by item.
@@ -104,6 +105,9 @@ def attribute(  # noqa: PLR0913 (the public contract)
         out: folder to save the result in. An unfinished one of the same settings there goes on
             where it stopped; a finished one is opened.
         batch_size: prompts in a batch; ``"auto"`` fills a budget of tokens.
+        grow: whether a result in ``out`` of fewer items or languages, and of the same settings
+            else, is made again for all: it holds sums over items, by categories that depend on all
+            languages. Else it is refused.
         overwrite: replace what ``out`` holds.
 
     Returns:
@@ -155,9 +159,11 @@ def attribute(  # noqa: PLR0913 (the public contract)
         add_all(memory, adding.add, adding.items_at_once, "attribute")
         require_steady_prompts(model, task, head.attrs)
         return _result(memory.sums, head)
-    path = as_path(out)
-    if overwrite or not finished(path, head):
-        with sums_in_folder(path, head, no_sums(adding.sizes), overwrite=overwrite) as folder:
+    path, wider = as_path(out), Wider(grow, ("answers_checksum",))
+    if overwrite or not finished(path, head, wider):
+        with sums_in_folder(
+            path, head, no_sums(adding.sizes), overwrite=overwrite, wider=wider
+        ) as folder:
             add_all(folder, adding.add, adding.items_at_once, "attribute")
             require_steady_prompts(model, task, head.attrs)
             folder.replace(_result(folder.sums, head))

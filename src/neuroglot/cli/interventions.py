@@ -217,7 +217,8 @@ def _recorded(
     """The recording that was named, or one made here."""
     if recording is not None:
         return open_recording(recording)
-    return ng.record(model, task, out / "recording", batch_size=size, overwrite=overwrite)
+    folder = out / "recording"
+    return ng.record(model, task, folder, batch_size=size, grow=False, overwrite=overwrite)
 
 
 def _show(outcome: xr.Dataset, title: str, page: Path, *, json: bool) -> None:

@@ -53,8 +53,8 @@ DIMS = ("item", "language")
 MAX_NEW_TOKENS = 32
 GRADING = 2  # how written answers are compared; results of another way do not go on
 MOST_KEPT = 100_000  # choices that stay in memory as tokens until they are scored
-# What of an item, in a language, its answer depends on.
-ANSWERED_FROM = ("prompts", "joins", "choices", "answers", "aliases", "masked", "held_out")
+# What of an item, in a language, its answer depends on beside the prompt.
+ANSWERED_FROM = ("joins", "choices", "answers", "aliases", "masked", "held_out")
 MASKED, LEFT_OUT, NO_MASKED = "answered", "left out", ""  # what became of masked prompts
 
 

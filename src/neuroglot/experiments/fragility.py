@@ -120,7 +120,7 @@ def _compared(
     def values(of: Model, batch_size: int, name: str) -> Recording:
         kept: dict[str, Any] = {}
         if parts is not None:
-            kept = {"out": parts / name, "overwrite": overwrite}
+            kept = {"out": parts / name, "grow": False, "overwrite": overwrite}
         return record(of, task, **kept, **how, keep_values=True, batch_size=batch_size)
 
     reference = values(model, 1, PARTS[0])

@@ -75,6 +75,7 @@ def answers_under(
         max_new_tokens=job.how.max_new_tokens,
         masked=False,  # arms say nothing of it that this could be compared with
         batch_size=job.how.batch_size,
+        grow=False,  # nor do conditions, whose sets and halves are those of all items
         overwrite=job.overwrite,
     )
     development = choosing or job
@@ -132,6 +133,7 @@ def _ranking(development: Job, score: str) -> np.ndarray[Any, Any]:
         threshold=development.threshold,
         batch_size=development.how.batch_size,
         out=development.folder(f"{score}-scores"),
+        grow=False,
         overwrite=development.overwrite,
     )
     return found["mean_score"].sel(score=score).mean("language").to_numpy()

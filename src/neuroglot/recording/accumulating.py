@@ -6,10 +6,12 @@ many items there are.
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import xarray as xr
@@ -27,6 +29,8 @@ from neuroglot.recording.folders import (
 from neuroglot.recording.interrupts import stop_when_whole
 from neuroglot.recording.store import (
     ITEMS_ADDED,
+    has_grown,
+    open_dataset,
     opened_whole,
     require_same,
     write_whole,
@@ -44,7 +48,7 @@ class Sums:
 
     def __init__(self, head: xr.Dataset, start: xr.Dataset, path: Path | None) -> None:
         self.head, self.sums, self.path = head, start, path
-        self.n_added = 0
+        self.n_added, self.note = 0, ""
 
     def add(self, block: slice, add: AddItems) -> None:
         """Add one block."""
@@ -65,18 +69,40 @@ class Sums:
             mark_layout(fresh)
 
 
+@dataclass(frozen=True)
+class Wider:
+    """Whether sums over fewer items or languages are made again over all.
+
+    Attributes:
+        allowed: whether they are, or are refused as of other settings.
+        free: settings that may then differ too.
+    """
+
+    allowed: bool = False
+    free: tuple[str, ...] = ()
+
+
+NARROW = Wider()
+
+
 @contextmanager
 def sums_in_folder(
-    path: Path, head: xr.Dataset, start: xr.Dataset, *, overwrite: bool
+    path: Path,
+    head: xr.Dataset,
+    start: xr.Dataset,
+    *,
+    overwrite: bool,
+    wider: Wider = NARROW,
 ) -> Iterator[Sums]:
     """The sums that grow at ``path``, held against other processes.
 
     Args:
         path: goes on with what is there, if it is of the same settings; begins anew if that is
-            damaged.
+            damaged, or of fewer items or languages.
         head: coordinates and provenance.
         start: sums over nothing.
         overwrite: begin anew.
+        wider: what becomes of sums over fewer items or languages.
 
     Raises:
         NeuroglotError: ``path`` holds something else, is in use, or cannot be written to.
@@ -85,6 +111,12 @@ def sums_in_folder(
         found = Sums(head, start, path)
         if overwrite or not is_result(path):
             require_free(path, overwrite=overwrite)
+        elif (narrow := _narrower(path, head, wider)) is not None:
+            sizes = (
+                f"{data.sizes['item']} items in {data.sizes['language']} languages"
+                for data in (narrow, head)
+            )
+            found.note = "made for all {1}; what was there was of {0}".format(*sizes)
         elif (saved := _saved(path, head)) is not None:
             if ITEMS_ADDED not in saved.attrs:
                 raise NeuroglotError(f"{str(path)!r} has just been finished by another process.")
@@ -121,14 +153,26 @@ def _n_added(path: Path, saved: xr.Dataset) -> int:
     return int(found)
 
 
-def finished(path: Path, head: xr.Dataset) -> bool:
+def _narrower(path: Path, head: xr.Dataset, wider: Wider) -> xr.Dataset | None:
+    """The coordinates of what is there, if it is of fewer items or languages."""
+    if not wider.allowed:
+        return None
+    try:
+        found = open_dataset(path, only_coordinates=True)
+    except DamagedError:
+        return None  # whether it is of other settings is looked at without coordinates
+    dims = tuple(map(str, head.dims))
+    return found if has_grown(found, head, dims, *wider.free) else None
+
+
+def finished(path: Path, head: xr.Dataset, wider: Wider = NARROW) -> bool:
     """Whether a finished result of these settings is at ``path``, with nothing damaged.
 
     Raises:
         NeuroglotError: a result of other settings is there.
     """
     clear_up_after_kill(path)
-    if not is_result(path):
+    if not is_result(path) or _narrower(path, head, wider) is not None:
         return False
     saved = _saved(path, head, quiet=True)  # whoever makes it again will say what is damaged
     return saved is not None and ITEMS_ADDED not in saved.attrs
@@ -148,6 +192,8 @@ def add_all(sums: Sums, add: AddItems, size: int, what: str) -> None:
         stop_when_whole() as stop_if_asked,
         tqdm(total=n_items, initial=sums.n_added, desc=what, unit="item") as bar,
     ):
+        if sums.note and not bar.disable:
+            bar.write(f"{what}: {sums.note}", file=sys.stderr)
         while sums.n_added < n_items:
             block = slice(sums.n_added, min(sums.n_added + size, n_items))
             sums.add(block, add)

@@ -85,7 +85,7 @@ def record(  # noqa: PLR0913 (the public contract)
     )
     check_batch_size(batch_size)
     head = header(model, task, settings, batch_size)
-    dims, growth = BIT_DIMS[:-1], Growth(lambda: asked_by(model, task, ("prompts",)), allowed=grow)
+    dims, growth = BIT_DIMS[:-1], Growth(lambda: asked_by(model, task), allowed=grow)
     if out is not None and not overwrite and is_whole(as_path(out), head, dims, growth):
         return _opened(out)
     _check_lengths(model, task)

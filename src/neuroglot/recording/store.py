@@ -185,13 +185,19 @@ def differences(
     ]
 
 
-def has_grown(found: xr.Dataset, wanted: xr.Dataset, dims: Iterable[str]) -> bool:
+def has_grown(found: xr.Dataset, wanted: xr.Dataset, dims: Iterable[str], *free: str) -> bool:
     """Whether ``wanted`` is ``found`` with more items or languages, and nothing taken away.
 
     What the prompts of both ask is not looked at.
+
+    Args:
+        found: the one that is there.
+        wanted: the one that is wanted now.
+        dims: coordinates of both.
+        free: settings that may differ, beside those that always may.
     """
     others = [dim for dim in dims if dim not in GROWING]
-    if differences(found, wanted, others, FREE_TO_CHANGE | OF_PROMPTS_ALONE):
+    if differences(found, wanted, others, FREE_TO_CHANGE | OF_PROMPTS_ALONE | set(free)):
         return False
     if not all(dim in found.coords for dim in GROWING):
         return False

@@ -18,7 +18,7 @@ import numpy as np
 import xarray as xr
 
 from neuroglot.errors import NeuroglotError
-from neuroglot.recording.asking import Checksums
+from neuroglot.recording.asking import Checksums, prompts_only
 from neuroglot.recording.blockwise import KEPT, PROMPT, InFolder, Values, create
 from neuroglot.recording.damage import mark_layout, read_attributes, reading, writing
 from neuroglot.recording.folders import fresh_folder
@@ -68,17 +68,17 @@ def may_grow(path: Path, head: xr.Dataset, dims: tuple[str, ...], growth: Growth
                 "another folder, use the same items and languages, or pass overwrite=True "
                 "(--overwrite)."
             )
-        if not _same(data, head, growth).any():
+        there, before = _before(data, head)
+        if not (there & (prompts_only(before) == prompts_only(growth.asked))).any():
             require_same(path, found, head, dims)
     return True
 
 
-def _same(data: xr.Dataset, head: xr.Dataset, growth: Growth) -> Values:
-    """Which of the prompts that are wanted ask the same as one of the result (item, language)."""
+def _before(data: xr.Dataset, head: xr.Dataset) -> tuple[Values, Values]:
+    """Which of the prompts that are wanted the result has, and what they ask (item, language)."""
     rows, columns = _places(data, head)
-    before = data[ASKED].to_numpy()[np.ix_(rows, columns)]
-    there = (rows >= 0)[:, None] & (columns >= 0)
-    return np.asarray(there & (before == growth.asked))
+    asked = data[ASKED].to_numpy().astype(object)[np.ix_(rows, columns)]
+    return (rows >= 0)[:, None] & (columns >= 0), asked
 
 
 def _places(data: xr.Dataset, head: xr.Dataset) -> tuple[Values, Values]:
@@ -105,8 +105,9 @@ def take_over(path: Path, head: xr.Dataset, size: int, growth: Growth) -> None:
     with reading(path):
         data = lazy_dataset(path)
         rows, columns = _places(data, head)
-        same = _same(data, head, growth)
-        _warn_of_others(head, (rows >= 0)[:, None] & (columns >= 0) & ~same)
+        wanted, asked = _before(data, head)
+        same = wanted & (asked == growth.asked)
+        _warn_of_others(head, wanted & ~same)
         kept = same & before.there()[np.ix_(rows, columns)]
     with writing(path), fresh_folder(path) as fresh:
         create(fresh, head, size, growth.asked)
