@@ -49,6 +49,21 @@ command removes what is left of these, and no other folder. A lock that the oper
 and drops with the process, keeps others out. Power loss is not covered: nothing is forced onto the
 disk (`fsync`) before the mark.
 
+A run grows: with more items (`--limit 20` in a folder that holds 12) or more languages
+(`--languages en,de,fr` in one of `en,de`), and all else the same, `run`, `record` and `evaluate`
+add what is missing and run no prompt twice. Of each prompt the folder keeps a checksum of all that
+its values depend on: its text and tokens, and for answers also its choices, the right ones and the
+masked prompt. Only what is asked in the same way under the same id is kept; a warning says how many
+prompts ask something else than before and are made again. The new result is made aside, with every
+value that is kept, and takes the place of the old one; then the missing prompts run, and a process
+that is killed at any moment goes on. Items and languages have the order of the new task. What
+follows from all items (sharing, accuracies, `predictions.csv`, the report) is made anew, and so is
+an attribution, as a whole: it is a sum over items, by categories that depend on all languages.
+Values agree with those of a result made at once as far as they do between batches: prompts that are
+added run by themselves. Fewer items or languages are refused, as is everything else that differs,
+and results of before this was there. What is deactivated or amplified does not grow either: sets of
+neurons depend on all languages, and halves on all items. `grow=False` refuses it in Python.
+
 The store is plain Zarr v3. Icechunk (transactions for Zarr) was measured beside it and not taken:
 on 614 MB in blocks of 16 items it took 3.1 s instead of 2.1 s with the same checksum codec; it
 does not checksum chunks itself (a flipped bit was read as data), refuses a second writer only when

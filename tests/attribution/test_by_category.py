@@ -206,6 +206,28 @@ def stopped(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             attributed(out=out)
 
 
+@pytest.mark.parametrize("more", ["items", "languages"])
+def test_of_more_items_or_languages_it_is_made_again_for_all(
+    more: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    items, languages = (5, TASK.languages) if more == "items" else (7, TASK.languages[:2])
+    small = TASK.part(TASK.items[:items], languages)
+    recording, scores = ng.record(MODEL, small), SCORES
+    before = ng.attribute(MODEL, small, recording, scores=scores, out=tmp_path / "r")
+    for refused in ({"grow": False}, {"top_k": 2}):
+        with pytest.raises(ng.NeuroglotError, match="made with other settings"):
+            attributed(out=tmp_path / "r", **refused)
+    xr.testing.assert_identical(ng.open(tmp_path / "r"), before)
+    capsys.readouterr()
+    found = attributed(out=tmp_path / "r")
+    assert f"what was there was of {items} items in {len(languages)}" in capsys.readouterr().err
+    xr.testing.assert_allclose(found.drop_attrs(), FOUND.drop_attrs(), rtol=1e-3, atol=1e-5)
+    assert found.attrs == FOUND.attrs
+    with pytest.raises(ng.NeuroglotError, match="made with other settings"):
+        ng.attribute(MODEL, small, recording, scores=scores, out=tmp_path / "r")
+    xr.testing.assert_identical(ng.open(tmp_path / "r"), found)
+
+
 @pytest.mark.parametrize("is_finished", [False, True])
 def test_what_is_damaged_is_made_again(
     is_finished: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -117,7 +117,10 @@ def run(
     overwrite: o.Overwrite = False,
     json: o.Json = False,
 ) -> None:
-    """Record, classify, evaluate, attribute and report. The same command goes on if stopped."""
+    """Record, classify, evaluate, attribute and report. The same command goes on if stopped.
+
+    With more items or languages in the same folder it adds these; nothing else may differ.
+    """
     check_folder(out, overwrite=overwrite)
     size, wanted = batch_size_of(batch_size), score_names(scores)
     chosen = which.load(task)

@@ -43,7 +43,10 @@ def attribute(
     overwrite: o.Overwrite = False,
     json: o.Json = False,
 ) -> None:
-    """Add up the scores of neurons by category. The same command goes on if stopped."""
+    """Add up the scores of neurons by category. The same command goes on if stopped.
+
+    With more items or languages in the same folder all are added up again.
+    """
     size, wanted = batch_size_of(batch_size), score_names(scores)
     if not wanted:
         raise NeuroglotError("--scores none: there is nothing to attribute.")

@@ -49,7 +49,10 @@ def record(
     ] = False,
     json: o.Json = False,
 ) -> None:
-    """Record which neurons are active for each prompt. The same command goes on if stopped."""
+    """Record which neurons are active for each prompt. The same command goes on if stopped.
+
+    With more items or languages in the same folder it adds these.
+    """
     if out is None and not dry_run:
         raise NeuroglotError("name a folder to record into with --out, or pass --dry-run.")
     what: dict[str, Any] = {"site": site, "position": position, "keep_values": keep_values}
@@ -122,7 +125,10 @@ def evaluate(
     overwrite: o.Overwrite = False,
     json: o.Json = False,
 ) -> None:
-    """Answer every prompt, by choosing or else by writing; accuracy by language."""
+    """Answer every prompt, by choosing or else by writing; accuracy by language.
+
+    With --out, the same command goes on if stopped, and adds more items or languages.
+    """
     size = batch_size_of(batch_size)
     chosen = which.load(task)
     loaded = how.load(model)
