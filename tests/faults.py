@@ -247,12 +247,15 @@ class Small:
         self._command_line("report", str(SAVED), "--out", str(page), "--figures", str(figures))
 
     def grow(self, out: Path) -> None:
-        """By an item and a language; see :meth:`prepare`."""
-        self._grow_to(self.wider, out)
+        """By an item and a language, an attribution by an item; see :meth:`prepare`."""
+        self._grow_to(self.wider, self.task, out)
 
-    def _grow_to(self, task: ng.ParallelTask, out: Path) -> None:
+    def _grow_to(self, task: ng.ParallelTask, attributed: ng.ParallelTask, out: Path) -> None:
         ng.record(self.model, task, out / "recording", keep_values=True)
         ng.evaluate(self.model, task, out=out / "answers")
+        recording = ng.record(self.model, attributed)
+        scores = ("contribution",)
+        ng.attribute(self.model, attributed, recording, scores=scores, out=out / "attribution")
 
     def save(self, folder: Path) -> None:
         """What is reported, and what grows."""
@@ -260,7 +263,8 @@ class Small:
             ng.save(ng.classify(self.recording), folder / "sharing")
             ng.evaluate(self.model, self.task, out=folder / "answers")
             small = self.wider.part(self.wider.items[:-1], self.wider.languages[:-1])
-            self._grow_to(small, folder.parent / SMALLER)
+            fewer = self.task.part(self.task.items[:-1])
+            self._grow_to(small, fewer, folder.parent / SMALLER)
 
     def prepare(self, name: str, out: Path) -> None:
         """Put what was there before a command into its folder."""

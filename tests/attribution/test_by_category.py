@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -206,26 +207,90 @@ def stopped(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             attributed(out=out)
 
 
-@pytest.mark.parametrize("more", ["items", "languages"])
-def test_of_more_items_or_languages_it_is_made_again_for_all(
-    more: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def asked_and_found(n_items: int, n_languages: int, out: Path | None, **how: Any) -> xr.Dataset:
+    """The attribution of a part of the task."""
+    task = TASK.part(TASK.items[:n_items], TASK.languages[:n_languages])
+    return ng.attribute(MODEL, task, ng.record(MODEL, task), scores=SCORES, out=out, **how)
+
+
+@pytest.fixture
+def scored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of prompts that were scored."""
+    found: list[int] = []
+    real = module.score_batches
+    monkeypatch.setattr(module, "score_batches", lambda *a: (found.append(len(a[2])), real(*a))[1])
+    return found
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_more_items_are_added_to_the_sums(
+    given: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str], scored: list[int]
 ) -> None:
-    items, languages = (5, TASK.languages) if more == "items" else (7, TASK.languages[:2])
-    small = TASK.part(TASK.items[:items], languages)
-    recording, scores = ng.record(MODEL, small), SCORES
-    before = ng.attribute(MODEL, small, recording, scores=scores, out=tmp_path / "r")
+    def answers(n: int) -> dict[str, Any]:
+        task = TASK.part(TASK.items[:n])
+        return {"answers": ng.evaluate(MODEL, task, out=tmp_path / "answers")} if given else {}
+
+    before = asked_and_found(5, 3, tmp_path / "r", **answers(5))
     for refused in ({"grow": False}, {"top_k": 2}):
         with pytest.raises(ng.NeuroglotError, match="made with other settings"):
-            attributed(out=tmp_path / "r", **refused)
+            asked_and_found(7, 3, tmp_path / "r", **answers(7), **refused)
     xr.testing.assert_identical(ng.open(tmp_path / "r"), before)
+    scored.clear()
     capsys.readouterr()
-    found = attributed(out=tmp_path / "r")
-    assert f"what was there was of {items} items in {len(languages)}" in capsys.readouterr().err
+    found = asked_and_found(7, 3, tmp_path / "r", **answers(7))
+    assert sum(scored) == 6, "what is there is not scored again"
+    assert "attribute: 5 of 7 items are there; the rest is added." in capsys.readouterr().err
     xr.testing.assert_allclose(found.drop_attrs(), FOUND.drop_attrs(), rtol=1e-3, atol=1e-5)
-    assert found.attrs == FOUND.attrs
-    with pytest.raises(ng.NeuroglotError, match="made with other settings"):
-        ng.attribute(MODEL, small, recording, scores=scores, out=tmp_path / "r")
     xr.testing.assert_identical(ng.open(tmp_path / "r"), found)
+    scored.clear()
+    xr.testing.assert_identical(asked_and_found(7, 3, tmp_path / "r", **answers(7)), found)
+    assert not scored, "a finished one is opened"
+    with pytest.raises(ng.NeuroglotError, match="made with other settings"):
+        asked_and_found(5, 3, tmp_path / "r")
+
+
+@pytest.mark.parametrize(
+    "why", ["language", "other text", "order", "other answers", "damage", "made before", "stopped"]
+)
+def test_what_is_no_sum_of_the_first_items_is_added_up_again(
+    why: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    scored: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out, how = tmp_path / "r", {}
+    if why == "stopped":
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "ITEMS_AT_ONCE", 2)
+            stopped(out, patch)
+    else:
+        asked_and_found(5, 2 if why == "language" else 3, out)
+    items = [copy.deepcopy(dict(item)) for item in TASK.items]
+    if why == "other text":
+        items[2]["prompts"]["de"] = "w2 w3 w4"
+    if why == "order":
+        items = items[::-1]
+    if why == "damage":
+        next(x for x in (out / "sums" / "positive" / "c").rglob("*") if x.is_file()).unlink()
+    if why == "made before":
+        asked_and_found(5, 3, None)
+        ng.save(ng.open(out), out, overwrite=True)
+    if why == "stopped":
+        items += [{**items[0], "id": "another"}]
+    task = ng.ParallelTask.from_records(items, name=TASK.name)
+    if why == "other answers":
+        how = {"answers": ng.evaluate(MODEL, task)}
+    scored.clear()
+    capsys.readouterr()
+    recording = ng.record(MODEL, task)
+    with pytest.warns(UserWarning, match="made again") if why == "damage" else nullcontext():
+        found = ng.attribute(MODEL, task, recording, scores=SCORES, out=out, **how)
+    assert sum(scored) == 3 * len(task)
+    assert f"all of {len(task)} items in 3 languages are added up" in capsys.readouterr().err
+    wanted = ng.attribute(MODEL, task, recording, scores=SCORES, **how)
+    xr.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-5)
+    assert found.attrs == wanted.attrs
 
 
 @pytest.mark.parametrize("is_finished", [False, True])

@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 
 import neuroglot as ng
-from neuroglot.recording import blocks, check_settings, growing, recorder
+from neuroglot.recording import blocks, blockwise, check_settings, recorder
 from tests.testing import longhand_values, random_text, small_task, tiny_hf, tiny_model, tokenizer
 
 
@@ -55,7 +55,7 @@ def test_kept_values_are_the_models(position: str) -> None:
 def test_a_killed_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, task = tiny_model("bloom"), small_task(7)
     whole = ng.record(model, task)
-    real, written = growing.InFolder.write, []
+    real, written = blockwise.InFolder.write, []
 
     def dies(self: Any, block: slice, part: xr.Dataset) -> None:
         if len(written) == 2:
@@ -64,10 +64,10 @@ def test_a_killed_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         written.append(block)
         real(self, block, part)
 
-    monkeypatch.setattr(growing.InFolder, "write", dies)
+    monkeypatch.setattr(blockwise.InFolder, "write", dies)
     with pytest.raises(KeyboardInterrupt):
         ng.record(model, task, tmp_path / "r")
-    monkeypatch.setattr(growing.InFolder, "write", real)
+    monkeypatch.setattr(blockwise.InFolder, "write", real)
     with pytest.raises(ng.NeuroglotError, match="unfinished recording \\(4 of 7 items\\)"):
         ng.open(tmp_path / "r")
     passes = []

@@ -20,7 +20,7 @@ from zarr.storage import LocalStore
 
 import neuroglot as ng
 from neuroglot.pipeline import run_task
-from neuroglot.recording import growing
+from neuroglot.recording import blockwise
 from neuroglot.recording.folders import GONE, NEW, OLD, locked
 from tests import killing
 from tests.testing import small_task, tiny_hf, tiny_model, tokenizer
@@ -282,7 +282,7 @@ class Killed(BaseException):
 def test_killed_in_its_last_step_it_goes_on(
     when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected, real = make("evaluate", tmp_path / "u").load(), growing.write_whole
+    expected, real = make("evaluate", tmp_path / "u").load(), blockwise.write_whole
 
     def killed(data: xr.Dataset, path: Path) -> None:
         if "accuracy" in data and when == "before":
@@ -292,7 +292,7 @@ def test_killed_in_its_last_step_it_goes_on(
             raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(growing, "write_whole", killed)
+        patched.setattr(blockwise, "write_whole", killed)
         with pytest.raises(Killed):
             make("evaluate", tmp_path / "r")
     with pytest.raises(ng.NeuroglotError, match=r"unfinished evaluation \(6 of 6 items\)"):
@@ -311,7 +311,7 @@ def test_killed_while_what_is_damaged_is_removed(
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr("neuroglot.recording.growing.shutil.rmtree", killed)
+        patched.setattr("neuroglot.recording.blockwise.shutil.rmtree", killed)
         with pytest.raises(Killed):
             make("evaluate", tmp_path / "r")
     assert not (tmp_path / "r" / "accuracy" / "zarr.json").exists()

@@ -32,6 +32,7 @@ from neuroglot.errors import NeuroglotError, is_whole_number, listed
 from neuroglot.experiments.answers import Variables as Answers
 from neuroglot.experiments.answers import choose, write
 from neuroglot.experiments.evaluation import (
+    ANSWERED_FROM,
     MAX_NEW_TOKENS,
     counted_prompts,
     require_answerable,
@@ -40,6 +41,7 @@ from neuroglot.models import Model, operation
 from neuroglot.provenance import provenance
 from neuroglot.recording import Recording
 from neuroglot.recording.accumulating import Sums, Wider, add_all, finished, sums_in_folder
+from neuroglot.recording.asking import asked_by
 from neuroglot.recording.batching import BatchSize, check_batch_size
 from neuroglot.recording.folders import as_path
 from neuroglot.recording.matching import (
@@ -106,8 +108,9 @@ def attribute(  # noqa: PLR0913 (the public contract)
             where it stopped; a finished one is opened.
         batch_size: prompts in a batch; ``"auto"`` fills a budget of tokens.
         grow: whether a result in ``out`` of fewer items or languages, and of the same settings
-            else, is made again for all: it holds sums over items, by categories that depend on all
-            languages. Else it is refused.
+            else, grows. Items after the others are added to its sums. Otherwise all are added up
+            again, as where there is another language, on which categories depend. Without, it is
+            refused.
         overwrite: replace what ``out`` holds.
 
     Returns:
@@ -159,14 +162,14 @@ def attribute(  # noqa: PLR0913 (the public contract)
         add_all(memory, adding.add, adding.items_at_once, "attribute")
         require_steady_prompts(model, task, head.attrs)
         return _result(memory.sums, head)
-    path, wider = as_path(out), Wider(grow, ("answers_checksum",))
+    path, wider = as_path(out), _wider(adding, allowed=grow)
     if overwrite or not finished(path, head, wider):
         with sums_in_folder(
             path, head, no_sums(adding.sizes), overwrite=overwrite, wider=wider
         ) as folder:
             add_all(folder, adding.add, adding.items_at_once, "attribute")
             require_steady_prompts(model, task, head.attrs)
-            folder.replace(_result(folder.sums, head))
+            folder.finish(_result(folder.sums, head), wider)
     found = open_result(path)
     assert isinstance(found, xr.Dataset)
     return found
@@ -277,6 +280,22 @@ def _head(adding: _Adding) -> xr.Dataset:
             "top_k": settings.top_k,
             "batch_size": settings.batch_size,
         },
+    )
+
+
+def _wider(adding: _Adding, *, allowed: bool) -> Wider:
+    """What the sums of the first items depend on beside the settings."""
+    answers = adding.answers
+
+    def said(n_items: int) -> dict[str, str]:
+        first = None if answers is None else answers.isel(item=slice(n_items))
+        return {"answers_checksum": "" if first is None else _checksum(first)}
+
+    return Wider(
+        lambda: asked_by(adding.model, adding.task, ANSWERED_FROM),
+        said,
+        free=("answers_checksum",),
+        allowed=allowed,
     )
 
 

@@ -14,10 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import xarray as xr
 from tqdm.auto import tqdm
 
 from neuroglot.errors import NeuroglotError, is_whole_number, shown
+from neuroglot.recording.asking import Checksums
 from neuroglot.recording.damage import DamagedError, mark_layout, read_attributes, reading, writing
 from neuroglot.recording.folders import (
     clear_up_after_kill,
@@ -28,6 +30,8 @@ from neuroglot.recording.folders import (
 )
 from neuroglot.recording.interrupts import stop_when_whole
 from neuroglot.recording.store import (
+    ASKED,
+    GROWING,
     ITEMS_ADDED,
     has_grown,
     open_dataset,
@@ -38,9 +42,31 @@ from neuroglot.recording.store import (
 
 # All sums are written each time; so much work is lost at most when a run is killed.
 SECONDS_BETWEEN = 30.0
+SUMS = "sums"  # folder in that of a finished result
 
 AddItems = Callable[[xr.Dataset, slice], None]
 """Adds a block of items to sums, in place."""
+
+
+@dataclass(frozen=True)
+class Wider:
+    """What becomes of sums over fewer items or languages.
+
+    Items after those that were added are added to the same sums. Else all are added up anew, as
+    where there is another language, on which what is added up depends.
+
+    Attributes:
+        ask: finds a checksum of what each prompt asks (item, language).
+        said: finds what else the sums of so many first items depend on.
+        free: settings that may differ too.
+        allowed: whether there may be more items or languages, or they are refused as other
+            settings.
+    """
+
+    ask: Callable[[], Checksums]
+    said: Callable[[int], dict[str, str]]
+    free: tuple[str, ...] = ()
+    allowed: bool = True
 
 
 class Sums:
@@ -60,29 +86,28 @@ class Sums:
         if self.path is not None:
             self.replace(self.sums.assign_attrs({ITEMS_ADDED: self.n_added}))
 
-    def replace(self, data: xr.Dataset) -> None:
-        """Let ``data``, with the head's coordinates and attributes, take the folder's place."""
+    def replace(self, data: xr.Dataset, sums: xr.Dataset | None = None) -> None:
+        """Let ``data``, with the head's coordinates and attributes, take the folder's place.
+
+        Args:
+            data: what is to be there.
+            sums: from which it follows, kept in it for more items to be added.
+        """
         assert self.path is not None
         whole = data.assign_coords(self.head.coords).assign_attrs(self.head.attrs)
         with writing(self.path), fresh_folder(self.path) as fresh:
             write_whole(whole, fresh)
+            if sums is not None:
+                write_whole(sums, fresh / SUMS)
+                mark_layout(fresh / SUMS)
             mark_layout(fresh)
 
-
-@dataclass(frozen=True)
-class Wider:
-    """Whether sums over fewer items or languages are made again over all.
-
-    Attributes:
-        allowed: whether they are, or are refused as of other settings.
-        free: settings that may then differ too.
-    """
-
-    allowed: bool = False
-    free: tuple[str, ...] = ()
-
-
-NARROW = Wider()
+    def finish(self, data: xr.Dataset, wider: Wider) -> None:
+        """The same for the result, now that all items are added."""
+        asked = {ASKED: (GROWING, wider.ask())}
+        self.replace(
+            data, self.sums.drop_attrs().assign_coords(asked).assign_attrs(wider.said(self.n_added))
+        )
 
 
 @contextmanager
@@ -92,7 +117,7 @@ def sums_in_folder(
     start: xr.Dataset,
     *,
     overwrite: bool,
-    wider: Wider = NARROW,
+    wider: Wider | None = None,
 ) -> Iterator[Sums]:
     """The sums that grow at ``path``, held against other processes.
 
@@ -111,12 +136,11 @@ def sums_in_folder(
         found = Sums(head, start, path)
         if overwrite or not is_result(path):
             require_free(path, overwrite=overwrite)
-        elif (narrow := _narrower(path, head, wider)) is not None:
-            sizes = (
-                f"{data.sizes['item']} items in {data.sizes['language']} languages"
-                for data in (narrow, head)
-            )
-            found.note = "made for all {1}; what was there was of {0}".format(*sizes)
+        elif wider is not None and (narrow := _narrower(path, head, wider)) is not None:
+            first = _first_sums(path, narrow, head, wider)
+            found.note = _said_of(narrow, head, goes_on=first is not None)
+            if first is not None:
+                found.sums, found.n_added = first, narrow.sizes["item"]
         elif (saved := _saved(path, head)) is not None:
             if ITEMS_ADDED not in saved.attrs:
                 raise NeuroglotError(f"{str(path)!r} has just been finished by another process.")
@@ -165,14 +189,53 @@ def _narrower(path: Path, head: xr.Dataset, wider: Wider) -> xr.Dataset | None:
     return found if has_grown(found, head, dims, *wider.free) else None
 
 
-def finished(path: Path, head: xr.Dataset, wider: Wider = NARROW) -> bool:
+def _first_sums(
+    path: Path, narrow: xr.Dataset, head: xr.Dataset, wider: Wider
+) -> xr.Dataset | None:
+    """The sums of a finished result, if they are those of the first items, and whole.
+
+    Args:
+        path: of the result.
+        narrow: its coordinates.
+        head: what is wanted.
+        wider: what the sums depend on.
+    """
+    n_items = narrow.sizes["item"]
+    first = head.isel(item=slice(n_items))
+    is_first = all(np.array_equal(narrow[dim], first[dim]) for dim in GROWING)
+    if not (is_first and (path / SUMS).is_dir()):
+        return None
+    try:
+        with reading(path):
+            found = opened_whole(path / SUMS)
+    except DamagedError as error:
+        warnings.warn(f"{str(path)!r} is damaged ({error.reason}); it is made again.", stacklevel=5)
+        return None
+    same = np.array_equal(found[ASKED].to_numpy().astype(object), wider.ask()[:n_items])
+    return (
+        found.drop_vars(ASKED).drop_attrs() if same and found.attrs == wider.said(n_items) else None
+    )
+
+
+def _said_of(narrow: xr.Dataset, head: xr.Dataset, *, goes_on: bool) -> str:
+    """What is done with what was there."""
+    there, wanted = narrow.sizes, head.sizes
+    if goes_on:
+        return f"{there['item']} of {wanted['item']} items are there; the rest is added."
+    return (
+        f"all of {wanted['item']} items in {wanted['language']} languages are added up; what was "
+        f"there was of {there['item']} items in {there['language']} languages."
+    )
+
+
+def finished(path: Path, head: xr.Dataset, wider: Wider | None = None) -> bool:
     """Whether a finished result of these settings is at ``path``, with nothing damaged.
 
     Raises:
         NeuroglotError: a result of other settings is there.
     """
     clear_up_after_kill(path)
-    if not is_result(path) or _narrower(path, head, wider) is not None:
+    if not is_result(path) or (wider and _narrower(path, head, wider) is not None):
         return False
     saved = _saved(path, head, quiet=True)  # whoever makes it again will say what is damaged
     return saved is not None and ITEMS_ADDED not in saved.attrs
