@@ -26,6 +26,7 @@ from neuroglot.recording.folders import (
     require_free,
 )
 from neuroglot.recording.interrupts import stop_when_whole
+from neuroglot.recording.mending import Damage, damage_of, is_same_otherwise, mend
 from neuroglot.recording.store import text_as_objects
 from neuroglot.recording.taking_over import Growth, may_grow, take_over
 from neuroglot.tasks import ParallelTask
@@ -257,6 +258,8 @@ def in_folder(
             require_free(path, overwrite=overwrite)
             with writing(path), fresh_folder(path) as fresh:
                 create(fresh, head, size, None if growth is None else growth.asked)
+        elif growth is not None and (damage := _damage(path, head, dims)) is not None:
+            mend(path, head, size, growth, damage)
         elif may_grow(path, head, dims, growth):
             assert growth is not None
             take_over(path, head, size, growth)
@@ -272,9 +275,23 @@ def is_whole(
         NeuroglotError: a result of other settings is there, which cannot grow.
     """
     clear_up_after_kill(path)
-    if not is_result(path) or may_grow(path, head, dims, growth):
+    if not is_result(path):
+        return False
+    if growth is not None and _damage(path, head, dims) is not None:
+        return False
+    if may_grow(path, head, dims, growth):
         return False
     found = InFolder(path, head)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # whoever mends it will say what is damaged
         return found.is_finished and not found.missing_blocks()
+
+
+def _damage(path: Path, head: xr.Dataset, dims: tuple[str, ...]) -> Damage | None:
+    """What is to be mended of a result of these settings, beside its blocks.
+
+    Raises:
+        NeuroglotError: it is not known whether it is of these settings.
+    """
+    damage = damage_of(path, head)
+    return damage if damage and is_same_otherwise(path, head, dims, damage) else None
