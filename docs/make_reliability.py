@@ -57,12 +57,20 @@ masked prompt. Only what is asked in the same way under the same id is kept; a w
 prompts ask something else than before and are made again. The new result is made aside, with every
 value that is kept, and takes the place of the old one; then the missing prompts run, and a process
 that is killed at any moment goes on. Items and languages have the order of the new task. What
-follows from all items (sharing, accuracies, `predictions.csv`, the report) is made anew, and so is
-an attribution, as a whole: it is a sum over items, by categories that depend on all languages.
-Values agree with those of a result made at once as far as they do between batches: prompts that are
-added run by themselves. Fewer items or languages are refused, as is everything else that differs,
-and results of before this was there. What is deactivated or amplified does not grow either: sets of
-neurons depend on all languages, and halves on all items. `grow=False` refuses it in Python.
+follows from all items (sharing, accuracies, `predictions.csv`, the report) is made anew. An
+attribution is a sum over items, by categories that depend on all languages: later items are added
+to it, and with another language, or where the first items, their order or their answers have
+changed, all are added up again, as a line says. Values agree with those of a result made at once as
+far as they do between batches: prompts that are added run by themselves. Fewer items or languages
+are refused, as is everything else that differs, and results of before this was there. What is
+deactivated or amplified does not grow either: sets of neurons depend on all languages, and halves
+on all items. `grow=False` refuses it in Python.
+
+What is damaged is made again by the same command, which says so: a block of items; what labels the
+values of a recording or an evaluation (items, languages, subjects and so on), for which nothing
+runs; and all of it where it is not known how an array is kept. Where the labels of thresholds or
+layers are damaged, or the attributes of the result itself, its settings are not known; then a
+message says to overwrite or to remove it.
 
 The store is plain Zarr v3. Icechunk (transactions for Zarr) was measured beside it and not taken:
 on 614 MB in blocks of 16 items it took 3.1 s instead of 2.1 s with the same checksum codec; it

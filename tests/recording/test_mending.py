@@ -126,3 +126,18 @@ def test_mending_that_is_stopped_leaves_what_was_there(
     with pytest.warns(UserWarning, match="made again"):
         xr.testing.assert_identical(evaluate(TASK, tmp_path / "r"), whole)
     assert files_of(tmp_path / "r") == before
+
+
+@pytest.mark.parametrize("make", [record, evaluate])
+def test_of_damaged_settings_it_is_said_what_to_do(make: Make, tmp_path: Path) -> None:
+    make(TASK, tmp_path / "r")
+    metadata_cut(tmp_path / "r")
+    before = files_of(tmp_path)
+    for overwrite in (False, True):
+        with pytest.raises(ng.NeuroglotError, match="settings are not known: remove the folder"):
+            make(TASK, tmp_path / "r", overwrite=overwrite)
+    assert files_of(tmp_path) == before
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "mine.txt").write_text("mine")
+    with pytest.raises(ng.NeuroglotError, match=r"name another folder\.$"):
+        make(TASK, tmp_path / "notes")

@@ -45,7 +45,7 @@ def attribute(
 ) -> None:
     """Add up the scores of neurons by category. The same command goes on if stopped.
 
-    With more items or languages in the same folder all are added up again.
+    With more items in the same folder it adds these; with another language it adds up all again.
     """
     size, wanted = batch_size_of(batch_size), score_names(scores)
     if not wanted:

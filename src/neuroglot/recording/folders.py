@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from neuroglot.errors import NeuroglotError
 from neuroglot.outputs import real_path
-from neuroglot.recording.damage import LAYOUT, DamagedError, read_attributes
+from neuroglot.recording.damage import LAYOUT, METADATA, DamagedError, read_attributes
 
 VERSION = "neuroglot_version"  # of what every result says that was made from a model
 
@@ -63,13 +63,24 @@ def require_free(path: Path, *, overwrite: bool) -> None:
         return
     if not is_result(path):
         raise NeuroglotError(
-            f"{str(path)!r} is not empty and holds no result of neuroglot; name another folder."
+            f"{str(path)!r} is not empty and holds no result of neuroglot; name another "
+            f"folder.{_if_damaged(path)}"
         )
     if not overwrite:
         raise NeuroglotError(
             f"{str(path)!r} already holds a result; pass overwrite=True (--overwrite) to "
             "replace it."
         )
+
+
+def _if_damaged(path: Path) -> str:
+    """What to do if it was a result, whose own metadata are damaged."""
+    if not any((folder / METADATA).exists() for folder in (path, *path.iterdir())):
+        return ""
+    return (
+        f" If it was one, its {METADATA} is damaged, so that its settings are not known: remove "
+        "the folder, and the same command makes it again."
+    )
 
 
 def _beside(path: Path, kind: str) -> Path:

@@ -136,7 +136,7 @@ def _warn_of_others(head: xr.Dataset, others: Values) -> None:
         row, column = np.argwhere(others)[0]
         item, language = head["item"].to_numpy()[row], head["language"].to_numpy()[column]
         warnings.warn(
-            f"{int(others.sum())} prompts ask something else than when they were run, and are made "
-            f"again: the first is that of item {str(item)!r} in {str(language)!r}.",
+            f"{int(others.sum())} prompts ask something else than before, or among other choices, "
+            f"and are made again: the first is that of item {str(item)!r} in {str(language)!r}.",
             stacklevel=4,
         )
