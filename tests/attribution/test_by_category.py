@@ -249,6 +249,14 @@ def test_more_items_are_added_to_the_sums(
         asked_and_found(5, 3, tmp_path / "r")
 
 
+def test_sums_over_other_prompts_of_the_same_names_are_refused(tmp_path: Path) -> None:
+    before = asked_and_found(5, 3, tmp_path / "r")
+    others = small_task(7, seed=1)
+    with pytest.raises(ng.NeuroglotError, match="made with other settings"):
+        ng.attribute(MODEL, others, ng.record(MODEL, others), scores=SCORES, out=tmp_path / "r")
+    xr.testing.assert_identical(ng.open(tmp_path / "r"), before)
+
+
 @pytest.mark.parametrize(
     "why", ["language", "other text", "order", "other answers", "damage", "made before", "stopped"]
 )

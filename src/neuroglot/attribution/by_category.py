@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -292,7 +292,7 @@ def _wider(adding: _Adding, *, allowed: bool) -> Wider:
         return {"answers_checksum": "" if first is None else _checksum(first)}
 
     return Wider(
-        lambda: asked_by(adding.model, adding.task, ANSWERED_FROM),
+        cache(lambda: asked_by(adding.model, adding.task, ANSWERED_FROM)),
         said,
         free=("answers_checksum",),
         allowed=allowed,

@@ -19,7 +19,7 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from neuroglot.errors import NeuroglotError, is_whole_number, shown
-from neuroglot.recording.asking import Checksums
+from neuroglot.recording.asking import Checksums, prompts_only
 from neuroglot.recording.damage import DamagedError, mark_layout, read_attributes, reading, writing
 from neuroglot.recording.folders import (
     clear_up_after_kill,
@@ -186,7 +186,21 @@ def _narrower(path: Path, head: xr.Dataset, wider: Wider) -> xr.Dataset | None:
     except DamagedError:
         return None  # whether it is of other settings is looked at without coordinates
     dims = tuple(map(str, head.dims))
-    return found if has_grown(found, head, dims, *wider.free) else None
+    if not has_grown(found, head, dims, *wider.free) or _is_of_others(path, wider):
+        return None
+    return found
+
+
+def _is_of_others(path: Path, wider: Wider) -> bool:
+    """Whether it is known that no prompt of a result is wanted."""
+    try:
+        with reading(path):
+            asked = opened_whole(path / SUMS)[ASKED].to_numpy() if (path / SUMS).is_dir() else None
+    except DamagedError:
+        return False
+    if asked is None:
+        return False
+    return not set(prompts_only(asked).flat) & set(prompts_only(wider.ask()).flat)
 
 
 def _first_sums(
