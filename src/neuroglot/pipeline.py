@@ -91,7 +91,8 @@ def run_task(
         scores: of neurons, to be added up by category; those that the model has none of are left
             out with a warning. See :func:`neuroglot.attribute`.
         batch_size: prompts in a batch; ``"auto"`` fills a budget of tokens.
-        out: folder to keep everything in; a run that was stopped goes on there.
+        out: folder to keep everything in; a run that was stopped goes on there, and one of fewer
+            items or languages grows.
         overwrite: replace what ``out`` holds of other settings.
 
     Raises:

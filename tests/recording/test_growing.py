@@ -109,8 +109,14 @@ SIZES = {
 }
 
 
-@CASES
-@pytest.mark.parametrize("way", list(SIZES))
+@pytest.mark.parametrize(
+    ("make", "task", "way"),
+    [
+        *((record, WHOLE, way) for way in SIZES),
+        *((evaluate, MASKED, way) for way in SIZES),
+        *((evaluate, task, "both at once") for task in (WHOLE, WRITTEN)),
+    ],
+)
 def test_it_ends_as_if_made_at_once_and_nothing_is_made_twice(
     make: Make, task: ng.ParallelTask, way: str, tmp_path: Path, made: Prompts
 ) -> None:
