@@ -5,7 +5,7 @@ renaming, linking, removing, and making and removing folders, of neuroglot, Zarr
 Trainer and whoever else. Before one of them the process kills itself (``SIGKILL``; half of the
 bytes of a write are written first), or this one and all that follow fail for want of room. Then
 the same command runs undisturbed, and must leave the same files with the same bytes as a run that
-nothing ever happened to.
+nothing ever happened to. So must a command that was killed after its last operation.
 
 ``python -m tests.faults COMMAND… --of NUMBER`` tries some operations of each, by a seed, or all.
 """
@@ -53,8 +53,8 @@ from tests.testing import small_task, tiny_model
 
 FAULTS = ("kill", "full")
 COMMANDS = (
-    *("record", "evaluate by choosing", "evaluate by writing", "attribute"),
-    *("deactivate", "align", "run", "report", "grow"),
+    *("record", "evaluate by choosing", "evaluate by writing", "evaluate to a table"),
+    *("attribute", "deactivate", "align", "run", "report", "grow"),
 )
 REFUSED, BROKEN = 2, 3  # how a child ends: with a line to the user, or with a traceback
 PATIENCE = 120  # seconds for one run of a command
@@ -204,8 +204,8 @@ class Small:
         self.wider = small_task(N_ITEMS, "en de fr")
         self.written = ng.ParallelTask.from_records(records, name="written")
         made = (
-            *(self.record, self.choose, self.write, self.attribute),
-            *(self.deactivate, self.align, self.run, self.report, self.grow),
+            *(self.record, self.choose, self.write, self.tabulate),
+            *(self.attribute, self.deactivate, self.align, self.run, self.report, self.grow),
         )
         self.by_name = dict(zip(COMMANDS, made, strict=True))
         gc.freeze()  # what is here stays, so no process that is forked needs to look at it
@@ -218,6 +218,11 @@ class Small:
 
     def write(self, out: Path) -> None:
         ng.evaluate(self.model, self.written, out=out, max_new_tokens=2)
+
+    def tabulate(self, out: Path) -> None:
+        table = out.with_name("answers.csv")
+        asked = ("evaluate", "tiny", "small", "--out", str(out))
+        self._command_line(*asked, "--predictions", str(table))
 
     def attribute(self, out: Path) -> None:
         scores = ("contribution",)
@@ -395,9 +400,13 @@ def trials(commands: Small, name: str, folder: Path, choice: Choice) -> Iterator
     if first.code:
         raise RuntimeError(f"{name}, undisturbed, ended with {first.code}: {first.said}")
     expected = files_of(place)
+    reason = _differs(again(), expected, files_of(place))
+    after_all = {} if reason is None else {"after all": reason}
     for fault in FAULTS:
         numbers = choice(fault, first.seen)
         found = Tried(len(first.seen), len(numbers))
+        if fault == "kill":
+            found.failures |= after_all
         for number in numbers:
             shutil.rmtree(place)
             begin()

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import stat
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 import neuroglot as ng
-from neuroglot.outputs import OURS, real_path, write_file
-
-KILLED_IN = """
-import os, signal, sys
-from pathlib import Path
-from neuroglot import outputs
-def kill(*_, **__): os.kill(os.getpid(), signal.SIGKILL)
-{where} = kill
-outputs.write_file(sys.argv[1], "new" * 100000)
-"""
+from neuroglot.experiments.spreadsheet import save_table
+from neuroglot.models import remembered
+from neuroglot.models.verify import Verified
+from neuroglot.outputs import OURS, TRIAL, check_writable, real_path, write_file
+from tests.faults import REFUSED, Faulty, in_child
+from tests.testing import small_task
 
 
 @contextmanager
@@ -40,16 +37,21 @@ def room_for(n_bytes: int) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, before)
 
 
-@pytest.mark.parametrize("where", ["os.fsync", "Path.replace", "outputs.shutil.copymode"])
+@pytest.mark.parametrize(
+    ("owner", "name"), [(os, "fsync"), (shutil, "copymode"), (Path, "replace")]
+)
 def test_a_kill_leaves_the_old_file_and_nothing_after_the_next_write(
-    where: str, tmp_path: Path
+    owner: object, name: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "page.html"
     file.write_text("old")
     (tmp_path / f"{OURS}mine").write_text("of the user")
-    command = [sys.executable, "-c", KILLED_IN.format(where=where), str(file)]
-    killed = subprocess.run(command, check=False, timeout=120)
-    assert killed.returncode == -signal.SIGKILL
+
+    def write() -> None:
+        setattr(owner, name, lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+        write_file(file, "new" * 100000)
+
+    assert in_child(write, Faulty(tmp_path)).code == -signal.SIGKILL
     assert file.read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 3  # with what the killed process left
     write_file(file, "new")
@@ -69,15 +71,69 @@ def test_what_another_process_writes_is_left_alone(tmp_path: Path) -> None:
         patch.setattr(os, "fsync", look)
         write_file(tmp_path / "a", "2")
     (name,) = seen
+    earlier = name.split("-")  # of this number, as each may have in a container
+    (tmp_path / "-".join([*earlier[:3], "0" * 8, earlier[4]])).write_text("killed")
     running = tmp_path / name
     running.write_text("of a process that runs")
     write_file(tmp_path / "a", "3")
     assert running.exists()
+    assert len(list(tmp_path.iterdir())) == 2
     running.rename(tmp_path / name.replace(f"-{os.getpid()}-", "-999999999-"))
     write_file(tmp_path / "b", "another file")
     assert len(list(tmp_path.iterdir())) == 3
     write_file(tmp_path / "a", "4")
     assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
+
+
+def write_neurons(file: Path) -> None:
+    ng.NeuronSet(np.array([[True, False], [True, True]]), "some").save(file, overwrite=True)
+
+
+def write_task(file: Path) -> None:
+    small_task(2).to_jsonl(file)
+
+
+def write_table(file: Path) -> None:
+    save_table(pd.DataFrame({"a": [1, 2]}), file)
+
+
+@pytest.mark.parametrize("write", [write_neurons, write_task, write_table])
+def test_a_kill_at_any_operation_leaves_nothing_after_the_next_write(
+    write: Callable[[Path], None], tmp_path: Path
+) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    (place / f"{OURS}mine").write_text("of the user")
+    operations = in_child(lambda: write(place / "f"), Faulty(place)).seen
+    assert len(operations) >= 3
+    expected = (place / "f").read_bytes()
+    for number in range(len(operations)):
+        (place / "f").unlink(missing_ok=True)
+        ended = in_child(lambda: write(place / "f"), Faulty(place, number))
+        assert ended.code == -signal.SIGKILL
+        write(place / "f")
+        assert (place / "f").read_bytes() == expected
+        assert {path.name for path in place.iterdir()} == {"f", f"{OURS}mine"}
+
+
+def test_a_kill_leaves_nothing_in_the_cache_after_the_next_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(remembered.FOLDER, str(tmp_path))
+    found = remembered.Remembered("layers.{i}", "path", Verified(False, True, None, 0.0))
+
+    def write() -> None:
+        remembered.remember({"weights": "w"}, found)
+
+    operations = in_child(write, Faulty(tmp_path)).seen
+    expected = [path.name for path in (tmp_path / "verified").iterdir()]
+    for number in range(len(operations)):
+        shutil.rmtree(tmp_path / "verified", ignore_errors=True)
+        assert in_child(write, Faulty(tmp_path, number)).code == -signal.SIGKILL
+        assert remembered.recall({"weights": "w"}) in (None, found)
+        write()
+        assert remembered.recall({"weights": "w"}) == found
+        assert [path.name for path in (tmp_path / "verified").iterdir()] == expected
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
@@ -166,3 +222,43 @@ def test_places_that_cannot_be(
         with pytest.raises(ng.NeuroglotError, match=message):
             write(path)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_to_look_whether_a_place_can_be_written_leaves_nothing(
+    inside: bool, tmp_path: Path
+) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    (place / "file").write_text("mine")
+    tried = [place, *(place / name for name in ("new", "a/b/new", "x" * 220))]
+    tried += [] if inside else [place / "file"]
+    for path in tried:
+        check_writable(path, inside=inside)
+        assert [path.name for path in tmp_path.rglob("*")] == ["place", "file"]
+        look = Faulty(tmp_path)
+        seen = in_child(lambda path=path, look=look: check_writable(path, inside=inside), look).seen  # type: ignore[misc]
+        assert [operation.split()[0] for operation in seen] == ["open", "remove"]
+        full = Faulty(tmp_path, 0, "full")
+        ended = in_child(lambda path=path: check_writable(path, inside=inside), full)  # type: ignore[misc]
+        assert (ended.code, "No space left" in ended.said) == (REFUSED, True)
+        killed = in_child(
+            lambda path=path: check_writable(path, inside=inside),  # type: ignore[misc]
+            Faulty(tmp_path, 1),
+        )
+        assert killed.code == -signal.SIGKILL
+        assert len(list(tmp_path.rglob(f"*{TRIAL}"))) == 1
+        check_writable(path, inside=inside)
+    (place / f".r.{TRIAL}").write_text("mine")
+    check_writable(place / "r", inside=inside)
+    assert (place / f".r.{TRIAL}").read_text() == "mine"
+
+
+def test_places_where_no_file_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in ("/proc/x", "/proc/x/y", tmp_path / ("x" * 250)):
+        with pytest.raises(ng.NeuroglotError, match="cannot write to"):
+            check_writable(path)
+    (tmp_path / "t").write_text("")
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # root may write all
+    with pytest.raises(ng.NeuroglotError, match="Permission denied"):
+        check_writable(tmp_path / "t")

@@ -13,6 +13,9 @@ from pathlib import Path
 from neuroglot.errors import NeuroglotError
 
 OURS = ".neuroglot-"  # how the names of files begin that are not whole yet
+TRIAL = "neuroglot-trial"  # how the name of a file ends that says whether one can be written
+# Tells this process from an earlier one of its number; in a container each may have the same.
+PROCESS = secrets.token_hex(4)
 
 
 def real_path(path: str | Path) -> Path:
@@ -82,7 +85,7 @@ def write_file(path: str | Path, content: bytes | str) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))
     beginning = f"{OURS}{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:8]}-"
     _clear_up(target.parent, beginning)
-    fresh = target.with_name(f"{beginning}{os.getpid()}-{secrets.token_hex(4)}")
+    fresh = target.with_name(f"{beginning}{os.getpid()}-{PROCESS}-{secrets.token_hex(4)}")
     try:
         with fresh.open("xb") as file:
             file.write(data)
@@ -99,14 +102,16 @@ def write_file(path: str | Path, content: bytes | str) -> None:
 def _clear_up(folder: Path, beginning: str) -> None:
     """Remove what processes left that were killed while they wrote the same file."""
     for leftover in folder.glob(f"{beginning}*"):
-        process = leftover.name.removeprefix(beginning).partition("-")[0]
-        if process.isdecimal() and not _is_running(int(process)):
+        number, _, rest = leftover.name.removeprefix(beginning).partition("-")
+        if number.isdecimal() and not _is_running(int(number), rest.partition("-")[0]):
             with suppress(OSError):
                 leftover.unlink()
 
 
-def _is_running(process: int) -> bool:
-    """Whether there is a process with a number; where that cannot be asked, there may be."""
+def _is_running(process: int, token: str) -> bool:
+    """Whether a process may be there, by its number and what it tells itself apart by."""
+    if process == os.getpid():
+        return token == PROCESS
     if os.name != "posix":
         return True
     try:
@@ -116,3 +121,33 @@ def _is_running(process: int) -> bool:
     except (OSError, OverflowError):
         return True
     return True
+
+
+def check_writable(path: str | Path, *, inside: bool = False) -> None:
+    """Refuse a place where no file can be made, by making an empty one that is removed at once.
+
+    Folders that are missing are not made: then the file is in the first one above that is there.
+    A process that is killed just then leaves it to the next look at the same place, which removes
+    it.
+
+    Args:
+        path: of a file or folder that is to be made or replaced, with working files beside it.
+        inside: files are made in the folder at ``path``, and none beside it.
+
+    Raises:
+        NeuroglotError: nothing can be written there; see :func:`real_path`.
+    """
+    target = real_path(path)
+    try:
+        if target.is_file() and not os.access(target, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        places = (target, *target.parents) if inside else target.parents
+        folder = next(place for place in places if place.is_dir())
+        trial = folder / f".{target.name}.{TRIAL}"
+        with trial.open("ab"):
+            pass
+        with suppress(FileNotFoundError):  # another process tried the same place
+            if not trial.stat().st_size:  # else it is none of ours
+                trial.unlink()
+    except OSError as error:
+        raise _cannot(path, error.strerror or str(error)) from error

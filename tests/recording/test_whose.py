@@ -73,6 +73,15 @@ def test_a_result_that_an_earlier_version_wrote_is_one(tmp_path: Path) -> None:
     assert is_result(tmp_path / "r")
 
 
+def test_a_single_result_is_no_folder_for_several(tmp_path: Path) -> None:
+    ng.save(ng.classify(ng.record(tiny_model("llama"), small_task(3))), tmp_path / "sharing")
+    before = files_of(tmp_path)
+    with pytest.raises(ng.NeuroglotError, match="is a single result"):
+        folder_for_results(tmp_path / "sharing")
+    assert files_of(tmp_path) == before
+    assert folder_for_results(tmp_path) == tmp_path
+
+
 def test_what_may_be_in_a_folder_for_results(tmp_path: Path) -> None:
     """Whatever a stopped command leaves there, the same command goes on."""
     for name in ("empty", "stopped", "half", "report"):

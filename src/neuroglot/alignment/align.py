@@ -202,8 +202,7 @@ def _begin(job: Alignment, task: ParallelTask, *, overwrite: bool) -> xr.Dataset
     if is_result(begun) and not overwrite:
         require_same(job.out, open_dataset(begun), head, ())
         return _finished(job.out)
-    if not is_result(begun):
-        _require_free(job.out)
+    require_free_for_alignment(job.out)
     if Path(job.model.name).absolute().is_relative_to(job.out):
         raise NeuroglotError(
             f"{job.model.name!r} is in {str(job.out)!r} and would be replaced; name another folder."
@@ -240,12 +239,14 @@ def _remove(out: Path, *folders: str) -> None:
                 shutil.rmtree(out / name)
 
 
-def _require_free(out: Path) -> None:
-    """Nothing may be there but what a killed run leaves before its settings are written.
+def require_free_for_alignment(out: Path) -> None:
+    """Nothing may be there but an alignment, or what a killed one left before its settings.
 
     Raises:
         NeuroglotError: other things are there.
     """
+    if is_result(out / BEGUN):
+        return
     folder_for_results(out)
     found = [path.name for path in out.glob("[!.]*")]
     begun = [path.name.lstrip(".") for path in out.glob(f"{TRAINING}/*")]

@@ -13,7 +13,8 @@ import neuroglot as ng
 from neuroglot.alignment.settings import METHODS, check_method, check_training
 from neuroglot.cli import options as o
 from neuroglot.cli import show
-from neuroglot.cli.parsing import check_folder, language_codes, named_path
+from neuroglot.cli.parsing import language_codes, named_path
+from neuroglot.cli.places import check_alignment, check_folder
 from neuroglot.errors import NeuroglotError, listed
 from neuroglot.experiments.differences import EQUIVALENT_WITHIN
 from neuroglot.report.alignment import alignment_lines, alignment_rows, what_changed
@@ -113,16 +114,17 @@ def align(
     what was measured to OUT/report.html.
     """
     page = out / "report.html"
-    check_folder(out, overwrite=overwrite)
+    check_alignment(out, overwrite=overwrite)
     training = settings.training()
     check_training(training, check_method(method))
+    neurons = None if mask is None else ng.NeuronSet.load(mask)
     chosen, loaded = which.load(task), how.load(model)
     result = ng.align(
         loaded,
         chosen,
         method=method,
         out=out,
-        mask=None if mask is None else ng.NeuronSet.load(mask, loaded),
+        mask=neurons,
         lora=lora,
         training=training,
         overwrite=overwrite,

@@ -16,10 +16,10 @@ from neuroglot.cli import options as o
 from neuroglot.cli.parsing import (
     Commands,
     batch_size_of,
-    check_folder,
     score_names,
     warnings_as_lines,
 )
+from neuroglot.cli.places import check_folder
 from neuroglot.cli.streams import enduring_streams
 from neuroglot.experiments.evaluation import MAX_NEW_TOKENS
 from neuroglot.pipeline import (

@@ -15,11 +15,11 @@ from neuroglot.cli import options as o
 from neuroglot.cli import show
 from neuroglot.cli.parsing import (
     batch_size_of,
-    check_folder,
     layer_groups,
     numbers,
     open_recording,
 )
+from neuroglot.cli.places import check_folder
 from neuroglot.experiments.differences import EQUIVALENT_WITHIN
 from neuroglot.experiments.evaluation import MAX_NEW_TOKENS
 from neuroglot.interventions.amplify import FACTORS
@@ -135,12 +135,18 @@ def deactivate(
     ]
     names = check_categories([name.strip() for name in categories.split(",")])
     settings = beside.checked()
+    recorded = None if recording is None else open_recording(recording)
     chosen, loaded = which.load(task), how.load(model)
     check_variants(variants, loaded)
+    if recorded is None:
+        made = out / "recording"
+        recorded = ng.record(
+            loaded, chosen, made, batch_size=size, grow=False, overwrite=overwrite
+        )
     outcome = ng.deactivate(
         loaded,
         chosen,
-        _recorded(loaded, chosen, recording, out, size, overwrite=overwrite),
+        recorded,
         categories=names,
         variants=variants,
         **settings,
@@ -181,11 +187,17 @@ def amplify(
     check_folder(out, overwrite=overwrite)
     check_category(category)
     size, settings, tried = batch_size_of(batch_size), beside.checked(), numbers(factors)
+    recorded = None if recording is None else open_recording(recording)
     chosen, loaded = which.load(task), how.load(model)
+    if recorded is None:
+        made = out / "recording"
+        recorded = ng.record(
+            loaded, chosen, made, batch_size=size, grow=False, overwrite=overwrite
+        )
     outcome = ng.amplify(
         loaded,
         chosen,
-        _recorded(loaded, chosen, recording, out, size, overwrite=overwrite),
+        recorded,
         category=category,
         factors=tried,
         **settings,
@@ -203,22 +215,6 @@ def amplify(
         typer.echo("Accuracy on the half of the items for choosing (factor 1: no edit):")
         show.rows_as_table(rows)
     _show(outcome, f"{model} on {task}, the other half", page, json=json)
-
-
-def _recorded(
-    model: ng.Model,
-    task: ng.ParallelTask,
-    recording: Path | None,
-    out: Path,
-    size: ng.BatchSize,
-    *,
-    overwrite: bool,
-) -> ng.Recording:
-    """The recording that was named, or one made here."""
-    if recording is not None:
-        return open_recording(recording)
-    folder = out / "recording"
-    return ng.record(model, task, folder, batch_size=size, grow=False, overwrite=overwrite)
 
 
 def _show(outcome: xr.Dataset, title: str, page: Path, *, json: bool) -> None:

@@ -9,10 +9,12 @@ from typing import Annotated
 import typer
 
 import neuroglot as ng
-from neuroglot.attribution.agreement import N_NEURONS
+from neuroglot.attribution import agreement as causal
+from neuroglot.attribution import by_category
 from neuroglot.cli import options as o
 from neuroglot.cli import show
 from neuroglot.cli.parsing import batch_size_of, open_evaluation, open_recording, score_names
+from neuroglot.cli.places import check_figures, check_result
 from neuroglot.errors import NeuroglotError, plain
 from neuroglot.report.observations import said_of
 from neuroglot.report.page import save_figures
@@ -50,8 +52,11 @@ def attribute(
     size, wanted = batch_size_of(batch_size), score_names(scores)
     if not wanted:
         raise NeuroglotError("--scores none: there is nothing to attribute.")
-    chosen = which.load(task)
+    check_result(out, by_category.UNIT, overwrite=overwrite)
+    check_figures(figures)
     recorded = open_recording(recording)
+    answered = None if answers is None else open_evaluation(answers)
+    chosen = which.load(task)
     found = ng.attribute(
         how.load(model),
         chosen,
@@ -60,7 +65,7 @@ def attribute(
         top_k=top_k,
         target=target,
         threshold=threshold,
-        answers=None if answers is None else open_evaluation(answers),
+        answers=answered,
         out=out,
         batch_size=size,
         overwrite=overwrite,
@@ -82,7 +87,7 @@ def agreement(
     how: o.ModelOptions,
     scores: o.NeuronScores = f"{o.SCORES},gradient_x_activation",
     target: o.Target = None,
-    neurons: Annotated[int, typer.Option(help="Random neurons of each layer.")] = N_NEURONS,
+    neurons: Annotated[int, typer.Option(help="Random neurons of each layer.")] = causal.N_NEURONS,
     seed: Annotated[int, typer.Option(help="Of the random neurons.")] = 0,
     out: o.Out = None,
     overwrite: o.Overwrite = False,
@@ -92,10 +97,12 @@ def agreement(
 
     The same command goes on if stopped.
     """
+    check_result(out, causal.UNIT, overwrite=overwrite)
+    wanted, chosen = score_names(scores), which.load(task)
     found = ng.causal_agreement(
         how.load(model),
-        which.load(task),
-        scores=score_names(scores),
+        chosen,
+        scores=wanted,
         target=target,
         n_neurons=neurons,
         seed=seed,

@@ -16,10 +16,7 @@ from typer.core import TyperGroup
 import neuroglot as ng
 from neuroglot.attribution.neuron_scores import check_scores
 from neuroglot.errors import NeuroglotError, plain
-from neuroglot.outputs import real_path
 from neuroglot.recording.folders import is_result
-from neuroglot.recording.whose import folder_for_results
-from neuroglot.report.page import is_report, is_unfinished_report
 
 BAD_INPUT, INTERRUPTED = 2, 130
 # Typer has no public name for wrong usage as such, only for this kind of it.
@@ -221,35 +218,3 @@ def exists(path: Path) -> bool:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise NeuroglotError(f"cannot use the path {str(path)!r}: {reason}.") from error
-
-
-def check_table(path: Path, *, overwrite: bool = False) -> None:
-    """Refuse to replace a file, or to write into a folder that is not there."""
-    real = real_path(path)
-    if real.is_dir():
-        raise NeuroglotError(f"{str(path)!r} is a folder; name a file.")
-    if real.exists() and not overwrite:
-        raise NeuroglotError(f"{str(path)!r} exists; pass --overwrite to replace it.")
-    if not real.parent.is_dir():
-        raise NeuroglotError(f"there is no folder {str(path.parent)!r} to write to.")
-
-
-def check_folder(out: Path, *, overwrite: bool = False) -> None:
-    """Refuse a folder with things of the user, and to replace a page of the user unless asked to.
-
-    A page that was stopped while it was written is none of the user's.
-    """
-    page = folder_for_results(out) / "report.html"
-    if page.is_dir():
-        raise NeuroglotError(f"{str(page)!r} is a folder; name another --out.")
-    if page.exists() and not overwrite and not (is_report(page) or is_unfinished_report(page)):
-        raise NeuroglotError(f"{str(page)!r} is no report of neuroglot; name another --out.")
-
-
-def check_new_page(page: Path, *, overwrite: bool = False) -> None:
-    """Refuse to replace what is there, unless asked to, or it was stopped while it was written."""
-    real = real_path(page)
-    if real.exists() and not real.is_file():
-        raise NeuroglotError(f"{str(page)!r} is no file; name another --out.")
-    if real.exists() and not overwrite and not is_unfinished_report(real):
-        raise NeuroglotError(f"{str(page)!r} exists; pass --overwrite to replace it.")

@@ -14,11 +14,18 @@ from neuroglot.cli import options as o
 from neuroglot.cli import show
 from neuroglot.cli.parsing import (
     batch_size_of,
-    check_new_page,
-    check_table,
     numbers,
     open_recording,
     results_at,
+)
+from neuroglot.cli.places import (
+    check_figures,
+    check_new_page,
+    check_predictions,
+    check_result,
+    check_same_page,
+    check_table,
+    is_saved,
 )
 from neuroglot.errors import NeuroglotError
 from neuroglot.experiments.evaluation import MAX_NEW_TOKENS
@@ -58,6 +65,8 @@ def record(
     what: dict[str, Any] = {"site": site, "position": position, "keep_values": keep_values}
     what |= {"thresholds": numbers(thresholds), "added_tokens": added_tokens}
     size = batch_size_of(batch_size)
+    if not dry_run:
+        check_result(out, "recording", overwrite=overwrite)
     chosen = which.load(task)
     loaded = how.load(model)
     if dry_run:
@@ -98,8 +107,9 @@ def classify(
     json: o.Json = False,
 ) -> None:
     """Put neurons into sharing categories, with the baselines."""
+    check_result(out, "sharing", overwrite=overwrite)
     sharing = ng.classify(open_recording(recording), threshold)
-    if out is not None:
+    if out is not None and (overwrite or not is_saved(sharing, out)):
         ng.save(sharing, out, overwrite=overwrite)
     rows = show.sharing_rows(sharing)
     if json:
@@ -130,10 +140,11 @@ def evaluate(
     With --out, the same command goes on if stopped, and adds more items or languages.
     """
     size = batch_size_of(batch_size)
+    check_result(out, "evaluation", overwrite=overwrite)
+    check_table(predictions)
     chosen = which.load(task)
+    check_predictions(predictions, chosen, out, overwrite=overwrite)
     loaded = how.load(model)
-    if predictions is not None:
-        check_table(predictions, overwrite=overwrite)
     answers = ng.evaluate(
         loaded,
         chosen,
@@ -171,6 +182,7 @@ def fragility(
 
     The same command goes on if stopped.
     """
+    check_result(out, "fragility", overwrite=overwrite)
     chosen = which.load(task)
     found = ng.fragility(
         how.load(model),
@@ -203,6 +215,7 @@ def report(
 ) -> None:
     """Draw saved results into one HTML page. Results beside each other belong to one run."""
     check_new_page(out, overwrite=overwrite)
+    check_figures(figures)
     results: dict[str, xr.Dataset | xr.DataArray] = {}
     for path in paths:
         for name, result in results_at(path).items():
@@ -211,4 +224,5 @@ def report(
                     f"{path!r}: another {name!r} is reported already; name its run, RUN={path}."
                 )
             results[name] = result
+    check_same_page(out, results, overwrite=overwrite)
     typer.echo(f"The report: {ng.report(results, out, figures).resolve()}")

@@ -26,6 +26,10 @@ def folder_for_results(out: str | Path) -> Path:
     try:
         if path.exists() and not path.is_dir():
             raise NeuroglotError(f"{str(path)!r} is a file; name a folder with --out.")
+        if path.is_dir() and is_result(path):
+            raise NeuroglotError(
+                f"{str(path)!r} is a single result, and no folder for several; name another folder."
+            )
         foreign = path.is_dir() and not _is_free(path) and not _holds_results(path)
     except OSError as error:
         raise NeuroglotError(f"cannot write to {str(out)!r}: {error}.") from error
