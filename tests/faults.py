@@ -348,7 +348,7 @@ class Tried:
 
     Attributes:
         n_operations: of the command.
-        tried: how many of them went wrong.
+        tried: how often one of them went wrong, or for a kill the end after them.
         failures: of those, what was not as if nothing had happened, by operation.
     """
 
@@ -404,9 +404,9 @@ def trials(commands: Small, name: str, folder: Path, choice: Choice) -> Iterator
     after_all = {} if reason is None else {"after all": reason}
     for fault in FAULTS:
         numbers = choice(fault, first.seen)
-        found = Tried(len(first.seen), len(numbers))
-        if fault == "kill":
-            found.failures |= after_all
+        # What is killed after its last operation has done all, so that is tried already.
+        tried = len(numbers) + (fault == "kill")
+        found = Tried(len(first.seen), tried, dict(after_all) if fault == "kill" else {})
         for number in numbers:
             shutil.rmtree(place)
             begin()

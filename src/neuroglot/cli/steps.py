@@ -126,7 +126,11 @@ def evaluate(
     how: o.ModelOptions,
     out: o.Out = None,
     predictions: Annotated[
-        Path | None, typer.Option(help="CSV file for every answer.", metavar="FILE.csv")
+        Path | None,
+        typer.Option(
+            help="CSV file for every answer; it may be there from the same command with --out.",
+            metavar="FILE.csv",
+        ),
     ] = None,
     score: o.Score = "sum",
     max_new_tokens: o.MaxNewTokens = MAX_NEW_TOKENS,
