@@ -82,7 +82,7 @@ def test_record_classify_report(cli: Cli, tiny: tuple[Path, Path], tmp_path: Pat
     code, out, _ = cli("report", tmp_path / "sharing", "--out", tmp_path / "page.html")
     assert code == 0
     assert (tmp_path / "page.html").exists()
-    code, _, err = cli("report", tmp_path / "sharing", "--out", tmp_path / "page.html")
+    code, _, err = cli("report", f"b={tmp_path / 'sharing'}", "--out", tmp_path / "page.html")
     assert code == 2
     assert "--overwrite" in err
 
