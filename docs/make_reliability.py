@@ -237,8 +237,8 @@ def faults(of: int | None) -> Iterator[str]:
         "tokenizer writes in Rust is not seen). Before one, the process kills itself (`SIGKILL`,\n"
         "after half of the bytes of a write); or this one and all that follow find no room, which\n"
         "must end in one line and not in a traceback. Then the same command runs undisturbed and\n"
-        "must leave the same files with the same bytes as if nothing had happened. So it must after\n"
-        "all is done, which is what a kill after the last operation leaves, and counts as a kill."
+        "must leave the same files with the same bytes as if nothing had happened. So it must\n"
+        "after all is done, as a kill after the last operation leaves it; that counts as one."
     )
     if of is not None:
         yield f"\nOnly {of} operations of each command, drawn by a seed, were tried for this table."
