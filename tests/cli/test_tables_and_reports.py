@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -181,3 +182,30 @@ def test_intervals_over_relations_stand_beside_those_over_subjects(
         if n_relations == 12:
             low, high = (100 * row[f"{kind}{end}"] for end in OVER_RELATIONS)
             assert f"{low:.1f}–{high:.1f}" in said
+
+
+def test_lines_are_wrapped_between_words() -> None:
+    text = "In brackets: 95 % intervals; /a/path/that/is/longer/than/the/width"
+    wrapped = show.wrapped(text, 20)
+    assert wrapped == ["In brackets: 95 %", "intervals;", "/a/path/that/is/longer/than/the/width"]
+    assert show.wrapped("  a  b", 20) == ["  a  b"]
+    indented = show.wrapped("name  one two three", 12, indent=6)
+    assert indented == ["name  one", "      two", "      three"]
+    wide = show.wrapped("ไทย 日本語 日本語", 13)
+    assert wide == ["ไทย 日本語", "日本語"], "as wide as they are shown"
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_terminal_gets_lines_of_its_width(
+    stream: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    text, is_error = "word " * 20 + "end", stream == "stderr"
+    show.say(text, err=is_error)
+    assert getattr(capsys.readouterr(), stream[3:]) == text + "\n", "a file gets one line"
+    monkeypatch.setattr(getattr(sys, stream), "isatty", lambda: True)
+    show.say(text, err=is_error)
+    lines = getattr(capsys.readouterr(), stream[3:]).splitlines()
+    assert len(lines) > 1
+    assert max(map(len, lines)) <= 30
+    assert " ".join(lines) == text

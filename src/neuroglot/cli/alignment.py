@@ -141,14 +141,14 @@ def align(
         show.as_json(found | {"model": str((out / "model").resolve())})
         return
     show.table(*alignment_lines(rows), f"{model} on {task}, {method}: accuracy by part, sharing")
-    typer.echo(
+    show.say(
         "Accuracy where item and language were trained, or either or both were held out; "
         "all-shared (and with each language's items shuffled) on held-out items, of all neurons."
     )
     show.notes(said_of(result))
-    typer.echo(what_changed(result))
-    typer.echo(f"The model: {(out / 'model').resolve()}")
-    typer.echo(f"The report: {report.resolve()}")
+    show.say(what_changed(result))
+    show.say(f"The model: {(out / 'model').resolve()}")
+    show.say(f"The report: {report.resolve()}")
 
 
 def compare(
@@ -211,22 +211,22 @@ def compare(
         show.as_json(found | {"provenance": compared.attrs, "report": str(report.resolve())})
         return
     _print(compared)
-    typer.echo(f"The report: {report.resolve()}")
+    show.say(f"The report: {report.resolve()}")
 
 
 def _print(compared: xr.Dataset) -> None:
     """Changes from the first run, and what neurons became in the last."""
     show.table(*comparison_lines(compared), f"{compared.attrs['task']}: compared with the first")
-    typer.echo(HOW)
+    show.say(HOW)
     for finding in change_findings(compared):
-        typer.echo(finding)
+        show.say(finding)
     show.notes(said_of(compared))
     if "flow" in compared:
         last = run_names(compared)[-1]
         show.table(*flow_cells(compared, last), f"What neurons became in {last}")
-        typer.echo(FLOW)
+        show.say(FLOW)
     else:
-        typer.echo(
+        show.say(
             "No flow between categories: nothing says that all models continue one checkpoint "
             "(--lineage says so)."
         )

@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"neuroglot {ng.__version__}")
+        show.say(f"neuroglot {ng.__version__}")
         raise typer.Exit
 
 
@@ -92,10 +92,10 @@ def demo(
         return
     title = f"facts, {items} items in ten languages"
     show.table(*headline_table(rows), title)
-    typer.echo(" ".join(guesses_explained(found.evaluations.values(), margins=False)))
+    show.say(" ".join(guesses_explained(found.evaluations.values(), margins=False)))
     show.notes(sample_notes(found))
     show.score_table(score_rows(found))
-    typer.echo(f"Analysed in {seconds:.0f} s. The report: {page.resolve()}")
+    show.say(f"Analysed in {seconds:.0f} s. The report: {page.resolve()}")
 
 
 @app.command()
@@ -146,12 +146,12 @@ def run(
         assert isinstance(answers, xr.Dataset)
         show.accuracy_table(answers, "Accuracy by language")
         show.notes(said_of(answers))
-        typer.echo(f"Every answer: {(out / PREDICTIONS).resolve()}")
+        show.say(f"Every answer: {(out / PREDICTIONS).resolve()}")
     if f"{chosen.name}/attribution" in done.results:
         attributed = done.results[f"{chosen.name}/attribution"]
         assert isinstance(attributed, xr.Dataset)
         show.attribution_table(attributed)
-    typer.echo(f"The report: {page.resolve()}")
+    show.say(f"The report: {page.resolve()}")
 
 
 @app.command()
@@ -167,8 +167,8 @@ def check(
         show.as_json(found)
         return
     for key, value in found.items():
-        typer.echo(f"{key.replace('_', ' '):18} {show.found_text(key, value)}")
-    typer.echo("verified: one firing a layer, zeroing changes the logits, removal restores them")
+        show.say(f"{key.replace('_', ' '):18} {show.found_text(key, value)}", indent=19)
+    show.say("verified: one firing a layer, zeroing changes the logits, removal restores them")
 
 
 @app.command()

@@ -212,7 +212,7 @@ def amplify(
             {"factor": f"{factor:g}", "accuracy": float(value)}
             for factor, value in outcome["development_accuracy"].to_series().items()
         ]
-        typer.echo("Accuracy on the half of the items for choosing (factor 1: no edit):")
+        show.say("Accuracy on the half of the items for choosing (factor 1: no edit):")
         show.rows_as_table(rows)
     _show(outcome, f"{model} on {task}, the other half", page, json=json)
 
@@ -227,12 +227,12 @@ def _show(outcome: xr.Dataset, title: str, page: Path, *, json: bool) -> None:
         return
     before = mean_of(outcome["correct_no_edit"], outcome, outcome["counted"])
     show.table(*effect_lines(rows), f"{title}: accuracy {100 * before:.1f}% without any edit")
-    typer.echo(
+    show.say(
         "Difference: accuracy less that of no edit, or of random neurons, in percentage points of "
         "the prompts for which there are such; p by itself, and after Holm's correction. Placebo: "
         "the first draw of a control, less the others."
     )
     for finding in findings(rows):
-        typer.echo(finding)
+        show.say(finding)
     show.notes(said_of(outcome))
-    typer.echo(f"The report: {report.resolve()}")
+    show.say(f"The report: {report.resolve()}")

@@ -138,4 +138,4 @@ def describe(
         show.as_json(asdict(found))
         return
     for line in str(found).splitlines():
-        typer.echo(plain(line))
+        show.say(plain(line))

@@ -13,6 +13,7 @@ import typer
 
 import neuroglot as ng
 from neuroglot.attribution.by_category import DEFAULT_SCORES
+from neuroglot.cli import show
 from neuroglot.cli.parsing import language_codes, template_arguments
 from neuroglot.errors import plain
 from neuroglot.models.tokenization import PaddingSide
@@ -185,7 +186,7 @@ class TaskOptions:
             relations=cast("Kept | None", self.relations),
         )
         for note in task.notes:
-            typer.echo(plain(f"neuroglot: note: {name}: {note}"), err=True)
+            show.say(plain(f"neuroglot: note: {name}: {note}"), err=True)
         return task
 
 

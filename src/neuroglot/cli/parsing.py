@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 import neuroglot as ng
 from neuroglot.attribution.neuron_scores import check_scores
+from neuroglot.cli import show
 from neuroglot.errors import NeuroglotError, plain
 from neuroglot.recording.folders import is_result
 
@@ -32,14 +33,14 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except NeuroglotError as error:
-            typer.echo(f"neuroglot: {error}", err=True)
+            show.say(f"neuroglot: {error}", err=True)
             raise typer.Exit(BAD_INPUT) from error
         except UsageError as error:
-            typer.echo(f"neuroglot: {error.format_message()} See --help.", err=True)
+            show.say(f"neuroglot: {error.format_message()} See --help.", err=True)
             raise typer.Exit(BAD_INPUT) from error
         except KeyboardInterrupt as stop:
             hint = "with --out, the same command goes on where it stopped (leave out --overwrite)"
-            typer.echo(f"neuroglot: stopped; {hint}.", err=True)
+            show.say(f"neuroglot: stopped; {hint}.", err=True)
             raise typer.Exit(INTERRUPTED) from stop
 
 
@@ -52,20 +53,20 @@ def warnings_as_lines() -> Iterator[None]:
     said: set[str] = set()
     cut: dict[str, None] = {}  # prompts in their order; both steps of a run meet each of them
 
-    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+    def as_line(message: Warning | str, *_: Any, **__: Any) -> None:
         if str(message).endswith(CUT):
             cut.setdefault(str(message).rpartition(" has ")[0])
         elif str(message) not in said:
             said.add(str(message))
-            typer.echo(f"neuroglot: warning: {plain(str(message))}", err=True)
+            show.say(f"neuroglot: warning: {plain(str(message))}", err=True)
 
     with warnings.catch_warnings():
-        warnings.showwarning = show
+        warnings.showwarning = as_line
         try:
             yield
         finally:
             if cut:
-                typer.echo(
+                show.say(
                     f"neuroglot: warning: {len(cut)} prompts do not fit into the model's context; "
                     f"their beginning was cut. The first is the {next(iter(cut))}.",
                     err=True,

@@ -63,6 +63,32 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | No
 WIDER_THAN_ANY = 10_000  # columns of a terminal
 
 
+def say(text: str, *, indent: int = 0, err: bool = False) -> None:
+    """A line, on standard output or error; in a terminal, it is broken between words.
+
+    Args:
+        text: one line. What is no terminal gets it as one.
+        indent: columns that are left empty before what follows the first break.
+        err: whether it goes to standard error.
+    """
+    console = Console(stderr=err)
+    lines = wrapped(text, console.width, indent) if console.file.isatty() else [text]
+    for line in lines:
+        typer.echo(line, err=err)
+
+
+def wrapped(text: str, width: int, indent: int = 0) -> list[str]:
+    """A text as lines of at most so many columns, unless a single word is longer."""
+    first, *words = text.split(" ")
+    lines = [first]
+    for word in words:
+        if cell_len(f"{lines[-1]} {word}") <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(" " * indent + word)
+    return lines
+
+
 def _table(
     columns: Sequence[str], cells: Sequence[Sequence[str]], chosen: list[int], title: str | None
 ) -> Table:
@@ -165,15 +191,15 @@ def accuracy_table(answers: xr.Dataset, title: str) -> None:
     rows = accuracy_rows(answers)
     table(*accuracy_cells(rows), title)
     said = [*guesses_explained([answers]), *what_is_missing(answers)]
-    typer.echo(" ".join(["In brackets: 95 % intervals over subjects.", *said]))
+    say(" ".join(["In brackets: 95 % intervals over subjects.", *said]))
     if has_wider(rows):
-        typer.echo(WIDER)
+        say(WIDER)
 
 
 def notes(lines: Iterable[str]) -> None:
     """Sentences below a table: which prompts count once, and why there is no interval."""
     for line in lines:
-        typer.echo(line)
+        say(line)
 
 
 def task_rows() -> list[dict[str, Any]]:
@@ -192,10 +218,11 @@ def task_rows() -> list[dict[str, Any]]:
 def tasks(rows: Sequence[dict[str, Any]]) -> None:
     """The tasks as lines: what they ask, and for published data languages, licence and source."""
     for row in rows:
-        typer.echo(f"{row['task']:15} {row['summary']}")
+        say(f"{row['task']:15} {row['summary']}", indent=16)
         if "licence" in row:
-            typer.echo(f"{'':15} {' '.join(row['languages'])}; licence: {row['licence']}")
-            typer.echo(f"{'':15} {row['citation']}")
+            languages = f"{' '.join(row['languages'])}; licence: {row['licence']}"
+            say(f"{'':15} {languages}", indent=16)
+            say(f"{'':15} {row['citation']}", indent=16)
 
 
 def rows_as_table(rows: Sequence[dict[str, Any]], title: str | None = None) -> None:

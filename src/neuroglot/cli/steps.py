@@ -76,7 +76,7 @@ def record(
     if json:
         show.as_json({"out": str(out), "items": len(made), "provenance": made.attrs})
     else:
-        typer.echo(f"{made} is in {out}")
+        show.say(f"{made} is in {out}")
 
 
 def _print_plan(
@@ -93,7 +93,7 @@ def _print_plan(
     if json:
         show.as_json(asdict(plan))
         return
-    typer.echo(
+    show.say(
         f"{plan.prompts:,} prompts, {plan.tokens:,} tokens, {plan.stored_bytes / 1e6:,.1f} MB, "
         f"about {plan.seconds:,.0f} s"
     )
@@ -229,4 +229,4 @@ def report(
                 )
             results[name] = result
     check_same_page(out, results, overwrite=overwrite)
-    typer.echo(f"The report: {ng.report(results, out, figures).resolve()}")
+    show.say(f"The report: {ng.report(results, out, figures).resolve()}")

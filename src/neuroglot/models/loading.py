@@ -137,7 +137,7 @@ def load_model(
     chosen = {"revision": revision, "token": token}
     try:
         # Weights that are made in inference mode would have no gradients ever after.
-        with LOADING, ordinary_process(), torch.inference_mode(mode=False):
+        with LOADING, ordinary_process(), quiet_transformers(), torch.inference_mode(mode=False):
             hf, tokenizer, commit = _loaded(name, device, dtype, chosen, allow_pickle=allow_pickle)
             return wrap_model(
                 hf,
@@ -281,13 +281,12 @@ def _read(
     Raises:
         NeuroglotError: the checkpoint lacks weights.
     """
-    with quiet_transformers():
-        found: Any = auto.from_pretrained(
-            source,
-            device_map="auto" if device == "auto" else None,
-            output_loading_info=True,
-            **options,
-        )
+    found: Any = auto.from_pretrained(
+        source,
+        device_map="auto" if device == "auto" else None,
+        output_loading_info=True,
+        **options,
+    )
     hf: PreTrainedModel = found[0]
     loaded: dict[str, Any] = found[1]
     # Quantised weights are where they belong, and refuse to be moved.

@@ -12,10 +12,15 @@ from transformers.utils import logging as transformers_logging
 BARS = ("Loading weights", "Writing model shards")
 """What the progress bars say that are not drawn; those of downloads stay."""
 
-MESSAGES = {"transformers.trainer": "mtime may not", "transformers.trainer_utils": "mtime may not"}
+MESSAGES: dict[str, str | tuple[str, ...]] = {
+    "transformers.trainer": "mtime may not",
+    "transformers.trainer_utils": "mtime may not",
+    "huggingface_hub.utils._http": ("'", "Retrying in"),
+}
 """Loggers, and how the messages begin that are left out.
 
 Checkpoints that are written within a second are told apart by their numbers, as they should be.
+Where there is no connection, an error says so once, and not each attempt.
 """
 
 # Versions of transformers that have it not draw their bars.
@@ -58,7 +63,7 @@ def without_bars() -> Iterator[None]:
 def without_messages() -> Iterator[None]:
     """Within the block, :data:`MESSAGES` are left out."""
 
-    def unlike(beginning: str) -> Callable[[logging.LogRecord], bool]:
+    def unlike(beginning: str | tuple[str, ...]) -> Callable[[logging.LogRecord], bool]:
         return lambda record: not record.getMessage().startswith(beginning)
 
     with ExitStack() as stack:
