@@ -8,8 +8,10 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from packaging.version import Version
 
 import neuroglot as ng
 from neuroglot.recording import blocks, prefixes
@@ -17,6 +19,8 @@ from neuroglot.recording.prefixes import shared_prefixes
 from tests.families import FAMILIES
 from tests.testing import longhand_values, random_text, tiny_model, tokenizer
 
+# Families whose code returns a cache only from a version on; before, prompts run whole.
+WITHOUT_CACHE = {"falcon-h1"} if Version(transformers.__version__) < Version("5.5") else set()
 prompts = st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=7), max_size=7)
 
 
@@ -87,7 +91,7 @@ def sharing_task() -> ng.ParallelTask:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_values_are_those_of_whole_prompts(family: str) -> None:
     model, task = tiny_model(family), sharing_task()
-    assert model.shares_cache
+    assert model.shares_cache or family in WITHOUT_CACHE
     alone = ng.record(model, task, batch_size=1, keep_values=True)
     for batch_size in (2, 5, "auto"):
         found = ng.record(model, task, batch_size=batch_size, keep_values=True)
