@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-lowest lint types bench embedded-models model-card clean
+.PHONY: help demo test test-lowest test-steady lint types bench embedded-models model-card clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo             run the main job on the embedded models and write a report"
 	@echo "make test             run the test suite"
 	@echo "make test-lowest      run models, recording and experiments with the lowest versions allowed"
+	@echo "make test-steady      run tests of kills, signals and threads ten times beside four busy processes"
 	@echo "make lint types       ruff and mypy"
 	@echo "make bench            what must be fast, beside what it is compared with (ten minutes)"
 	@echo "make embedded-models  train the embedded models from nothing (two hours on 4 cores)"
@@ -37,6 +38,9 @@ $(LOWEST)/installed: pyproject.toml constraints.txt tests/lowest.py
 
 test-lowest: $(LOWEST)/installed
 	$(LOWEST)/bin/pytest -n auto -m "not slow" tests/models tests/recording tests/experiments
+
+test-steady: $(VENV)/installed
+	$(BIN)/python -m tests.steady
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -20,6 +20,7 @@ from bench.sharing import random_recording
 from neuroglot.recording.growing import in_folder
 
 SECONDS_BETWEEN = 0.02
+LONGEST = 600  # seconds for a process
 
 
 def _peak_of_recording(n_items: int) -> float:
@@ -70,7 +71,7 @@ def _write(path: Path, n_items: int) -> None:
 def _elsewhere(what: str, n_items: int) -> list[float]:
     """What a process of its own prints."""
     command = [sys.executable, "-m", "bench.memory", what, str(n_items)]
-    run = subprocess.run(command, check=True, capture_output=True, text=True)
+    run = subprocess.run(command, check=True, capture_output=True, text=True, timeout=LONGEST)
     found: list[float] = json.loads(run.stdout.splitlines()[-1])
     return found
 

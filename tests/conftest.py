@@ -2,6 +2,7 @@
 
 import os
 from contextlib import suppress
+from functools import cache
 
 # Nothing in the suite may wait for a network; read when Hugging Face's packages are imported.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -13,6 +14,7 @@ os.environ.pop("TQDM_DISABLE", None)
 os.environ["NUMBA_NUM_THREADS"] = "1"
 
 import torch
+import vl_convert as vlc
 
 with suppress(ImportError):  # on machines where less is installed its tests are skipped
     from hypothesis import settings
@@ -21,3 +23,6 @@ with suppress(ImportError):  # on machines where less is installed its tests are
     settings.load_profile("no deadline")
 
 torch.set_num_threads(1)
+
+# Always the same megabyte, put together anew for every page.
+vlc.javascript_bundle = cache(vlc.javascript_bundle)

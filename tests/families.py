@@ -203,7 +203,7 @@ FAMILIES: dict[str, Family] = {
         "FalconH1ForCausalLM", LAYERS + "feed_forward.down_proj", LAYERS + "feed_forward.act_fn",
         SIZES | GROUPED | TOKENS | {
             "mamba_d_ssm": 32, "mamba_n_heads": 4, "mamba_d_head": 8, "mamba_n_groups": 1,
-            "mamba_d_state": 4,
+            "mamba_d_state": 4, "mamba_chunk_size": 8,  # to which prompts are padded
         },
         up=LAYERS + "feed_forward.up_proj", structural=True,
     ),

@@ -40,6 +40,7 @@ def room_for(n_bytes: int) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("owner", "name"), [(os, "fsync"), (shutil, "copymode"), (Path, "replace")]
 )
+@pytest.mark.concurrent
 def test_a_kill_leaves_the_old_file_and_nothing_after_the_next_write(
     owner: object, name: str, tmp_path: Path
 ) -> None:
@@ -59,6 +60,7 @@ def test_a_kill_leaves_the_old_file_and_nothing_after_the_next_write(
     assert {path.name for path in tmp_path.iterdir()} == {"page.html", f"{OURS}mine"}
 
 
+@pytest.mark.concurrent
 def test_what_another_process_writes_is_left_alone(tmp_path: Path) -> None:
     write_file(tmp_path / "a", "1")
     seen: list[str] = []
@@ -174,6 +176,7 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     assert len(list(tmp_path.rglob("*"))) == 3
 
 
+@pytest.mark.concurrent
 def test_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from tests.lowest import lowest
@@ -13,16 +14,16 @@ CLOCKS = {"perf_counter", "perf_counter_ns", "monotonic", "monotonic_ns", "proce
 RUNS = {"run", "call", "check_call", "check_output", "communicate"}
 
 
-def calls() -> Iterator[tuple[Path, ast.Call, str]]:
+def calls(folder: Path = ROOT) -> Iterator[tuple[Path, ast.Call, str]]:
     """Every call in the tests: file, call and name of what is called, as it is written."""
-    for path in sorted(ROOT.rglob("*.py")):
+    for path in sorted(folder.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):
                 yield path, node, ast.unparse(node.func)
 
 
 def place(path: Path, call: ast.Call) -> str:
-    return f"{path.relative_to(ROOT)}:{call.lineno}"
+    return f"{path.relative_to(ROOT.parent)}:{call.lineno}"
 
 
 def test_no_test_reads_a_clock() -> None:
@@ -55,7 +56,7 @@ def test_pins_of_the_lowest_versions(tmp_path: Path) -> None:
 def test_no_process_is_waited_for_without_a_limit() -> None:
     """Those of ``tests.killing`` end by themselves, too."""
     found, n_runs = [], 0
-    for path, call, name in calls():
+    for path, call, name in chain(calls(), calls(ROOT.parent / "bench")):
         where, _, what = name.rpartition(".")
         if what in RUNS and (where == "subprocess" or what == "communicate"):
             n_runs += 1

@@ -250,6 +250,7 @@ def test_a_finished_one_is_opened_and_other_settings_are_refused(tmp_path: Path)
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
 
 
+@pytest.mark.concurrent
 def test_killed_again_and_again_it_ends_as_if_undisturbed(tmp_path: Path) -> None:
     watched = ("training/checkpoints", killing.STEPS)
     done = killing.kill_at_random(
@@ -264,6 +265,7 @@ def test_killed_again_and_again_it_ends_as_if_undisturbed(tmp_path: Path) -> Non
     assert models[0] == models[1]
 
 
+@pytest.mark.concurrent
 def test_killed_after_the_last_step_it_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -292,6 +294,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize(("kind", "step"), [("plain", 0), ("lora", 2), ("mask", 4)])
+@pytest.mark.concurrent
 def test_interrupted_while_it_is_measured_it_goes_on(
     kind: str, step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

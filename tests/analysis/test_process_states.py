@@ -239,6 +239,7 @@ def assert_all_are(found: list[Values], expected: Values) -> None:
 
 @pytest.mark.parametrize("layer", ["default", "workqueue", "omp", "tbb"])
 @pytest.mark.parametrize("state", [alone, forked_after, four_threads])
+@pytest.mark.concurrent
 def test_same_values_with_every_threading_layer(
     state: Callable[[], list[Values]], layer: str
 ) -> None:
@@ -246,11 +247,13 @@ def test_same_values_with_every_threading_layer(
 
 
 @pytest.mark.parametrize("state", [forked_while_busy, forked_while_compiling])
+@pytest.mark.concurrent
 def test_same_values_if_forked_while_threads_run(state: Callable[[], list[Values]]) -> None:
     assert_all_are(found_by(state), classified())
 
 
 @pytest.mark.parametrize("n_threads", ["1", "3"])
+@pytest.mark.concurrent
 def test_same_values_with_any_number_of_threads(n_threads: str) -> None:
     assert_all_are(found_by(alone, NUMBA_NUM_THREADS=n_threads), classified())
 
@@ -272,6 +275,7 @@ def test_kept_machine_code_is_of_one_signature(tmp_path: Path) -> None:
     assert_all_are(found, {"counts": expected})
 
 
+@pytest.mark.concurrent
 def test_four_threads_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = classified()
     monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 3)
@@ -306,6 +310,7 @@ def test_pieces_are_the_whole(size: int, n_threads: int, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("fails_at", [0, 9])
+@pytest.mark.concurrent
 def test_an_error_of_any_thread_is_raised(fails_at: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 2)
     with pytest.raises(MemoryError, match="too large"):

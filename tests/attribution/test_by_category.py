@@ -331,6 +331,7 @@ def test_what_is_damaged_is_only_made_again_with_the_same_settings(tmp_path: Pat
         attributed(out=tmp_path / "r")
 
 
+@pytest.mark.concurrent
 def test_one_that_another_process_has_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,11 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import vl_convert as vlc
 
 from neuroglot.cli import main
 from tests.testing import small_task, tiny_hf, tokenizer
 
 Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def _pictures_are_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which takes seconds a command; processes of their own and ``tests/report`` draw them."""
+    monkeypatch.setattr(vlc, "vegalite_to_png", lambda *_, **__: b"a picture")
+    monkeypatch.setattr(vlc, "vegalite_to_svg", lambda *_, **__: "a picture")
 
 
 @pytest.fixture

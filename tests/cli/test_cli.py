@@ -274,6 +274,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert "Traceback" not in err
 
 
+@pytest.mark.concurrent
 def test_interrupted(cli: Cli, tiny: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt

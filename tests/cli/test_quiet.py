@@ -132,6 +132,7 @@ def test_bars_of_the_user_stay(
 
 
 @pytest.mark.skipif(quiet.set_tqdm_hook is None, reason="these versions of transformers draw bars")
+@pytest.mark.concurrent
 def test_blocks_of_several_threads_end_in_any_order() -> None:
     assert quiet.set_tqdm_hook is not None
     before = quiet.set_tqdm_hook(None)

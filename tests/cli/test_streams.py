@@ -108,6 +108,7 @@ def test_every_command_in_a_terminal_of_few_signs(env: dict[str, str], tmp_path:
 
 
 @pytest.mark.slow
+@pytest.mark.concurrent
 def test_every_command_into_a_full_disk(tmp_path: Path) -> None:
     with Path("/dev/full").open("wb") as full:
         codes, errors = run_every(tmp_path / "out", full.fileno(), {})
@@ -117,6 +118,7 @@ def test_every_command_into_a_full_disk(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.concurrent
 def test_every_command_into_a_closed_pipe(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
@@ -126,33 +128,79 @@ def test_every_command_into_a_closed_pipe(tmp_path: Path) -> None:
     assert b"cannot write to standard output" not in errors
 
 
+NOBODY_READS, FULL, KEPT = "a pipe that nobody reads", "/dev/full", "a file"
+# Command lines as processes that end as Python does; forked, as importing everything takes long.
+FORKING = """
+import json, os, sys
+from neuroglot.cli import main
+codes = []
+for number, (arguments, *targets) in enumerate(json.loads(sys.argv[1])):
+    child = os.fork()
+    if not child:
+        for descriptor, target in enumerate(targets, 1):
+            if target == "a pipe that nobody reads":
+                read, written = os.pipe()
+                os.close(read)
+            else:
+                name = f"{number}.{descriptor}" if target == "a file" else target
+                written = os.open(name, os.O_WRONLY | os.O_CREAT)
+            os.dup2(written, descriptor)
+        main(arguments)
+        sys.exit()
+    codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(json.dumps(codes))
+"""
+
+
+def said_rightly(errors: bytes, code: int | None) -> None:
+    assert errors.count(b"\n") <= 1, errors
+    assert b"Exception ignored" not in errors
+    assert (b"No space left" in errors) == (code == CANNOT_PRINT)
+
+
+@pytest.mark.concurrent
 def test_exit_codes_of_a_process(tmp_path: Path) -> None:
-    """As a shell meets them; Python itself writes what it kept back when it ends."""
+    """Python itself writes what it kept back when it ends."""
+    cases: list[tuple[list[str], str, str, int]] = [
+        (["tasks"], NOBODY_READS, KEPT, CLOSED_PIPE),
+        (["tasks"], FULL, KEPT, CANNOT_PRINT),
+        (["tasks", "--json"], FULL, KEPT, CANNOT_PRINT),
+        (["--help"], FULL, KEPT, CANNOT_PRINT),
+        (["classify", "nowhere"], FULL, KEPT, 2),
+        (["classify", "nowhere"], KEPT, FULL, 2),
+        (["tasks"], KEPT, FULL, 0),
+    ]
+    run = subprocess.run(
+        [sys.executable, "-c", FORKING, json.dumps([case[:3] for case in cases])],
+        cwd=tmp_path, capture_output=True, check=True, timeout=600,
+    )  # fmt: skip
+    assert json.loads(run.stdout) == [case[3] for case in cases]
+    for number, (_, _, stderr, code) in enumerate(cases):
+        if stderr == KEPT:
+            said_rightly((tmp_path / f"{number}.2").read_bytes(), code)
+
+
+@pytest.mark.parametrize(
+    ("line", "codes"),
+    [
+        ("set -o pipefail; COMMAND tasks | head -1", {0, CLOSED_PIPE}),
+        ("COMMAND tasks >&-", {0}),
+        ("COMMAND tasks 2>&-", {0}),
+    ],
+)
+@pytest.mark.concurrent
+def test_exit_codes_in_a_shell(line: str, codes: set[int], tmp_path: Path) -> None:
+    """What Python finds when it begins."""
     command = f"{sys.executable} -c '{MAIN}'"
-    cases = {
-        f"set -o pipefail; {command} tasks | true": CLOSED_PIPE,
-        f"set -o pipefail; {command} tasks | head -1": None,
-        f"{command} tasks > /dev/full": CANNOT_PRINT,
-        f"{command} tasks --json > /dev/full": CANNOT_PRINT,
-        f"{command} --help > /dev/full": CANNOT_PRINT,
-        f"{command} classify nowhere > /dev/full": 2,
-        f"{command} classify nowhere 2> /dev/full": 2,
-        f"{command} tasks >&-": 0,
-        f"{command} tasks 2>&-": 0,
-        f"{command} tasks 2> /dev/full": 0,
-    }
-    for line, code in cases.items():
-        run = subprocess.run(
-            ["bash", "-c", line], cwd=tmp_path, capture_output=True, check=False, timeout=600
-        )
-        assert code is None or run.returncode == code, (line, run)
-        if code is None:
-            assert run.returncode in {0, CLOSED_PIPE}
-        assert run.stderr.count(b"\n") <= 1, (line, run.stderr)
-        assert b"Exception ignored" not in run.stderr
-        assert (b"No space left" in run.stderr) == (code == CANNOT_PRINT)
+    run = subprocess.run(
+        ["bash", "-c", line.replace("COMMAND", command)],
+        cwd=tmp_path, capture_output=True, check=False, timeout=600,
+    )  # fmt: skip
+    assert run.returncode in codes, run
+    said_rightly(run.stderr, None)
 
 
+@pytest.mark.concurrent
 def test_errors_nobody_reads_do_not_end_the_work(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)

@@ -123,6 +123,7 @@ getattr(t, sys.argv[1])(t.Path(sys.argv[2]), n_items=5)
     ("name", "n_operations"),
     [("agree", 20), ("agree", 60), ("round_otherwise", 30), ("round_otherwise", 75)],
 )
+@pytest.mark.concurrent
 def test_killed_it_ends_as_if_undisturbed(name: str, n_operations: int, tmp_path: Path) -> None:
     command = [sys.executable, "-c", KILLED, name, str(tmp_path / "r"), str(n_operations)]
     run = subprocess.run(

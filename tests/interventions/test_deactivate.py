@@ -505,6 +505,7 @@ def test_a_recording_of_all_tokens_is_warned_of() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.concurrent
 def test_killed_again_and_again_it_ends_as_if_undisturbed(tmp_path: Path) -> None:
     n_items = killing.N_ITEMS // 2
     part = "test/conditions/all_shared-top-0.5-by-effective"

@@ -373,6 +373,7 @@ RAGGED, EVEN = small_task(6), ng.ParallelTask.from_records(
 @pytest.mark.parametrize("n_threads", [2, 4])
 @pytest.mark.parametrize("task", [RAGGED, EVEN], ids=["ragged", "even"])
 @pytest.mark.parametrize("name", ["gpt2", "llama", "opt"])
+@pytest.mark.concurrent
 def test_threads_get_what_each_would_get_alone(
     name: str, task: ng.ParallelTask, n_threads: int
 ) -> None:
@@ -393,6 +394,7 @@ def test_threads_get_what_each_would_get_alone(
         np.testing.assert_array_equal(values, expected[i])
 
 
+@pytest.mark.concurrent
 def test_asyncio_threads_too() -> None:
     model = wrapped()
     expected = ng.record(model, TASK, keep_values=True).values
@@ -405,6 +407,7 @@ def test_asyncio_threads_too() -> None:
         np.testing.assert_array_equal(recording.values, expected)
 
 
+@pytest.mark.concurrent
 def test_a_thread_does_not_wait_for_a_block_that_may_wait_for_it() -> None:
     model = wrapped()
     with ng.edit(model, ng.Zero(some(model))), ThreadPoolExecutor(1) as other:
@@ -416,6 +419,7 @@ def test_a_thread_does_not_wait_for_a_block_that_may_wait_for_it() -> None:
         assert len(other.submit(ng.record, model, TASK).result(timeout=120)) == 3
 
 
+@pytest.mark.concurrent
 def test_edits_and_recordings_in_threads_are_right_or_refused() -> None:
     model = wrapped("llama")
     plain, changed = OPERATIONS["record"](model), edited(model)
@@ -490,6 +494,7 @@ print("as expected")
 """
 
 
+@pytest.mark.concurrent
 def test_forked_processes() -> None:
     """What a thread was doing does not go on in a child, and its hooks are not run there."""
     found = subprocess.run(
@@ -510,6 +515,7 @@ def test_gradient_hooks_of_others_are_held_too() -> None:
     np.testing.assert_array_equal(OPERATIONS["neuron_scores"](model), expected)
 
 
+@pytest.mark.concurrent
 def test_a_thread_that_calls_the_model_itself_is_told() -> None:
     """Hooks are met by every thread: a server that goes on answering would be edited too."""
     model = wrapped("llama")
@@ -583,6 +589,7 @@ def test_weights_may_change_between_operations_of_one_block() -> None:
         assert model.identity != before
 
 
+@pytest.mark.concurrent
 def test_loading_in_another_number_type_beside_others() -> None:
     """Transformers sets the default number type of the whole process while it makes a model."""
     model = wrapped("llama")
@@ -597,6 +604,7 @@ def test_loading_in_another_number_type_beside_others() -> None:
         assert [load.result().dtype for load in loads] == ["bfloat16", "float32"] * 2
 
 
+@pytest.mark.concurrent
 def test_an_edit_that_another_thread_ends() -> None:
     """As where a generator is closed, or collected, elsewhere than it was begun."""
     model = wrapped("llama")

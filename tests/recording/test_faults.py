@@ -16,6 +16,7 @@ OF_EACH = 2  # operations of each command, so that there are at most twenty kill
 
 
 @pytest.mark.slow
+@pytest.mark.concurrent
 def test_the_same_command_goes_on_to_the_same_bytes() -> None:
     run = subprocess.run(
         [sys.executable, "-m", "tests.faults", *KEPT, "--of", str(OF_EACH), "--seed", "18"],

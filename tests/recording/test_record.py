@@ -52,6 +52,7 @@ def test_kept_values_are_the_models(position: str) -> None:
             np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.concurrent
 def test_a_killed_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, task = tiny_model("bloom"), small_task(7)
     whole = ng.record(model, task)

@@ -56,6 +56,7 @@ def variable_of(what: str) -> str:
 
 @pytest.mark.slow
 @KINDS
+@pytest.mark.concurrent
 def test_killed_again_and_again_it_ends_as_if_undisturbed(what: str, tmp_path: Path) -> None:
     done = killing.kill_at_random(what, tmp_path / "r", 3)
     assert any(0 < n < killing.N_ITEMS for n in done), "some kill in the middle"
@@ -69,6 +70,7 @@ def test_killed_again_and_again_it_ends_as_if_undisturbed(what: str, tmp_path: P
 
 @pytest.mark.slow
 @KINDS
+@pytest.mark.concurrent
 def test_ctrl_c_finishes_the_block(what: str, tmp_path: Path) -> None:
     _, errors = killing.interrupted(killing.start(what, tmp_path / "r", waits_at=3))
     assert "stopping after this block; Ctrl-C again stops at once" in errors
@@ -79,6 +81,7 @@ def test_ctrl_c_finishes_the_block(what: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.concurrent
 def test_ctrl_c_on_the_command_line(tmp_path: Path) -> None:
     model, task, out = (str(tmp_path / name) for name in ("model", "small.jsonl", "r"))
     tiny_hf("llama").save_pretrained(model)
@@ -166,6 +169,7 @@ def test_what_follows_from_all_blocks_is_made_again(left: str, tmp_path: Path) -
 
 
 @KINDS
+@pytest.mark.concurrent
 def test_a_second_process_is_refused(what: str, tmp_path: Path) -> None:
     with (
         locked(tmp_path / "r"),
@@ -195,6 +199,7 @@ def test_a_full_disk_keeps_what_was_written(
     xr.testing.assert_equal(make(what, tmp_path / "r").drop_attrs(), expected.drop_attrs())
 
 
+@pytest.mark.concurrent
 def test_a_folder_that_may_not_be_written() -> None:
     """In a process of its own, which may give up being root."""
     with tempfile.TemporaryDirectory() as name:  # unlike pytest's, one that others may enter
@@ -212,6 +217,7 @@ def test_a_folder_that_may_not_be_written() -> None:
         assert re.search(r"NeuroglotError: cannot write to '.*/closed/r'.*denied", run.stderr)
 
 
+@pytest.mark.concurrent
 def test_leftovers_of_a_killed_process_are_cleared_up(tmp_path: Path) -> None:
     expected = make("record", tmp_path / "r").load()
     (tmp_path / "r" / "active" / "c" / f"0.{'0a' * 16}.partial").write_text("half")
@@ -279,6 +285,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.concurrent
 def test_killed_in_its_last_step_it_goes_on(
     when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -300,6 +307,7 @@ def test_killed_in_its_last_step_it_goes_on(
     xr.testing.assert_identical(make("evaluate", tmp_path / "r"), expected)
 
 
+@pytest.mark.concurrent
 def test_killed_while_what_is_damaged_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -202,6 +202,7 @@ def no_threads() -> Iterator[None]:
 
 
 @KINDS
+@pytest.mark.concurrent
 def test_what_cannot_be_read_without_threads_is_read_later(kind: str, tmp_path: Path) -> None:
     """Zarr must not wait for the thread that never was."""
     path = sound(kind, tmp_path)
@@ -216,6 +217,7 @@ def test_what_cannot_be_read_without_threads_is_read_later(kind: str, tmp_path: 
 
 
 @pytest.mark.parametrize("kind", ["recorded", "saved"])
+@pytest.mark.concurrent
 def test_what_was_opened_before_is_read_later_too(kind: str, tmp_path: Path) -> None:
     path = sound(kind, tmp_path)
     found = ng.open(path)
@@ -227,6 +229,7 @@ def test_what_was_opened_before_is_read_later_too(kind: str, tmp_path: Path) -> 
 
 
 @GROWING
+@pytest.mark.concurrent
 def test_what_cannot_be_written_without_threads_is_written_later(kind: str, tmp_path: Path) -> None:
     with no_threads(), told(NO_THREAD):
         make(kind, tmp_path / "r")
@@ -234,6 +237,7 @@ def test_what_cannot_be_written_without_threads_is_written_later(kind: str, tmp_
     same(read_everything(tmp_path / "r"), stored(kind)[1])
 
 
+@pytest.mark.concurrent
 def test_what_cannot_be_saved_without_threads_leaves_what_was_there(tmp_path: Path) -> None:
     path = sound("sharing", tmp_path)
     found = ng.open(path)
