@@ -8,19 +8,15 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from packaging.version import Version
 
 import neuroglot as ng
 from neuroglot.recording import blocks, prefixes
 from neuroglot.recording.prefixes import shared_prefixes
-from tests.families import FAMILIES
+from tests.families import FAMILIES, WITHOUT_CACHE
 from tests.testing import longhand_values, random_text, tiny_model, tokenizer
 
-# Families whose code returns a cache only from a version on; before, prompts run whole.
-WITHOUT_CACHE = {"falcon-h1"} if Version(transformers.__version__) < Version("5.5") else set()
 prompts = st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=7), max_size=7)
 
 

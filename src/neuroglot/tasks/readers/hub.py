@@ -23,8 +23,12 @@ def load_rows(options: Mapping[str, str]) -> Iterable[dict[str, Any]]:
             "or '.[datasets]' in neuroglot's own folder. Or pass the folder with the published "
             "files as path (--path)."
         ) from error
+    # transformers, which takes long, is needed by no other reader.
+    from neuroglot.models.quiet import without_messages  # noqa: PLC0415
+
     try:
-        return cast("Iterable[dict[str, Any]]", datasets.load_dataset(**options))
+        with without_messages():
+            return cast("Iterable[dict[str, Any]]", datasets.load_dataset(**options))
     except StopIteration:
         return []  # what datasets makes of an empty file
     except (OSError, ValueError, RuntimeError, ImportError, DatasetsError) as error:
