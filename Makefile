@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-lowest test-steady lint types bench embedded-models model-card clean
+.PHONY: help demo test test-slow test-lowest test-steady lint types bench embedded-models model-card clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo             run the main job on the embedded models and write a report"
-	@echo "make test             run the test suite"
+	@echo "make test             run the test suite, but for its long tests"
+	@echo "make test-slow        run the long tests"
 	@echo "make test-lowest      run models, recording and experiments with the lowest versions allowed"
 	@echo "make test-steady      run tests of kills, signals and threads ten times beside four busy processes"
 	@echo "make lint types       ruff and mypy"
@@ -25,7 +26,10 @@ demo: $(VENV)/installed
 	$(BIN)/neuroglot demo
 
 test: $(VENV)/installed
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto -m "not slow"
+
+test-slow: $(VENV)/installed
+	$(BIN)/pytest -n auto -m slow
 
 # In an environment of its own; the newest versions are those of `make test`.
 LOWEST := .venv-lowest

@@ -20,7 +20,7 @@ from neuroglot.report.page import _specifications
 from neuroglot.report.results import sort_results
 from tests.testing import small_task, tiny_model
 
-NAMES = ("C:\\new", 'a\\"b\\', "\\u0041", "x.y[0]")
+NAMES = ("C:\\new x.y[0]", '\\u0041 a\\"b\\')
 
 
 @pytest.fixture(scope="module")
