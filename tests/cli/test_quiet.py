@@ -8,6 +8,8 @@ import re
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,8 @@ from transformers.utils import logging as transformers_logging
 
 import neuroglot as ng
 from neuroglot.cli.parsing import warnings_as_lines
-from neuroglot.models import quiet
+from neuroglot.models import loading, quiet
+from neuroglot.tasks.readers.hub import load_rows
 from tests.cli.conftest import Cli
 from tests.testing import small_task
 
@@ -148,17 +151,51 @@ def test_blocks_of_several_threads_end_in_any_order() -> None:
         quiet.set_tqdm_hook(before)
 
 
-def test_messages_are_left_out_within_the_block_alone() -> None:
-    heard = []
+@contextmanager
+def heard(name: str) -> Iterator[list[str]]:
+    """What a logger says within the block."""
+    said: list[str] = []
     handler = logging.Handler()
-    handler.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
-    logger = logging.getLogger("transformers.trainer_utils")
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger(name)
     logger.addHandler(handler)
     try:
+        yield said
+    finally:
+        logger.removeHandler(handler)
+
+
+def test_messages_are_left_out_within_the_block_alone() -> None:
+    logger = logging.getLogger("transformers.trainer_utils")
+    with heard(logger.name) as said:
         with quiet.quiet_transformers():
             logger.warning("mtime may not be reliable")
             logger.warning("within")
         logger.warning("mtime may not be reliable")
-    finally:
-        logger.removeHandler(handler)
-    assert heard == ["within", "mtime may not be reliable"]
+    assert said == ["within", "mtime may not be reliable"]
+
+
+HUB = "huggingface_hub.utils._http"
+
+
+def unreachable(*_: object, **__: object) -> None:
+    """As the Hub is without a connection."""
+    for number in range(3):
+        logging.getLogger(HUB).warning("'[Errno -2]' thrown while requesting HEAD https://…")
+        logging.getLogger(HUB).warning("Retrying in %ss [Retry %s/5].", 2**number, number)
+    raise OSError("no connection")
+
+
+def test_attempts_to_reach_a_model_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading.AutoConfig, "from_pretrained", unreachable)
+    with heard(HUB) as said, pytest.raises(ng.NeuroglotError, match="no connection"):
+        ng.load_model("nobody/nothing")
+    assert not said
+
+
+def test_attempts_to_reach_data_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    with heard(HUB) as said, pytest.raises(ng.NeuroglotError, match="no connection"):
+        load_rows({"path": "nobody/nothing"})
+    assert not said
