@@ -3,15 +3,15 @@
 Kills, damages and crowds out what commands write of a tiny model, and says what became of it. Some
 parts need to be root (another user, a file system of its own) and say so where not.
 
-Every operation of every command takes many hours of one core, all else ten minutes. ``--of 20``
-tries only so many operations of each command, by a seed, and ``--only "At every operation"`` makes
-one section and leaves the others as they are; the table says how many were tried.
+Every operation of every command takes several hours, all else ten minutes. ``--log FILE`` keeps
+what was tried, and the same command goes on from there. ``--of 20`` tries only so many operations
+of each command, by a seed, and ``--only "At every operation"`` makes one section and leaves the
+others as they are; the table says how many were tried.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import re
@@ -21,15 +21,14 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 os.environ["TQDM_DISABLE"] = os.environ["HF_HUB_OFFLINE"] = "1"
 
 from tests import killing
-from tests.faults import COMMANDS, FAULTS
+from tests.faults import COMMANDS, FAULTS, Trial, read_trials
 
 PAGE = Path(__file__).parent / "reliability.md"
 N_KILLS, N_ITEMS, N_DAMAGES = 30, 120, 10
@@ -229,8 +228,16 @@ def measured(folder: Path) -> Iterator[str]:
     yield full_disk(folder)
 
 
-def faults(of: int | None) -> Iterator[str]:
-    """The table of kills and full disks at the operations of each command, and what failed."""
+def faults(of: int | None, log: Path) -> Iterator[str]:
+    """The table of kills and full disks at the operations of each command, and what failed.
+
+    Args:
+        of: operations of each command that are tried; by default all.
+        log: takes what is tried; what is in it is not tried again.
+    """
+    with ThreadPoolExecutor(os.cpu_count()) as at_once:
+        list(at_once.map(lambda name: _try(name, of, log), COMMANDS))
+    trials = {(one.command, one.fault, one.number): one for one in read_trials(log)}.values()
     yield (
         "An operation opens a file to write, writes, renames, links or removes one, or makes or\n"
         "removes a folder, in the folder of the result and beside it, whoever does it (what the\n"
@@ -238,45 +245,51 @@ def faults(of: int | None) -> Iterator[str]:
         "after half of the bytes of a write); or this one and all that follow find no room, which\n"
         "must end in one line and not in a traceback. Then the same command runs undisturbed and\n"
         "must leave the same files with the same bytes as if nothing had happened. So it must\n"
-        "after all is done, as a kill after the last operation leaves it; that counts as one."
+        "after all is done, as a kill after the last operation leaves it; that counts as one.\n"
     )
-    if of is not None:
-        yield f"\nOnly {of} operations of each command, drawn by a seed, were tried for this table."
-    yield ""
     yield "| command | operations | kills survived | full disks survived |"
     yield "|---|---|---|---|"
-    failures = []
-    with ThreadPoolExecutor(os.cpu_count()) as at_once:
-        for rows in at_once.map(lambda name: _tried(name, of), COMMANDS):
-            cells = [
-                f"{row['tried'] - len(row['failures'])} of {row['tried']}" for row in rows.values()
-            ]
-            name, number = rows[FAULTS[0]]["command"], rows[FAULTS[0]]["n_operations"]
-            yield f"| {name} | {number} | {' | '.join(cells)} |"
-            failures += [
-                f"- {name}, {fault}, operation {operation}: {_without_folder(said)}"
-                for fault, row in rows.items()
-                for operation, said in row["failures"].items()
-            ]
-    if failures:
-        yield "\nWhat was not as if nothing had happened:\n"
-        yield from failures
+    for command in COMMANDS:
+        here = [one for one in trials if one.command == command]
+        yield f"| {command} | {max(one.n_operations for one in here):,} | {_survived(here)} |"
+    drawn = [one for one in COMMANDS if not _is_whole(one, trials)]
+    if drawn:
+        yield f"\nOf {', '.join(drawn)} only some operations, drawn by a seed, were tried."
+    failures = [one for one in trials if one.failure is not None]
+    if not failures:
+        yield "\nAll of them were as if nothing had happened."
+        return
+    yield "\nWhat was not as if nothing had happened:\n"
+    for one in failures:
+        said = re.sub(r"/\S*/place/", "…/", str(one.failure))
+        yield f"- {one.command}, {one.fault}, operation {one.number} {one.operation}: {said}"
 
 
-def _without_folder(said: str) -> str:
-    return re.sub(r"/\S*/place/", "…/", said)
+def _survived(trials: Sequence[Trial]) -> str:
+    """Cells of the two faults."""
+    cells = []
+    for fault in FAULTS:
+        here = [one for one in trials if one.fault == fault]
+        cells.append(f"{sum(one.failure is None for one in here):,} of {len(here):,}")
+    return " | ".join(cells)
 
 
-def _tried(command: str, of: int | None) -> dict[str, dict[str, Any]]:
-    """What became of a command, by fault."""
-    how = [] if of is None else ["--of", str(of)]
-    run = subprocess.run(
-        [sys.executable, "-m", "tests.faults", command, *how],
-        cwd=killing.ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+def _is_whole(command: str, trials: Iterable[Trial]) -> bool:
+    """Whether every operation of a command was tried."""
+    here = [one for one in trials if one.command == command]
+    return len(here) >= 2 * max(one.n_operations for one in here)
+
+
+def _try(command: str, of: int | None, log: Path) -> None:
+    """Try what of a command the log does not hold."""
+    how = ["--log", str(log)] + ([] if of is None else ["--of", str(of)])
+    with log.open("a", encoding="utf-8") as lines:
+        run = subprocess.run(
+            [sys.executable, "-m", "tests.faults", command, *how],
+            cwd=killing.ROOT, stdout=lines, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
     if run.returncode:
         raise RuntimeError(run.stderr)
-    return {row["fault"]: row for row in map(json.loads, run.stdout.splitlines())}
 
 
 def at_random() -> Iterator[str]:
@@ -298,18 +311,24 @@ def sections() -> dict[str, str]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--of", type=int, help="operations of each command; by default all")
+    parser.add_argument("--log", type=Path, help="keeps what was tried, so that hours can be split")
     parser.add_argument("--only", help="make this section, and leave the others as they are")
     given = parser.parse_args()
-    makers = {"At every operation": lambda: faults(given.of), "At random moments": at_random}
-    made = sections()
-    for title, make in makers.items():
-        if given.only in (None, title):
-            lines = []
-            for line in make():
-                sys.stdout.write(line + "\n")
-                sys.stdout.flush()
-                lines.append(line)
-            made[title] = "\n".join(lines)
+    with tempfile.TemporaryDirectory() as folder:
+        log = (given.log or Path(folder) / "log").absolute()
+        makers = {
+            "At every operation": lambda: faults(given.of, log),
+            "At random moments": at_random,
+        }
+        made = sections()
+        for title, make in makers.items():
+            if given.only in (None, title):
+                lines = []
+                for line in make():
+                    sys.stdout.write(line + "\n")
+                    sys.stdout.flush()
+                    lines.append(line)
+                made[title] = "\n".join(lines)
     found = [f"## {title}\n\n{made[title]}\n" for title in makers if title in made]
     PAGE.write_text("\n".join([INTRODUCTION, *found]), encoding="utf-8")
 

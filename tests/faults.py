@@ -28,7 +28,7 @@ import tempfile
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -36,6 +36,7 @@ from typing import Any, NoReturn
 os.environ["TQDM_DISABLE"] = os.environ["HF_HUB_OFFLINE"] = os.environ["NUMBA_NUM_THREADS"] = "1"
 os.environ["NEUROGLOT_CACHE"] = ""
 
+import altair as alt
 import safetensors
 import safetensors.torch
 import torch
@@ -48,6 +49,7 @@ from neuroglot.cli import options
 from neuroglot.experiments import evaluation
 from neuroglot.interventions import arms
 from neuroglot.recording import accumulating, recorder
+from neuroglot.report import page
 from tests.killing import files_of
 from tests.testing import small_task, tiny_model
 
@@ -248,8 +250,8 @@ class Small:
 
     def report(self, out: Path) -> None:
         """From results that were saved elsewhere."""
-        page, figures = out / "report.html", out / "figures"
-        self._command_line("report", str(SAVED), "--out", str(page), "--figures", str(figures))
+        html, figures = out / "report.html", out / "figures"
+        self._command_line("report", str(SAVED), "--out", str(html), "--figures", str(figures))
 
     def grow(self, out: Path) -> None:
         """By an item and a language, an attribution by an item; see :meth:`prepare`."""
@@ -283,6 +285,7 @@ class Small:
         vlc.vegalite_to_png = lambda *_, **__: b"a picture"
         vlc.vegalite_to_svg = lambda *_, **__: "a picture"
         vlc.javascript_bundle = lambda *_, **__: ""
+        page.charts = lambda _: {"figure": alt.Chart(alt.Data(values=[])).mark_point()}
         command_line(arguments)
 
 
@@ -342,19 +345,25 @@ def _as_child(run: Callable[[], object], faulty: Faulty, errors: int, told: Any)
     os._exit(code)
 
 
-@dataclass
-class Tried:
-    """What became of a command under one kind of fault.
+@dataclass(frozen=True)
+class Trial:
+    """What became of a command when one operation went wrong.
 
     Attributes:
-        n_operations: of the command.
-        tried: how often one of them went wrong, or for a kill the end after them.
-        failures: of those, what was not as if nothing had happened, by operation.
+        command: which.
+        fault: one of ``FAULTS``.
+        number: of the operation; after the last one there is a kill that nothing follows.
+        operation: what it does, and to what.
+        n_operations: of the whole command.
+        failure: what was not as if nothing had happened, if anything.
     """
 
+    command: str
+    fault: str
+    number: int
+    operation: str
     n_operations: int
-    tried: int
-    failures: dict[str, str] = field(default_factory=dict)
+    failure: str | None
 
 
 Choice = Callable[[str, list[str]], list[int]]
@@ -373,7 +382,13 @@ def drawn(n_tried: int | None, seed: int = 0) -> Choice:
     return chosen
 
 
-def trials(commands: Small, name: str, folder: Path, choice: Choice) -> Iterator[tuple[str, Tried]]:
+def trials(
+    commands: Small,
+    name: str,
+    folder: Path,
+    choice: Choice,
+    done: Container[tuple[str, str, int]] = (),
+) -> Iterator[Trial]:
     """Let operations of a command go wrong, one after the other.
 
     Args:
@@ -381,9 +396,10 @@ def trials(commands: Small, name: str, folder: Path, choice: Choice) -> Iterator
         name: of the one.
         folder: empty, to work in.
         choice: of the operations.
+        done: command, fault and number of those that need not be tried again.
 
     Yields:
-        Each fault, with what became of the command.
+        What became of each.
     """
     run = commands.by_name[name]
     place = folder / "place"
@@ -399,23 +415,24 @@ def trials(commands: Small, name: str, folder: Path, choice: Choice) -> Iterator
     first = again()
     if first.code:
         raise RuntimeError(f"{name}, undisturbed, ended with {first.code}: {first.said}")
-    expected = files_of(place)
-    reason = _differs(again(), expected, files_of(place))
-    after_all = {} if reason is None else {"after all": reason}
+    expected, n = files_of(place), len(first.seen)
+    known: dict[str, str | None] = {}
+
+    def gone_on() -> str | None:
+        """What is wrong after another run; the same files, byte for byte, are tried once."""
+        left = json.dumps(files_of(place))
+        if left not in known:
+            known[left] = _differs(again(), expected, files_of(place))
+        return known[left]
+
+    yield Trial(name, "kill", n, "after all", n, gone_on())
     for fault in FAULTS:
-        numbers = choice(fault, first.seen)
-        # What is killed after its last operation has done all, so that is tried already.
-        tried = len(numbers) + (fault == "kill")
-        found = Tried(len(first.seen), tried, dict(after_all) if fault == "kill" else {})
-        for number in numbers:
-            shutil.rmtree(place)
-            begin()
-            reason = _ended_badly(again(number, fault), fault)
-            if reason is None:
-                reason = _differs(again(), expected, files_of(place))
-            if reason is not None:
-                found.failures[f"{number} {first.seen[number]}"] = reason
-        yield fault, found
+        for number in choice(fault, first.seen):
+            if (name, fault, number) not in done:
+                shutil.rmtree(place)
+                begin()
+                reason = _ended_badly(again(number, fault), fault) or gone_on()
+                yield Trial(name, fault, number, first.seen[number], n, reason)
     shutil.rmtree(place)
 
 
@@ -438,24 +455,32 @@ def _differs(finished: Ended, expected: dict[str, str], found: dict[str, str]) -
 
 
 def main() -> None:
-    """Print a line of JSON for each command and fault."""
+    """Print a line of JSON for each operation that goes wrong."""
     parser = argparse.ArgumentParser()
     parser.add_argument("commands", nargs="*", metavar="COMMAND", help=", ".join(COMMANDS))
     parser.add_argument("--of", type=int)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--log", type=Path, help="lines of before, which are not tried again")
     given = parser.parse_args()
     commands = Small()
+    before = [] if given.log is None else read_trials(given.log)
+    done = {(trial.command, trial.fault, trial.number) for trial in before}
     try:
         in_child(lambda: commands.save(SAVED), Faulty(SAVED))
         for name in given.commands or commands.by_name:
             with tempfile.TemporaryDirectory() as folder:
                 chosen = drawn(given.of, given.seed)
-                for fault, tried in trials(commands, name, Path(folder), chosen):
-                    line = {"command": name, "fault": fault, **vars(tried)}
-                    sys.stdout.write(json.dumps(line) + "\n")
+                for trial in trials(commands, name, Path(folder), chosen, done):
+                    sys.stdout.write(json.dumps(vars(trial)) + "\n")
                     sys.stdout.flush()
     finally:
         shutil.rmtree(SAVED.parent, ignore_errors=True)
+
+
+def read_trials(log: Path) -> list[Trial]:
+    """The trials that were printed to a file; a line that was cut off is none."""
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    return [Trial(**json.loads(line)) for line in lines if line.endswith("}")]
 
 
 if __name__ == "__main__":

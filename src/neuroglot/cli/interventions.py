@@ -140,9 +140,7 @@ def deactivate(
     check_variants(variants, loaded)
     if recorded is None:
         made = out / "recording"
-        recorded = ng.record(
-            loaded, chosen, made, batch_size=size, grow=False, overwrite=overwrite
-        )
+        recorded = ng.record(loaded, chosen, made, batch_size=size, grow=False, overwrite=overwrite)
     outcome = ng.deactivate(
         loaded,
         chosen,
@@ -191,9 +189,7 @@ def amplify(
     chosen, loaded = which.load(task), how.load(model)
     if recorded is None:
         made = out / "recording"
-        recorded = ng.record(
-            loaded, chosen, made, batch_size=size, grow=False, overwrite=overwrite
-        )
+        recorded = ng.record(loaded, chosen, made, batch_size=size, grow=False, overwrite=overwrite)
     outcome = ng.amplify(
         loaded,
         chosen,
