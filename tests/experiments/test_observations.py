@@ -313,10 +313,10 @@ COUNTS = ("n_prompts", "n_prompts_by_language")
 @given(st.integers(0, 10_000))
 def test_effects_are_blind_to_the_order_of_items_and_to_repeated_ones(seed: int) -> None:
     data = outcome_of(seed)
-    expected = effects(data, 0).drop_vars(COUNTS)
+    expected = effects(data, 0.05, 0).drop_vars(COUNTS)
     assert expected["p"].notnull().any()
     for order in orders(data.sizes["item"], seed).values():
-        found = effects(again(data, order), 0).drop_vars(COUNTS)
+        found = effects(again(data, order), 0.05, 0).drop_vars(COUNTS)
         assert set(found) == set(expected)
         xr.testing.assert_allclose(found, expected, atol=1e-9)
 

@@ -18,7 +18,7 @@ from tests.experiments.simulated import (
     found,
 )
 
-SETS = range(60)
+SETS = range(40)
 BY_RELATION = next(one for one in SCENARIOS if one.by_relation)
 
 
