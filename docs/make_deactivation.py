@@ -19,6 +19,7 @@ import numpy as np
 import xarray as xr
 
 import neuroglot as ng
+from neuroglot.experiments.differences import DIFFERENT, EQUIVALENT
 from neuroglot.interventions.conditions import DEFAULT_CATEGORIES
 from neuroglot.report.effects import (
     AGAINST_LABELS,
@@ -27,7 +28,6 @@ from neuroglot.report.effects import (
     effect_rows,
     in_brackets,
     interval,
-    mark,
     p_text,
     points,
     share_cell,
@@ -54,10 +54,12 @@ not edit. How it is done is in [deactivation](deactivation.md).
 {n_items} items in ten languages for each model, task and template; {draws} draws of each control
 for every prompt; neurons are switched off at the last prompt token and the answer's tokens.
 Differences are accuracy less that of no edit or of random neurons, in percentage points, with 95 %
-intervals over subjects; \\* *p* < .05 after Holm's correction over one table's model. The number
-below a difference is of how many prompts the control could be drawn, where that is not all; – where
-they are of fewer than ten subjects. *contribution* is the neurons' share of all `|m|·‖v‖`, and in
-brackets, over the prompts that have a control from the same deciles, theirs and that control's.
+intervals over subjects, and *p* by itself and after Holm's correction over one table's model: \\* a
+difference, = equivalence within five points; where there is neither, the items are too few to tell.
+The number below a difference is of how many prompts the control could be drawn, where that is not
+all; – where they are of fewer than ten subjects. *contribution* is the neurons' share of all
+`|m|·‖v‖`, and in brackets, over the prompts that have a control from the same deciles, theirs and
+that control's.
 """
 
 
@@ -148,8 +150,8 @@ def _cell(row: dict[str, Any], n_all: int) -> str:
         return "–"
     some = f"<br>{row['prompts']:,}" if row["prompts"] < n_all else ""
     tested = f"<br>p {p_text(row['p'])}, corrected {p_text(row['p_holm'])}"
-    marked = mark(row).replace("*", "\\*")
-    return f"{points(row['difference'])}{marked}{in_brackets(interval(row))}{tested}{some}"
+    mark = {DIFFERENT: "\\*", EQUIVALENT: " ="}.get(row["verdict"], "")
+    return f"{points(row['difference'])}{mark}{in_brackets(interval(row))}{tested}{some}"
 
 
 def page(main: Main, variants: Variants, note: str) -> str:

@@ -97,7 +97,7 @@ def test_an_open_comparison_says_so_with_its_interval_and_what_would_do() -> Non
     assert "no significant" not in said
     assert (
         "−1.0 against no edit (−3.0 to +0.0; p 0.030, corrected 0.250): too few items to tell "
-        "(about 240 subjects would do; here are 12)" in said
+        "(about 240 subjects would do; there are 12)" in said
     )
     assert (
         "−10.0 against random active (−12.0 to −9.0; p < 0.001, corrected 0.010): a difference"
@@ -126,9 +126,7 @@ def test_a_claim_needs_both_controls_and_says_of_which_prompts_it_is() -> None:
     assert said.startswith("all-shared: accuracy falls, but too few prompts can be")
     data["n_prompts"][0, 3] = 3
     assert "−10.0 against random, same contribution on 3 of 4 prompts" in found_in(data)[0]
-    assert effect_cells(effect_rows(data))[1][0][-1] == (
-        "−10.0* (−12.0 to −9.0; p < 0.001, corrected 0.010; 3 prompts)"
-    )
+    assert effect_cells(effect_rows(data))[1][-2][-1] == "3"
 
 
 def test_a_placebo_that_differs_is_said() -> None:
@@ -152,13 +150,21 @@ def test_outcomes_of_before_are_still_shown() -> None:
 
 def test_cells_show_differences_with_intervals_and_p_values() -> None:
     data = outcome(all_shared=(-0.1, 0.0, np.nan, -0.05))
-    _, cells = effect_cells(effect_rows(data))
-    assert cells == [
-        ["all-shared", "100", "25% (20%, 10%)", "100.0%",
-         "−10.0* (−12.0 to −9.0; p < 0.001, corrected 0.010)",
-         "+0.0 = (−2.0 to +1.0; p 0.030, corrected 0.250)", "–",
-         "−5.0* (−7.0 to −4.0; p < 0.001, corrected 0.010)"]
+    heads, cells = effect_cells(effect_rows(data))
+    of_condition = ["all-shared", "100", "25% (20%, 10%)", "100.0%"]
+    assert heads[4:] == [
+        "held against", "difference (95 %)", "p", "corrected", "finding", "prompts"
     ]  # fmt: skip
+    assert cells[0] == [
+        *of_condition, "no edit", "−10.0 (−12.0 to −9.0)", "< 0.001", "0.010", "difference", "4",
+    ]  # fmt: skip
+    assert cells[1][4:] == [
+        "random, as many", "+0.0 (−2.0 to +1.0)", "0.030", "0.250", "equivalent", "4"
+    ]  # fmt: skip
+    assert cells[2][4:] == [
+        "placebo of random, as many", "+0.4 (−1.0 to +2.0)", "0.400", "0.900", "", "4"
+    ]  # fmt: skip
+    assert cells[3][4:] == ["random active", "–", "–", "–", "–", "0"]
     _, lines = effect_lines(effect_rows(data))
     assert lines[0] == ["all-shared: 100 neurons", "", "", "", ""]
     assert lines[3] == ["    placebo of size", "+0.4 (−1.0 to +2.0)", "0.400", "0.900", ""]

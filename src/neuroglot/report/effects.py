@@ -128,20 +128,30 @@ def by_condition(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def effect_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells: one row a condition, one column each thing it is held against."""
-    found = by_condition(rows)
-    heads = [AGAINST_LABELS[row["against"]] for row in next(iter(found.values()))]
-    cells = [
-        [
+    """Headings and cells of the page: one row for each condition and what it is held against."""
+    wider = any(interval(row, WIDER) for row in rows)
+    columns = ["condition", "neurons", "contribution", "accuracy", "held against"]
+    columns += ["difference (95 %)", "p", "corrected", "finding", "prompts"]
+    columns += ["over relations"] if wider else []
+    cells = []
+    for condition, some in by_condition(rows).items():
+        of_condition = [
             condition_label(condition),
             f"{some[0]['neurons']:,.0f}",
             share_cell(some),
             f"{100 * some[0]['accuracy']:.1f}%",
-            *(_difference_cell(row) for row in some),
         ]
-        for condition, some in found.items()
-    ]
-    return ["condition", "neurons", "contribution", "accuracy", *heads], cells
+        for row in some:
+            over = ["".join(interval(row, WIDER)) or "–"] * wider
+            prompts = f"{row['prompts']:,}"
+            against = AGAINST_LABELS[row["against"]]
+            found = [*_tested(row, ""), short_verdict(row), prompts, *over]
+            cells.append([*of_condition, against, *found])
+            of_condition = [""] * len(of_condition)
+            if not np.isnan(row.get(PLACEBO[0], np.nan)):
+                found = [*_tested(row, "placebo_"), "", prompts, *[""] * wider]
+                cells.append([*of_condition, f"placebo of {against}", *found])
+    return columns, cells
 
 
 def share_cell(rows: Sequence[Row]) -> str:
@@ -154,22 +164,12 @@ def share_cell(rows: Sequence[Row]) -> str:
     return f"{said} ({own:.0f}%, {other:.0f}%)"
 
 
-def _difference_cell(row: Row) -> str:
-    if np.isnan(row["difference"]):
-        return "–"
-    some = [f"{row['prompts']:,} prompts"] if row["prompts"] < row["all_prompts"] else []
-    wider = [f"over relations {text}" for text in interval(row, WIDER)]
-    tested = [f"p {p_text(row['p'])}, corrected {p_text(row['p_holm'])}"]
-    inside = "; ".join(interval(row) + wider + tested + some)
-    return f"{points(row['difference'])}{mark(row)} ({inside})"
+SHORT = {DIFFERENT: "difference", EQUIVALENT: "equivalent"}
 
 
-MARKS = {DIFFERENT: "*", EQUIVALENT: " ="}
-
-
-def mark(row: Row) -> str:
-    """What marks a difference, or equivalence, after correction; nothing where it is open."""
-    return MARKS.get(row["verdict"], "")
+def short_verdict(row: Row) -> str:
+    """The finding, in a word or two."""
+    return "–" if np.isnan(row["difference"]) else SHORT.get(row["verdict"], "too few")
 
 
 def p_text(p: float) -> str:

@@ -96,7 +96,7 @@ def _sufficient(row: Row) -> str:
     if np.isnan(needed):
         return ""
     if needed > there:
-        return f" (about {needed:,.0f} subjects would do; here are {there:,})"
+        return f" (about {needed:,.0f} subjects would do; there are {there:,})"
     return f" (it is close to the bounds of {bounds(row)})"
 
 
