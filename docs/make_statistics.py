@@ -49,8 +49,8 @@ either way (95 %).
 - *over relations*: against the control, where there are at least ten relations;
 - *placebo*: the first draw of the control against the others;
 - *odds of sharing*: of right answers on how much is shared, which differ by subject as well;
-- *all, corrected*: data sets in which any of all comparisons, over all languages and by language,
-  is below .05 after Holm's correction;
+- *both, corrected*: data sets in which the difference to no edit or to the control is below .05
+  after Holm's correction; *by language, corrected*: the same in any language;
 - *interval of accuracy*: how often the 95 % interval of an accuracy misses what prompts of that
   kind have on average; over relations where there are at least ten.
 """
