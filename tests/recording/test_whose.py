@@ -112,3 +112,15 @@ def test_results_through_a_link(tmp_path: Path) -> None:
     assert len(ng.open(tmp_path / "disk")) == 1
     names = {p.name for p in tmp_path.iterdir() if not p.name.endswith(".lock")}
     assert names == {"disk", "r", "e"}
+
+
+def test_an_array_of_a_result_is_no_result(tmp_path: Path) -> None:
+    result = xr.Dataset(
+        {"share": ("item", [0.5, 0.25])}, attrs={"unit": "share", "neuroglot_version": "0.1.0"}
+    )
+    result["share"].attrs |= result.attrs
+    ng.save(result, tmp_path / "r")
+    assert is_result(tmp_path / "r")
+    assert not is_result(tmp_path / "r" / "share")
+    with pytest.raises(ng.NeuroglotError, match="holds no result"):
+        ng.open(tmp_path / "r" / "share")

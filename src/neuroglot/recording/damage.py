@@ -149,9 +149,12 @@ def read_attributes(path: Path) -> dict[str, Any]:
         DamagedError: there are none.
     """
     with reading(path):
-        attributes = read_json(path, METADATA).get("attributes")
+        found = read_json(path, METADATA)
+        attributes = found.get("attributes")
         if not isinstance(attributes, dict):
             raise DamagedError(path, f"{METADATA} holds no attributes")
+        if found.get("node_type") != "group":  # an array of a result says a unit and a version too
+            raise DamagedError(path, f"{METADATA} is not that of a result")
         return attributes
 
 
