@@ -285,6 +285,7 @@ def test_interrupted(cli: Cli, tiny: tuple[Path, Path], monkeypatch: pytest.Monk
     assert "stopped" in err
 
 
+@pytest.mark.slow
 def test_the_installed_command_runs() -> None:
     command = Path(sys.executable).parent / "neuroglot"
     if not command.exists():

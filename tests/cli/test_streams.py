@@ -159,6 +159,7 @@ def said_rightly(errors: bytes, code: int | None) -> None:
 
 
 @pytest.mark.concurrent
+@pytest.mark.slow
 def test_exit_codes_of_a_process(tmp_path: Path) -> None:
     """Python itself writes what it kept back when it ends."""
     cases: list[tuple[list[str], str, str, int]] = [
@@ -189,6 +190,7 @@ def test_exit_codes_of_a_process(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.concurrent
+@pytest.mark.slow
 def test_exit_codes_in_a_shell(line: str, codes: set[int], tmp_path: Path) -> None:
     """What Python finds when it begins."""
     command = f"{sys.executable} -c '{MAIN}'"

@@ -205,6 +205,7 @@ def test_rows_are_of_the_prompts_that_have_both(planted: dict[str, xr.Dataset]) 
             assert difference == pytest.approx(row["difference"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_every_kind_is_drawn(planted: dict[str, xr.Dataset], tmp_path: Path) -> None:
     results = {f"planted/{kind}": found for kind, found in planted.items()}
     made = charts(sort_results(results))

@@ -143,6 +143,7 @@ def test_published_sentences_are_taken_as_they_are() -> None:
         assert items[f"mzsre:{i}"]["answers"]["th"] == row["th"]["alt"].strip()
 
 
+@pytest.mark.slow
 def test_the_page_about_tasks_says_what_is() -> None:
     written = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text(encoding="utf-8")
     folder("mpararel")
