@@ -19,6 +19,7 @@ from neuroglot.experiments.differences import (
     check_bound,
     difference,
     difference_interval,
+    sufficient_clusters,
     verdict,
     verdicts,
 )
@@ -67,7 +68,7 @@ def test_the_interval_holds_what_the_test_does_not_reject(seed: int) -> None:
 
 def test_equivalence_is_two_one_sided_tests_with_two_clusters_more() -> None:
     values, names, clusters = data(1)
-    size = len(values) / len(names)
+    size = 1.5 * len(values) / len(names)
     sums = [sum(values[clusters == name]) for name in names] + [size, -size]
     sizes = [sum(clusters == name) for name in names] + [size, size]
     larger = 0.0
@@ -190,8 +191,9 @@ def test_a_p_value_and_its_interval_never_disagree(seed: int, n: int, draws: int
     assert swapped.p_equivalent == pytest.approx(forward.p_equivalent, abs=0.02)
 
 
-def test_so_many_subjects_as_are_said_would_do() -> None:
-    """Four of five times, a condition that does what its control does is called equivalent."""
+@pytest.mark.parametrize("n_tests", [1, 4])
+def test_so_many_subjects_as_are_said_would_do(n_tests: int) -> None:
+    """At least four of five times, what does the same as its control is called equivalent."""
     rng = np.random.default_rng(5)
 
     def drawn(n: int) -> np.ndarray:
@@ -199,10 +201,31 @@ def test_so_many_subjects_as_are_said_would_do() -> None:
         return (rng.random((2, n)) < chance).astype(float)
 
     wide = 0.15
-    few = [difference(drawn(60), np.arange(60), wide, i).sufficient for i in range(40)]
-    enough = int(np.median(few))
+    few = [difference(drawn(60), np.arange(60), wide, i).variance for i in range(40)]
+    enough = int(np.median(sufficient_clusters(np.array(few), wide, n_tests)))
     found = [difference(drawn(enough), np.arange(enough), wide, i) for i in range(300)]
-    assert 0.72 < np.mean([one.p_equivalent < 0.05 for one in found]) < 0.9
+    equivalent = np.mean([one.p_equivalent < 0.05 / n_tests for one in found])
+    assert 0.74 < equivalent < 0.95
+
+
+@pytest.mark.parametrize(
+    ("bound", "n"), [(0.05, 45), (0.05, 64), (0.05, 148), (0.1, 73), (0.15, 21)]
+)
+def test_rare_harms_are_seldom_called_equivalent(bound: float, n: int) -> None:
+    """All answers were right, and each subject is lost with just the bound's probability."""
+    right, found = np.ones(n), 0.0
+    for lost in range(n):
+        values = np.stack([np.arange(n) >= lost, right])
+        if difference(values, np.arange(n), bound, 0).p_equivalent >= 0.05:
+            break
+        found += math.comb(n, lost) * bound**lost * (1 - bound) ** (n - lost)
+    assert found < 0.07
+
+
+def test_as_many_draws_as_are_allowed() -> None:
+    rng = np.random.default_rng(0)
+    values = (rng.random((1001, 12)) < 0.5).astype(float)
+    assert 0 <= difference(values, np.arange(12), BOUND, 0).p <= 1
 
 
 def test_verdicts() -> None:

@@ -97,7 +97,7 @@ def test_an_open_comparison_says_so_with_its_interval_and_what_would_do() -> Non
     assert "no significant" not in said
     assert (
         "−1.0 against no edit (−3.0 to +0.0; p 0.030, corrected 0.250): too few items to tell "
-        "(about 240 subjects would do; there are 12)" in said
+        "(about 240 subjects would tell 5 points from none; there are 12)" in said
     )
     assert (
         "−10.0 against random active (−12.0 to −9.0; p < 0.001, corrected 0.010): a difference"
@@ -123,7 +123,9 @@ def test_a_fall_that_a_control_shares_is_no_finding() -> None:
 def test_a_claim_needs_both_controls_and_says_of_which_prompts_it_is() -> None:
     data = outcome(all_shared=(-0.1, -0.1, -0.1, -0.1))
     (said,) = found_in(data.sel(against=["no_edit", "active"]))
-    assert said.startswith("all-shared: accuracy falls, but too few prompts can be")
+    assert said.startswith("all-shared: accuracy falls; it was not held against both")
+    unknown = data.assign(difference=data["difference"].where(data["against"] != "contribution"))
+    assert found_in(unknown)[0].startswith("all-shared: accuracy falls, but too few prompts can be")
     data["n_prompts"][0, 3] = 3
     assert "−10.0 against random, same contribution on 3 of 4 prompts" in found_in(data)[0]
     assert effect_cells(effect_rows(data))[1][-2][-1] == "3"

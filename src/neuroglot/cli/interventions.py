@@ -139,8 +139,7 @@ def deactivate(
     chosen, loaded = which.load(task), how.load(model)
     check_variants(variants, loaded)
     if recorded is None:
-        made = out / "recording"
-        recorded = ng.record(loaded, chosen, made, batch_size=size, grow=False, overwrite=overwrite)
+        recorded = _recorded(loaded, chosen, out, size, overwrite=overwrite)
     outcome = ng.deactivate(
         loaded,
         chosen,
@@ -188,8 +187,7 @@ def amplify(
     recorded = None if recording is None else open_recording(recording)
     chosen, loaded = which.load(task), how.load(model)
     if recorded is None:
-        made = out / "recording"
-        recorded = ng.record(loaded, chosen, made, batch_size=size, grow=False, overwrite=overwrite)
+        recorded = _recorded(loaded, chosen, out, size, overwrite=overwrite)
     outcome = ng.amplify(
         loaded,
         chosen,
@@ -211,6 +209,14 @@ def amplify(
         show.say("Accuracy on the half of the items for choosing (factor 1: no edit):")
         show.rows_as_table(rows)
     _show(outcome, f"{model} on {task}, the other half", page, json=json)
+
+
+def _recorded(
+    model: ng.Model, task: ng.ParallelTask, out: Path, size: ng.BatchSize, *, overwrite: bool
+) -> ng.Recording:
+    """What is recorded where no recording was named; it does not grow, as no condition does."""
+    folder = out / "recording"
+    return ng.record(model, task, folder, batch_size=size, grow=False, overwrite=overwrite)
 
 
 def _show(outcome: xr.Dataset, title: str, page: Path, *, json: bool) -> None:

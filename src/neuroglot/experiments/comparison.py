@@ -19,6 +19,7 @@ from neuroglot.experiments.differences import (
     check_bound,
     difference,
     difference_interval,
+    sufficient_clusters,
     verdicts,
 )
 from neuroglot.experiments.observations import (
@@ -253,9 +254,10 @@ class _Tests:
                 arms = np.stack([one.numbers, first.numbers])
                 found = difference(arms, one.subjects, self.bound, self.seed)
                 n_subjects = len(np.unique(one.subjects))
-                rows[i, j] = found.p, found.p_equivalent, found.sufficient, n_subjects
+                rows[i, j] = found.p, found.p_equivalent, found.variance, n_subjects
         shape = rows.shape[: len(dims)]
-        p, p_equivalent, sufficient, there = (rows[..., k].reshape(shape) for k in range(4))
+        p, p_equivalent, variance, there = (rows[..., k].reshape(shape) for k in range(4))
+        sufficient = sufficient_clusters(variance, self.bound, int((~np.isnan(p)).sum()))
         told = verdicts(holm(p), holm(p_equivalent))
         told[0] = ""
         return {

@@ -40,6 +40,7 @@ LEAST_MOVED = 5  # clusters that differ; an interval from fewer would be too nar
 ROUNDING, DIGITS = 1e-9, 9  # of sums of shares; what is less is no difference
 LEVEL = 0.05
 POWER = 0.8
+MORE = 1.5  # size of each of the two clusters that enter tests of equivalence, over the mean size
 EQUIVALENT_WITHIN = 0.05  # five percentage points of accuracy, unless another bound is given
 
 DIFFERENT, EQUIVALENT, OPEN = "difference", "equivalent", "too few items to tell"
@@ -60,10 +61,10 @@ class Difference:
         p: two-sided, of no difference.
         p_equivalent: of a difference beyond the bounds of equivalence: the larger p-value of two
             one-sided tests (Schuirmann 1987). Two clusters more enter these tests, one that wholly
-            rises and one that wholly falls (as in Agresti and Min 2005), so that few clusters in
-            which nothing moved do not show that nothing would.
-        sufficient: how many clusters would be enough to tell: with so many, two conditions that do
-            the same would be found equivalent four times in five, if clusters vary as these do.
+            rises and one that wholly falls (as in Agresti and Min 2005), one and a half times as
+            large as the others, so that few clusters in which nothing moved do not show that
+            nothing would: with none that moved, some sixty are needed for bounds of .05.
+        variance: of the difference of a cluster, over the mean size of clusters.
     """
 
     mean: float = np.nan
@@ -71,7 +72,7 @@ class Difference:
     high: float = np.nan
     p: float = np.nan
     p_equivalent: float = np.nan
-    sufficient: float = np.nan
+    variance: float = np.nan
 
 
 def check_bound(equivalent_within: float) -> float:
@@ -115,7 +116,7 @@ def difference(values: Values, clusters: Values, bound: float, seed: int) -> Dif
         high=high,
         p=max(test.p() for test in tests),
         p_equivalent=max(test.p_beyond(bound) for test in careful),
-        sufficient=_sufficient(moved, clusters, bound),
+        variance=_variance(moved, clusters),
     )
 
 
@@ -145,7 +146,7 @@ def _kinds(sums: Values) -> Iterator[Values]:
 
 def _with_two_more(sums: Values, sizes: Values) -> tuple[Values, Values]:
     """Two more clusters: one in which the condition alone is right, one in which it is wrong."""
-    size = sizes.mean()
+    size = MORE * sizes.mean()
     rises = np.zeros(len(sums))
     rises[0] = size
     return np.column_stack([sums, rises, -rises]), np.append(sizes, [size, size])
@@ -228,7 +229,7 @@ class _Exchanges:
         return float((counts.sum() + own) / (len(counts) + 1))
 
 
-PLACES = types.Array(types.uint8, 2, "C", readonly=True)
+PLACES = types.Array(types.uint16, 2, "C", readonly=True)
 BESIDE = types.Array(types.float64, 2, "C", readonly=True)
 SIZES, SUMS = types.Array(types.float64, 1, "C", readonly=True), types.Array(types.float64, 1, "C")
 
@@ -255,28 +256,42 @@ def _exchange(places: Values, beside: Values, sizes: Values, sums: Values, added
         added[exchange] = more
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=2)
 def _places(n_arms: int, n_clusters: int, seed: int) -> tuple[Values, bool]:
     """Which arm stands in the condition's place (exchange, cluster), and whether these are all."""
     n_all = n_arms**n_clusters if n_clusters < 64 else math.inf
     if n_all <= N_EXCHANGES:
         every = np.unravel_index(np.arange(n_all), (n_arms,) * n_clusters)
-        return np.stack(every, axis=1).astype(np.uint8), True
+        return np.stack(every, axis=1).astype(np.uint16), True
     rng = np.random.default_rng([seed, n_arms, n_clusters])
-    return rng.integers(0, n_arms, (N_EXCHANGES, n_clusters), dtype=np.uint8), False
+    return rng.integers(0, n_arms, (N_EXCHANGES, n_clusters), dtype=np.uint16), False
 
 
-def _sufficient(moved: Values, clusters: Values, bound: float) -> float:
-    """How many clusters would be enough; see :class:`Difference`.
-
-    By the usual formula for two one-sided tests of a mean (Chow, Shao and Wang 2008, chapter 3),
-    with the variance of a mean over clusters and the same two clusters more as in the tests.
-    """
+def _variance(moved: Values, clusters: Values) -> float:
+    """Of the difference of a cluster, over the mean size of clusters."""
     left, sizes = sums_by_cluster(moved - moved.mean(), clusters)
-    of_tests = (stats.norm.ppf(1 - LEVEL) + stats.norm.ppf((1 + POWER) / 2)) / bound
-    variance = ((left / sizes.mean()) ** 2).mean() * of_tests**2
-    # The two clusters more add 2 / n to the variance of n of them.
-    return float(np.ceil((variance + np.sqrt(variance**2 + 8 * of_tests**2)) / 2))
+    return float(((left / sizes.mean()) ** 2).mean())
+
+
+def sufficient_clusters(variance: Values, bound: float, n_tests: int) -> Values:
+    """How many clusters would be enough to tell a difference of the bound from none.
+
+    With so many, two conditions that do the same would be found equivalent in at least four of
+    five cases after correction for so many tests, if clusters vary as these do; a difference of the
+    bound itself would be found as often. By the usual formula for two one-sided tests of a mean
+    (Chow, Shao and Wang 2008, chapter 3), with the two clusters more that enter the tests.
+
+    Args:
+        variance: see :class:`Difference` (any shape).
+        bound: of equivalence.
+        n_tests: how many p-values are corrected together.
+    """
+    level = LEVEL / max(n_tests, 1)
+    of_tests = (stats.norm.ppf(1 - level) + stats.norm.ppf((1 + POWER) / 2)) / bound
+    known = variance * of_tests**2
+    # The two clusters more add twice the square of their size, over n, to the variance.
+    found: Values = np.ceil((known + np.sqrt(known**2 + 8 * (MORE * of_tests) ** 2)) / 2)
+    return found
 
 
 def verdict(p: float, p_equivalent: float) -> str:

@@ -93,11 +93,13 @@ def deactivate(  # noqa: PLR0913 (the public contract)
           the prompts that have both, equal prompts once; with ``difference_low`` and
           ``difference_high`` (95 %) and ``p``, both by exchanges of whole subjects;
           ``p_equivalent``, of a difference beyond ``equivalent_within``; ``n_prompts`` and
-          ``n_subjects``. NaN with fewer than ten subjects;
+          ``n_subjects``. NaN with fewer than ten subjects, and no interval where fewer than five
+          differ or all differ by the same;
         - ``p_holm`` and ``p_equivalent_holm``: corrected for all of them (Holm 1979);
         - ``verdict``: ``"difference"`` if ``p_holm`` is below .05, else ``"equivalent"`` if
           ``p_equivalent_holm`` is, else ``"too few items to tell"``; and ``sufficient_subjects``,
-          how many would be enough to tell, if they vary as these do;
+          about how many would tell a difference of ``equivalent_within`` from none, after
+          correction, if they vary as these do;
         - ``difference_low_over_relations``, ``difference_high_over_relations``,
           ``p_over_relations``, ``n_relations``: the wider claim, for other relations, if all items
           have a relation and there are at least ten;

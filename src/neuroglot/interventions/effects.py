@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from neuroglot.experiments.differences import Difference, difference, verdicts
+from neuroglot.experiments.differences import Difference, difference, sufficient_clusters, verdicts
 from neuroglot.experiments.observations import Samples, column, samples_of
 from neuroglot.experiments.statistics import LEAST_CLUSTERS, accuracy_interval, holm
 
@@ -66,7 +66,7 @@ def _accuracies(outcome: xr.Dataset, seed: int) -> xr.Dataset:
 
 COLUMNS = (
     *("difference", "difference_low", "difference_high", "p", "p_equivalent"),
-    *("sufficient_subjects", "difference_low_over_relations", "difference_high_over_relations"),
+    *("variance", "difference_low_over_relations", "difference_high_over_relations"),
     *("p_over_relations", "n_prompts", "n_subjects", "n_relations"),
 )
 
@@ -82,7 +82,7 @@ class _Beside:
         seed: of the exchanges.
     """
 
-    counted: Numbers
+    counted: np.ndarray[Any, np.dtype[np.bool_]]
     samples: Samples
     bound: float
     seed: int
@@ -106,7 +106,7 @@ class _Beside:
         wider = Difference()
         if relations is not None:
             wider = difference(arms, relations, self.bound, self.seed)
-        known = (found.mean, found.low, found.high, found.p, found.p_equivalent, found.sufficient)
+        known = (found.mean, found.low, found.high, found.p, found.p_equivalent, found.variance)
         n_relations = 0 if relations is None else len(np.unique(relations))
         numbers = (int(kept.sum()), len(np.unique(subjects)), n_relations)
         return np.array([*known, wider.low, wider.high, wider.p, *numbers])
@@ -129,14 +129,15 @@ def _differences(outcome: xr.Dataset, beside: _Beside) -> xr.Dataset:
         for k in range(len(languages)):
             by_language[i, j, k] = beside.compared(correct, other, k)
     names = [x for x in COLUMNS if beside.samples.relations is not None or "relations" not in x]
-    found = _labelled(pooled, names, "", ("condition", "against"))
-    found |= _labelled(by_language, names, "_by_language", ("condition", "against", "language"))
+    found = _labelled(pooled, names, "", ("condition", "against"), beside.bound)
+    of_language = ("condition", "against", "language")
+    found |= _labelled(by_language, names, "_by_language", of_language, beside.bound)
     coords = {"condition": conditions, "against": against, "language": languages}
     return xr.Dataset(found, coords=coords)
 
 
 def _labelled(
-    values: Numbers, names: Sequence[str], suffix: str, dims: tuple[str, ...]
+    values: Numbers, names: Sequence[str], suffix: str, dims: tuple[str, ...], bound: float
 ) -> dict[str, Any]:
     """Some columns as variables, p-values also corrected for how many there are, and verdicts."""
     found: dict[str, Any] = {}
@@ -146,6 +147,9 @@ def _labelled(
     for name in (name for name in names if name.startswith("p")):
         corrected = holm(values[..., COLUMNS.index(name)])
         found[f"{name}_holm{suffix}"] = (dims, corrected)
+    _, variance = found.pop(f"variance{suffix}")
+    n_tests = int((~np.isnan(values[..., COLUMNS.index("p")])).sum())
+    found[f"sufficient_subjects{suffix}"] = (dims, sufficient_clusters(variance, bound, n_tests))
     told = [found[f"{name}_holm{suffix}"][1] for name in ("p", "p_equivalent")]
     found[f"verdict{suffix}"] = (dims, verdicts(*told))
     return found

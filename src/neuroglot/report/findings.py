@@ -39,15 +39,16 @@ def _finding(condition: str, rows: Sequence[Row]) -> str:
     held = {row["against"]: row for row in rows}
     plain = held[NO_EDIT]
     strict = [held[x] for x in STRICT if x in held and not np.isnan(held[x]["difference"])]
-    said = f"{condition_label(condition)}: {_whether(plain, strict)}."
+    asked = all(x in held for x in STRICT)
+    said = f"{condition_label(condition)}: {_whether(plain, strict, asked=asked)}."
     if np.isnan(plain["difference"]):
         return said
     parts = "; ".join(map(_against, [plain, *strict]))
     return " ".join([said, f"In percentage points, {parts}.", *_placebos(rows)])
 
 
-def _whether(plain: Row, strict: Sequence[Row]) -> str:
-    """The finding, in short."""
+def _whether(plain: Row, strict: Sequence[Row], *, asked: bool) -> str:
+    """The finding, in short; ``asked`` says whether there are both strict controls."""
     if np.isnan(plain["difference"]):
         return f"too few subjects to compare; at least {LEAST_CLUSTERS} are needed"
     if plain["verdict"] == EQUIVALENT:
@@ -55,12 +56,19 @@ def _whether(plain: Row, strict: Sequence[Row]) -> str:
     if plain["verdict"] != DIFFERENT:
         return "too few items to tell whether accuracy changes"
     moves = "falls" if plain["difference"] < 0 else "rises"
+    return f"accuracy {moves}{_beyond(plain, strict, asked=asked)}"
+
+
+def _beyond(plain: Row, strict: Sequence[Row], *, asked: bool) -> str:
+    """Whether a difference is more than that of both strict controls."""
+    if not asked:
+        return f"; it was not held against both {BEYOND}"
     if len(strict) < len(STRICT):
-        return f"accuracy {moves}, but too few prompts can be compared with both {BEYOND}"
+        return f", but too few prompts can be compared with both {BEYOND}"
     signs = {np.sign(row["difference"]) * (row["verdict"] == DIFFERENT) for row in strict}
     if signs == {np.sign(plain["difference"])}:
-        return f"accuracy {moves} beyond {BEYOND}"
-    return f"accuracy {moves}, but that is not shown beyond both {BEYOND}"
+        return f" beyond {BEYOND}"
+    return f", but that is not shown beyond both {BEYOND}"
 
 
 def bounds(row: Row) -> str:
@@ -96,8 +104,11 @@ def _sufficient(row: Row) -> str:
     if np.isnan(needed):
         return ""
     if needed > there:
-        return f" (about {needed:,.0f} subjects would do; there are {there:,})"
-    return f" (it is close to the bounds of {bounds(row)})"
+        return (
+            f" (about {needed:,.0f} subjects would tell {100 * row['equivalent_within']:g} points "
+            f"from none; there are {there:,})"
+        )
+    return f" (the difference is near the bounds of {bounds(row)})"
 
 
 def _placebos(rows: Sequence[Row]) -> list[str]:
