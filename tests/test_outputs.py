@@ -257,6 +257,11 @@ def test_to_look_whether_a_place_can_be_written_leaves_nothing(
     assert (place / f".r.{TRIAL}").read_text() == "mine"
 
 
+def test_a_device_is_written_to_as_it_is() -> None:
+    devices = Faulty(Path("/dev"))
+    assert in_child(lambda: check_writable("/dev/null"), devices).seen == []
+
+
 def test_places_where_no_file_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for path in ("/proc/x", "/proc/x/y", tmp_path / ("x" * 250)):
         with pytest.raises(ng.NeuroglotError, match="cannot write to"):

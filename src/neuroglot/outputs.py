@@ -138,9 +138,12 @@ def check_writable(path: str | Path, *, inside: bool = False) -> None:
         NeuroglotError: nothing can be written there; see :func:`real_path`.
     """
     target = real_path(path)
+    is_device = target.exists() and not (target.is_file() or target.is_dir())
     try:
-        if target.is_file() and not os.access(target, os.W_OK):
+        if (target.is_file() or is_device) and not os.access(target, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        if is_device:  # it is written to as it is, such as /dev/null
+            return
         places = (target, *target.parents) if inside else target.parents
         folder = next(place for place in places if place.is_dir())
         trial = folder / f".{target.name}.{TRIAL}"

@@ -171,10 +171,14 @@ def check_predictions(
     if overwrite or not real_path(path).exists():
         return
     if out is None or not _is_table_of(path, task, out):
-        also = "" if out is None else f" as well as what {str(out)!r} holds"
-        raise NeuroglotError(
-            f"{str(path)!r} exists; name another file, or pass --overwrite to replace it{also}."
-        )
+        if out is None:
+            said = "pass --overwrite to replace it"
+        else:
+            said = (
+                f"remove it: it is not the table of the answers in {str(out)!r}, which --overwrite "
+                "would replace as well"
+            )
+        raise NeuroglotError(f"{str(path)!r} exists; name another file, or {said}.")
 
 
 def _is_table_of(path: Path, task: ng.ParallelTask, out: Path) -> bool:

@@ -63,10 +63,10 @@ def may_grow(path: Path, head: xr.Dataset, dims: tuple[str, ...], growth: Growth
         data = lazy_dataset(path)
         if ASKED not in data:
             raise NeuroglotError(
-                f"{str(path)!r} holds other items or languages, and was made by an earlier version "
-                "of neuroglot, which did not say what each prompt asked, so it cannot grow. Name "
-                "another folder, use the same items and languages, or pass overwrite=True "
-                "(--overwrite)."
+                f"{str(path)!r} holds other items or languages, and cannot grow, as it does not "
+                "say what each prompt asked: it was saved from memory, or made by an earlier "
+                "version of neuroglot. Name another folder, use the same items and languages, or "
+                "pass overwrite=True (--overwrite)."
             )
         there, before = _before(data, head)
         if not (there & (prompts_only(before) == prompts_only(growth.asked))).any():
