@@ -155,9 +155,10 @@ def drawn(scenario: Scenario, rng: np.random.Generator, shift: float = 0.0) -> D
             "control": ["active"],
             "language": [f"l{j}" for j in range(scenario.languages)],
             # Copies are items of other subjects: only their prompts tell that they are the same.
-            "subject": ("item", [f"{names[i]}.{k}" for k, i in enumerate(repeated)])
-            if scenario.copies > 1
-            else ("item", names),
+            "subject": (
+                "item",
+                [f"{names[i]}.{k % scenario.copies}" for k, i in enumerate(repeated)],
+            ),
             "relation": (
                 "item",
                 [f"r{relation[i]}" if scenario.relations else "" for i in repeated],

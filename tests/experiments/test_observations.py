@@ -237,7 +237,8 @@ def test_a_second_interval_over_relations_is_the_wider_claim() -> None:
     ends = [float(found[f"accuracy_{x}_over_relations"][0]) for x in ("low", "high")]
     means = [right[relation == k].mean() for k in range(12)]
     drawn = [np.mean(rng.choice(means, 12)) for _ in range(4000)]
-    np.testing.assert_allclose(ends, np.percentile(drawn, [2.5, 97.5]), atol=0.02)
+    outside = 1.078  # percent: what is beyond Student's 2.201 times the root of 12/11
+    np.testing.assert_allclose(ends, np.percentile(drawn, [outside, 100 - outside]), atol=0.02)
     narrow = float(found["accuracy_high"][0] - found["accuracy_low"][0])
     assert ends[1] - ends[0] > 1.5 * narrow
     # Too few, or an item without: there is none.

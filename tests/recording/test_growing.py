@@ -332,7 +332,9 @@ def test_one_of_before_that_does_not_say_what_was_asked_is_refused(
     del layout["asked"]
     group.attrs["layout"] = layout
     before = files_of(tmp_path / "r")
-    with pytest.raises(ng.NeuroglotError, match=r"did not say what each prompt asked.*--overwrite"):
+    with pytest.raises(
+        ng.NeuroglotError, match=r"does not say what each prompt asked.*--overwrite"
+    ):
         make(WHOLE, tmp_path / "r")
     assert files_of(tmp_path / "r") == before
     xr.testing.assert_identical(make(there, tmp_path / "r"), whole)

@@ -24,7 +24,18 @@ Interval = tuple[float, float]
 def _percentile_interval(
     samples: tuple[np.ndarray[Any, Any], ...], statistic: Callable[..., Any], seed: int
 ) -> Interval:
-    """Percentile bootstrap at 95 %; where there are several samples, an item is one of each."""
+    """Expanded percentile bootstrap at 95 % (Hesterberg 2015).
+
+    Percentiles are taken further out, as far as Student's distribution and the bias of the variance
+    of few clusters would have them: plain ones are too narrow for fewer than some hundred.
+
+    Args:
+        samples: paired where there are several (cluster,).
+        statistic: of them.
+        seed: of the resampling.
+    """
+    n = len(samples[0])
+    reach = np.sqrt(n / (n - 1)) * stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)
     result = stats.bootstrap(
         samples,
         statistic,
@@ -32,7 +43,7 @@ def _percentile_interval(
         vectorized=True,
         n_resamples=N_RESAMPLES,
         batch=200,
-        confidence_level=CONFIDENCE,
+        confidence_level=1 - 2 * stats.norm.sf(reach),
         method="percentile",
         rng=np.random.default_rng(seed),
     )
@@ -43,7 +54,7 @@ def _percentile_interval(
 def clustered_interval(
     values: np.ndarray[Any, Any], clusters: np.ndarray[Any, Any], seed: int
 ) -> Interval:
-    """Percentile bootstrap of a mean, whose clusters are resampled whole.
+    """Expanded percentile bootstrap of a mean, whose clusters are resampled whole.
 
     Args:
         values: to be averaged (observation,).
