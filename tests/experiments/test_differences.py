@@ -188,7 +188,7 @@ def test_a_p_value_and_its_interval_never_disagree(seed: int, n: int, draws: int
     swapped = difference(np.stack([values[1], values[0]]), clusters, BOUND, seed)
     forward = difference(values[:2], clusters, BOUND, seed)
     assert (swapped.p, swapped.mean) == pytest.approx((forward.p, -forward.mean))
-    assert swapped.p_equivalent == pytest.approx(forward.p_equivalent, abs=0.02)
+    assert swapped.p_equivalent == pytest.approx(forward.p_equivalent, abs=0.04)
 
 
 @pytest.mark.parametrize("n_tests", [1, 4])

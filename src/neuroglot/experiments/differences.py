@@ -16,7 +16,8 @@ Each is right where the other is not. With a single draw, or none, the two are t
 All p-values but those of equivalence are mid-p-values, which count half of the exchanges that make
 just the difference that was found (Lancaster 1961); with one answer for each cluster that is the
 mid-p McNemar test (Fagerland, Lydersen and Laake 2013). Intervals hold the differences that the
-same test does not reject (Tritchler 1984), so that an interval and its p-value never disagree.
+same test does not reject (Tritchler 1984), so that zero is inside an interval if and only if its
+p-value is not below .05; where it is just below, an end may be zero itself.
 """
 
 from __future__ import annotations
