@@ -177,10 +177,7 @@ def compare(
             help="Compare models that differ in more than weights: architecture, tokenizer, …",
         ),
     ] = False,
-    equivalent_within: Annotated[
-        float,
-        typer.Option(help="Accuracies that differ by less than this count as the same."),
-    ] = EQUIVALENT_WITHIN,
+    equivalent_within: o.EquivalentWithin = EQUIVALENT_WITHIN,
     seed: Annotated[int, typer.Option(help="Of the exchanges.")] = 0,
     out: Annotated[
         Path, typer.Option(help="Folder for the result, the figures and a report.")

@@ -49,10 +49,7 @@ class ControlOptions:
     ] = ",".join(CONTROLS)
     draws: Annotated[int, typer.Option(help="Random sets of each control for a prompt.")] = 5
     seed: Annotated[int, typer.Option(help="Of draws, halves and resampling.")] = 0
-    equivalent_within: Annotated[
-        float,
-        typer.Option(help="Accuracies that differ by less than this count as the same."),
-    ] = EQUIVALENT_WITHIN
+    equivalent_within: o.EquivalentWithin = EQUIVALENT_WITHIN
     positions: Annotated[
         str,
         typer.Option(

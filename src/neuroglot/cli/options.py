@@ -141,6 +141,9 @@ Target = Annotated[
         "Default: the first of these that the task has what for.",
     ),
 ]
+EquivalentWithin = Annotated[
+    float, typer.Option(help="Accuracies that differ by less than this count as the same.")
+]
 MaxNewTokens = Annotated[
     int,
     typer.Option(

@@ -21,9 +21,9 @@ from neuroglot.errors import NeuroglotError, shown
 from neuroglot.experiments.predictions import predictions
 from neuroglot.experiments.spreadsheet import as_csv
 from neuroglot.outputs import check_writable, real_path
-from neuroglot.recording.damage import DamagedError, read_attributes
+from neuroglot.recording.damage import read_attributes
 from neuroglot.recording.folders import is_result, require_free
-from neuroglot.recording.store import DONE, FINISHED, ITEMS_ADDED, opened_whole
+from neuroglot.recording.store import DONE, FINISHED, ITEMS_ADDED
 from neuroglot.recording.whose import folder_for_results
 from neuroglot.report.page import is_report, is_unfinished_report
 
@@ -75,15 +75,6 @@ def check_result(out: Path, unit: str, *, overwrite: bool = False) -> None:
             return  # nothing needs to be written
     check_writable(path)
     check_writable(path, inside=True)
-
-
-def is_saved(result: xr.Dataset, out: Path) -> bool:
-    """Whether just this result is in a folder, whole, as when the same command runs again."""
-    path = real_path(out)
-    try:
-        return is_result(path) and opened_whole(path).identical(result)
-    except DamagedError:
-        return False
 
 
 def _is_finished(path: Path) -> bool:

@@ -25,12 +25,13 @@ from neuroglot.cli.places import (
     check_result,
     check_same_page,
     check_table,
-    is_saved,
 )
 from neuroglot.errors import NeuroglotError
 from neuroglot.experiments.evaluation import MAX_NEW_TOKENS
 from neuroglot.experiments.predictions import save_predictions
+from neuroglot.outputs import real_path
 from neuroglot.recording import check_settings
+from neuroglot.recording.store import is_saved
 from neuroglot.report.accuracy import accuracy_rows
 from neuroglot.report.observations import said_of
 
@@ -109,7 +110,7 @@ def classify(
     """Put neurons into sharing categories, with the baselines."""
     check_result(out, "sharing", overwrite=overwrite)
     sharing = ng.classify(open_recording(recording), threshold)
-    if out is not None and (overwrite or not is_saved(sharing, out)):
+    if out is not None and (overwrite or not is_saved(sharing, real_path(out))):
         ng.save(sharing, out, overwrite=overwrite)
     rows = show.sharing_rows(sharing)
     if json:

@@ -17,10 +17,9 @@ from neuroglot.experiments.association import Slope, correctness_on_sharing, ran
 from neuroglot.experiments.differences import (
     EQUIVALENT_WITHIN,
     check_bound,
+    corrected,
     difference,
     difference_interval,
-    sufficient_clusters,
-    verdicts,
 )
 from neuroglot.experiments.observations import (
     SAME,
@@ -31,7 +30,6 @@ from neuroglot.experiments.observations import (
     samples_of,
 )
 from neuroglot.experiments.runs import ComparedRun, Source, opened_runs, places_along
-from neuroglot.experiments.statistics import holm
 from neuroglot.provenance import versions
 from neuroglot.recording.matching import said_of
 
@@ -257,18 +255,10 @@ class _Tests:
                 rows[i, j] = found.p, found.p_equivalent, found.variance, n_subjects
         shape = rows.shape[: len(dims)]
         p, p_equivalent, variance, there = (rows[..., k].reshape(shape) for k in range(4))
-        sufficient = sufficient_clusters(variance, self.bound, int((~np.isnan(p)).sum()))
-        told = verdicts(holm(p), holm(p_equivalent))
-        told[0] = ""
-        return {
-            f"{name}_p": (dims, p),
-            f"{name}_p_holm": (dims, holm(p)),
-            f"{name}_p_equivalent": (dims, p_equivalent),
-            f"{name}_p_equivalent_holm": (dims, holm(p_equivalent)),
-            f"{name}_sufficient_subjects": (dims, sufficient),
-            f"{name}_subjects": (dims, there),
-            f"{name}_verdict": (dims, told),
-        }
+        told = corrected(p, p_equivalent, variance, self.bound)
+        told["verdict"][0] = ""
+        told |= {"p": p, "p_equivalent": p_equivalent, "subjects": there}
+        return {f"{name}_{key}": (dims, values) for key, values in told.items()}
 
 
 def _overall(right: Values, kept: Values, samples: Samples, seed: int) -> dict[str, Any]:

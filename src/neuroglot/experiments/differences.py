@@ -34,11 +34,17 @@ from scipy import stats
 
 from neuroglot.analysis.compiling import compiled
 from neuroglot.errors import NeuroglotError, require_finite
-from neuroglot.experiments.statistics import LEAST_CLUSTERS, Interval, sums_by_cluster
+from neuroglot.experiments.statistics import (
+    LEAST_CLUSTERS,
+    ROUNDING,
+    Interval,
+    holm,
+    sums_by_cluster,
+)
 
 N_EXCHANGES = 9999
 LEAST_MOVED = 5  # clusters that differ; an interval from fewer would be too narrow
-ROUNDING, DIGITS = 1e-9, 9  # of sums of shares; what is less is no difference
+DIGITS = 9  # of the ends of intervals
 LEVEL = 0.05
 POWER = 0.8
 MORE = 1.5  # size of each of the two clusters that enter tests of equivalence, over the mean size
@@ -311,3 +317,24 @@ def verdicts(p: Values, p_equivalent: Values) -> Values:
     """The same for many (any shape)."""
     pairs: Sequence[tuple[float, float]] = list(zip(p.flat, p_equivalent.flat, strict=True))
     return np.array([verdict(*pair) for pair in pairs], dtype=str).reshape(p.shape)
+
+
+def corrected(p: Values, p_equivalent: Values, variance: Values, bound: float) -> dict[str, Values]:
+    """What p-values that are corrected together let one say (all in one shape).
+
+    Args:
+        p: see :class:`Difference`; NaN where nothing is known.
+        p_equivalent: the same.
+        variance: the same.
+        bound: of equivalence.
+
+    Returns:
+        ``p_holm``, ``p_equivalent_holm``, ``verdict`` and ``sufficient_subjects``.
+    """
+    p_holm, p_equivalent_holm = holm(p), holm(p_equivalent)
+    return {
+        "p_holm": p_holm,
+        "p_equivalent_holm": p_equivalent_holm,
+        "verdict": verdicts(p_holm, p_equivalent_holm),
+        "sufficient_subjects": sufficient_clusters(variance, bound, int((~np.isnan(p)).sum())),
+    }

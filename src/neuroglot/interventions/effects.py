@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from neuroglot.experiments.differences import Difference, difference, sufficient_clusters, verdicts
+from neuroglot.experiments.differences import Difference, corrected, difference
 from neuroglot.experiments.observations import Samples, column, samples_of
 from neuroglot.experiments.statistics import LEAST_CLUSTERS, accuracy_interval, holm
 
@@ -140,19 +140,16 @@ def _labelled(
     values: Numbers, names: Sequence[str], suffix: str, dims: tuple[str, ...], bound: float
 ) -> dict[str, Any]:
     """Some columns as variables, p-values also corrected for how many there are, and verdicts."""
-    found: dict[str, Any] = {}
-    for name in names:
-        one = values[..., COLUMNS.index(name)]
-        found[f"{name}{suffix}"] = (dims, one.astype(int) if name.startswith("n_") else one)
-    for name in (name for name in names if name.startswith("p")):
-        corrected = holm(values[..., COLUMNS.index(name)])
-        found[f"{name}_holm{suffix}"] = (dims, corrected)
-    _, variance = found.pop(f"variance{suffix}")
-    n_tests = int((~np.isnan(values[..., COLUMNS.index("p")])).sum())
-    found[f"sufficient_subjects{suffix}"] = (dims, sufficient_clusters(variance, bound, n_tests))
-    told = [found[f"{name}_holm{suffix}"][1] for name in ("p", "p_equivalent")]
-    found[f"verdict{suffix}"] = (dims, verdicts(*told))
-    return found
+    by_name = {name: values[..., COLUMNS.index(name)] for name in names}
+    p, p_equivalent, variance = map(by_name.pop, ("p", "p_equivalent", "variance"))
+    found = by_name | corrected(p, p_equivalent, variance, bound)
+    found |= {"p": p, "p_equivalent": p_equivalent}
+    if "p_over_relations" in found:
+        found["p_over_relations_holm"] = holm(found["p_over_relations"])
+    return {
+        f"{name}{suffix}": (dims, one.astype(int) if name.startswith("n_") else one)
+        for name, one in found.items()
+    }
 
 
 PLACEBO = ("difference", "difference_low", "difference_high", "p")

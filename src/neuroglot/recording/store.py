@@ -80,13 +80,14 @@ def keep(result: Stored, path: Path) -> None:
         NeuroglotError: something that is no result is there, or it cannot be written.
     """
     clear_up_after_kill(path)
-    if not _is_there(_as_dataset(result), path):
+    if not is_saved(result, path):
         save(result, path, overwrite=True)
 
 
-def _is_there(wanted: xr.Dataset, path: Path) -> bool:
+def is_saved(result: Stored, path: Path) -> bool:
+    """Whether just this result is in a folder, whole, as when the same command runs again."""
     try:
-        return is_result(path) and opened_whole(path).identical(wanted)
+        return is_result(path) and opened_whole(path).identical(_as_dataset(result))
     except DamagedError:
         return False
 

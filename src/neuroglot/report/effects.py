@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from neuroglot.experiments.differences import DIFFERENT, EQUIVALENT, verdict
+from neuroglot.experiments.differences import OPEN, verdict
 from neuroglot.experiments.observations import OVER_RELATIONS
 from neuroglot.experiments.spreadsheet import in_order
 from neuroglot.interventions.effects import NO_EDIT
@@ -164,12 +164,11 @@ def share_cell(rows: Sequence[Row]) -> str:
     return f"{said} ({own:.0f}%, {other:.0f}%)"
 
 
-SHORT = {DIFFERENT: "difference", EQUIVALENT: "equivalent"}
-
-
 def short_verdict(row: Row) -> str:
     """The finding, in a word or two."""
-    return "–" if np.isnan(row["difference"]) else SHORT.get(row["verdict"], "too few")
+    if np.isnan(row["difference"]):
+        return "–"
+    return "too few" if row["verdict"] == OPEN else str(row["verdict"])
 
 
 def p_text(p: float) -> str:
