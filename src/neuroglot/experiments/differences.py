@@ -263,7 +263,8 @@ def _exchange(places: Values, beside: Values, sizes: Values, sums: Values, added
         added[exchange] = more
 
 
-@lru_cache(maxsize=2)
+# Two kinds, each also with two clusters more, of subjects and of relations: one comparison's.
+@lru_cache(maxsize=8)
 def _places(n_arms: int, n_clusters: int, seed: int) -> tuple[Values, bool]:
     """Which arm stands in the condition's place (exchange, cluster), and whether these are all."""
     n_all = n_arms**n_clusters if n_clusters < 64 else math.inf
