@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import argparse
 import builtins
+import contextlib
 import errno
 import gc
+import importlib
 import io
 import json
 import os
@@ -300,11 +302,13 @@ class Ended:
     Attributes:
         code: the exit code of its process, negative for a signal.
         seen: its operations, unless it was killed.
+        imported: the modules that it had imported, unless it was killed.
         said: the last line of its standard error.
     """
 
     code: int
     seen: list[str]
+    imported: list[str]
     said: str
 
 
@@ -319,8 +323,9 @@ def in_child(run: Callable[[], object], faulty: Faulty) -> Ended:
         lines = errors.read().decode(errors="replace").strip().splitlines()
         told.seek(0)
         content = told.read()
-    seen = pickle.loads(content) if content else []
-    return Ended(os.waitstatus_to_exitcode(status), seen, lines[-1] if lines else "")
+    seen, imported = pickle.loads(content) if content else ([], [])
+    said = lines[-1] if lines else ""
+    return Ended(os.waitstatus_to_exitcode(status), seen, imported, said)
 
 
 def _as_child(run: Callable[[], object], faulty: Faulty, errors: int, told: Any) -> NoReturn:
@@ -340,7 +345,7 @@ def _as_child(run: Callable[[], object], faulty: Faulty, errors: int, told: Any)
     except BaseException:  # noqa: BLE001
         code = BROKEN
         os.write(2, traceback.format_exc().encode())
-    pickle.dump(faulty.seen, told)
+    pickle.dump((faulty.seen, sorted(sys.modules)), told)
     told.flush()
     os._exit(code)
 
@@ -415,6 +420,9 @@ def trials(
     first = again()
     if first.code:
         raise RuntimeError(f"{name}, undisturbed, ended with {first.code}: {first.said}")
+    for module in first.imported:  # here, once, rather than in every process that is forked
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module)
     expected, n = files_of(place), len(first.seen)
     known: dict[str, str | None] = {}
 
