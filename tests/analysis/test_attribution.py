@@ -10,10 +10,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from neuroglot.analysis.attribution import (
+    N_GROUPS,
     add_item,
     category_shares,
+    groups_of,
     no_sums,
     random_maximum,
     top_k_for,
@@ -37,12 +40,14 @@ def random_items(n_items: int = N_ITEMS, seed: int = 0) -> list[tuple[Any, Any, 
     ]
 
 
-def shares(items: list[tuple[Any, Any, Any]]) -> Any:
+def shares(items: list[tuple[Any, Any, Any]], clusters: Any = None) -> Any:
+    groups = groups_of(np.arange(len(items)) if clusters is None else np.asarray(clusters))
     sizes = {"language": N_LANGUAGES, "score": N_SCORES, "layer": N_LAYERS, "neuron": N_NEURONS}
     sums = no_sums(sizes)
-    for scores, codes, correct in items:
+    for (scores, codes, correct), group in zip(items, groups, strict=True):
         answered = (correct, np.ones(N_LANGUAGES, bool))
-        add_item(sums, torch.from_numpy(scores), torch.from_numpy(codes), answered, TOP_K)
+        given = (torch.from_numpy(scores), torch.from_numpy(codes), answered)
+        add_item(sums, *given, TOP_K, int(group))
     return category_shares(sums.assign_coords(layer=range(N_LAYERS)))
 
 
@@ -161,21 +166,58 @@ def test_the_interval_is_that_of_the_bootstrap() -> None:
     assert float(one["positive_share_high"]) == pytest.approx(high, abs=0.1 * (high - low))
 
 
-def test_an_interval_needs_ten_prompts() -> None:
+def test_an_interval_needs_ten_subjects() -> None:
     for n, known in ((1, False), (9, False), (10, True)):
-        found = shares(ITEMS[:n]).sel(answered="all")
-        assert found["positive_share"].notnull().all()
-        assert bool(found["positive_share_low"].notnull().all()) == known
+        for times in (1, 3):
+            found = shares(ITEMS[:n] * times, [*range(n)] * times).sel(answered="all")
+            assert found["positive_share"].notnull().all()
+            assert bool(found["positive_share_low"].notnull().all()) == known
 
 
-def test_the_interval_covers_what_it_should() -> None:
-    """About 95 of 100 intervals from ten prompts hold the share of the whole population."""
+def test_items_of_one_subject_are_one_sample() -> None:
+    """What is asked four times is known no better than what is asked once."""
+    once = shares(ITEMS)
+    fourfold = shares(ITEMS * 4, [*range(N_ITEMS)] * 4)
+    for name in (x for x in once if str(x).endswith(("share", "_low", "_high"))):
+        np.testing.assert_allclose(fourfold[name], once[name])
+
+
+def test_the_interval_over_subjects_longhand() -> None:
+    """By deleting one subject after the other, which agrees with linearising for many."""
+    rng = np.random.default_rng(3)
+    items, subjects = random_items(240, seed=2), np.repeat(np.arange(80), 3)[rng.permutation(240)]
+    one = shares(items, subjects).sel(answered="all").isel(score=1, language=0, category=1)
+    parts = np.array([(s[1, 0].clip(0) * (c == 1)).sum() for s, c, _ in items])
+    totals = np.array([s[1, 0].clip(0).sum() for s, _, _ in items])
+    without = np.array(
+        [parts[subjects != s].sum() / totals[subjects != s].sum() for s in range(80)]
+    )
+    error = np.sqrt(79 / 80 * ((without - without.mean()) ** 2).sum())
+    share = parts.sum() / totals.sum()
+    width = stats.t.ppf(0.975, 79) * error
+    assert float(one["model_positive_share"]) == pytest.approx(share)
+    assert float(one["model_positive_share_low"]) == pytest.approx(share - width, abs=0.02 * width)
+    assert float(one["model_positive_share_high"]) == pytest.approx(share + width, abs=0.02 * width)
+
+
+def test_groups_are_those_of_subjects_as_long_as_there_are_groups() -> None:
+    assert groups_of(np.array(["b", "a", "b", "c", "a"])).tolist() == [0, 1, 0, 2, 1]
+    many = groups_of(np.repeat(np.arange(1000)[::-1], 2))
+    assert many.tolist() == [i % N_GROUPS for i in range(1000) for _ in range(2)]
+    assert groups_of(np.array(["b", "a"])).tolist() == [0, 1], "whatever follows"
+
+
+@pytest.mark.parametrize("times", [1, 4])
+def test_the_interval_covers_what_it_should(times: int) -> None:
+    """About 95 of 100 intervals from ten subjects hold the share of the whole population."""
     population = random_items(2000, seed=5)
     true = shares(population).sel(answered="all")["model_positive_share"].isel(category=3)
     rng = np.random.default_rng(0)
     hits = []
     for _ in range(100):
-        one = shares([population[i] for i in rng.integers(0, 2000, 10)]).sel(answered="all")
+        drawn = np.tile(rng.integers(0, 2000, 10), times)
+        subjects = np.tile(np.arange(10), times)
+        one = shares([population[i] for i in drawn], subjects).sel(answered="all")
         low, high = (one[f"model_positive_share_{end}"].isel(category=3) for end in ("low", "high"))
         hits.append(((low <= true) & (true <= high)).mean())
     assert 0.9 < float(np.mean(hits)) < 0.98

@@ -14,6 +14,7 @@ import torch
 import xarray as xr
 
 import neuroglot as ng
+from neuroglot.analysis import attribution as analysis_module
 from neuroglot.attribution import by_category as module
 from tests.attribution.models import random_model
 from tests.testing import small_task
@@ -249,6 +250,37 @@ def test_more_items_are_added_to_the_sums(
         asked_and_found(5, 3, tmp_path / "r")
 
 
+def test_what_was_made_before_sums_were_kept_is_refused(tmp_path: Path) -> None:
+    asked_and_found(5, 3, tmp_path / "r")
+    ng.save(ng.open(tmp_path / "r"), tmp_path / "r", overwrite=True)
+    with pytest.raises(ng.NeuroglotError, match="made with other settings"):
+        asked_and_found(7, 3, tmp_path / "r")
+
+
+def test_sums_that_were_stopped_over_other_prompts_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "ITEMS_AT_ONCE", 2)
+        stopped(tmp_path / "r", patch)
+    others = small_task(8, seed=1)
+    with pytest.raises(ng.NeuroglotError, match="made with other settings"):
+        ng.attribute(MODEL, others, ng.record(MODEL, others), scores=SCORES, out=tmp_path / "r")
+
+
+def test_sums_of_another_kind_are_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As those of a version that added up something else."""
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "ITEMS_AT_ONCE", 2)
+        patch.setattr(analysis_module, "N_GROUPS", 7)
+        stopped(tmp_path / "r", patch)
+    found = attributed(out=tmp_path / "r")
+    assert "of another version of neuroglot" in capsys.readouterr().err
+    xr.testing.assert_allclose(found.drop_attrs(), FOUND.drop_attrs(), rtol=1e-3, atol=1e-5)
+
+
 def test_sums_over_other_prompts_of_the_same_names_are_refused(tmp_path: Path) -> None:
     before = asked_and_found(5, 3, tmp_path / "r")
     others = small_task(7, seed=1)
@@ -258,7 +290,7 @@ def test_sums_over_other_prompts_of_the_same_names_are_refused(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "why", ["language", "other text", "order", "other answers", "damage", "made before", "stopped"]
+    "why", ["language", "other text", "order", "other answers", "damage", "subjects", "stopped"]
 )
 def test_what_is_no_sum_of_the_first_items_is_added_up_again(
     why: str,
@@ -281,9 +313,9 @@ def test_what_is_no_sum_of_the_first_items_is_added_up_again(
         items = items[::-1]
     if why == "damage":
         next(x for x in (out / "sums" / "positive" / "c").rglob("*") if x.is_file()).unlink()
-    if why == "made before":
-        asked_and_found(5, 3, None)
-        ng.save(ng.open(out), out, overwrite=True)
+    if why == "subjects":
+        items[6]["subject"] = items[2]["id"]
+        items[4]["subject"] = items[1]["id"]
     if why == "stopped":
         items += [{**items[0], "id": "another"}]
     task = ng.ParallelTask.from_records(items, name=TASK.name)

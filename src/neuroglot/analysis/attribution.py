@@ -1,7 +1,8 @@
 """How scores of neurons are spread over sharing categories.
 
 Everything here is a sum over prompts, so that it can be added up prompt by prompt. Shares are
-ratios of such sums, never means of ratios.
+ratios of such sums, never means of ratios. What an interval needs is summed in groups of prompts:
+those of one subject are no independent samples, and are in one group.
 """
 
 from __future__ import annotations
@@ -17,13 +18,32 @@ from torch import Tensor
 from neuroglot.analysis.bits import CATEGORIES
 
 ANSWERED = ("incorrect", "correct")
-FEWEST_PROMPTS = 10  # of an interval
+N_GROUPS = 128  # in which scores are added up for intervals
+FEWEST_GROUPS = 10  # of an interval
 TOP_K, TOP_K_WIDTH = 800, 16_384  # the paper's, and the width it is meant for
 
 
 def top_k_for(n_neurons: int) -> int:
     """The paper's K = 800 of 16,384 neurons, as the same share of another width; at least 1."""
     return max(1, round(n_neurons * TOP_K / TOP_K_WIDTH))
+
+
+def groups_of(clusters: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Which of the groups, over which intervals are, each item belongs to.
+
+    Each cluster is a group of its own as long as there are groups; then they are shared in turn.
+    Groups of the first items are the same whatever items follow.
+
+    Args:
+        clusters: names of items that are no independent samples (item,).
+
+    Returns:
+        Numbers from 0, smaller than ``N_GROUPS`` (item,).
+    """
+    _, first, place = np.unique(clusters, return_index=True, return_inverse=True)
+    order = np.argsort(np.argsort(first))  # of clusters, by their first item
+    found: np.ndarray[Any, np.dtype[np.int64]] = order[place] % N_GROUPS
+    return found
 
 
 def random_maximum(ranked: Tensor, sizes: Tensor) -> Tensor:
@@ -89,17 +109,14 @@ OF_LAYER = ("score", "layer", "category")
 # Beside the layers, one more place holds the sum over all of them.
 OF_DEPTH = ("score", "depth", "category")
 SUM_DIMS: dict[str, tuple[str, ...]] = {
-    "n_prompts": BY_PROMPT,
+    "n_prompts": (*BY_PROMPT, "group"),
     "size": (*BY_PROMPT, "layer", "category"),
     "n_not_empty": (*BY_PROMPT, "layer", "category"),
     "in_top": (*BY_PROMPT, *OF_LAYER),
     "signed": (*BY_PROMPT, *OF_LAYER),
     "maximum": (*BY_PROMPT, *OF_LAYER),
     "random_maximum": (*BY_PROMPT, *OF_LAYER),
-    "positive": (*BY_PROMPT, *OF_DEPTH),
-    "positive_squared": (*BY_PROMPT, *OF_DEPTH),
-    "positive_x_total": (*BY_PROMPT, *OF_DEPTH),
-    "total_squared": (*BY_PROMPT, "score", "depth"),
+    "positive": (*BY_PROMPT, "group", *OF_DEPTH),
     "score_sum": ("language", "score", "layer", "neuron"),
 }
 
@@ -111,7 +128,7 @@ def no_sums(sizes: dict[str, int]) -> xr.Dataset:
         sizes: of the dimensions ``language``, ``score``, ``layer`` and ``neuron``.
     """
     known = sizes | {"answered": len(ANSWERED), "category": len(CATEGORIES)}
-    known["depth"] = known["layer"] + 1
+    known |= {"depth": known["layer"] + 1, "group": N_GROUPS}
     return xr.Dataset(
         {name: (dims, np.zeros([known[dim] for dim in dims])) for name, dims in SUM_DIMS.items()}
     )
@@ -123,6 +140,7 @@ def add_item(
     codes: Tensor,
     answered: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]],
     top_k: int,
+    group: int,
 ) -> None:
     """Add the prompts of one item, one of each language, to ``sums``.
 
@@ -132,27 +150,27 @@ def add_item(
         codes: category of each neuron (layer, neuron).
         answered: whether each prompt was answered correctly, and whether it counts (language,).
         top_k: see :func:`score_tallies`.
+        group: of the item, see :func:`groups_of`.
     """
     correct, counted = answered
     found = {key: value.cpu().numpy() for key, value in score_tallies(scores, codes, top_k).items()}
     size = found.pop("size")
     by_language = {key: np.nan_to_num(np.moveaxis(x, 1, 0)) for key, x in found.items()}
     positive = by_language.pop("positive")
-    positive = np.concatenate([positive, positive.sum(axis=2, keepdims=True)], axis=2)
-    total = positive.sum(axis=-1)
-    by_language |= {
+    in_groups = {
         "n_prompts": np.ones(len(correct)),
+        "positive": np.concatenate([positive, positive.sum(axis=2, keepdims=True)], axis=2),
+    }
+    by_language |= {
         "size": np.broadcast_to(size, (len(correct), *size.shape)),
         "n_not_empty": np.broadcast_to(size > 0, (len(correct), *size.shape)),
-        "positive": positive,
-        "positive_squared": positive**2,
-        "positive_x_total": positive * total[..., None],
-        "total_squared": total**2,
     }
     languages = np.flatnonzero(counted)
     rows = correct.astype(int)[languages]
     for name, values in by_language.items():
         sums[name].values[rows, languages] += values[languages]
+    for name, values in in_groups.items():
+        sums[name].values[rows, languages, group] += values[languages]
     sums["score_sum"].values[languages] += scores.transpose(0, 1).cpu().numpy()[languages]
 
 
@@ -169,10 +187,10 @@ def category_shares(sums: xr.Dataset) -> xr.Dataset:
     every = both.sum("answered").expand_dims(answered=["all"])
     data = xr.concat([every, both.assign_coords(answered=list(ANSWERED))], dim="answered")
     layers = slice(sums.sizes["layer"])
-    n, sizes = data["n_prompts"], data["size"]
+    n, sizes = data["n_prompts"].sum("group"), data["size"]
     n_neurons = sizes.sum("category")
-    share, low, high = _ratio_with_interval(data)
-    positive = _of_layers(data["positive"], layers, sums)
+    share, low, high = _ratio_with_interval(data["positive"], data["n_prompts"] > 0)
+    positive = _of_layers(data["positive"].sum("group"), layers, sums)
     found = {
         "n_prompts": n.astype(int),
         "fraction": sizes / n_neurons,
@@ -190,7 +208,7 @@ def category_shares(sums: xr.Dataset) -> xr.Dataset:
         "layer_mean": data["signed"].sum("category") / n_neurons,
         "maximum": data["maximum"] / data["n_not_empty"],
         "random_maximum": data["random_maximum"] / data["n_not_empty"],
-        "mean_score": sums["score_sum"] / both["n_prompts"].sum("answered"),
+        "mean_score": sums["score_sum"] / both["n_prompts"].sum(("answered", "group")),
     }
     order = ("score", "answered", "language", "layer", "category", "neuron")
     return xr.Dataset(found).transpose(*order)
@@ -202,23 +220,26 @@ def _of_layers(values: xr.DataArray, layers: slice, sums: xr.Dataset) -> xr.Data
     return found.assign_coords(layer=sums["layer"]) if "layer" in sums.coords else found
 
 
-def _ratio_with_interval(data: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
-    """Share of each category in the positive scores, with a 95 % interval over prompts.
+def _ratio_with_interval(
+    positive: xr.DataArray, asked: xr.DataArray
+) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
+    """Share of each category in the positive scores, with a 95 % interval over groups of prompts.
 
-    The interval of a ratio of sums ``R = Σp / Σt`` by linearisation: its variance is
-    ``n / (n − 1) · Σ(p − R t)² / (Σt)²``, and Student's distribution stands for that of the error.
-    NaN below ten prompts, where it would be far too narrow. Source: Cochran, *Sampling Techniques*
-    (1977), §2.11.
+    The interval of a ratio of sums ``R = Σp / Σt`` by linearisation: with the sums p and t of each
+    of G groups its variance is ``G / (G − 1) · Σ(p − R t)² / (Σt)²``, and Student's distribution
+    stands for that of the error. NaN below ten groups, where it would be far too narrow. Source:
+    Cochran, *Sampling Techniques* (1977), §2.11, and §9A.9 for clusters.
+
+    Args:
+        positive: sums of positive scores (…, group, category).
+        asked: which groups there are (…, group).
     """
-    n, total = data["n_prompts"], data["positive"].sum("category")
-    enough = n.where(n >= FEWEST_PROMPTS)
+    totals = positive.sum("category")
+    n, total = asked.sum("group"), totals.sum("group")
+    enough = n.where(n >= FEWEST_GROUPS)
     t = xr.apply_ufunc(lambda n: stats.t.ppf(0.975, n - 1), enough)
-    ratio = data["positive"] / total.where(total > 0)
-    left = (
-        data["positive_squared"]
-        - 2 * ratio * data["positive_x_total"]
-        + ratio**2 * data["total_squared"]
-    ).clip(min=0)
+    ratio = positive.sum("group") / total.where(total > 0)
+    left = ((positive - ratio * totals) ** 2).sum("group")
     deviation = t * np.sqrt(left * enough / (enough - 1)) / total
     low, high = (ratio - deviation).clip(0, 1), (ratio + deviation).clip(0, 1)
     return ratio, low, high

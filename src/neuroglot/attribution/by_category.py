@@ -20,6 +20,7 @@ from neuroglot.analysis.attribution import (
     ANSWERED,
     add_item,
     category_shares,
+    groups_of,
     no_sums,
     top_k_for,
 )
@@ -37,6 +38,8 @@ from neuroglot.experiments.evaluation import (
     counted_prompts,
     require_answerable,
 )
+from neuroglot.experiments.halves import subject_of
+from neuroglot.experiments.observations import clusters_of, first_equal
 from neuroglot.models import Model, operation
 from neuroglot.provenance import provenance
 from neuroglot.recording import Recording
@@ -121,7 +124,8 @@ def attribute(  # noqa: PLR0913 (the public contract)
         - ``fraction``: the category's share of all neurons;
         - ``top_share``: its share of the top-K neurons;
         - ``positive_share``: its share of all positive scores (a ratio of sums over prompts), with
-          ``…_low`` and ``…_high`` (95 %, linearised over prompts);
+          ``…_low`` and ``…_high`` (95 %, linearised over subjects; prompts that are the same text
+          join theirs);
         - ``model_fraction``, ``model_positive_share`` and its interval: the same over all layers;
         - ``positive_sum`` and ``signed_sum`` of its neurons' scores, for one prompt;
         - ``mean`` score of its neurons beside ``layer_mean``, that of all neurons;
@@ -208,6 +212,13 @@ class _Adding:
             "neuron": self.model.n_neurons,
         }
 
+    @cached_property
+    def groups(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """In which group the scores of each item are added up, for intervals (item,)."""
+        items = self.task.items
+        texts = [[item["prompts"][language] for language in self.task.languages] for item in items]
+        return groups_of(clusters_of([subject_of(item) for item in items], first_equal(texts)))
+
     @property
     def items_at_once(self) -> int:
         """Items whose scores are in memory together."""
@@ -226,10 +237,11 @@ class _Adding:
         by_item = self._scores(weights, targets)
         ids = [item["id"] for item in some.items]
         codes = categories(self.recording, self.settings.threshold, ids).to_numpy()
+        groups = self.groups[block]
         for i, scores in enumerate(by_item):
             here = torch.from_numpy(codes[i]).to(scores.device)
             answered = (answers["correct"][i], counted[i] & there[i])
-            add_item(sums, scores, here, answered, self.settings.top_k)
+            add_item(sums, scores, here, answered, self.settings.top_k, int(groups[i]))
 
     def _answers(self, task: ParallelTask, block: slice) -> Answers:
         if self.answers is None:
@@ -289,7 +301,11 @@ def _wider(adding: _Adding, *, allowed: bool) -> Wider:
 
     def said(n_items: int) -> dict[str, str]:
         first = None if answers is None else answers.isel(item=slice(n_items))
-        return {"answers_checksum": "" if first is None else _checksum(first)}
+        groups = hashlib.sha256(adding.groups[:n_items].tobytes())
+        return {
+            "answers_checksum": "" if first is None else _checksum(first),
+            "groups_checksum": groups.hexdigest()[:16],
+        }
 
     return Wider(
         cache(lambda: asked_by(adding.model, adding.task, ANSWERED_FROM)),

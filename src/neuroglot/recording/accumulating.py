@@ -72,8 +72,14 @@ class Wider:
 class Sums:
     """Sums of some items, in memory and, where there is a path, on the disk."""
 
-    def __init__(self, head: xr.Dataset, start: xr.Dataset, path: Path | None) -> None:
-        self.head, self.sums, self.path = head, start, path
+    def __init__(
+        self,
+        head: xr.Dataset,
+        start: xr.Dataset,
+        path: Path | None,
+        ask: Callable[[], Checksums] | None = None,
+    ) -> None:
+        self.head, self.sums, self.path, self.ask = head, start, path, ask
         self.n_added, self.note = 0, ""
 
     def add(self, block: slice, add: AddItems) -> None:
@@ -84,7 +90,7 @@ class Sums:
     def save(self) -> None:
         """Save what was added so far."""
         if self.path is not None:
-            self.replace(self.sums.assign_attrs({ITEMS_ADDED: self.n_added}))
+            self.replace(self._with_asked().assign_attrs({ITEMS_ADDED: self.n_added}))
 
     def replace(self, data: xr.Dataset, sums: xr.Dataset | None = None) -> None:
         """Let ``data``, with the head's coordinates and attributes, take the folder's place.
@@ -104,10 +110,12 @@ class Sums:
 
     def finish(self, data: xr.Dataset, wider: Wider) -> None:
         """The same for the result, now that all items are added."""
-        asked = {ASKED: (GROWING, wider.ask())}
-        self.replace(
-            data, self.sums.drop_attrs().assign_coords(asked).assign_attrs(wider.said(self.n_added))
-        )
+        self.replace(data, self._with_asked().assign_attrs(wider.said(self.n_added)))
+
+    def _with_asked(self) -> xr.Dataset:
+        """The sums, with what each prompt asks."""
+        sums = self.sums.drop_attrs()
+        return sums if self.ask is None else sums.assign({ASKED: (GROWING, self.ask())})
 
 
 @contextmanager
@@ -133,20 +141,29 @@ def sums_in_folder(
         NeuroglotError: ``path`` holds something else, is in use, or cannot be written to.
     """
     with locked(path):
-        found = Sums(head, start, path)
+        found = Sums(head, start, path, wider.ask if wider is not None else None)
         if overwrite or not is_result(path):
             require_free(path, overwrite=overwrite)
         elif wider is not None and (narrow := _narrower(path, head, wider)) is not None:
-            first = _first_sums(path, narrow, head, wider)
+            first = _first_sums(path, narrow, found, wider)
             found.note = _said_of(narrow, head, goes_on=first is not None)
             if first is not None:
                 found.sums, found.n_added = first, narrow.sizes["item"]
         elif (saved := _saved(path, head)) is not None:
             if ITEMS_ADDED not in saved.attrs:
                 raise NeuroglotError(f"{str(path)!r} has just been finished by another process.")
-            found.n_added = _n_added(path, saved)
-            found.sums = saved.drop_vars([name for name in saved.coords if name in head.coords])
+            sums = saved.drop_vars([*head.coords, ASKED], errors="ignore").drop_attrs()
+            if _of_same_kind(sums, start):
+                found.n_added, found.sums = _n_added(path, saved), sums
+            else:
+                found.note = "what was there is of another version of neuroglot; it is made again."
         yield found
+
+
+def _of_same_kind(sums: xr.Dataset, others: xr.Dataset) -> bool:
+    """Whether sums are of the same names and shapes."""
+    one, other = ({x: (v.dims, v.shape) for x, v in of.variables.items()} for of in (sums, others))
+    return one == other
 
 
 def _saved(path: Path, head: xr.Dataset, *, quiet: bool = False) -> xr.Dataset | None:
@@ -192,30 +209,32 @@ def _narrower(path: Path, head: xr.Dataset, wider: Wider) -> xr.Dataset | None:
 
 
 def _is_of_others(path: Path, wider: Wider) -> bool:
-    """Whether it is known that no prompt of a result is wanted."""
+    """Whether no prompt of a result is wanted, or it is of before this was kept."""
+    place = path if ITEMS_ADDED in read_attributes(path) else path / SUMS
+    if not place.is_dir():
+        return True
     try:
         with reading(path):
-            asked = opened_whole(path / SUMS)[ASKED].to_numpy() if (path / SUMS).is_dir() else None
+            kept = opened_whole(place)
     except DamagedError:
         return False
-    if asked is None:
-        return False
+    if ASKED not in kept:
+        return True
+    asked = kept[ASKED].to_numpy()
     return not set(prompts_only(asked).flat) & set(prompts_only(wider.ask()).flat)
 
 
-def _first_sums(
-    path: Path, narrow: xr.Dataset, head: xr.Dataset, wider: Wider
-) -> xr.Dataset | None:
+def _first_sums(path: Path, narrow: xr.Dataset, wanted: Sums, wider: Wider) -> xr.Dataset | None:
     """The sums of a finished result, if they are those of the first items, and whole.
 
     Args:
         path: of the result.
         narrow: its coordinates.
-        head: what is wanted.
+        wanted: sums over nothing yet.
         wider: what the sums depend on.
     """
     n_items = narrow.sizes["item"]
-    first = head.isel(item=slice(n_items))
+    first = wanted.head.isel(item=slice(n_items))
     is_first = all(np.array_equal(narrow[dim], first[dim]) for dim in GROWING)
     if not (is_first and (path / SUMS).is_dir()):
         return None
@@ -226,9 +245,9 @@ def _first_sums(
         warnings.warn(f"{str(path)!r} is damaged ({error.reason}); it is made again.", stacklevel=5)
         return None
     same = np.array_equal(found[ASKED].to_numpy().astype(object), wider.ask()[:n_items])
-    return (
-        found.drop_vars(ASKED).drop_attrs() if same and found.attrs == wider.said(n_items) else None
-    )
+    sums = found.drop_vars(ASKED).drop_attrs()
+    is_known = same and found.attrs == wider.said(n_items) and _of_same_kind(sums, wanted.sums)
+    return sums if is_known else None
 
 
 def _said_of(narrow: xr.Dataset, head: xr.Dataset, *, goes_on: bool) -> str:
