@@ -10,19 +10,19 @@ import argparse
 import itertools
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
 import neuroglot as ng
 from neuroglot.experiments.differences import DIFFERENT, EQUIVALENT
-from neuroglot.interventions.conditions import DEFAULT_CATEGORIES
+from neuroglot.interventions.presets import DOSES, Parts, amplify, deactivate, layer_bands
 from neuroglot.report.effects import (
     AGAINST_LABELS,
+    Row,
     by_condition,
     condition_label,
     effect_rows,
@@ -39,11 +39,10 @@ MODELS = ("base", "aligned")
 TASKS = ("facts", "inference", "editing_en_xx", "editing_xx_en")
 TEMPLATES = ("native", "shared")
 N_ITEMS = 100
-FULL = ("facts", "native")  # the task on which the variants are tried
-DOSES = "Dose and response: the strongest by contribution"
+FULL = ("facts", "native")  # the task on which parts and other edits are tried
+BY_CONTRIBUTION = "Dose and response: the strongest by contribution"
 BANDS = "Some layers only"
-BY_ANSWER = "Dose and response: the strongest by effective score"
-WHOLE = (ng.Variant(),)
+MEMBERSHIPS = (0.5, 0.25)
 DOCS = Path(__file__).parent
 
 HEAD = """# What deactivation does to the embedded models
@@ -64,7 +63,7 @@ that control's.
 
 
 Main = dict[tuple[str, str, str], xr.Dataset]
-Variants = dict[str, dict[str, xr.Dataset]]
+Others = dict[str, dict[str, xr.Dataset]]
 
 
 @dataclass(frozen=True)
@@ -76,18 +75,42 @@ class Prepared:
     recording: ng.Recording
     folder: Path
 
-    def deactivate(
-        self, categories: Sequence[str] = DEFAULT_CATEGORIES, variants: Sequence[ng.Variant] = WHOLE
-    ) -> xr.Dataset:
+    def deactivate(self) -> xr.Dataset:
         """What is left of it is run, and the rest opened."""
-        return ng.deactivate(
+        return deactivate(self.model, self.task, self.recording, out=self.folder)
+
+    def of_all_shared(self, title: str, parts: Parts) -> xr.Dataset:
+        """The same of parts of the all-shared neurons, in a folder of its own."""
+        return deactivate(
             self.model,
             self.task,
             self.recording,
-            categories=categories,
-            variants=variants,
-            out=self.folder,
+            categories=["all_shared"],
+            parts=parts,
+            out=self.folder / title,
         )
+
+    def with_one_set(self, title: str) -> xr.Dataset:
+        """Switch off what is all-shared for enough items of one half, and ask the other half."""
+        development, test = (
+            self.recording.select(items=[item["id"] for item in half.items])
+            for half in ng.halves(self.task)
+        )
+        sets = [
+            ng.NeuronSet.from_category(development, "all_shared", share) for share in MEMBERSHIPS
+        ]
+        return ng.intervene(
+            self.model,
+            self.task,
+            {one.name: ng.Zero(one) for one in sets},
+            recording=test,
+            coordinates={"membership": MEMBERSHIPS},
+            out=self.folder / title,
+        )
+
+    def amplified(self, title: str) -> xr.Dataset:
+        """The best factor on one half, and what it does on the other."""
+        return amplify(self.model, self.task, self.recording, out=self.folder / title)
 
 
 def prepared(out: Path, name: str, task_name: str, template: str) -> Prepared:
@@ -106,22 +129,23 @@ def main_results(out: Path) -> Main:
     }
 
 
-def variant_results(out: Path) -> Variants:
+def other_results(out: Path) -> Others:
     """Parts of the all-shared neurons, and other ways to edit them, by title and model."""
-    found: Variants = {}
+    found: Others = {}
     for name in MODELS:
         here = prepared(out, name, *FULL)
-        variants = {
-            DOSES: ng.doses(),
-            BANDS: ng.layer_bands(here.model),
-            "Kept alone": (ng.Variant(keep_only=True),),
-            "One set for all items": (ng.Variant(membership=0.5), ng.Variant(membership=0.25)),
-            BY_ANSWER: ng.doses(0.25, 0.5, rank_by="effective"),
+        by_title = {
+            BY_CONTRIBUTION: here.of_all_shared("doses", Parts(DOSES)),
+            BANDS: here.of_all_shared("bands", Parts(bands=layer_bands(here.model))),
+            "Kept alone": here.of_all_shared("kept", Parts(keep_only=True)),
+            "One set for all items": here.with_one_set("one-set"),
+            "Dose and response: the strongest by effective score": here.of_all_shared(
+                "doses-by-answer", Parts((0.25, 0.5), rank_by="effective")
+            ),
+            "Amplified": here.amplified("amplified"),
         }
-        for title, chosen in variants.items():
-            found.setdefault(title, {})[name] = here.deactivate(["all_shared"], chosen)
-        amplified = ng.amplify(here.model, here.task, here.recording, out=here.folder)
-        found.setdefault("Amplified", {})[name] = amplified
+        for title, outcome in by_title.items():
+            found.setdefault(title, {})[name] = outcome
     return found
 
 
@@ -145,7 +169,7 @@ def table(rows: dict[str, xr.Dataset], first: str) -> Iterator[str]:
             yield f"| {' | '.join(cells)} |"
 
 
-def _cell(row: dict[str, Any], n_all: int) -> str:
+def _cell(row: Row, n_all: int) -> str:
     if np.isnan(row["difference"]):
         return "–"
     some = f"<br>{row['prompts']:,}" if row["prompts"] < n_all else ""
@@ -154,7 +178,7 @@ def _cell(row: dict[str, Any], n_all: int) -> str:
     return f"{points(row['difference'])}{mark}{in_brackets(interval(row))}{tested}{some}"
 
 
-def page(main: Main, variants: Variants, note: str) -> str:
+def page(main: Main, others: Others, note: str) -> str:
     """The page as Markdown."""
     draws = next(iter(main.values())).attrs["draws"]
     lines = [HEAD.format(n_items=N_ITEMS, draws=draws)]
@@ -166,7 +190,7 @@ def page(main: Main, variants: Variants, note: str) -> str:
     lines += ["![Facts: accuracy beside no edit and controls](images/deactivation.png)", ""]
     lines += ["![Effect per neuron](images/effect-per-neuron.png)", ""]
     lines += [f"# Parts of the all-shared neurons, and other edits ({', '.join(FULL)})", ""]
-    for title, by_model in variants.items():
+    for title, by_model in others.items():
         lines += [f"## {title}", ""]
         if "development_accuracy" in next(iter(by_model.values())):
             lines += [*_development(by_model), ""]
@@ -193,14 +217,14 @@ def _development(by_model: dict[str, xr.Dataset]) -> Iterator[str]:
         yield f"- {name}, on the half for choosing: {said}."
 
 
-def figures(main: Main, variants: Variants, out: Path) -> None:
+def figures(main: Main, others: Others, out: Path) -> None:
     """Draw them, and keep those that the page shows."""
     shown = {
         f"{name}, {template}/deactivation": main["facts", template, name]
         for name, template in itertools.product(MODELS, TEMPLATES)
     }
-    for title in (DOSES, BANDS):
-        shown |= {f"{name}, native/{title}": found for name, found in variants[title].items()}
+    for title in (BY_CONTRIBUTION, BANDS):
+        shown |= {f"{name}, native/{title}": found for name, found in others[title].items()}
     save_figures(shown, out)
     for name in ("deactivation", "effect-per-neuron", "dose-response", "layer-bands"):
         (DOCS / "images" / f"{name}.png").write_bytes((out / f"{name}.png").read_bytes())
@@ -212,11 +236,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("deactivation-results"))
     out = parser.parse_args().out
     began = time.perf_counter()
-    found, variants = main_results(out), variant_results(out)
-    figures(found, variants, out / "figures")
+    found, others = main_results(out), other_results(out)
+    figures(found, others, out / "figures")
     minutes = (time.perf_counter() - began) / 60
     note = f"(The last run of the command took {minutes:.0f} minutes on {os.cpu_count()} cores.)"
-    (DOCS / "deactivation-results.md").write_text(page(found, variants, note), encoding="utf-8")
+    (DOCS / "deactivation-results.md").write_text(page(found, others, note), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -49,10 +49,10 @@ import neuroglot.alignment.trainer
 from neuroglot.cli import main as command_line
 from neuroglot.cli import options
 from neuroglot.experiments import evaluation
-from neuroglot.interventions import arms
+from neuroglot.interventions.presets import deactivate
 from neuroglot.recording import accumulating, recorder
 from neuroglot.report import page
-from tests.killing import files_of
+from tests.killing import files_of, intervening
 from tests.testing import small_task, tiny_model
 
 FAULTS = ("kill", "full")
@@ -199,7 +199,8 @@ class Small:
 
     def __init__(self) -> None:
         torch.set_num_threads(1)
-        recorder.BLOCK = evaluation.ITEMS_AT_ONCE = arms.ITEMS_AT_ONCE = ITEMS_AT_ONCE
+        recorder.BLOCK = evaluation.ITEMS_AT_ONCE = ITEMS_AT_ONCE
+        intervening.ITEMS_AT_ONCE = ITEMS_AT_ONCE
         ng.attribution.by_category.ITEMS_AT_ONCE = ITEMS_AT_ONCE
         accumulating.SECONDS_BETWEEN = 0.0
         self.model, self.task = tiny_model("llama"), small_task(N_ITEMS, "en de")
@@ -233,13 +234,12 @@ class Small:
         ng.attribute(self.model, self.task, self.recording, scores=scores, out=out)
 
     def deactivate(self, out: Path) -> None:
-        ng.deactivate(
+        deactivate(
             self.model,
             self.task,
             self.recording,
             categories=["all_shared"],
-            controls=["size"],
-            draws=1,
+            controls=ng.Controls(["size"], draws=1),
             out=out,
         )
 

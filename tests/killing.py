@@ -6,6 +6,7 @@ Blocks are small and their making is slow, so that there are many moments to be 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import itertools
 import multiprocessing
 import os
@@ -27,10 +28,12 @@ import xarray as xr
 import neuroglot as ng
 from neuroglot.alignment import trainer
 from neuroglot.experiments import evaluation
-from neuroglot.interventions import arms
+from neuroglot.interventions.presets import Parts, deactivate
 from neuroglot.recording import recorder
 from tests.testing import small_task, tiny_model
 
+# The package has the function under the module's name.
+intervening: Any = importlib.import_module("neuroglot.interventions.intervene")
 BLOCK, PAUSE = 2, 0.04
 N_ITEMS = 24
 STEPS = 20  # of an alignment
@@ -71,9 +74,9 @@ def end_if_it_hangs() -> None:
 def prepared(n_items: int = N_ITEMS, pause: float = 0.0) -> tuple[ng.Model, ng.ParallelTask]:
     """Model and task; from now on blocks are small, and a pause comes before each."""
     torch.set_num_threads(1)
-    recorder.BLOCK = evaluation.ITEMS_AT_ONCE = arms.ITEMS_AT_ONCE = BLOCK
-    slowed = [(recorder, "record_block"), (evaluation, "_answers"), (arms, "correct_under")]
-    slowed.append((trainer, "collate"))
+    recorder.BLOCK = evaluation.ITEMS_AT_ONCE = intervening.ITEMS_AT_ONCE = BLOCK
+    slowed = [(recorder, "record_block"), (evaluation, "_answers")]
+    slowed += [(intervening, "answers_under"), (trainer, "collate")]
     for module, name in slowed:
         real = getattr(module, name)
         setattr(module, name, lambda *args, real=real: (time.sleep(pause), real(*args))[1])
@@ -86,10 +89,11 @@ def make(what: str, out: Path, model: ng.Model, task: ng.ParallelTask) -> None:
         ng.record(model, task, out, keep_values=True)
     elif what == "deactivate":
         recording = ng.record(model, task, out / "recording")
-        doses = ng.doses(0.5, rank_by="effective")
-        ng.deactivate(
-            model, task, recording, categories=["all_shared"], draws=2, variants=doses, out=out
-        )
+        parts, controls = Parts((0.5,), rank_by="effective"), ng.Controls(draws=2)
+        deactivate(
+            model, task, recording, categories=["all_shared"], parts=parts, controls=controls,
+            out=out,
+        )  # fmt: skip
     elif what == "align":
         training = ng.Training(steps=STEPS, pairs=4, learning_rate=1e-2, checks=2)
         ng.align(model, task, method="sharing", out=out, training=training)

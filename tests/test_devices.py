@@ -17,6 +17,7 @@ import torch
 
 import neuroglot as ng
 from neuroglot.attribution.neuron_scores import SCORES
+from neuroglot.interventions.presets import Parts, deactivate
 from tests.attribution.models import random_hf, random_model
 from tests.families import FAMILIES
 from tests.testing import small_task, tokenizer
@@ -57,6 +58,20 @@ def edited(model: ng.Model, positions: str) -> Any:
         return ng.evaluate(model, TASK)["log_prob"]
 
 
+def patched(model: ng.Model) -> Any:
+    """Sets of prompts, and values that come from elsewhere."""
+    recording = ng.record(model, TASK, site="coefficient", keep_values=True)
+    shared = ng.NeuronSet.from_category(recording, "all_shared")
+    added = np.linspace(-1, 1, model.n_layers * model.n_neurons).reshape(model.n_layers, -1)
+    edits = [
+        ng.Add(~shared, added),
+        ng.MeanAblate(shared.layers(0), recording, within="both", task=TASK),
+        ng.Patch(shared.layers(1, 2), recording, task=TASK),
+    ]
+    with ng.edit(model, edits):
+        return ng.evaluate(model, TASK)["log_prob"]
+
+
 def scored(model: ng.Model, score: str) -> Any:
     return ng.neuron_scores(model, TASK, score)
 
@@ -67,6 +82,7 @@ NUMBERS: dict[str, Callable[[ng.Model], Any]] = {
     "choices": lambda model: ng.evaluate(model, TASK)["log_prob"],
     "edits": partial(edited, positions="answer"),
     "edits of all tokens": partial(edited, positions="all"),
+    "edits by prompt": patched,
     "parts of logits": lambda model: ng.logit_parts(model, TASK)["attention"],
     "description": lambda model: [logit for _, logit in ng.describe(model, 1, 2).promoted],
     **{score: partial(scored, score=score) for score in SCORES},
@@ -90,10 +106,15 @@ def causal(model: ng.Model) -> Any:
 
 
 def deactivated(model: ng.Model) -> Any:
-    variants = ng.doses(0.5, rank_by="effective")
+    parts = Parts((0.5,), rank_by="effective")
     recording = ng.record(model, TASK)
-    return ng.deactivate(
-        model, TASK, recording, categories=["all_shared"], draws=2, variants=variants
+    return deactivate(
+        model,
+        TASK,
+        recording,
+        categories=["all_shared"],
+        parts=parts,
+        controls=ng.Controls(draws=2),
     )
 
 

@@ -16,21 +16,22 @@ from neuroglot.attribution import (
     share_of_correct,
 )
 from neuroglot.errors import NeuroglotError
-from neuroglot.experiments import accuracy, compare, evaluate, fragility, predictions
+from neuroglot.experiments import accuracy, compare, evaluate, fragility, halves, predictions
 from neuroglot.interventions import (
+    Add,
+    Answering,
+    Controls,
     MeanAblate,
+    Patch,
     Scale,
     SetTo,
-    Variant,
     Zero,
-    amplify,
-    deactivate,
-    doses,
     edit,
-    layer_bands,
+    effects,
+    intervene,
 )
 from neuroglot.models import Model, Tokenization, load_model, wrap_model
-from neuroglot.neurons import NeuronSet, PromptSets
+from neuroglot.neurons import NeuronSet
 from neuroglot.recording import BatchSize, Recording, plan_recording, record, save
 from neuroglot.recording import open_result as open  # noqa: A004
 from neuroglot.report import report
@@ -40,24 +41,25 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Activity",
+    "Add",
+    "Answering",
     "BatchSize",
+    "Controls",
     "Description",
     "MeanAblate",
     "Model",
     "NeuroglotError",
     "NeuronSet",
     "ParallelTask",
-    "PromptSets",
+    "Patch",
     "Recording",
     "Scale",
     "SetTo",
     "Tokenization",
     "Training",
-    "Variant",
     "Zero",
     "accuracy",
     "align",
-    "amplify",
     "attribute",
     "categories",
     "category_flow",
@@ -65,13 +67,13 @@ __all__ = [
     "classify",
     "compare",
     "compare_tasks",
-    "deactivate",
     "describe",
-    "doses",
     "edit",
+    "effects",
     "evaluate",
     "fragility",
-    "layer_bands",
+    "halves",
+    "intervene",
     "load_model",
     "load_task",
     "logit_parts",
@@ -88,3 +90,19 @@ __all__ = [
     "weight_changes",
     "wrap_model",
 ]
+
+
+_REMOVED = {
+    "PromptSets": "NeuronSet, which is fixed or has a set for each prompt",
+    "Variant": "NeuronSet.layers, .strongest and ~, with ng.Zero or ng.Scale, in ng.intervene",
+    "amplify": "intervene with ng.Scale, or neuroglot.interventions.presets.amplify",
+    "deactivate": "intervene with ng.Zero, or neuroglot.interventions.presets.deactivate",
+    "doses": "NeuronSet.strongest(share), one condition for each share, in ng.intervene",
+    "layer_bands": "NeuronSet.layers(0, 1, ...), one condition for each band, in ng.intervene",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _REMOVED:
+        raise AttributeError(f"neuroglot.{name} is gone; use {_REMOVED[name]}.")
+    raise AttributeError(f"module 'neuroglot' has no attribute {name!r}")

@@ -177,9 +177,14 @@ def test_recordings_of_something_else() -> None:
         ng.attribute(MODEL, small_task(7, seed=3), RECORDING)
     with pytest.raises(ng.NeuroglotError, match="holds the layers 0, 2, expected all 3"):
         ng.attribute(MODEL, TASK, ng.record(MODEL, TASK, layers=[0, 2]))
-    edited = ng.evaluate(MODEL, TASK, edit=lambda _layer, values: values * 0)
+    every = ng.NeuronSet(np.ones((MODEL.n_layers, MODEL.n_neurons), bool))
+    with ng.edit(MODEL, ng.Zero(every)):
+        edited = ng.evaluate(MODEL, TASK)
+    with pytest.raises(ng.NeuroglotError, match=r"evaluation is of model .* with other edits than"):
+        attributed(answers=edited)
     others = ng.evaluate(random_model("bloom"), TASK)
-    for answers in (edited, ng.classify(RECORDING)):
+    by_function_before = ng.evaluate(MODEL, TASK).assign_attrs(edited=1)
+    for answers in (by_function_before, ng.classify(RECORDING)):
         with pytest.raises(ng.NeuroglotError, match=r"expected those of neuroglot\.evaluate"):
             attributed(answers=answers)
     with pytest.raises(ng.NeuroglotError, match="evaluation is of model 'random-bloom' with other"):

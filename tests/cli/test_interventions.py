@@ -10,6 +10,7 @@ import pytest
 import xarray as xr
 
 import neuroglot as ng
+from neuroglot.report.conditions import kind_of
 from tests.cli.conftest import Cli
 
 
@@ -19,7 +20,7 @@ def test_deactivate(cli: Cli, tiny: tuple[Path, Path], tmp_path: Path) -> None:
     assert code == 0
     assert "all-shared" in out
     assert "In percentage points" in out
-    found = ng.open(tmp_path / "out" / "deactivation")
+    found = ng.open(tmp_path / "out" / "outcome")
     assert isinstance(found, xr.Dataset)
     assert found.sizes["condition"] == 5
     for name in ("answers", "recording", "report.html", "report.effects.csv", "figures"):
@@ -42,11 +43,14 @@ def test_deactivate(cli: Cli, tiny: tuple[Path, Path], tmp_path: Path) -> None:
     assert "seed: there 0, now 1" in err
 
 
-def test_variants_of_deactivate(cli: Cli, tiny: tuple[Path, Path], tmp_path: Path) -> None:
+def test_parts_of_deactivate(cli: Cli, tiny: tuple[Path, Path], tmp_path: Path) -> None:
     assert cli("record", *tiny, "--out", tmp_path / "recording")[0] == 0
     shared = ("deactivate", *tiny, "--recording", tmp_path / "recording", "--controls", "none")
     cases = {
         "dose-response": (("--doses", "0.5,1"), ["all_shared, top 0.5", "all_shared"]),
+        "dose-response-by-answer": (
+            ("--doses", "0.5", "--rank-by", "effective"), ["all_shared, top 0.5, by effective"],
+        ),
         "layer-bands": (
             ("--layers", "0-1;2"), ["all_shared, layers 0-1", "all_shared, layers 2"],
         ),
@@ -58,9 +62,12 @@ def test_variants_of_deactivate(cli: Cli, tiny: tuple[Path, Path], tmp_path: Pat
         out = tmp_path / kind
         code, _, err = cli(*shared, "--categories", "all_shared", *options, "--out", out)
         assert code == 0, err
-        found = ng.open(out / kind)
+        is_of_half = kind in ("fixed-sets", "dose-response-by-answer")
+        found = ng.open(out / "test" / "outcome" if is_of_half else out / "outcome")
+        assert isinstance(found, xr.Dataset)
         assert found["condition"].values.tolist() == conditions
-        assert found.attrs["unit"] == kind
+        assert kind_of(found) == kind
+        assert bool(found.attrs["chosen_on"]) == is_of_half
 
 
 def test_amplify(cli: Cli, tiny: tuple[Path, Path], tmp_path: Path) -> None:
@@ -68,8 +75,12 @@ def test_amplify(cli: Cli, tiny: tuple[Path, Path], tmp_path: Path) -> None:
     code, out, _ = cli(*asked)
     assert code == 0
     assert "the other half" in " ".join(out.split())
-    found = ng.open(tmp_path / "out" / "amplification")
+    found = ng.open(tmp_path / "out" / "test" / "outcome")
     assert isinstance(found, xr.Dataset)
+    tried = ng.open(tmp_path / "out" / "development" / "outcome")
+    assert isinstance(tried, xr.Dataset)
+    assert not set(found["item"].values) & set(tried["item"].values)
+    assert tried["factor"].values.tolist() == [2, 3]
     np.testing.assert_array_equal(found["chosen_from"], [1, 2, 3])
     code, out, _ = cli(*asked, "--json")
     assert json.loads(out)["effects"][0]["condition"].startswith("all_shared, times")

@@ -139,20 +139,20 @@ def drawn(scenario: Scenario, rng: np.random.Generator, shift: float = 0.0) -> D
     names = np.array([f"{i // scenario.items}" for i in range(n)])
     outcome = xr.Dataset(
         {
-            "correct": (("condition", "item", "language"), correct[None, repeated]),
+            "correct": (
+                ("condition", "arm", "item", "language"),
+                np.concatenate([correct[None], drawn_for < plain])[None][:, :, repeated],
+            ),
             "correct_no_edit": (
                 ("item", "language"),
                 (rng.random(plain.shape) < plain)[repeated],
-            ),
-            "correct_control": (
-                ("condition", "control", "draw", "item", "language"),
-                (drawn_for < plain)[None, None][..., repeated, :].astype(float),
             ),
             "counted": (("item", "language"), np.ones((len(repeated), scenario.languages), bool)),
         },
         coords={
             "condition": ["all_shared"],
-            "control": ["active"],
+            "control": ("arm", ["", *["active"] * scenario.draws]),
+            "draw": ("arm", [-1, *range(scenario.draws)]),
             "language": [f"l{j}" for j in range(scenario.languages)],
             # Copies are items of other subjects: only their prompts tell that they are the same.
             "subject": (
@@ -212,7 +212,7 @@ def _accuracy_of(scenario: Scenario) -> float:
 
 def _p_values(data: Drawn, seed: int) -> dict[str, float]:
     outcome = data.outcome
-    tested = effects(outcome, BOUND, seed).isel(condition=0)
+    tested = effects(outcome, equivalent_within=BOUND, seed=seed).isel(condition=0)
     against, control = tested["against"].to_numpy()
     together = tested["p"].sel(against=against), tested["p"].sel(against=control)
     one = tested["p_by_language"].isel(language=0).sel(against=against)
@@ -228,8 +228,8 @@ def _p_values(data: Drawn, seed: int) -> dict[str, float]:
     p |= {BY_LANGUAGE: tested["p_holm_by_language"].min()}
     if "p_over_relations" in tested:
         p[RELATIONS] = tested["p_over_relations"].sel(against=control)
-    if outcome.sizes["draw"] > 1:
-        p[PLACEBO] = tested["placebo_p"].isel(control=0)
+    if outcome.sizes["arm"] > 2:
+        p[PLACEBO] = tested["placebo_p"].isel(kind=0)
     return {name: float(value) for name, value in (p | {SLOPE: slope.p}).items()}
 
 
@@ -247,6 +247,6 @@ def called_equivalent(scenario: Scenario, seeds: range) -> Numbers:
     hits = []
     for i in seeds:
         data = drawn(scenario, np.random.default_rng([SEED, i]), shift=BOUND)
-        tested = effects(data.outcome, BOUND, i).isel(condition=0)
+        tested = effects(data.outcome, equivalent_within=BOUND, seed=i).isel(condition=0)
         hits.append(float(tested["p_equivalent"][0]) < LEVEL)
     return np.array(hits)

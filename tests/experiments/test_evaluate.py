@@ -17,11 +17,14 @@ from tests.testing import small_task, tiny_hf, tiny_model, tokenizer
 def test_an_edit_acts_and_is_gone_afterwards() -> None:
     model, task = tiny_model("llama"), small_task()
     before = ng.evaluate(model, task)
-    same = ng.evaluate(model, task, edit=lambda _layer, values: values * 1)
-    zeroed = ng.evaluate(model, task, edit=lambda _layer, values: values * 0)
+    every = ng.NeuronSet(np.ones((model.n_layers, model.n_neurons), bool), "all")
+    with ng.edit(model, ng.Scale(every, 1.0)):
+        same = ng.evaluate(model, task)
+    with ng.edit(model, ng.Zero(every)):
+        zeroed = ng.evaluate(model, task)
     xr.testing.assert_equal(before, same)
     assert not np.allclose(before["log_prob"], zeroed["log_prob"])
-    assert zeroed.attrs["edited"] == 1
+    assert zeroed.attrs["edits"].startswith("zero all (")
     xr.testing.assert_identical(before, ng.evaluate(model, task))
 
 
@@ -55,8 +58,12 @@ def test_out_is_opened_again_and_never_mixed_up(tmp_path: Path) -> None:
     xr.testing.assert_identical(ng.evaluate(model, task, out=tmp_path / "a"), first)
     with pytest.raises(ng.NeuroglotError, match="other settings"):
         ng.evaluate(tiny_model("gpt2"), task, out=tmp_path / "a")
-    with pytest.raises(ng.NeuroglotError, match="already holds a result"):
-        ng.evaluate(model, task, lambda _layer, values: values, tmp_path / "a")
+    none = ng.NeuronSet(np.zeros((model.n_layers, model.n_neurons), bool))
+    with (
+        pytest.raises(ng.NeuroglotError, match=r"other settings .*edits"),
+        ng.edit(model, ng.Zero(none)),
+    ):
+        ng.evaluate(model, task, out=tmp_path / "a")
     xr.testing.assert_identical(ng.open(tmp_path / "a"), first)
 
 

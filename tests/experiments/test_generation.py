@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 import neuroglot as ng
 from neuroglot.experiments.generation import exact_match, first_number, token_f1, words
-from neuroglot.interventions.answering import Answering, correct_under
+from neuroglot.interventions.answering import Edited, answers_under
+from neuroglot.recording.blocks import prompt_keys
 from tests.testing import ARCHITECTURES, small_task, tiny_model, tokenizer
 
 
@@ -230,9 +231,11 @@ def test_switched_off_neurons_are_graded_alike() -> None:
     said = longhand_text(model, items[0]["prompts"]["de"], 2)
     items[0]["aliases"] = {"en": [], "de": [said], "th": []}
     task = replace(task, items=items)
-    nothing = np.zeros((6, 1, model.n_layers, -(-model.n_neurons // 8)), np.uint8)
-    how = Answering("answer", "sum", 2, "auto")
-    found = correct_under(model, task, nothing, np.ones((6, 1), bool), how)
-    expected = ng.evaluate(model, task, max_new_tokens=2)["correct"]
-    np.testing.assert_array_equal(found.reshape(2, 3), expected)
-    assert found[1, 0] == 1
+    nothing = np.zeros((6, 1, model.n_layers, model.n_neurons), bool)
+    edits = [(ng.Zero(ng.NeuronSet(nothing[0, 0])), nothing)]
+    edited = Edited(edits, prompt_keys(task), np.ones((6, 1), bool))
+    found = answers_under(model, task, edited, ng.Answering(max_new_tokens=2))
+    expected = ng.evaluate(model, task, max_new_tokens=2)
+    np.testing.assert_array_equal(found["correct"].reshape(2, 3), expected["correct"])
+    np.testing.assert_array_equal(found["text"].reshape(2, 3), expected["text"])
+    assert found["correct"][1, 0] == 1

@@ -255,12 +255,12 @@ def test_limits_take_the_masked_prompts_of_what_is_left() -> None:
 def test_an_edit_acts_on_masked_prompts_too() -> None:
     model, task = tiny_model("llama"), masked_task()
 
-    def halved(_layer: int, values: Any) -> Any:
-        return values * 0.5
-
-    found = ng.evaluate(model, task, halved)
-    alone = ng.evaluate(model, asked_without_subject(task), halved)
-    check_against_longhand(found, ng.evaluate(model, task, halved, masked=False), alone)
+    every = ng.NeuronSet(np.ones((model.n_layers, model.n_neurons), bool))
+    with ng.edit(model, ng.Scale(every, 0.5), "all"):
+        found = ng.evaluate(model, task)
+        alone = ng.evaluate(model, asked_without_subject(task))
+        unmasked = ng.evaluate(model, task, masked=False)
+    check_against_longhand(found, unmasked, alone)
     plain = ng.evaluate(model, task)
     assert not np.allclose(found["masked_log_prob"], plain["masked_log_prob"], atol=1e-2)
 
@@ -272,7 +272,7 @@ def test_a_masked_prompt_has_the_neurons_of_its_item_edited(positions: str) -> N
     prompts = [(item["id"], language) for item in task.items for language in task.languages]
     shape = (len(prompts), model.n_layers, model.n_neurons)
     masks = np.random.default_rng(0).random(shape) < 0.4
-    sets = ng.PromptSets(np.packbits(masks, axis=-1), prompts, model.n_neurons, "each its own")
+    sets = ng.NeuronSet.of_prompts(dict(zip(prompts, masks, strict=True)), "each its own")
     with ng.edit(model, ng.Zero(sets), positions):
         found = ng.evaluate(model, task)
         plain = ng.evaluate(model, task, masked=False)

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from neuroglot.experiments.halves import halves
+from neuroglot.experiments.halves import halves, parts_of
 from neuroglot.experiments.statistics import (
     accuracy_interval,
     clustered_interval,
@@ -72,14 +72,29 @@ def with_subjects(n_items: int, n_subjects: int) -> ParallelTask:
 @pytest.mark.parametrize("n_subjects", [2, 7, 30])
 def test_halves_share_no_subject(n_subjects: int) -> None:
     task = with_subjects(30, n_subjects)
-    subject = {item["id"]: item["subject"] for item in task.items}
     one, other = halves(task)
-    assert sorted(one + other) == sorted(subject)
-    assert not {subject[x] for x in one} & {subject[x] for x in other}
+    assert ids_of(one) | ids_of(other) == ids_of(task)
+    assert len(one) + len(other) == len(task)
+    subjects = [{item["subject"] for item in half.items} for half in (one, other)]
+    assert not subjects[0] & subjects[1]
     assert abs(len(one) - len(other)) <= 30 / n_subjects + 1
     assert (one, other) == halves(task)
+    assert tuple(map(ids_of, (one, other))) == tuple(map(set, parts_of(task, 0.5)))
     if n_subjects > 2:
         assert halves(task, 1) != (one, other)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_parts_have_about_their_share(share: float) -> None:
+    task = with_subjects(60, 20)
+    first, second = parts_of(task, share, seed=1)
+    assert set(first) | set(second) == ids_of(task)
+    assert not set(first) & set(second)
+    assert abs(len(first) - 60 * share) <= 3, "a subject has three items"
+
+
+def ids_of(task: ParallelTask) -> set[str]:
+    return {item["id"] for item in task.items}
 
 
 def test_one_subject_cannot_be_halved() -> None:

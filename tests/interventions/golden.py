@@ -1,11 +1,11 @@
 """What conditions did before sets, edits and outcomes were rebuilt, to be equal to the bit.
 
-``python -m tests.interventions.golden`` writes ``golden.npz``.
+``golden.npz`` was written by the functions of then, ``ng.deactivate`` and ``ng.amplify``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import numpy as np
 import xarray as xr
 
 import neuroglot as ng
-from neuroglot.interventions.conditions import Variant
+from neuroglot.interventions.effects import by_control
+from neuroglot.interventions.presets import Parts, amplify, deactivate, layer_bands
 from tests.attribution.models import random_model
 from tests.testing import small_task
 
@@ -24,90 +25,107 @@ NUMBERS = (
     *("p_equivalent", "difference_by_language", "accuracy", "accuracy_control", "n_prompts"),
     *("placebo_difference", "placebo_p", "development_accuracy"),
 )
-Case = Callable[[], xr.Dataset]
+SHARED = ["all_shared", "all_shared+partial_shared"]
+OF_EMBEDDED = ("plain", "another seed", "doses", "membership", "amplify")
 
 
-def written() -> ng.ParallelTask:
-    """A task without choices."""
-    records = [
-        {**item, "choices": {}, "answers": dict(item["prompts"])} for item in small_task(10).items
-    ]
-    return ng.ParallelTask.from_records(records, name="written")
-
-
-def cases() -> Iterator[tuple[str, Case]]:
-    """Names of cases and what they find."""
-    task = small_task(12)
-    for family in ("llama", "gpt2"):
-        model = random_model(family)
-        recording = ng.record(model, task)
-        for name, how in of_model(model).items():
-            yield f"{family} {name}", _case(model, task, recording, how)
-    model, task = random_model("llama"), written()
-    how = {"categories": ["all_shared"], "max_new_tokens": 3}
-    yield "llama written", _case(model, task, ng.record(model, task), how)
-    model = ng.load_model("embedded/aligned")
-    task = ng.load_task("facts", limit=16, languages=["en", "de", "th"])
-    recording = ng.record(model, task)
-    for name in ("plain", "another seed", "doses", "membership", "amplify"):
-        yield f"aligned {name}", _case(model, task, recording, of_model(model)[name])
-
-
-def of_model(model: ng.Model) -> dict[str, dict[str, Any]]:
+def settings(model: ng.Model) -> dict[str, dict[str, Any]]:
     """Settings by name."""
-    shared = ["all_shared", "all_shared+partial_shared"]
-    bands = ng.layer_bands(model, 2)
+    every = ["all_shared", "partial_shared", "specific", "specific_here", "non_activated",
+             "all_shared+specific_here"]  # fmt: skip
     return {
-        "plain": {"categories": ["all_shared", "partial_shared", "specific", "specific_here",
-                                 "non_activated", "all_shared+specific_here"]},
-        "another seed": {"categories": shared, "seed": 3},
-        "doses": {"categories": shared, "variants": ng.doses(0.25, 0.6, 1.0)},
+        "plain": {"categories": every},
+        "another seed": {"categories": SHARED, "seed": 3},
+        "doses": {"categories": SHARED, "parts": [Parts((0.25, 0.6, 1.0))]},
         "doses by answer": {
-            "categories": ["all_shared"], "variants": ng.doses(0.5, rank_by="effective")
+            "categories": ["all_shared"], "parts": [Parts((0.5,), rank_by="effective")]
         },
-        "bands": {"categories": ["all_shared", "specific_here"], "variants": bands},
+        "bands": {
+            "categories": ["all_shared", "specific_here"],
+            "parts": [Parts(bands=layer_bands(model, 2))],
+        },
         "membership": {
             "categories": ["all_shared", "specific"],
-            "variants": [Variant(membership=0.5), Variant(membership=0.2, top=0.5)],
+            "parts": [Parts(membership=0.5), Parts((0.5,), membership=0.2)],
         },
-        "keep only": {
-            "categories": shared,
-            "variants": [Variant(keep_only=True), Variant(keep_only=True, layers=(1,))],
-        },
-        "scaled": {"categories": shared, "variants": [Variant(factor=2), Variant(factor=-1)]},
+        "keep only": {"categories": SHARED, "parts": [Parts(bands=(None, (1,)), keep_only=True)]},
+        "scaled": {"categories": SHARED, "parts": [Parts(factor=2), Parts(factor=-1)]},
         "all positions": {"categories": ["all_shared"], "positions": "all"},
         "last position": {"categories": ["all_shared"], "positions": "last", "score": "mean"},
         "amplify": {"category": "all_shared", "factors": (1.5, 3.0)},
     }  # fmt: skip
 
 
-def _case(
-    model: ng.Model, task: ng.ParallelTask, recording: ng.Recording, how: dict[str, Any]
-) -> Case:
-    run = ng.amplify if "factors" in how else ng.deactivate
-    return lambda: run(model, task, recording, **{"draws": 2} | how)
+NAMES = [
+    *(f"{family} {name}" for family in ("llama", "gpt2") for name in (
+        "plain", "another seed", "doses", "doses by answer", "bands", "membership", "keep only",
+        "scaled", "all positions", "last position", "amplify",
+    )),
+    "llama written",
+    *(f"aligned {name}" for name in OF_EMBEDDED),
+]  # fmt: skip
+
+
+@cache
+def recorded(family: str) -> tuple[ng.Model, ng.ParallelTask, ng.Recording]:
+    """A model, a task and what was recorded of both."""
+    if family == "aligned":
+        model = ng.load_model("embedded/aligned")
+        task = ng.load_task("facts", limit=16, languages=["en", "de", "th"])
+    else:
+        model, task = random_model(family), small_task(12)
+    return model, task, ng.record(model, task)
+
+
+def written() -> list[xr.Dataset]:
+    """Under conditions, of a task without choices."""
+    records = [
+        {**item, "choices": {}, "answers": dict(item["prompts"])} for item in small_task(10).items
+    ]
+    model, task = random_model("llama"), ng.ParallelTask.from_records(records, name="written")
+    return [
+        deactivate(
+            model, task, ng.record(model, task), categories=["all_shared"],
+            controls=ng.Controls(draws=2), answering=ng.Answering(max_new_tokens=3),
+        )
+    ]  # fmt: skip
+
+
+def outcomes(name: str) -> list[xr.Dataset]:
+    """What a case finds; several, where its conditions were found in one call before."""
+    if name == "llama written":
+        return written()
+    family, _, case = name.partition(" ")
+    model, task, recording = recorded(family)
+    how = dict(settings(model)[case])
+    known: dict[str, Any] = {
+        "controls": ng.Controls(draws=2, seed=how.pop("seed", 0)),
+        "answering": ng.Answering(**{x: how.pop(x) for x in ("positions", "score") if x in how}),
+    }
+    if case == "amplify":
+        return [amplify(model, task, recording, **how, **known)]
+    return [
+        deactivate(model, task, recording, **how, **known, parts=parts)
+        for parts in how.pop("parts", [None])
+    ]
 
 
 def kept(found: xr.Dataset) -> dict[str, np.ndarray[Any, Any]]:
-    """What is compared: answers as bytes, numbers as numbers."""
-    parts: dict[str, np.ndarray[Any, Any]] = {
-        "condition": found["condition"].to_numpy().astype(str)
+    """What is compared, as it was kept before: answers as whole numbers, numbers as numbers."""
+    counted, controls = found["counted"], by_control(found["share"])
+    there = by_control(found["correct"]).notnull().all("draw")
+    dims = ["item", "language"]
+    values = {
+        "correct": found["correct"].isel(arm=0),
+        "correct_control": by_control(found["correct"]),
+        "correct_no_edit": found["correct_no_edit"],
+        "n_neurons": found["n_neurons"],
+        "share": found["share"].isel(arm=0).where(counted).mean(dims),
+        "control_share": controls.mean("draw").where(counted & there).mean(dims),
+        **{name: found[name] for name in NUMBERS if name in found and "share" not in name},
     }
-    for name in EXACT:
-        values = found[name].astype(float).fillna(-1).to_numpy()
-        parts[name] = values.astype(np.int16)
-    for name in NUMBERS:
-        if name in found:
-            parts[name] = found[name].to_numpy().astype(float)
+    parts = {"condition": found["condition"].to_numpy().astype(str)}
+    for name, one in values.items():
+        numbers = one.astype(float).fillna(-1) if name in EXACT else one
+        parts[name] = numbers.to_numpy().astype(np.int16 if name in EXACT else float)
     return parts
-
-
-def main() -> None:
-    saved = {}
-    for name, case in cases():
-        saved |= {f"{name}/{key}": values for key, values in kept(case()).items()}
-    np.savez_compressed(SAVED, **saved)
-
-
-if __name__ == "__main__":
-    main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 
 import torch
@@ -91,3 +92,43 @@ def planted_task() -> ng.ParallelTask:
             }
         )
     return ng.ParallelTask.from_records(records, name="planted")
+
+
+MAGNITUDE = tuple((PLANTED_LAYER, neuron) for neuron in PLANTED)
+CONSTANT = ((PLANTED_LAYER, N_ANSWERS),)
+LEANING = 0.5  # towards the first answer, which the constant neuron takes back
+
+
+@cache
+def always_on_model() -> ng.Model:
+    """Neurons that are always on: some carry the answer in their magnitude, one is constant.
+
+    Embeddings lean towards the first answer, and the constant neuron takes that back.
+    """
+    model = planted_model()
+    hf = copy.deepcopy(model.hf)
+    with torch.no_grad():
+        mlp = hf.model.layers[PLANTED_LAYER].mlp
+        gate, up, down = (mlp.get_submodule(f"{x}_proj").weight for x in ("gate", "up", "down"))
+        for neuron in PLANTED:
+            for word in range(N_WORDS):
+                right = answer_of(word // len(LANGUAGES)) == neuron
+                gate[neuron, word] = 2.0 if right else 1.0
+            down[:, neuron] *= 0.04  # less than what the embeddings lean
+        (constant,) = (neuron for _, neuron in CONSTANT)
+        gate[constant], up[constant], down[:, constant] = 0, 0, 0
+        gate[constant, :N_WORDS], up[constant, :N_WORDS] = 1.0, 1.0
+        # So that the constant neuron takes back what the embeddings lean, for about every word.
+        words = hf.model.embed_tokens.weight[FIRST_SUBJECT : FIRST_SUBJECT + N_WORDS]
+        words[:, ANSWER_DIM] += LEANING
+        hidden = words[0]
+        normed = hf.model.layers[PLANTED_LAYER].post_attention_layernorm(hidden)
+        strength = float((gate[constant] @ normed).relu() * (up[constant] @ normed))
+        down[ANSWER_DIM, constant] = -LEANING / strength
+    return ng.wrap_model(hf, tokenizer(), name="always on")
+
+
+def always_on_task() -> ng.ParallelTask:
+    """The same items, of one relation."""
+    records = [{**item, "relation": "planted"} for item in planted_task().items]
+    return ng.ParallelTask.from_records(records, name="always on")

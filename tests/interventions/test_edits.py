@@ -36,16 +36,16 @@ def random_set(model: ng.Model, seed: int = 0) -> ng.NeuronSet:
     return ng.NeuronSet(mask, f"random {seed}")
 
 
-def sets_for(model: ng.Model, task: ng.ParallelTask, seed: int = 0) -> ng.PromptSets:
+def sets_for(model: ng.Model, task: ng.ParallelTask, seed: int = 0) -> ng.NeuronSet:
     """A random set for each prompt."""
     prompts = [(item["id"], language) for item in task.items for language in task.languages]
     masks = np.random.default_rng(seed).random((len(prompts), *shape_of(model))) < 0.4
-    return ng.PromptSets(np.packbits(masks, axis=-1), prompts, model.n_neurons, "each its own")
+    return ng.NeuronSet.of_prompts(dict(zip(prompts, masks, strict=True)), "each its own")
 
 
-def mask_of(sets: ng.PromptSets, task: ng.ParallelTask, item: int, language: int) -> np.ndarray:
-    row = item * len(task.languages) + language
-    return np.unpackbits(sets.bits[row], axis=-1, count=sets.n_neurons).astype(bool)
+def mask_of(sets: ng.NeuronSet, task: ng.ParallelTask, item: int, language: int) -> np.ndarray:
+    prompt = (task.items[item]["id"], task.languages[language])
+    return np.array(sets.masks_of([prompt])[0])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -335,6 +335,9 @@ def test_bad_edits_are_refused() -> None:
         (ng.Zero(other), "answer", "2 layers of 5 neurons"),
         (ng.Zero("all"), "answer", "found str"),  # type: ignore[arg-type]
         (neurons, "answer", "NeuronSet is no edit"),
+        (ng.Zero(neurons, positions="first"), "answer", "unknown positions 'first'"),  # type: ignore[arg-type]
+        (ng.Add(neurons, np.ones((2, 3))), "answer", "value= is of shape"),
+        (ng.Patch(neurons, recording), "answer", "expected those of 'coefficient'"),
         (ng.Zero(neurons), "first", "unknown positions 'first'"),
         (ng.MeanAblate(neurons, recording), "answer", "expected those of 'coefficient'"),
         (ng.MeanAblate(neurons, recording.values.mean("item")), "answer", "means of shape"),
@@ -362,3 +365,6 @@ def test_bad_edits_are_refused() -> None:
     ):
         ng.neuron_scores(model, ["w5 w6"], "contribution")
     assert model.running.edits == []
+    for value in (float("nan"), np.full((3, 3), np.inf)):
+        with pytest.raises(ng.NeuroglotError, match="no finite number"):
+            ng.Add(neurons, value)

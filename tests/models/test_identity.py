@@ -24,6 +24,7 @@ from transformers import (
 )
 
 import neuroglot as ng
+from neuroglot.interventions.presets import deactivate
 from neuroglot.models import identity
 from tests.families import FAMILIES, build
 from tests.testing import small_task, tiny_hf, tiny_model, tokenizer
@@ -92,7 +93,7 @@ def test_changes_after_loading_are_noticed(how: str, tmp_path: Path) -> None:
         lambda: ng.record(model, task, tmp_path / "r"),
         lambda: ng.evaluate(model, task, out=tmp_path / "a"),
         lambda: ng.attribute(model, task, recording),
-        lambda: ng.deactivate(model, task, recording),
+        lambda: deactivate(model, task, recording),
         lambda: ng.describe(model, 0, 0, recording),
     ):
         with pytest.raises(ng.NeuroglotError, match="model_weights"):
@@ -402,7 +403,7 @@ def test_results_with_the_old_fingerprint_can_be_read_only(tmp_path: Path) -> No
         lambda: ng.evaluate(model, task, out=tmp_path / "a"),
         lambda: ng.attribute(model, task, recording),
         lambda: ng.attribute(model, task, fresh, answers=answers),
-        lambda: ng.deactivate(model, task, recording),
+        lambda: deactivate(model, task, recording),
         lambda: ng.describe(model, 0, 0, recording),
         lambda: ng.compare({"one": (recording, answers), "two": (recording, answers)}),
         lambda: ng.category_flow(recording, fresh, lineage=True),
@@ -461,7 +462,7 @@ def test_a_template_with_a_date_makes_other_prompts(tmp_path: Path, clock: type[
         lambda: ng.evaluate(model, task, out=tmp_path / "a"),
         lambda: ng.attribute(model, task, first),
         lambda: ng.attribute(model, task, fresh, answers=answers),
-        lambda: ng.deactivate(model, task, first),
+        lambda: deactivate(model, task, first),
     ):
         with pytest.raises(ng.NeuroglotError, match="prompts_checksum"):
             join()

@@ -11,6 +11,7 @@ import xarray as xr
 import zarr
 
 import neuroglot as ng
+from neuroglot.interventions.presets import deactivate
 from neuroglot.recording.folders import NEW, is_result
 from neuroglot.recording.whose import folder_for_results
 from tests.testing import small_task, tiny_model
@@ -57,7 +58,7 @@ def test_a_folder_of_the_user_is_refused(
         ng.evaluate(model, task, out=out, overwrite=overwrite)
     recording = ng.record(model, task)
     with pytest.raises(ng.NeuroglotError, match="holds no results"):
-        ng.deactivate(model, task, recording, out=out, overwrite=overwrite)
+        deactivate(model, task, recording, out=out, overwrite=overwrite)
     with pytest.raises(ng.NeuroglotError, match="holds no results"):
         ng.align(model, task, method="sharing", out=out, overwrite=overwrite)
     with pytest.raises(ng.NeuroglotError, match="holds no result"):

@@ -14,6 +14,7 @@ import xarray as xr
 
 import neuroglot as ng
 from neuroglot.experiments.spreadsheet import in_order, read_table
+from neuroglot.interventions.presets import deactivate
 from neuroglot.pipeline import run_task
 from neuroglot.report import page as pages
 from neuroglot.report.page import _specifications
@@ -34,8 +35,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     few = small_task(3)
     found["agreement"] = ng.causal_agreement(model, few, n_neurons=5)
     found["fragility"] = ng.fragility(model, few)
-    found["deactivation"] = ng.deactivate(
-        model, task, run.recording, draws=2, categories=["all_shared"]
+    found["deactivation"] = deactivate(
+        model, task, run.recording, categories=["all_shared"], controls=ng.Controls(draws=2)
     )
     found["alignment"] = ng.align(
         model, task, method="instruction", out=folder / "align",

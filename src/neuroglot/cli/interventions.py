@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,13 +19,12 @@ from neuroglot.cli.parsing import (
     open_recording,
 )
 from neuroglot.cli.places import check_folder
-from neuroglot.experiments.differences import EQUIVALENT_WITHIN
+from neuroglot.experiments.differences import EQUIVALENT_WITHIN, check_bound
 from neuroglot.experiments.evaluation import MAX_NEW_TOKENS
-from neuroglot.interventions.amplify import FACTORS
-from neuroglot.interventions.conditions import CONTROLS, DEFAULT_CATEGORIES, check_category
-from neuroglot.interventions.deactivate import check_categories, check_variants
-from neuroglot.interventions.job import check_controls
-from neuroglot.models.running import check_positions
+from neuroglot.interventions import presets
+from neuroglot.interventions.answering import Answering
+from neuroglot.interventions.conditions import CONTROLS, Controls
+from neuroglot.interventions.presets import DEFAULT_CATEGORIES, FACTORS, check_categories
 from neuroglot.report.accuracy import mean_of
 from neuroglot.report.effects import effect_lines, effect_rows
 from neuroglot.report.findings import findings
@@ -57,20 +55,19 @@ class ControlOptions:
         ),
     ] = "answer"
     threshold: Annotated[float, typer.Option(help="A neuron is active above this.")] = 0.0
+    masked: Annotated[
+        bool, typer.Option("--masked", help="Ask also with the subject masked; twice the time.")
+    ] = False
 
-    def checked(self) -> dict[str, Any]:
-        """As keyword arguments of :func:`neuroglot.deactivate`, before anything is run."""
+    def checked(self, score: str, max_new_tokens: int, size: ng.BatchSize) -> dict[str, Any]:
+        """As keyword arguments of :func:`neuroglot.intervene`, before anything is run."""
         plain = self.controls.strip()
         kinds = [] if plain == "none" else [kind.strip() for kind in plain.split(",")]
-        check_controls(kinds, self.draws, self.seed, self.equivalent_within)
-        check_positions(self.positions)
+        how: dict[str, Any] = {"positions": self.positions, "score": score, "masked": self.masked}
         return {
-            "controls": kinds,
-            "draws": self.draws,
-            "seed": self.seed,
-            "equivalent_within": self.equivalent_within,
-            "positions": self.positions,
-            "threshold": self.threshold,
+            "controls": Controls(kinds, self.draws, self.seed, self.threshold),
+            "answering": Answering(**how, max_new_tokens=max_new_tokens, batch_size=size),
+            "equivalent_within": check_bound(self.equivalent_within),
         }
 
 
@@ -124,29 +121,28 @@ def deactivate(
     page = out / "report.html"
     check_folder(out, overwrite=overwrite)
     size = batch_size_of(batch_size)
-    variants = [
-        ng.Variant(band, top, rank_by, membership, keep_only, factor)
-        for top, band in itertools.product(
-            numbers(doses) if doses else (1.0,), layer_groups(layers) if layers else (None,)
-        )
-    ]
+    parts = presets.Parts(
+        numbers(doses) if doses else (1.0,),
+        rank_by,
+        layer_groups(layers) if layers else (None,),
+        membership,
+        keep_only,
+        factor,
+    )
     names = check_categories([name.strip() for name in categories.split(",")])
-    settings = beside.checked()
+    settings = beside.checked(score, max_new_tokens, size)
     recorded = None if recording is None else open_recording(recording)
     chosen, loaded = which.load(task), how.load(model)
-    check_variants(variants, loaded)
+    parts.check_fits(loaded)
     if recorded is None:
         recorded = _recorded(loaded, chosen, out, size, overwrite=overwrite)
-    outcome = ng.deactivate(
+    outcome = presets.deactivate(
         loaded,
         chosen,
         recorded,
         categories=names,
-        variants=variants,
+        parts=parts,
         **settings,
-        score=score,
-        max_new_tokens=max_new_tokens,
-        batch_size=size,
         out=out,
         overwrite=overwrite,
     )
@@ -179,22 +175,20 @@ def amplify(
     """
     page = out / "report.html"
     check_folder(out, overwrite=overwrite)
-    check_category(category)
-    size, settings, tried = batch_size_of(batch_size), beside.checked(), numbers(factors)
+    check_categories([category])
+    size, tried = batch_size_of(batch_size), numbers(factors)
+    settings = beside.checked(score, max_new_tokens, size)
     recorded = None if recording is None else open_recording(recording)
     chosen, loaded = which.load(task), how.load(model)
     if recorded is None:
         recorded = _recorded(loaded, chosen, out, size, overwrite=overwrite)
-    outcome = ng.amplify(
+    outcome = presets.amplify(
         loaded,
         chosen,
         recorded,
         category=category,
         factors=tried,
         **settings,
-        score=score,
-        max_new_tokens=max_new_tokens,
-        batch_size=size,
         out=out,
         overwrite=overwrite,
     )

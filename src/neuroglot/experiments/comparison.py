@@ -89,7 +89,7 @@ def compare(
           corrected over all (Holm 1979); ``accuracy_p_equivalent`` and
           ``accuracy_p_equivalent_holm``, of a change beyond ``equivalent_within``;
           ``accuracy_subjects``, how many there are, and ``accuracy_sufficient_subjects``; and
-          ``accuracy_verdict``: see :func:`neuroglot.deactivate`; the same of ``accuracy_overall``
+          ``accuracy_verdict``: see :func:`neuroglot.effects`; the same of ``accuracy_overall``
           (run);
         - ``odds_ratio`` (run) with ends, ``_p``, ``_prompts`` and ``_reason``: of a right answer,
           for ten percentage points more of a prompt's active neurons being all-shared; logistic

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,12 +27,11 @@ from neuroglot.experiments.observations import SAME, column, same_tokens, sample
 from neuroglot.experiments.scoring import Question
 from neuroglot.experiments.statistics import accuracy_interval
 from neuroglot.models import Model, operation
-from neuroglot.models.hooks import Editor
 from neuroglot.provenance import provenance
 from neuroglot.recording.asking import asked_by
 from neuroglot.recording.batching import BatchSize
 from neuroglot.recording.blockwise import InFolder
-from neuroglot.recording.folders import as_path, require_free
+from neuroglot.recording.folders import as_path
 from neuroglot.recording.growing import (
     Growing,
     InMemory,
@@ -118,7 +116,6 @@ class _Settings:
 def evaluate(  # noqa: PLR0913 (the public contract)
     model: Model,
     task: ParallelTask,
-    edit: Editor | None = None,
     out: str | Path | None = None,
     *,
     score: str = "sum",
@@ -145,12 +142,8 @@ def evaluate(  # noqa: PLR0913 (the public contract)
     Args:
         model: from :func:`neuroglot.load_model` or :func:`neuroglot.wrap_model`.
         task: every item must have answers.
-        edit: changes coefficients while the model answers: ``edit(layer, coefficients)`` returns
-            new ones of the same shape (row, position, neuron). A row is a prompt, or a choice that
-            goes on from a prompt that ran before.
         out: folder to save the result in. An unfinished one of the same settings there goes on
             where it stopped; a finished one is opened; one of fewer items or languages grows.
-            Under an ``edit`` none of these.
         score: the likeliest choice has the largest ``"sum"`` of log-probabilities, or the largest
             ``"mean"`` per token.
         max_new_tokens: the most tokens that the model writes, thoughts included.
@@ -192,7 +185,7 @@ def evaluate(  # noqa: PLR0913 (the public contract)
     require_answerable(task)
     asked = _masked_prompts(task, wanted=masked)
     settings = _Settings(checked, max_new_tokens, batch_size, seed, asked)
-    head = _head(task, _provenance(model, task, edit, settings))
+    head = _head(task, _provenance(model, task, settings))
     known: list[Question] = []
 
     def answer_into(result: Growing) -> None:
@@ -203,8 +196,7 @@ def evaluate(  # noqa: PLR0913 (the public contract)
             done(len(some))
             return answers
 
-        with model.editing(edit) if edit is not None else nullcontext():
-            grow_prompts(result, make, "evaluate", task)
+        grow_prompts(result, make, "evaluate", task)
         require_steady_prompts(model, task, head.attrs)
 
     if out is None:
@@ -212,13 +204,10 @@ def evaluate(  # noqa: PLR0913 (the public contract)
         answer_into(memory)
         return memory.data.assign(_accuracy_of(memory.data))
     path, growth = as_path(out), _growth(model, task, allowed=grow)
-    if edit is not None:
-        # A function has no name to compare by, so a result under an edit never goes on.
-        require_free(path, overwrite=overwrite)
-    elif not overwrite and is_whole(path, head, DIMS, growth):
+    if not overwrite and is_whole(path, head, DIMS, growth):
         return _with_guesses(opened_dataset(path), task, settings.score)
-    anew, head = overwrite or edit is not None, _with_same(head, model, task, settings, known)
-    with in_folder(path, head, ITEMS_AT_ONCE, DIMS, overwrite=anew, growth=growth) as folder:
+    head = _with_same(head, model, task, settings, known)
+    with in_folder(path, head, ITEMS_AT_ONCE, DIMS, overwrite=overwrite, growth=growth) as folder:
         _refuse_without_guesses(folder)
         answer_into(folder)
         folder.finish(_accuracy_of(open_dataset(path)))
@@ -351,9 +340,7 @@ def check_answering(score: str, max_new_tokens: int) -> Score:
     return score
 
 
-def _provenance(
-    model: Model, task: ParallelTask, edit: Editor | None, settings: _Settings
-) -> dict[str, Any]:
+def _provenance(model: Model, task: ParallelTask, settings: _Settings) -> dict[str, Any]:
     how: dict[str, Any] = {
         "answered_by": "writing",
         "max_new_tokens": settings.max_new_tokens,
@@ -367,7 +354,7 @@ def _provenance(
         "unit": "evaluation",
         **provenance(model, task),
         **how,
-        "edited": int(edit is not None),
+        "edited": 0,  # 1 in results of before, of functions that edited; now "edits" says what
         "batch_size": settings.batch_size,
         "seed": settings.seed,
     }

@@ -14,11 +14,21 @@ def subject_of(item: dict[str, object]) -> str:
     return str(item.get("subject") or item["id"])
 
 
-def halves(
-    task: ParallelTask, seed: int = 0, same: Indices | None = None
-) -> tuple[list[str], list[str]]:
-    """Ids of a development half and of the other half, as :func:`parts_of` deals them out."""
-    return parts_of(task, 0.5, seed, same)
+def halves(task: ParallelTask, seed: int = 0) -> tuple[ParallelTask, ParallelTask]:
+    """A development half of a task, to choose on, and the other half, to report on.
+
+    Items of one subject, or with an equal prompt, are in one of the halves.
+
+    Args:
+        task: whose items.
+        seed: of the order in which subjects are dealt out.
+
+    Raises:
+        NeuroglotError: all items are of one subject, or hang together by equal prompts.
+    """
+    by_id = {item["id"]: item for item in task.items}
+    one, other = (task.part([by_id[x] for x in ids]) for ids in parts_of(task, 0.5, seed))
+    return one, other
 
 
 def parts_of(

@@ -161,7 +161,7 @@ def _common_prefix(sequences: Sequence[Sequence[int]]) -> int:
 
 
 @dataclass(frozen=True)
-class _Options:
+class Options:
     """Choices of several questions, one after another.
 
     Attributes:
@@ -175,18 +175,19 @@ class _Options:
     tokens: list[list[int]]
 
 
-def _options(asked: Sequence[Question]) -> _Options:
+def options_of(asked: Sequence[Question]) -> Options:
+    """The choices of all questions, in their order."""
     listing = [
         (i, j, x) for i, question in enumerate(asked) for j, x in enumerate(question.choices)
     ]
     owner, option, tokens = zip(*listing, strict=True)
-    return _Options(list(owner), list(option), list(tokens))
+    return Options(list(owner), list(option), list(tokens))
 
 
 @torch.inference_mode()
 def _score(model: Model, asked: Sequence[Question], widest: int, *, same: bool) -> Tensor:
     """Summed log-probabilities (prompt, option) of some questions; NaN beyond their choices."""
-    options = _options(asked)
+    options = options_of(asked)
     scores = torch.full((len(asked), widest), torch.nan, dtype=torch.float32)
     if model.shares_cache:
         found = _from_shared_prefixes(model, asked, options, same=same)
@@ -196,29 +197,29 @@ def _score(model: Model, asked: Sequence[Question], widest: int, *, same: bool) 
     return scores
 
 
-def _from_whole_texts(model: Model, asked: Sequence[Question], options: _Options) -> Tensor:
+def _from_whole_texts(model: Model, asked: Sequence[Question], options: Options) -> Tensor:
     """Log-probability (choice,) of each choice, each run with its prompt."""
     owners = [asked[i] for i in options.owner]
     texts = [one.prefix + tokens for one, tokens in zip(owners, options.tokens, strict=True)]
     batch = pad(model, texts, list(range(len(texts))), side="left")
     longest = max(map(len, options.tokens))
-    with _asking(model, owners):
+    with asking(model, owners):
         logits = run_logits(model.hf, batch.ids, batch.mask, batch.ids.shape[1] - longest - 1)
     # Each choice ends where all texts end.
     ids = batch.ids[:, -longest:]
     lengths = torch.tensor([len(tokens) for tokens in options.tokens], device=ids.device)
     places = torch.arange(longest, 0, -1, device=ids.device)
-    return _picked(logits[:, :-1], ids, places[None] <= lengths[:, None])
+    return picked_of(logits[:, :-1], ids, places[None] <= lengths[:, None])
 
 
-def _asking(model: Model, asked: Sequence[Question]) -> AbstractContextManager[None]:
+def asking(model: Model, asked: Sequence[Question]) -> AbstractContextManager[None]:
     """Tells edits whose prompt each row of what runs is."""
     lengths = torch.tensor([len(one.prefix) for one in asked], device=model.device)
     return model.asking([one.prompt for one in asked], lengths)
 
 
 def _from_shared_prefixes(
-    model: Model, asked: Sequence[Question], options: _Options, *, same: bool
+    model: Model, asked: Sequence[Question], options: Options, *, same: bool
 ) -> Tensor:
     """Log-probability (choice,) of each choice, where a prompt runs once for all its choices."""
     before = pad(model, [one.prefix for one in asked], list(range(len(asked))), side="left")
@@ -233,16 +234,16 @@ def _from_shared_prefixes(
         tails = pad(model, [tokens[1:] for tokens in options.tokens], longer, side="right")
         owners = owner[longer].to(heads.ids.device)
         mask = torch.cat([before.mask[owners], heads.mask], dim=1)
-        with _asking(model, [asked[options.owner[i]] for i in longer]):
+        with asking(model, [asked[options.owner[i]] for i in longer]):
             logits = run_continuations(model.hf, heads.ids, mask, cache, owners)
-        picked = _picked(logits, tails.ids, tails.mask)
+        picked = picked_of(logits, tails.ids, tails.mask)
         totals = totals.index_add(0, torch.tensor(longer, device=totals.device), picked)
     return totals
 
 
 def _after_prefixes(model: Model, asked: Sequence[Question], before: Batch) -> tuple[Tensor, Cache]:
     """Logits (question, token) after each prefix, and the keys and values of all."""
-    with _asking(model, asked):
+    with asking(model, asked):
         return run_prefixes(model.hf, before.ids, before.mask)
 
 
@@ -257,14 +258,14 @@ def _after_same_beginnings(
     owner = [rows.setdefault(tuple(one.prefix), len(rows)) for one in asked]
     first = [owner.index(i) for i in range(len(rows))]
     owners = torch.tensor(owner, device=before.ids.device)
-    with _asking(model, [asked[row] for row in first]):
+    with asking(model, [asked[row] for row in first]):
         cache = run_body_prefixes(model.hf, before.ids[first, :-1], before.mask[first, :-1])
-    with _asking(model, asked):
+    with asking(model, asked):
         logits = run_continuations(model.hf, before.ids[:, -1:], before.mask, cache, owners)
     return logits[:, -1], cache
 
 
-def _picked(logits: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+def picked_of(logits: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
     """Sum of the log-probabilities (row,) of the tokens ``ids`` (row, position) under ``mask``."""
     ids, mask = ids.to(logits.device), mask.to(logits.device)
     found = logits.float().log_softmax(dim=-1).gather(2, ids[..., None])[..., 0]

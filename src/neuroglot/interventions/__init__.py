@@ -1,19 +1,21 @@
 """Change what neurons do, beside controls, and measure the answers."""
 
-from neuroglot.interventions.amplify import amplify
-from neuroglot.interventions.conditions import Variant
-from neuroglot.interventions.deactivate import deactivate, doses, layer_bands
-from neuroglot.interventions.edits import MeanAblate, Scale, SetTo, Zero, edit
+from neuroglot.interventions.answering import Answering
+from neuroglot.interventions.conditions import Controls
+from neuroglot.interventions.edits import Add, MeanAblate, Patch, Scale, SetTo, Zero, edit
+from neuroglot.interventions.effects import effects
+from neuroglot.interventions.intervene import intervene
 
 __all__ = [
+    "Add",
+    "Answering",
+    "Controls",
     "MeanAblate",
+    "Patch",
     "Scale",
     "SetTo",
-    "Variant",
     "Zero",
-    "amplify",
-    "deactivate",
-    "doses",
     "edit",
-    "layer_bands",
+    "effects",
+    "intervene",
 ]

@@ -1,36 +1,47 @@
-"""Answers of one prompt under many edits, each of a set of neurons of its own."""
+"""Answers of one prompt under many edits, each of neurons of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from neuroglot.experiments.answers import (
     Score,
     asked_of,
     by_prompt,
+    check_finite,
     languages_asked_in,
     likeliest,
+    margins,
     right_answers,
     right_options,
     scores_of_choices,
     written,
 )
+from neuroglot.experiments.evaluation import MAX_NEW_TOKENS, check_answering
 from neuroglot.experiments.generation import exact_match
-from neuroglot.experiments.scoring import questions
-from neuroglot.interventions.edits import Edit, Scale, Zero, applied
+from neuroglot.experiments.replayed import Arms, can_replay, log_probs_of_arms
+from neuroglot.experiments.scoring import Asked, Question, questions
+from neuroglot.interventions.edits import Edit, applied
 from neuroglot.models import Model
-from neuroglot.models.running import Positions
-from neuroglot.neurons import PromptSets
-from neuroglot.recording.batching import BatchSize
-from neuroglot.recording.blocks import prompt_names
-from neuroglot.recording.recording import Bits
+from neuroglot.models.running import Positions, check_positions
+from neuroglot.neurons import NeuronSet
+from neuroglot.neurons.members import Listed, Mask
+from neuroglot.recording.batching import BatchSize, check_batch_size
+from neuroglot.recording.blocks import Prompt
 from neuroglot.tasks import ParallelTask
 
-Correct = np.ndarray[Any, np.dtype[np.float32]]
+Answers = dict[str, np.ndarray[Any, Any]]
+"""Arrays by name, (prompt, arm)."""
+Scores = np.ndarray[Any, Any]
+WORTH = 0.9  # of what prompts cost that run by themselves, for running them together
+CLOSE = {torch.float32: 1e-3, torch.float64: 1e-6}  # nats, between what is found in both ways
+CLOSE_ELSE = 0.3  # of other number types, whose rounding shows
 
 
 @dataclass(frozen=True)
@@ -38,74 +49,221 @@ class Answering:
     """How prompts are answered under edits.
 
     Attributes:
-        positions: see :func:`neuroglot.edit`.
+        positions: where neurons are edited, unless an edit says so itself; see
+            :func:`neuroglot.edit`.
         score: see :func:`neuroglot.evaluate`.
         max_new_tokens: see :func:`neuroglot.evaluate`.
-        batch_size: prompts in a batch, once for each edit.
-        factor: what the coefficients of the sets are multiplied with; 0 switches them off.
+        masked: whether to ask also with the subject masked, where choices are given and items have
+            masked prompts. It costs as much again.
+        batch_size: prompts in a batch, once for each edit; ``"auto"`` fills a budget of tokens.
+
+    Raises:
+        NeuroglotError: unknown positions or score, or no numbers of tokens or prompts.
     """
 
-    positions: Positions
-    score: Score
-    max_new_tokens: int
-    batch_size: BatchSize
-    factor: float = 0.0
+    positions: Positions = "answer"
+    score: Score = "sum"
+    max_new_tokens: int = MAX_NEW_TOKENS
+    masked: bool = False
+    batch_size: BatchSize = "auto"
+
+    def __post_init__(self) -> None:
+        check_batch_size(self.batch_size)
+        check_positions(self.positions)
+        check_answering(self.score, self.max_new_tokens)
 
 
-def correct_under(
-    model: Model, task: ParallelTask, sets: Bits, there: np.ndarray[Any, Any], how: Answering
-) -> Correct:
-    """Whether each prompt is answered rightly under each edit (prompt, arm); NaN where none is.
+@dataclass(frozen=True)
+class Edited:
+    """Edits of some prompts, in every arm.
 
-    What stands before a prompt's last token is the same under all edits that begin there, and runs
-    once for all of them, where the model can.
+    Attributes:
+        edits: each with the neurons that it is of (prompt, arm, layer, neuron).
+        keys: item and language of the prompts.
+        there: which arms there are (prompt, arm).
+    """
+
+    edits: Sequence[tuple[Edit, Mask]]
+    keys: Sequence[Prompt]
+    there: Mask
+
+    def of(self, rows: Any, arms: Any, keys: Sequence[Any]) -> list[Edit]:
+        """The edits with the neurons of some prompts and arms, which go by these keys."""
+        return [
+            replace(one, neurons=NeuronSet(
+                Listed(np.packbits(masks[rows, arms], axis=-1), keys, one.neurons.widths),
+                one.neurons.name,
+                unit=one.neurons.unit,
+            ))
+            for one, masks in self.edits
+        ]  # fmt: skip
+
+    def begins(self, positions: Positions) -> Positions:
+        """Where edits begin: what stands before a prompt's last token is the same, or is not."""
+        at = {one.positions or positions for one, _ in self.edits}
+        return "all" if "all" in at else "answer"
+
+    @property
+    def first_layer(self) -> int:
+        """The first layer with neurons in any arm; the number of layers where there is none."""
+        layers = [masks[self.there].any(axis=(0, 2)) for _, masks in self.edits]
+        has = np.logical_or.reduce(layers)
+        return int(has.argmax()) if has.any() else len(has)
+
+
+def answers_under(model: Model, task: ParallelTask, edited: Edited, how: Answering) -> Answers:
+    """What each prompt is answered in each arm.
 
     Args:
         model: which answers.
         task: its prompts, item by item and language by language.
-        sets: packed neurons of each edit (prompt, arm, layer, byte).
-        there: which edits there are (prompt, arm).
+        edited: the edits of the prompts.
         how: prompts are answered.
+
+    Returns:
+        ``correct``, ``log_prob`` (of the right answer, the best of several), ``margin`` and
+        ``masked_margin`` with choices, else ``text``; (prompt, arm), NaN or empty where there is
+        no arm.
     """
-    pairs = [(int(row), int(arm)) for row, arm in np.argwhere(there)]
-    found: Correct = np.full(there.shape, np.nan, np.float32)
-    if pairs:
-        rows, arms = (list(part) for part in zip(*pairs, strict=True))
-        masks = PromptSets(sets[rows, arms], pairs, model.n_neurons, "arms")
-        what: Edit = Zero(masks) if how.factor == 0 else Scale(masks, how.factor)
-        what.check(model)
-        with applied(model, [what], how.positions):
-            answer = _chosen if task.has_choices else _written
-            found[rows, arms] = answer(model, task, pairs, how)
-    return found
+    return (_chosen if task.has_choices else _written)(model, task, edited, how)
 
 
-def _chosen(
-    model: Model, task: ParallelTask, pairs: Sequence[tuple[int, int]], how: Answering
-) -> np.ndarray[Any, Any]:
-    """Whether the likeliest choice is right (pair,)."""
-    asked, names = questions(model, asked_of(task, by_prompt(task, "choices"))), prompt_names(task)
-    log_prob, n_tokens = scores_of_choices(
-        model,
-        [replace(asked[row], prompt=(row, arm)) for row, arm in pairs],
-        [names[row] for row, _ in pairs],
-        how.batch_size,
-        task.most_choices,
-        times=1 if how.positions == "all" else -(-len(pairs) // len(asked)),
-    )
-    right = right_options(task)[[row for row, _ in pairs]]
-    return np.asarray(likeliest(log_prob, n_tokens, how.score) == right)
+def _chosen(model: Model, task: ParallelTask, edited: Edited, how: Answering) -> Answers:
+    asked = asked_of(task, by_prompt(task, "choices"))
+    rows = list(range(len(asked.prompts)))
+    right = right_options(task)
+    log_prob, n_tokens = _scored(model, asked, rows, edited, how)
+    found = {"correct": np.full(edited.there.shape, np.nan)}
+    found["log_prob"] = np.take_along_axis(log_prob, right[:, None, None], axis=-1)[..., 0]
+    found["margin"] = _margins(log_prob, n_tokens, right, how)
+    here = edited.there
+    each = np.broadcast_to(n_tokens[:, None], log_prob.shape)
+    chosen = likeliest(log_prob[here], each[here], how.score)
+    found["correct"][here] = chosen == np.broadcast_to(right[:, None], here.shape)[here]
+    items = [(item, code) for item in task.items for code in task.languages]
+    rows = [row for row in rows if "masked" in items[row][0]]
+    if how.masked and rows:
+        masked = Asked(
+            [items[row][0]["masked"][items[row][1]] for row in rows],
+            [asked.choices[row] for row in rows],
+            [asked.joins[row] for row in rows],
+            [f"masked {asked.names[row]}" for row in rows],
+            [edited.keys[row] for row in rows],
+        )
+        found["masked_margin"] = np.full(here.shape, np.nan)
+        values, tokens = _scored(model, masked, rows, edited, how)
+        found["masked_margin"][rows] = _margins(values, tokens, right[rows], how)
+    return {name: values.astype(np.float32) for name, values in found.items()}
 
 
-def _written(
-    model: Model, task: ParallelTask, pairs: Sequence[tuple[int, int]], how: Answering
-) -> np.ndarray[Any, Any]:
-    """Whether what the model writes is the answer (pair,)."""
-    asked = [(row, (row, arm)) for row, arm in pairs]
-    found = written(model, task, asked, how.max_new_tokens, how.batch_size)
+def _margins(log_prob: Scores, n_tokens: Scores, right: Scores, how: Answering) -> Scores:
+    """Margins (prompt, arm) of log-probabilities (prompt, arm, option)."""
+    each = np.broadcast_to(n_tokens[:, None], log_prob.shape).reshape(-1, log_prob.shape[-1])
+    flat = log_prob.reshape(each.shape)
+    found = margins(flat, each, right.repeat(log_prob.shape[1]), how.score)
+    return found.reshape(log_prob.shape[:2])
+
+
+def _scored(
+    model: Model, asked: Asked, rows: Sequence[int], edited: Edited, how: Answering
+) -> tuple[Scores, Scores]:
+    """Log-probabilities of the choices of some prompts in every arm, and their numbers of tokens.
+
+    What stands before a prompt's last token is the same under all edits that begin there, and runs
+    once for all of them, where the model can; so do the first layers, where no edit has neurons.
+
+    Args:
+        model: which answers.
+        asked: the prompts.
+        rows: which of the edited ones they are.
+        edited: the edits.
+        how: prompts are answered.
+
+    Returns:
+        Both, (prompt, arm, option) and (prompt, option); NaN and 0 where there is none.
+    """
+    known = questions(model, asked)
+    there = edited.there[list(rows)]
+    widest = max(len(one.choices) for one in known)
+    n_tokens = np.zeros((len(known), widest), np.int64)
+    for row, one in enumerate(known):
+        n_tokens[row, : len(one.choices)] = [len(choice) for choice in one.choices]
+    log_prob = np.full((*there.shape, widest), np.nan)
+
+    def by_itself(places: Any, arms: Any) -> Scores:
+        """Arms of prompts, each of them a row (arm of a prompt, option)."""
+        keys = [(*asked.keys[row], arm) for row, arm in zip(places, arms, strict=True)]
+        begins = edited.begins(how.positions)
+        times = 1 if begins == "all" else -(-len(keys) // len(set(places)))
+        done = edited.of(np.array(rows)[places], arms, keys)
+        with applied(model, done, how.positions):
+            found, _ = scores_of_choices(
+                model,
+                [replace(known[row], prompt=key) for row, key in zip(places, keys, strict=True)],
+                [asked.names[row] for row in places],
+                how.batch_size,
+                widest,
+                times=times,
+            )
+        return found
+
+    places, arms = (part.tolist() for part in np.nonzero(there))
+    together = _together(model, known, edited, how)
+    if together is not None and places:
+        for batch, values in log_probs_of_arms(model, known, how.batch_size, widest, together):
+            log_prob[batch] = values.numpy()
+        log_prob[~there] = np.nan
+        flat = n_tokens[places]
+        check_finite(model, log_prob[places, arms], flat, [known[row] for row in places],
+                     [asked.names[row] for row in places])  # fmt: skip
+        # A model whose later layers look back in a way of its own would show in any arm.
+        checked = by_itself(places[-1:], arms[-1:])[0]
+        close = CLOSE.get(model.hf.dtype, CLOSE_ELSE)
+        found = log_prob[places[-1], arms[-1]]
+        if np.allclose(checked, found, rtol=0, atol=close, equal_nan=True):
+            return log_prob, n_tokens
+    if places:
+        log_prob[places, arms] = by_itself(places, arms)
+    return log_prob, n_tokens
+
+
+def _together(
+    model: Model, asked: Sequence[Question], edited: Edited, how: Answering
+) -> Arms | None:
+    """All arms, for the first layers to run once; ``None`` where that cannot be, or costs more.
+
+    Arms that some prompts do not have are then run for them too.
+    """
+    first = edited.first_layer
+    if not 0 < first < model.n_layers or edited.begins(how.positions) == "all":
+        return None
+    runs = edited.there.size * (1 - first / model.n_layers)
+    if runs >= WORTH * edited.there.sum() or not can_replay(model, asked):
+        return None
+
+    def arm(number: int) -> Callable[[], AbstractContextManager[None]]:
+        done = edited.of(slice(None), number, edited.keys)
+        return lambda: applied(model, done, how.positions, first)
+
+    return Arms([arm(number) for number in range(edited.there.shape[1])], first)
+
+
+def _written(model: Model, task: ParallelTask, edited: Edited, how: Answering) -> Answers:
+    places, arms = (part.tolist() for part in np.nonzero(edited.there))
+    keys = [(*edited.keys[row], arm) for row, arm in zip(places, arms, strict=True)]
+    with applied(model, edited.of(places, arms, keys), how.positions):
+        asked = list(zip(places, keys, strict=True))
+        texts = written(model, task, asked, how.max_new_tokens, how.batch_size)
     answers, languages = right_answers(task), languages_asked_in(task)
-    right = [
-        exact_match(one.text, answers[row], task.match, languages[row])
-        for one, (row, _) in zip(found, pairs, strict=True)
-    ]
-    return np.array(right)
+    rows = list(range(len(answers)))
+    log_prob, _ = _scored(model, asked_of(task, answers), rows, edited, how)
+    likely = np.where(np.isnan(log_prob), -np.inf, log_prob).max(axis=-1)
+    found: Answers = {
+        "correct": np.full(edited.there.shape, np.nan, np.float32),
+        "log_prob": np.where(edited.there, likely, np.nan).astype(np.float32),
+    }
+    words = np.full(edited.there.shape, "", dtype=object)
+    for row, arm, one in zip(places, arms, texts, strict=True):
+        words[row, arm] = one.text
+        found["correct"][row, arm] = exact_match(one.text, answers[row], task.match, languages[row])
+    return found | {"text": words.astype(str)}

@@ -1,190 +1,262 @@
-"""Which neurons a condition is about, for every prompt, and which ones are its controls."""
+"""What a condition does to the neurons of each prompt, and to those of its controls."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from neuroglot.analysis.bits import CATEGORIES, unpack
-from neuroglot.attribution.neuron_scores import SCORES
-from neuroglot.errors import NeuroglotError, is_whole_number, listed, require_finite
-from neuroglot.models import Model
-from neuroglot.neurons import NeuronSet
-from neuroglot.neurons.neuron_set import UNION
-from neuroglot.neurons.prompt_sets import bits_of_category
+from neuroglot.errors import NeuroglotError, is_whole_number, listed
+from neuroglot.interventions.edits import Edit
+from neuroglot.neurons.members import InLayers, Mask, Members, Others, Prompts
 from neuroglot.neurons.sampling import sample
-from neuroglot.recording import Recording
-from neuroglot.recording.recording import Bits
 
-Masks = np.ndarray[Any, np.dtype[np.bool_]]
-SPECIFIC_HERE = "specific_here"
-NAMES = (*CATEGORIES, SPECIFIC_HERE)
-# What the issue of a category's role is about first; the order of figures.
-DEFAULT_CATEGORIES = ("all_shared", "partial_shared", "specific", SPECIFIC_HERE, "non_activated")
-CONTROLS = ("size", "active", "contribution")
 N_DECILES = 10
+NEEDS_RECORDING = (
+    "controls of active neurons need recording=; or choose others with "
+    "controls=ng.Controls(kinds=...)."
+)
+OWN = "edit"  # the arm of the condition itself
+NO_EDIT = "no_edit"  # what stands beside it and its controls
 
 
 @dataclass(frozen=True)
-class Variant:
-    """Which part of a category is edited, and how.
+class OfPrompt:
+    """What the controls of one prompt are drawn from; all are (layer, neuron).
 
     Attributes:
-        layers: only in these; by default in all.
-        top: only this share of the category's neurons in each layer, those that rank highest.
-        rank_by: what they are ranked by: ``"contribution"`` (``|m|·‖v‖`` in the prompt itself), or
-            a score that uses the answer, whose mean over a development half of the items then
-            ranks, and the result is that of the other half.
-        membership: one set for all items instead of each item's own: the neurons that are in the
-            category for at least this share of the items of a development half; the result is that
-            of the other half.
-        keep_only: switch off all other neurons (of these layers) instead.
-        factor: what coefficients are multiplied with; 0 switches them off.
+        edited: the neurons that are edited.
+        whole: those of which they are a part: a control has none of them.
+        contribution: ``|m|·‖v‖``.
+        known_active: those active in the prompt, if that was recorded.
     """
 
-    layers: tuple[int, ...] | None = None
-    top: float = 1.0
-    rank_by: str = "contribution"
-    membership: float | None = None
-    keep_only: bool = False
-    factor: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Give variants that mean the same the same values.
-
-        Raises:
-            NeuroglotError: shares, factor or layers that are no numbers, or an unknown score.
-        """
-        for name in ("top", "factor"):
-            require_finite(name, getattr(self, name))
-            object.__setattr__(self, name, float(getattr(self, name)))
-        if self.membership is not None:
-            require_finite("membership", self.membership)
-        if self.rank_by not in SCORES:
-            raise NeuroglotError(f"rank_by={self.rank_by!r}: there are {listed(SCORES)}.")
-        if self.top == 1:
-            object.__setattr__(self, "rank_by", "contribution")
-        if self.layers is not None:
-            object.__setattr__(self, "layers", _sorted_layers(self.layers))
+    edited: Mask
+    whole: Mask
+    contribution: np.ndarray[Any, Any]
+    known_active: Mask | None
 
     @property
-    def needs_halves(self) -> bool:
-        """Whether something is chosen on a development half."""
-        ranks_by_answer = self.top < 1 and self.rank_by != "contribution"
-        return ranks_by_answer or self.membership is not None
+    def active(self) -> Mask:
+        """Those active in the prompt.
 
-    def __str__(self) -> str:
-        """What differs from deactivating the whole category, item by item; ``""`` for nothing."""
-        said = {
-            "keep only": "" if self.keep_only else None,
-            "layers": None if self.layers is None else layer_range(self.layers),
-            "top": None if self.top == 1 else _exact(self.top),
-            "by": None if self.top == 1 or self.rank_by == "contribution" else self.rank_by,
-            "membership": None if self.membership is None else _exact(self.membership),
-            "times": None if self.factor == 0 else _exact(self.factor),
-        }
-        return ", ".join(f"{what} {how}".strip() for what, how in said.items() if how is not None)
+        Raises:
+            NeuroglotError: nobody recorded which are.
+        """
+        if self.known_active is None:
+            raise NeuroglotError(NEEDS_RECORDING)
+        return self.known_active
 
 
-def _exact(number: float) -> str:
-    """A number that no other one is written as: conditions and their draws go by it."""
-    return repr(float(number)).removesuffix(".0")
+Control = Callable[[OfPrompt, np.random.Generator], Mask | None]
+"""Draws neurons (layer, neuron) in place of those that are edited; ``None`` where it cannot."""
 
 
-def _sorted_layers(layers: Any) -> tuple[int, ...]:
-    given = tuple(layers) if isinstance(layers, Iterable) else (layers,)
-    if not given or len(set(given)) < len(given) or not all(is_whole_number(x, 0) for x in given):
-        raise NeuroglotError(f"layers={layers!r}: expected different whole numbers from 0.")
-    return tuple(sorted(int(layer) for layer in given))
+def size(of: OfPrompt, rng: np.random.Generator) -> Mask | None:
+    """Any neurons outside the set, as many in each layer."""
+    return sample(of.edited, ~of.whole, rng)
 
 
-def layer_range(layers: Sequence[int]) -> str:
-    """Layers as text: neighbours as ``0-2``, others as ``0,2,5``."""
-    first, last = min(layers), max(layers)
-    if sorted(layers) == list(range(first, last + 1)):
-        return str(first) if first == last else f"{first}-{last}"
-    return ",".join(map(str, layers))
+def active(of: OfPrompt, rng: np.random.Generator) -> Mask | None:
+    """Neurons outside the set that are active in the prompt, as many in each layer."""
+    return sample(of.edited, ~of.whole & of.active, rng)
 
 
-def check_variant(variant: Variant, model: Model) -> None:
-    """Refuse a variant that cannot be.
-
-    Raises:
-        NeuroglotError: it says what was found and what is expected.
-    """
-    if variant.layers is not None and variant.layers[-1] >= model.n_layers:
-        raise NeuroglotError(
-            f"layers={variant.layers}: expected numbers from 0 to {model.n_layers - 1}."
-        )
-    for name, share in (("top", variant.top), ("membership", variant.membership)):
-        if share is not None and not 0 < share <= 1:
-            raise NeuroglotError(f"{name}={share}: expected above 0, at most 1.")
-    if variant.keep_only and variant.factor != 0:
-        raise NeuroglotError("keep_only= switches all others off; leave factor= at 0.")
+def contribution(of: OfPrompt, rng: np.random.Generator) -> Mask | None:
+    """Active ones, as many of each decile of the layer's contributions."""
+    return sample(of.edited, ~of.whole & of.active, rng, deciles(of.contribution))
 
 
-def check_category(category: str) -> tuple[str, ...]:
-    """The names that a category, or a union of them with ``+`` between, consists of.
+CONTROLS: dict[str, Control] = {"size": size, "active": active, "contribution": contribution}
+
+
+@dataclass(frozen=True)
+class Controls:
+    """What every condition is held against: the same edit of other neurons.
+
+    Attributes:
+        kinds: of ``"size"`` (any neurons outside the set), ``"active"`` (active in the prompt) and
+            ``"contribution"`` (active, and as many of each decile of ``|m|·‖v‖`` in the layer), or
+            functions of your own (see :data:`Control`), which go by their names.
+        draws: random sets of each kind for every prompt.
+        seed: of the draws, the resampling and the exchanges.
+        threshold: a neuron is active where its site value was greater.
 
     Raises:
-        NeuroglotError: an unknown name, or one that stands twice.
+        NeuroglotError: an unknown kind, one twice, or no whole number of draws or seed.
     """
-    names = tuple(name.strip() for name in str(category).split(UNION))
-    unknown = [name for name in names if name not in NAMES]
-    if unknown or len(set(names)) < len(names):
-        raise NeuroglotError(
-            f"category {category!r}: expected one of {listed(NAMES)}, or several different ones "
-            f"with {UNION!r} between."
-        )
-    return tuple(sorted(names, key=NAMES.index))
+
+    kinds: Sequence[str | Control] = tuple(CONTROLS)
+    draws: int = 5
+    seed: int = 0
+    threshold: float = 0.0
+    by_name: dict[str, Control] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.kinds, str) or not isinstance(self.kinds, Iterable):
+            raise NeuroglotError(
+                f"controls={self.kinds!r}: expected a list of names, which may be empty."
+            )
+        kinds = tuple(self.kinds)
+        unknown = [kind for kind in kinds if not callable(kind) and kind not in CONTROLS]
+        names = [getattr(kind, "__name__", "") if callable(kind) else kind for kind in kinds]
+        if not all(names) or {OWN, NO_EDIT} & set(names):
+            raise NeuroglotError(
+                f"controls={listed(names)}: expected functions that have names, other than "
+                f"{OWN!r} and {NO_EDIT!r}."
+            )
+        if unknown or len(set(names)) < len(names):
+            raise NeuroglotError(
+                f"controls={listed(names)}: expected different ones of {listed(CONTROLS)}, or "
+                "functions."
+            )
+        if not is_whole_number(self.draws, 1, 1000):
+            raise NeuroglotError(f"draws={self.draws!r}: expected a whole number from 1 to 1,000.")
+        if not is_whole_number(self.seed, 0):
+            raise NeuroglotError(f"seed={self.seed!r}: expected a whole number from 0.")
+        functions = [kind if callable(kind) else CONTROLS[kind] for kind in kinds]
+        object.__setattr__(self, "kinds", kinds)
+        object.__setattr__(self, "by_name", dict(zip(names, functions, strict=True)))
+
+    @property
+    def code(self) -> str:
+        """Tells functions of a user's from others of the same names; empty where there are none."""
+        own = [kind for name, kind in self.by_name.items() if CONTROLS.get(name) is not kind]
+        said = b"".join(_code(getattr(kind, "__code__", None)) for kind in own)
+        return hashlib.sha256(said).hexdigest()[:16] if own else ""
+
+    @property
+    def arms(self) -> list[tuple[str, int]]:
+        """Kind and draw of each arm beside the condition's own."""
+        return [(name, i) for name in self.by_name for i in range(self.draws)]
 
 
-def members(names: Sequence[str], active: Bits, n_neurons: int) -> Masks:
-    """Neurons that are in any of the categories (item, language, layer, neuron).
+@dataclass(frozen=True)
+class Condition:
+    """Edits that are done together, and what they are held against."""
 
-    Args:
-        names: of the categories; ``"specific_here"`` are the specific neurons that are active in
-            the prompt's own language.
-        active: packed activity (item, language, layer, byte).
-        n_neurons: neurons of one layer.
+    name: str
+    edits: tuple[Edit, ...]
+    controls: Controls
+
+    @property
+    def arms(self) -> list[str]:
+        """Names of the condition's own arm and of those of its controls."""
+        return [OWN, *(f"{kind} {i}" for kind, i in self.controls.arms)]
+
+    def drawn(self, prompts: Prompts, known_active: Mask | None) -> list[Drawn]:
+        """What each edit does to the neurons of some prompts, in every arm.
+
+        Args:
+            prompts: with the contributions of their neurons.
+            known_active: the neurons active in each (prompt, layer, neuron), if recorded.
+        """
+        parts = [_Part.of(one.neurons.members) for one in self.edits]
+        assert prompts.contribution is not None
+        masks = [(part.members.masks(prompts), part.whole.masks(prompts)) for part in parts]
+        shape = (len(prompts.keys), len(self.arms), *masks[0][0].shape[1:])
+        found = [Drawn(np.zeros(shape, np.bool_), part) for part in parts]
+        there = np.ones(shape[:2], np.bool_)
+        for contents in (one.contents for one in self.edits):
+            if contents is not None:
+                there &= ~contents.lacks(prompts.keys)[:, None]
+        for row, key in enumerate(prompts.keys):
+            rng = np.random.default_rng(seed_of(self.controls.seed, self.name, *key))
+            here = None if known_active is None else known_active[row]
+            for one, (edited, whole) in zip(found, masks, strict=True):
+                of = OfPrompt(edited[row], whole[row], prompts.contribution[row], here)
+                for arm, mask in enumerate(_all(of, self.controls, rng)):
+                    if mask is None:
+                        there[row, arm] = False
+                    else:
+                        one.masks[row, arm] = mask
+        for one in found:
+            one.there = there
+        return found
+
+
+def _all(of: OfPrompt, controls: Controls, rng: np.random.Generator) -> Iterator[Mask | None]:
+    """The neurons of the condition itself and of each control."""
+    yield of.edited
+    for name, control in controls.by_name.items():
+        for _ in range(controls.draws):
+            mask = control(of, rng)
+            if mask is not None and (mask.shape != of.edited.shape or mask.dtype != np.bool_):
+                raise NeuroglotError(
+                    f"the control {name!r} gave {mask.dtype} of shape {mask.shape}, expected true "
+                    f"and false of shape {of.edited.shape} (layer, neuron), or None."
+                )
+            yield mask
+
+
+@dataclass
+class Drawn:
+    """The neurons that one edit of a condition is about.
+
+    Attributes:
+        masks: of every prompt and arm (prompt, arm, layer, neuron): those that are edited, or where
+            all others are edited, those that are kept.
+        part: what they are of.
+        there: which arms there are (prompt, arm).
     """
-    found = np.zeros_like(active)
-    for name in names:
-        if name == SPECIFIC_HERE:
-            found |= bits_of_category(active, "specific", n_neurons)[:, None] & active
-        else:
-            found |= bits_of_category(active, name, n_neurons)[:, None]
-    return np.asarray(unpack(found, n_neurons), np.bool_)
+
+    masks: Mask
+    part: _Part
+    there: Mask = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
+
+    @property
+    def edited(self) -> Mask:
+        """Those that are edited (prompt, arm, layer, neuron); none where there is no arm."""
+        there = self.there[..., None, None]
+        if not self.part.is_kept:
+            return self.masks & there
+        found = ~self.masks & there
+        widths = np.array(self.part.members.widths)
+        found &= np.arange(found.shape[-1]) < widths[:, None]
+        if self.part.layers is not None:
+            others = [i for i in range(len(widths)) if i not in self.part.layers]
+            found[:, :, others] = False
+        return found
 
 
-def within(masks: Masks, layers: Sequence[int] | None) -> Masks:
-    """The masks (…, layer, neuron), empty in all other layers."""
-    if layers is None:
-        return masks
-    kept = np.zeros_like(masks)
-    kept[..., list(layers), :] = masks[..., list(layers), :]
-    return kept
+@dataclass(frozen=True)
+class _Part:
+    """The neurons that controls are drawn like.
 
+    Where all neurons but those of a set are edited, the controls keep others in its place.
 
-def strongest(masks: Masks, ranking: np.ndarray[Any, Any], share: float) -> Masks:
-    """The share of the neurons of each mask and layer that ranks highest, rounded up.
-
-    Args:
-        masks: (prompt, layer, neuron).
-        ranking: the higher, the sooner (prompt or 1, layer, neuron).
-        share: of the neurons.
+    Attributes:
+        members: the neurons.
+        is_kept: whether all others are edited.
+        layers: those in which they are; ``None`` for all.
     """
-    if share == 1:
-        return masks
-    n_kept = np.ceil(share * masks.sum(axis=-1, keepdims=True) - 1e-9).astype(int)
-    order = np.argsort(-np.where(masks, ranking, -np.inf), axis=-1, kind="stable")
-    place = np.empty_like(order)
-    np.put_along_axis(place, order, np.arange(masks.shape[-1])[None, None], axis=-1)
-    return np.asarray(masks & (place < n_kept))
+
+    members: Members
+    is_kept: bool = False
+    layers: tuple[int, ...] | None = None
+
+    @property
+    def whole(self) -> Members:
+        """Of what they are a part."""
+        return self.members.whole
+
+    @classmethod
+    def of(cls, members: Members) -> _Part:
+        """Of the neurons of an edit."""
+        if isinstance(members, Others):
+            return cls(members.of, is_kept=True)
+        if isinstance(members, InLayers) and isinstance(members.of, Others):
+            kept = InLayers(members.of.of, members.layers)
+            return cls(kept, is_kept=True, layers=members.layers)
+        return cls(members)
+
+
+def _code(code: Any) -> bytes:
+    """What a function does, as far as that can be told."""
+    return b"" if code is None else code.co_code + repr((code.co_consts, code.co_names)).encode()
 
 
 def deciles(contribution: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -197,64 +269,7 @@ def deciles(contribution: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.u
     return np.asarray(found, np.uint8)
 
 
-@dataclass(frozen=True)
-class OfPrompt:
-    """What controls of one prompt are drawn from; all are (layer, neuron).
-
-    Attributes:
-        edited: the neurons of the condition.
-        category: all neurons of the category, of which the edited ones may be a part.
-        active: those active in the prompt.
-        contribution: ``|m|·‖v‖``.
-    """
-
-    edited: Masks
-    category: Masks
-    active: Masks
-    contribution: np.ndarray[Any, Any]
-
-
-def draw(of: OfPrompt, controls: Sequence[str], draws: int, seed: Sequence[int]) -> list[Any]:
-    """Random neurons in place of the condition's, as many in each layer.
-
-    Args:
-        of: the prompt.
-        controls: ``"size"``: any neuron outside the category; ``"active"``: active in the prompt,
-            outside the category; ``"contribution"``: the same, and as many of each decile of the
-            layer's contributions.
-        draws: how many times.
-        seed: of the draws.
-
-    Returns:
-        A mask (layer, neuron) for each control and draw, or ``None`` where its pool is too small.
-    """
-    rng = np.random.default_rng(seed)
-    outside = ~of.category
-    pools = {"size": outside, "active": outside & of.active, "contribution": outside & of.active}
-    found = []
-    for control in controls:
-        strata = deciles(of.contribution) if control == "contribution" else None
-        found += [sample(of.edited, pools[control], rng, strata) for _ in range(draws)]
-    return found
-
-
 def seed_of(seed: int, *names: str) -> list[int]:
     """A seed that depends on nothing but the names, such as condition, item and language."""
     digest = hashlib.sha256("\x1f".join(names).encode("utf-8", "surrogatepass")).digest()
     return [seed, int.from_bytes(digest[:8], "big")]
-
-
-def fixed_set(
-    names: Sequence[str], recording: Recording, membership: float, threshold: float
-) -> NeuronSet:
-    """The neurons that are in the categories for enough of the items, one set for all.
-
-    Raises:
-        NeuroglotError: a category that differs between the languages of an item.
-    """
-    if SPECIFIC_HERE in names:
-        raise NeuroglotError(
-            f"{SPECIFIC_HERE!r} depends on the language, so no set can stand for all prompts; use "
-            "'specific'."
-        )
-    return NeuronSet.from_category(recording, UNION.join(names), membership, threshold=threshold)

@@ -4,172 +4,264 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
 
+from neuroglot.analysis.bits import unpack
 from neuroglot.errors import NeuroglotError, listed, require_finite
+from neuroglot.interventions.contents import Contents, Draw, Means
 from neuroglot.models import Model
 from neuroglot.models.hooks import TokenEditor
 from neuroglot.models.running import Positions, check_positions
 from neuroglot.models.state import refuse_compiled
-from neuroglot.neurons import NeuronSet, PromptSets
+from neuroglot.neurons import NeuronSet
+from neuroglot.neurons.members import Prompts
 from neuroglot.recording import Recording
-from neuroglot.recording.matching import AS_RECORDED, require_of_model
+from neuroglot.tasks import ParallelTask
 
-Neurons = NeuronSet | PromptSets
+Scores = np.ndarray[Any, Any]
 
 
-class Edit(Protocol):
-    """What happens to the coefficients of some neurons."""
+@dataclass(frozen=True, eq=False)
+class Edit(ABC):
+    """What happens to the coefficients of some neurons.
+
+    Attributes:
+        neurons: which: the same in every prompt, or each prompt's own.
+        positions: at which tokens, see :func:`edit`; by default where the others of the block are
+            edited.
+    """
+
+    neurons: NeuronSet
+    positions: Positions | None = field(default=None, kw_only=True)
 
     @property
-    def neurons(self) -> Neurons:
-        """Which neurons: the same for every prompt, or each prompt's own."""
+    def contents(self) -> Contents | None:
+        """What says which values the prompts get, where they come from elsewhere."""
+        return None
 
-    def new(self, layer: int, values: Tensor) -> Tensor:
-        """What coefficients (token, neuron) of a layer become, were all neurons meant."""
+    @abstractmethod
+    def new(self, layer: int, values: Tensor, given: Tensor | None) -> Tensor:
+        """What coefficients (token, neuron) of a layer become, were all neurons meant.
 
-    def check(self, model: Model) -> None:
-        """Refuse what cannot be done to the model."""
-
-    def __str__(self) -> str:
-        """What is done, for provenance."""
-
-
-class _OnNeurons:
-    """What all edits have in common."""
-
-    neurons: Neurons
+        Args:
+            layer: which.
+            values: what they are.
+            given: those that :attr:`contents` gives (token, neuron), if there are any.
+        """
 
     def check(self, model: Model) -> None:
-        """Refuse a model of another shape.
+        """Refuse what cannot be done to the model.
 
         Raises:
-            NeuroglotError: it gives both shapes.
+            NeuroglotError: the neurons, or what they get, are of a model of another shape.
         """
-        if not isinstance(self.neurons, Neurons):
-            raise NeuroglotError(
-                f"an edit needs a NeuronSet or PromptSets, found {type(self.neurons).__name__}."
-            )
+        if not isinstance(self.neurons, NeuronSet):
+            raise NeuroglotError(f"an edit needs a NeuronSet, found {type(self.neurons).__name__}.")
         self.neurons.check_fits(model)
+        if self.contents is not None:
+            self.contents.check(model)
 
-    def _said(self, what: str) -> str:
-        return f"{what} {self.neurons.name} ({self.neurons.checksum})"
+    @property
+    @abstractmethod
+    def what(self) -> str:
+        """What is done, without the neurons, for provenance."""
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.neurons.name} ({self.neurons.checksum})"
 
 
-@dataclass(frozen=True)
-class Zero(_OnNeurons):
+@dataclass(frozen=True, eq=False)
+class Zero(Edit):
     """Switch neurons off: their coefficients are zero."""
 
-    neurons: Neurons
-
-    def new(self, _layer: int, values: Tensor) -> Tensor:
+    def new(self, _layer: int, values: Tensor, _given: Tensor | None) -> Tensor:
         """Zeros."""
         return torch.zeros_like(values)
 
-    def __str__(self) -> str:
-        return self._said("zero")
+    @property
+    def what(self) -> str:
+        """As provenance says it."""
+        return "zero"
 
 
-@dataclass(frozen=True)
-class Scale(_OnNeurons):
+@dataclass(frozen=True, eq=False)
+class Scale(Edit):
     """Multiply coefficients by a factor: amplify above 1, weaken below."""
 
-    neurons: Neurons
     factor: float
 
     def __post_init__(self) -> None:
         require_finite("factor", self.factor)
 
-    def new(self, _layer: int, values: Tensor) -> Tensor:
+    def new(self, _layer: int, values: Tensor, _given: Tensor | None) -> Tensor:
         """Multiples."""
         return values * self.factor
 
-    def __str__(self) -> str:
-        return self._said(f"scale by {float(self.factor)!r}")
+    @property
+    def what(self) -> str:
+        """As provenance says it."""
+        return f"scale by {float(self.factor)!r}"
 
 
-@dataclass(frozen=True)
-class SetTo(_OnNeurons):
+@dataclass(frozen=True, eq=False)
+class SetTo(Edit):
     """Give all coefficients one value."""
 
-    neurons: Neurons
     value: float
 
     def __post_init__(self) -> None:
         require_finite("value", self.value)
 
-    def new(self, _layer: int, values: Tensor) -> Tensor:
+    def new(self, _layer: int, values: Tensor, _given: Tensor | None) -> Tensor:
         """The value."""
         return torch.full_like(values, self.value)
 
-    def __str__(self) -> str:
-        return self._said(f"set to {float(self.value)!r}")
+    @property
+    def what(self) -> str:
+        """As provenance says it."""
+        return f"set to {float(self.value)!r}"
 
 
 @dataclass(frozen=True, eq=False)
-class MeanAblate(_OnNeurons):
-    """Give every neuron its mean coefficient over other prompts.
+class Add(Edit):
+    """Add a value to all coefficients, or to each neuron its own.
 
     Attributes:
-        neurons: which.
-        reference: a recording with ``site="coefficient"`` and ``keep_values=True``, whose mean over
-            items and languages is taken, or means (layer, neuron).
+        value: one number, or numbers (layer, neuron).
     """
 
-    neurons: Neurons
-    reference: Recording | xr.DataArray
+    value: float | xr.DataArray | Scores
 
-    @cached_property
-    def means(self) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-        """Mean coefficients (layer, neuron).
-
-        Raises:
-            NeuroglotError: a recording of another site, or without values.
-        """
-        if not isinstance(self.reference, Recording):
-            return np.asarray(self.reference, dtype=np.float32)
-        site = self.reference.attrs["site"]
-        if site != "coefficient":
-            raise NeuroglotError(
-                f"the reference holds values of the site {site!r}, expected those of "
-                "'coefficient'; record it with site='coefficient' and keep_values=True."
-            )
-        return self.reference.values.mean(["item", "language"]).to_numpy()
+    def __post_init__(self) -> None:
+        if not np.isfinite(np.asarray(self.value, dtype=float)).all():
+            raise NeuroglotError("value= holds what is no finite number.")
 
     def check(self, model: Model) -> None:
-        """Refuse a model, or a reference, of another shape.
+        """Also refuse numbers of another shape than the model's.
 
         Raises:
             NeuroglotError: it gives both shapes.
         """
         super().check(model)
-        if isinstance(self.reference, Recording):
-            require_of_model(self.reference.attrs, model, "the reference", AS_RECORDED)
-        shape = (model.n_layers, model.n_neurons)
-        means = self.means
-        if means.shape != shape or not np.isfinite(means).all():
+        shape, found = (model.n_layers, model.n_neurons), np.shape(self.value)
+        if found not in ((), shape):
             raise NeuroglotError(
-                f"the reference has means of shape {means.shape}, expected finite ones of {shape} "
-                "(layer, neuron)."
+                f"value= is of shape {found}, expected one number or {shape} (layer, neuron)."
             )
 
-    def new(self, layer: int, values: Tensor) -> Tensor:
-        """The means of the layer."""
-        means = torch.from_numpy(self.means[layer])
-        return means.to(values.device, values.dtype).expand_as(values)
+    def new(self, layer: int, values: Tensor, _given: Tensor | None) -> Tensor:
+        """Sums."""
+        added = np.asarray(self.value, dtype=np.float32)
+        here = torch.from_numpy(np.array(added[layer] if added.ndim else added))
+        return values + here.to(values.device, values.dtype)
 
-    def __str__(self) -> str:
-        digest = hashlib.sha256(self.means.tobytes()).hexdigest()[:16]
-        return self._said(f"set to the means {digest} of other prompts")
+    @property
+    def what(self) -> str:
+        """As provenance says it."""
+        if np.ndim(self.value):
+            return f"add the values {checksum_of(np.asarray(self.value, np.float32))} to"
+        return f"add {float(self.value)!r} to"
+
+
+@dataclass(frozen=True, eq=False)
+class MeanAblate(Edit):
+    """Give every neuron its mean coefficient over other prompts.
+
+    A prompt that is the only one of its group keeps its coefficients, which are their own mean.
+
+    Attributes:
+        reference: a recording with ``site="coefficient"`` and ``keep_values=True``, whose mean over
+            items and languages is taken, or means (layer, neuron).
+        within: over which prompts of the recording the mean is: of the same ``"language"``, of the
+            same ``"relation"``, or of ``"both"``; by default all.
+        task: says which relation the items of the recording, and of the prompts, are of.
+    """
+
+    reference: Recording | xr.DataArray | Scores
+    within: str | None = None
+    task: ParallelTask | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_contents", Means(self.reference, self.within, self.task))
+
+    @property
+    def contents(self) -> Contents:
+        """The means."""
+        found: Contents = self._contents  # type: ignore[attr-defined]
+        return found
+
+    def new(self, _layer: int, _values: Tensor, given: Tensor | None) -> Tensor:
+        """The means of the layer."""
+        assert given is not None
+        return given
+
+    @property
+    def what(self) -> str:
+        """As provenance says it."""
+        return f"set to {self.contents}"
+
+
+@dataclass(frozen=True, eq=False)
+class Patch(Edit):
+    """Give neurons the coefficients that they have in another prompt, at its last token.
+
+    A prompt that is its own source stays as it is.
+
+    Attributes:
+        source: a recording with ``site="coefficient"`` and ``keep_values=True``, at the position
+            ``"last"``.
+        of: of which prompt the coefficients are: a named one, as ``("item", "language")``; another
+            language of the item, as ``"de"``; or another item in the prompt's language, drawn from
+            those of the same ``"relation"`` or of the whole ``"task"``.
+        task: says which relation items are of, where one is drawn from a relation.
+        seed: of what is drawn.
+        draw: which of several draws, from 0.
+        positions: at which tokens, see :func:`edit`.
+    """
+
+    source: Recording
+    of: str | tuple[str, str] = "relation"
+    task: ParallelTask | None = None
+    seed: int = 0
+    draw: int = 0
+    positions: Positions | None = field(default="last", kw_only=True)
+
+    def __post_init__(self) -> None:
+        drawn = Draw(self.source, self.of, self.task, self.seed, self.draw)
+        object.__setattr__(self, "_contents", drawn)
+
+    @property
+    def contents(self) -> Contents:
+        """The coefficients of the sources."""
+        found: Contents = self._contents  # type: ignore[attr-defined]
+        return found
+
+    def new(self, _layer: int, _values: Tensor, given: Tensor | None) -> Tensor:
+        """The coefficients of the source."""
+        assert given is not None
+        return given
+
+    @property
+    def what(self) -> str:
+        """As provenance says it."""
+        return f"patch {self.contents} into"
+
+
+def checksum_of(values: Scores) -> str:
+    """Tells numbers from others."""
+    return hashlib.sha256(values.tobytes()).hexdigest()[:16]
+
+
+EDITS = ("Zero", "Scale", "SetTo", "Add", "MeanAblate", "Patch")
 
 
 @contextmanager
@@ -182,23 +274,19 @@ def edit(model: Model, edits: Edit | Sequence[Edit], positions: str = "answer") 
     Args:
         model: whose coefficients.
         edits: one or several, in order: ``ng.Zero(neurons)``, ``ng.Scale(neurons, factor)``,
-            ``ng.SetTo(neurons, value)``, ``ng.MeanAblate(neurons, reference)``.
+            ``ng.SetTo(neurons, value)``, ``ng.Add(neurons, value)``,
+            ``ng.MeanAblate(neurons, reference)``, ``ng.Patch(neurons, source)``.
         positions: ``"answer"``: the last prompt token and the answer's tokens, given or written;
             ``"last"``: the last prompt token; ``"all"``: every token of both. Where the model
             itself is called, all tokens are a prompt's, unless keys and values of others come with
-            them.
+            them. An edit with ``positions`` of its own is done there.
 
     Raises:
         NeuroglotError: sets for a model of another shape, unknown positions, or a model whose
             hooks do not fire, as after ``torch.compile``.
     """
     chosen = check_positions(positions)
-    these: Sequence[Edit] = edits if isinstance(edits, Sequence) else [edits]
-    for one in these:
-        if not callable(getattr(one, "check", None)):
-            names = listed(["Zero", "Scale", "SetTo", "MeanAblate"])
-            raise NeuroglotError(f"{type(one).__name__} is no edit; there are {names}.")
-        one.check(model)
+    these = checked_edits(edits, model)
     with model.ready():
         # An edit around this one was proven already, and its sets may be of prompts of a task.
         if not model.running.edits:
@@ -216,20 +304,95 @@ def edit(model: Model, edits: Edit | Sequence[Edit], positions: str = "answer") 
         refuse_compiled(model.hf)
 
 
+def checked_edits(edits: Edit | Sequence[Edit], model: Model) -> Sequence[Edit]:
+    """Edits as a list.
+
+    Raises:
+        NeuroglotError: one is none, or cannot be done to the model.
+    """
+    these: Sequence[Edit] = edits if isinstance(edits, Sequence) else [edits]
+    for one in these:
+        if not isinstance(one, Edit):
+            raise NeuroglotError(f"{type(one).__name__} is no edit; there are {listed(EDITS)}.")
+        if one.positions is not None:
+            check_positions(one.positions)
+        one.check(model)
+    return these
+
+
 @contextmanager
-def applied(model: Model, edits: Sequence[Edit], positions: Positions) -> Iterator[None]:
-    """As :func:`edit`, of a model and edits that were checked before."""
+def applied(
+    model: Model, edits: Sequence[Edit], positions: Positions, first_layer: int = 0
+) -> Iterator[None]:
+    """As :func:`edit`, of a model and edits that were checked before.
+
+    Args:
+        model: whose coefficients.
+        edits: in order.
+        positions: see :func:`edit`.
+        first_layer: before which no edit has neurons.
+    """
     with ExitStack() as stack:
         for one in edits:
-            stack.enter_context(model.running.edited(f"{one} at {positions}"))
-            stack.enter_context(model.editing_tokens(_token_editor(model, one), positions))
+            at = one.positions or positions
+            stack.enter_context(model.running.edited(f"{one} at {at}"))
+            editor = _token_editor(model, one)
+            stack.enter_context(model.editing_tokens(editor, at, first_layer))
         yield
 
 
+class _Held:
+    """What an edit says of the prompts that run at the moment."""
+
+    def __init__(self, one: Edit) -> None:
+        self.one = one
+        self.prompts: tuple[Any, ...] | None = ()
+        self.bits = np.zeros((0, 0, 0), np.uint8)
+        self.given: Scores | None = None
+
+    def see(self, prompts: Sequence[Any] | None) -> None:
+        """Look it up, unless these ran just before."""
+        keys = None if prompts is None else tuple(prompts)
+        if keys == self.prompts and self.bits.size:
+            return
+        neurons, contents = self.one.neurons, self.one.contents
+        if prompts is None and neurons.per_prompt:
+            raise NeuroglotError(
+                f"{neurons.name!r} has a set for each prompt, but what runs are no prompts of a "
+                "task; use neuroglot.evaluate or neuroglot.record."
+            )
+        self.bits = neurons.bits_of(Prompts([("", "")] if keys is None else keys))
+        if contents is not None:
+            self.given, own = self._given(contents, keys)
+            if own.any():
+                self.bits = np.where(own[:, None, None], 0, self.bits)
+        self.prompts = keys
+
+    def _given(self, contents: Contents, keys: tuple[Any, ...] | None) -> tuple[Scores, Scores]:
+        """What prompts are given (prompt, layer, neuron), and which keep their own (prompt,)."""
+        if keys is None or len(self.bits) != len(keys):
+            return contents.of(keys)
+        # What nothing is given to may have nowhere to take it from.
+        meant = np.flatnonzero(self.bits.any(axis=(1, 2)))
+        given = np.zeros((len(keys), *self.one.neurons.members.shape), np.float32)
+        own = np.zeros(len(keys), np.bool_)
+        if len(meant):
+            given[meant], own[meant] = contents.of([keys[row] for row in meant])
+        return given, own
+
+
 def _token_editor(model: Model, one: Edit) -> TokenEditor:
+    held, width = _Held(one), one.neurons.members.shape[1]
+
+    def of_rows(found: Scores, values: Tensor, rows: Tensor) -> Tensor:
+        here = torch.from_numpy(found).to(values.device)
+        return here.expand(1, -1) if len(here) == 1 else here[rows]
+
     def change(layer: int, values: Tensor, rows: Tensor) -> Tensor:
-        masks = one.neurons.masks(layer, model.running.prompts).to(values.device)
-        meant = masks.expand(1, -1) if len(masks) == 1 else masks[rows]
-        return torch.where(meant, one.new(layer, values), values)
+        held.see(model.running.prompts)
+        meant = of_rows(unpack(held.bits[:, layer], width).astype(np.bool_), values, rows)
+        given = held.given
+        here = None if given is None else of_rows(given[:, layer], values, rows).to(values.dtype)
+        return torch.where(meant, one.new(layer, values, here), values)
 
     return change

@@ -1,4 +1,4 @@
-"""What conditions do to accuracy, beside no edit and beside their controls."""
+"""What conditions do to answers, beside no edit and beside their controls."""
 
 from __future__ import annotations
 
@@ -9,59 +9,163 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from neuroglot.experiments.differences import Difference, corrected, difference
+from neuroglot.errors import NeuroglotError, listed
+from neuroglot.experiments.differences import (
+    EQUIVALENT_WITHIN,
+    Difference,
+    corrected,
+    difference,
+)
 from neuroglot.experiments.observations import Samples, column, samples_of
-from neuroglot.experiments.statistics import LEAST_CLUSTERS, accuracy_interval, holm
+from neuroglot.experiments.statistics import (
+    LEAST_CLUSTERS,
+    accuracy_interval,
+    clustered_interval,
+    holm,
+)
+from neuroglot.interventions.conditions import NO_EDIT
 
-NO_EDIT = "no_edit"
 PROMPT = ("item", "language")
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
 
 
-def effects(outcome: xr.Dataset, bound: float, seed: int) -> xr.Dataset:
-    """Accuracies, differences to no edit and to each control, intervals, p-values and verdicts.
+MEASURES = {
+    "correct": "accuracy",
+    "margin": "mean_margin",
+    "masked_margin": "mean_masked_margin",
+    "log_prob": "mean_log_prob",
+}
+"""What effects may be of, and what its mean is called."""
+
+
+def effects(
+    outcome: xr.Dataset,
+    of: str = "correct",
+    *,
+    equivalent_within: float = EQUIVALENT_WITHIN,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Differences of conditions to no edit and to each control, with intervals and verdicts.
 
     Equal prompts are averaged and enter once, and everything is clustered by subject.
 
     Args:
-        outcome: ``correct_no_edit`` (item, language), ``correct`` (condition, item, language),
-            ``correct_control`` (condition, control, draw, item, language; NaN where a pool was too
-            small), ``counted`` (item, language), ``subject`` and ``relation`` (item), and
-            ``same_tokens_as`` (item, language), if it is known.
-        bound: differences of less than this, either way, count as equivalence.
-        seed: of resampling and exchanges.
+        outcome: from :func:`neuroglot.intervene`.
+        of: ``"correct"``, for accuracy; ``"margin"``, ``"masked_margin"`` or ``"log_prob"``, in
+            nats.
+        equivalent_within: the bounds of equivalence, which are to be chosen beforehand: what
+            differs by less than this, either way, counts as the same.
+        seed: of the resampling and the exchanges.
 
     Returns:
-        What :func:`neuroglot.deactivate` says of accuracy.
+        A dataset over ``condition``, with ``against`` being ``no_edit`` and the controls:
+
+        - ``difference`` (condition, against): the mean less that of what it is held against, over
+          the prompts that have both; with ``difference_low`` and ``difference_high`` (95 %) and
+          ``p``, both by exchanges of whole subjects; ``p_equivalent``, of a difference beyond
+          ``equivalent_within``; ``n_prompts`` and ``n_subjects``. NaN with fewer than ten subjects,
+          and no interval where fewer than five differ or all differ by the same;
+        - ``p_holm`` and ``p_equivalent_holm``: corrected for all of them (Holm 1979);
+        - ``verdict``: ``"difference"`` if ``p_holm`` is below .05, else ``"equivalent"`` if
+          ``p_equivalent_holm`` is, else ``"too few items to tell"``; and ``sufficient_subjects``,
+          about how many would tell a difference of ``equivalent_within`` from none, after
+          correction, if they vary as these do;
+        - ``difference_low_over_relations``, ``difference_high_over_relations``,
+          ``p_over_relations``, ``n_relations``: the wider claim, for other relations, if all items
+          have a relation and there are at least ten;
+        - the same as ``…_by_language`` (condition, against, language). Against no edit, and where
+          each subject has one prompt of the language, ``p`` is that of the mid-p McNemar test;
+        - ``placebo_difference`` (condition, kind) with ``…_low``, ``…_high``, ``placebo_p`` and
+          ``placebo_p_holm``: the first draw of a control, in the place of the condition, less the
+          other draws. As it is drawn like them, it should differ by nothing. NaN with one draw;
+        - ``reason`` (condition, against): why a difference is not known, or not of all prompts;
+        - the means (condition, language), of no edit (language), and of the controls (condition,
+          kind, language), with their ends: ``accuracy``, ``accuracy_no_edit`` and
+          ``accuracy_control``, or ``mean_margin``, ….
+
+    Raises:
+        NeuroglotError: the outcome does not say what is asked.
     """
-    outcome = outcome.transpose(..., *PROMPT)
-    beside = _Beside(outcome["counted"].to_numpy(), samples_of(outcome), bound, seed)
-    parts = [_accuracies(outcome, seed), _differences(outcome, beside), _placebos(outcome, beside)]
-    return xr.merge(parts, join="exact")
+    if of not in MEASURES or of not in outcome:
+        known = [name for name in MEASURES if name in outcome]
+        raise NeuroglotError(f"of={of!r}: the outcome holds {listed(known)}.")
+    here = _Values.of(outcome, of)
+    beside = _Beside(
+        outcome["counted"].transpose(*PROMPT).to_numpy(), samples_of(outcome), equivalent_within,
+        seed,
+    )  # fmt: skip
+    parts = [_means(here, beside, of), _differences(here, beside), _placebos(here, beside)]
+    found = xr.merge(parts, join="exact")
+    return found.assign(reason=_reasons(found, int(outcome["counted"].sum())))
 
 
-def _accuracies(outcome: xr.Dataset, seed: int) -> xr.Dataset:
-    """Accuracy of every arm by language, with its intervals over subjects and relations."""
-    counted, samples = outcome["counted"].to_numpy(), samples_of(outcome)
-    controls = outcome["correct_control"].mean("draw", skipna=False)
+def by_control(values: xr.DataArray) -> xr.DataArray:
+    """What arms say of controls (condition, kind, draw, item, language).
+
+    Args:
+        values: (condition, arm, item, language), with the coordinates of an outcome.
+    """
+    drawn = values.isel(arm=slice(1, None))
+    kinds = list(dict.fromkeys(drawn["control"].to_numpy().tolist()))
+    shape = (len(kinds), drawn.sizes["arm"] // max(1, len(kinds)))
+    dims = ("condition", "arm", *PROMPT)
+    found = drawn.transpose(*dims).to_numpy()
+    return xr.DataArray(
+        found.reshape(found.shape[0], *shape, *found.shape[2:]),
+        dims=("condition", "kind", "draw", *PROMPT),
+        coords={
+            "condition": values["condition"].to_numpy(),
+            "kind": np.array(kinds, dtype=str),
+            **{dim: values[dim].to_numpy() for dim in PROMPT},
+        },
+    )
+
+
+@dataclass(frozen=True)
+class _Values:
+    """What is compared: under conditions, without an edit, and under controls.
+
+    Attributes:
+        own: (condition, item, language).
+        plain: (item, language).
+        controls: (condition, kind, draw, item, language).
+    """
+
+    own: xr.DataArray
+    plain: xr.DataArray
+    controls: xr.DataArray
+
+    @classmethod
+    def of(cls, outcome: xr.Dataset, name: str) -> _Values:
+        """What an outcome says of a measure."""
+        values = outcome[name].astype(float)
+        own = values.isel(arm=0, drop=True).transpose("condition", *PROMPT)
+        unknown = xr.full_like(own.isel(condition=0, drop=True), np.nan)
+        plain = outcome.get(f"{name}_no_edit", unknown).astype(float).transpose(*PROMPT)
+        return cls(own, plain, by_control(values))
+
+
+def _means(values: _Values, beside: _Beside, of: str) -> xr.Dataset:
+    """Mean of every arm by language, with its intervals over subjects and relations."""
     arms = {
-        "accuracy_no_edit": outcome["correct_no_edit"],
-        "accuracy": outcome["correct"],
-        "accuracy_control": controls,
+        f"{MEASURES[of]}_no_edit": values.plain,
+        MEASURES[of]: values.own,
+        f"{MEASURES[of]}_control": values.controls.mean("draw", skipna=False),
     }
-
+    how = accuracy_interval if of == "correct" else clustered_interval
     found = {}
-    for name, correct in arms.items():
-        values = correct.to_numpy().astype(float)
-        ends = np.full((*values.shape[:-2], values.shape[-1], 5), np.nan)
+    for name, one in arms.items():
+        numbers = one.to_numpy()
+        ends = np.full((*numbers.shape[:-2], numbers.shape[-1], 5), np.nan)
         for place in np.ndindex(ends.shape[:-1]):
-            right = values[place[:-1]]
-            kept = column(counted & ~np.isnan(right), place[-1])
-            ends[place] = samples.observed(right, kept).estimate(seed, accuracy_interval)
-        dims = (*correct.dims[:-2], "language")
-        for end, suffix in enumerate(samples.ends):
+            here = numbers[place[:-1]]
+            kept = column(beside.counted & ~np.isnan(here), place[-1])
+            ends[place] = beside.samples.observed(here, kept).estimate(beside.seed, how)
+        dims = (*one.dims[:-2], "language")
+        for end, suffix in enumerate(beside.samples.ends):
             found[f"{name}{suffix}"] = (dims, ends[..., end])
-    return xr.Dataset(found)
+    coords = {dim: values.controls[dim] for dim in ("condition", "kind", "language")}
+    return xr.Dataset(found, coords=coords)
 
 
 COLUMNS = (
@@ -112,22 +216,18 @@ class _Beside:
         return np.array([*known, wider.low, wider.high, wider.p, *numbers])
 
 
-def _differences(outcome: xr.Dataset, beside: _Beside) -> xr.Dataset:
-    """Accuracy less that of no edit and of each control, over all languages and by language."""
-    conditions, languages = outcome["condition"].to_numpy(), outcome["language"].to_numpy()
-    against = [NO_EDIT, *outcome["control"].to_numpy().tolist()]
+def _differences(values: _Values, beside: _Beside) -> xr.Dataset:
+    """Means less that of no edit and of each control, over all languages and by language."""
+    conditions, languages = (values.own[dim].to_numpy() for dim in ("condition", "language"))
+    against = [NO_EDIT, *values.controls["kind"].to_numpy().tolist()]
     pooled = np.full((len(conditions), len(against), len(COLUMNS)), np.nan)
     by_language = np.full((*pooled.shape[:2], len(languages), len(COLUMNS)), np.nan)
+    own, plain, controls = (x.to_numpy() for x in (values.own, values.plain, values.controls))
     for i, j in np.ndindex(pooled.shape[:2]):
-        one = outcome.isel(condition=i)
-        correct = one["correct"].to_numpy().astype(float)
-        other = one["correct_no_edit"].astype(float).to_numpy()[None]
-        if j:
-            control = one["correct_control"].isel(control=j - 1)
-            other = control.transpose("draw", *PROMPT).to_numpy()
-        pooled[i, j] = beside.compared(correct, other)
+        other = controls[i, j - 1] if j else plain[None]
+        pooled[i, j] = beside.compared(own[i], other)
         for k in range(len(languages)):
-            by_language[i, j, k] = beside.compared(correct, other, k)
+            by_language[i, j, k] = beside.compared(own[i], other, k)
     names = [x for x in COLUMNS if beside.samples.relations is not None or "relations" not in x]
     found = _labelled(pooled, names, "", ("condition", "against"), beside.bound)
     of_language = ("condition", "against", "language")
@@ -155,38 +255,32 @@ def _labelled(
 PLACEBO = ("difference", "difference_low", "difference_high", "p")
 
 
-def _placebos(outcome: xr.Dataset, beside: _Beside) -> xr.Dataset:
+def _placebos(values: _Values, beside: _Beside) -> xr.Dataset:
     """The first draw of each control in the place of the condition, against the other draws.
 
     It is drawn as they are, so that it differs from them by chance alone.
     """
-    dims = ("condition", "control")
-    rows = np.full((*(outcome.sizes[dim] for dim in dims), len(PLACEBO)), np.nan)
-    if outcome.sizes["draw"] > 1:
-        draws = outcome["correct_control"].transpose(*dims, "draw", *PROMPT).to_numpy()
+    dims, draws = ("condition", "kind"), values.controls.to_numpy()
+    rows = np.full((*draws.shape[:2], len(PLACEBO)), np.nan)
+    if draws.shape[2] > 1:
         for place in np.ndindex(rows.shape[:-1]):
             found = beside.compared(draws[place][0], draws[place][1:])
             rows[place] = [found[COLUMNS.index(name)] for name in PLACEBO]
     known = {f"placebo_{name}": (dims, rows[..., k]) for k, name in enumerate(PLACEBO)}
     known["placebo_p_holm"] = (dims, holm(rows[..., PLACEBO.index("p")]))
-    return xr.Dataset(known, coords={dim: outcome[dim] for dim in dims})
+    return xr.Dataset(known, coords={dim: values.controls[dim] for dim in dims})
 
 
-def reasons(outcome: xr.Dataset) -> xr.DataArray:
-    """Why a difference is not known, or only for some prompts (condition, against); else ``""``.
-
-    Args:
-        outcome: what :func:`effects` takes, with what it returns.
-    """
-    n_all = int(outcome["counted"].sum())
-    n_prompts, n_subjects = outcome["n_prompts"].to_numpy(), outcome["n_subjects"].to_numpy()
-    found = np.empty(n_prompts.shape, dtype=object)
-    for place in np.ndindex(found.shape):
+def _reasons(found: xr.Dataset, n_all: int) -> xr.DataArray:
+    """Why a difference is not known, or only for some prompts (condition, against); else ``""``."""
+    n_prompts, n_subjects = found["n_prompts"].to_numpy(), found["n_subjects"].to_numpy()
+    reasons = np.empty(n_prompts.shape, dtype=object)
+    for place in np.ndindex(reasons.shape):
         missing = n_all - int(n_prompts[place])
         said = [f"the pool was too small for {missing:,} of {n_all:,} prompts"] if missing else []
         if n_subjects[place] < LEAST_CLUSTERS:
             said.append(
                 "fewer than ten subjects are left" if missing else "fewer than ten subjects"
             )
-        found[place] = "; ".join(said)
-    return outcome["n_prompts"].copy(data=found.astype(str)).rename("reason")
+        reasons[place] = "; ".join(said)
+    return found["n_prompts"].copy(data=reasons.astype(str)).rename("reason")

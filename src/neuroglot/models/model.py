@@ -250,8 +250,15 @@ class Model:
             yield
 
     @contextmanager
-    def editing_tokens(self, edit: TokenEditor, positions: Positions) -> Iterator[None]:
+    def editing_tokens(
+        self, edit: TokenEditor, positions: Positions, first_layer: int = 0
+    ) -> Iterator[None]:
         """Within the block, coefficients of some tokens are what ``edit`` returns for them.
+
+        Args:
+            edit: gives new coefficients.
+            positions: at which tokens.
+            first_layer: before which nothing is edited.
 
         Raises:
             NeuroglotError: a forward pass came to its end without being edited.
@@ -259,7 +266,7 @@ class Model:
         at = (self.running, positions)
         with (
             hooking(self.hf),
-            hooks.editing_tokens(self.hf, self.sites, edit, at),
+            hooks.editing_tokens(self.hf, self.sites[first_layer:], edit, at),
         ):
             yield
 

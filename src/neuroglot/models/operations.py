@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Concatenate, ParamSpec, TypeVar, cast
 
 from neuroglot.errors import NeuroglotError
 from neuroglot.models.model import Model
+
+REMOVED = {"edit": "run it within `with neuroglot.edit(model, neuroglot.Zero(neurons)):`."}
+"""What took the place of keywords that functions had before."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -19,6 +23,7 @@ def operation(run: Callable[Concatenate[Model, P], R]) -> Callable[Concatenate[M
     While it lasts, the model is in its usual state and nobody else runs it; see
     :meth:`neuroglot.Model.operating`.
     """
+    known = inspect.signature(run).parameters
 
     @functools.wraps(run)
     def operated(model: Model, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -27,6 +32,9 @@ def operation(run: Callable[Concatenate[Model, P], R]) -> Callable[Concatenate[M
                 f"model is a {type(model).__name__}; expected what neuroglot.load_model or "
                 "neuroglot.wrap_model returns."
             )
+        gone = [name for name in kwargs if name in REMOVED and name not in known]
+        if gone:
+            raise NeuroglotError(f"{run.__name__}({gone[0]}=) is gone; {REMOVED[gone[0]]}")
         with model.operating() as turn, turn.remembering():
             return run(model, *args, **kwargs)
 

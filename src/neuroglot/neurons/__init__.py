@@ -1,6 +1,5 @@
-"""Sets of neurons: one for a model, or one for each prompt."""
+"""Sets of neurons: the same in every prompt, or one for each prompt."""
 
 from neuroglot.neurons.neuron_set import NeuronSet
-from neuroglot.neurons.prompt_sets import PromptSets
 
-__all__ = ["NeuronSet", "PromptSets"]
+__all__ = ["NeuronSet"]

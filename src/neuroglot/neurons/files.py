@@ -16,7 +16,9 @@ from neuroglot.outputs import write_file
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Provenance = str | int | float
 FORMAT = "neuroglot neuron set 1"
-LONGEST_HEADER = 2**20
+LONGEST_HEADER = 2**26
+FURTHER = ("widths", "unit", "chosen_on")
+"""What a header may say of a set that is not as usual."""
 
 
 def write_set(
@@ -24,10 +26,19 @@ def write_set(
     mask: Mask,
     name: str,
     provenance: Mapping[str, Provenance],
+    further: Mapping[str, Any],
     *,
     overwrite: bool,
 ) -> None:
     """Write a mask (layer, neuron) with its name, whole or not at all.
+
+    Args:
+        path: of the file.
+        mask: the neurons.
+        name: of the set.
+        provenance: where it comes from.
+        further: of :data:`FURTHER`, what is not as usual.
+        overwrite: replace a file.
 
     Raises:
         NeuroglotError: ``path`` exists and ``overwrite`` is not set, or cannot be written.
@@ -42,6 +53,7 @@ def write_set(
         "shape": list(mask.shape),
         "sizes": [int(n) for n in mask.sum(axis=1)],
         "provenance": dict(provenance),
+        **further,
         "sha256": hashlib.sha256(bits).hexdigest(),
     }
     try:
@@ -70,8 +82,8 @@ def _as_file(path: str | Path) -> Path:
     return file
 
 
-def read_set(path: str | Path) -> tuple[Mask, str, dict[str, Provenance]]:
-    """Mask (layer, neuron), name and provenance of a file that :func:`write_set` wrote.
+def read_set(path: str | Path) -> tuple[Mask, str, dict[str, Provenance], dict[str, Any]]:
+    """Mask (layer, neuron), name, provenance and what else a file says that was written here.
 
     Raises:
         NeuroglotError: no such file, or one that does not hold what it says.
@@ -92,7 +104,7 @@ def read_set(path: str | Path) -> tuple[Mask, str, dict[str, Provenance]]:
         ) from error
 
 
-def _parsed(line: bytes, bits: bytes) -> tuple[Mask, str, dict[str, Provenance]]:
+def _parsed(line: bytes, bits: bytes) -> tuple[Mask, str, dict[str, Provenance], dict[str, Any]]:
     header = json.loads(line.decode())
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise ValueError(f"its first line is no JSON header of format {FORMAT!r}")
@@ -109,7 +121,20 @@ def _parsed(line: bytes, bits: bytes) -> tuple[Mask, str, dict[str, Provenance]]
         raise ValueError("it says that it has other numbers of neurons than it has")
     name, provenance = header["name"], header["provenance"]
     _check_plain(name, provenance)
-    return mask, name, provenance
+    return mask, name, provenance, _further(header)
+
+
+def _further(header: Mapping[str, Any]) -> dict[str, Any]:
+    """What a header says beside what all say."""
+    found = {key: header[key] for key in FURTHER if key in header}
+    if not isinstance(found.get("unit", ""), str):
+        raise ValueError("its unit is no text")
+    if "widths" in found:
+        found["widths"] = [_counted(n) for n in found["widths"]]
+    ids = found.get("chosen_on", [])
+    if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
+        raise ValueError("the items that it was chosen on are no list of ids")
+    return found
 
 
 def _check_plain(name: Any, provenance: Any) -> None:

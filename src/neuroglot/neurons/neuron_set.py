@@ -1,104 +1,290 @@
-"""A set of neurons, with a name and where it comes from."""
+"""A set of neurons, the same in every prompt or one for each, and where it comes from."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+import pandas as pd
 import xarray as xr
-from torch import Tensor
 
-from neuroglot.analysis.bits import CATEGORIES
+from neuroglot.analysis.bits import unpack
+from neuroglot.analysis.kernels import Counts
 from neuroglot.analysis.sharing import category_membership
 from neuroglot.errors import NeuroglotError, is_whole_number, listed, require_finite
 from neuroglot.models import Model
 from neuroglot.neurons.files import Provenance, read_set, write_set
+from neuroglot.neurons.members import (
+    Active,
+    Fixed,
+    InLayers,
+    Joined,
+    Listed,
+    Mask,
+    Members,
+    Others,
+    Prompts,
+    Sign,
+    Strongest,
+)
 from neuroglot.neurons.sampling import sample
 from neuroglot.recording import Recording
 from neuroglot.recording.matching import said_of
+from neuroglot.recording.recording import Bits
 
-Mask = np.ndarray[Any, np.dtype[np.bool_]]
-UNION = "+"  # between categories
+FFN = "ffn neurons"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class NeuronSet:
-    """Which neurons of a model are meant: a boolean mask (layer, neuron).
+    """Which neurons of a model are meant, in every prompt or in each prompt its own.
 
     ``a | b`` are the neurons of either, ``a & b`` of both, ``a - b`` of the first only, ``~a`` all
-    others; ``len(a)`` is how many, and ``a == b`` whether they are the same neurons.
+    others. Of a set that is the same in every prompt, ``len(a)`` is how many neurons there are,
+    ``(layer, neuron) in a`` whether it has one, and iterating gives them in order. A set of each
+    prompt is found when prompts run, block by block: it takes no room before. ``a == b`` is whether
+    both are the same neurons, or sets of prompts that were made in the same way from the same.
 
     Attributes:
-        mask: true for the neurons of the set (layer, neuron); a copy that cannot be written to.
+        members: a mask (layer, neuron), true for the neurons of the set, of which a copy is kept;
+            or what finds the neurons of each prompt.
         name: what figures and results call it.
         provenance: where it comes from, as plain texts and numbers.
+        chosen_on: the ids of the items by whose answers, labels or effects the neurons were chosen.
+            What they do is to be measured on others. A set that looks at nothing but the activity
+            of neurons has none.
+        unit: of what the model consists that can be in the set.
     """
 
-    mask: Mask
+    members: Members
     name: str = "neurons"
     provenance: Mapping[str, Provenance] = field(default_factory=dict)
+    chosen_on: frozenset[str] = frozenset()
+    unit: str = FFN
 
-    def __post_init__(self) -> None:
-        mask = np.array(self.mask)
-        if mask.ndim != 2 or mask.dtype != np.bool_ or not mask.size:
+    def __init__(
+        self,
+        members: Members | Mask,
+        name: str = "neurons",
+        provenance: Mapping[str, Provenance] | None = None,
+        chosen_on: Iterable[str] = (),
+        unit: str = FFN,
+        *,
+        widths: Sequence[int] | None = None,
+    ) -> None:
+        """See the attributes.
+
+        Args:
+            members: see above.
+            name: see above.
+            provenance: see above.
+            chosen_on: see above.
+            unit: see above.
+            widths: neurons of each layer, where they differ; a mask is as wide as the widest.
+
+        Raises:
+            NeuroglotError: the mask is none, or has neurons that there are not.
+        """
+        known = members if isinstance(members, Members) else _fixed(members, widths)
+        for key, value in (
+            *(("members", known), ("name", name), ("provenance", dict(provenance or {}))),
+            *(("chosen_on", frozenset(map(str, chosen_on))), ("unit", unit)),
+        ):
+            object.__setattr__(self, key, value)
+
+    @property
+    def per_prompt(self) -> bool:
+        """Whether each prompt has a set of its own."""
+        return self.members.per_prompt
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Neurons of each layer, in the set or not."""
+        return self.members.widths
+
+    @property
+    def mask(self) -> Mask:
+        """True for the neurons of the set (layer, neuron); it cannot be written to.
+
+        Raises:
+            NeuroglotError: each prompt has a set of its own.
+        """
+        if self.per_prompt:
             raise NeuroglotError(
-                f"a neuron set needs a mask (layer, neuron) of true and false, found {mask.dtype} "
-                f"of shape {mask.shape}."
+                f"neuron set {self.name!r} differs from prompt to prompt, so that it has no one "
+                "mask; sizes_of(prompts) and masks_of(prompts) give those of prompts."
             )
-        mask.flags.writeable = False
-        object.__setattr__(self, "mask", mask)
+        return self._mask
+
+    @cached_property
+    def _mask(self) -> Mask:
+        if isinstance(self.members, Fixed):
+            return self.members.mask
+        return _frozen(self.members.masks(Prompts([("", "")]))[0])
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """Neurons of the set in each layer."""
         return tuple(int(n) for n in self.mask.sum(axis=1))
 
+    def bits_of(self, prompts: Prompts) -> Bits:
+        """Packed neurons of some prompts (prompt, layer, byte); see :class:`Members`.
+
+        Raises:
+            NeuroglotError: they are not known for one of the prompts.
+        """
+        try:
+            return self.members.bits(prompts)
+        except NeuroglotError as error:
+            raise NeuroglotError(f"neuron set {self.name!r}: {error}") from error
+
+    def masks_of(self, prompts: Sequence[tuple[str, str]]) -> Mask:
+        """Which neurons are meant (prompt, layer, neuron), by item and language of each prompt."""
+        found = unpack(self.bits_of(Prompts(prompts)), self.members.shape[1]).astype(np.bool_)
+        return np.broadcast_to(found, (len(prompts), *self.members.shape))
+
+    def sizes_of(self, prompts: Sequence[tuple[str, str]]) -> Counts:
+        """How many neurons (prompt, layer), by item and language of each prompt."""
+        found: Counts = np.bitwise_count(self.bits_of(Prompts(prompts))).sum(-1, dtype=np.int64)
+        return np.broadcast_to(found, (len(prompts), found.shape[1]))
+
     def __len__(self) -> int:
         return int(self.mask.sum())
 
+    def __bool__(self) -> bool:
+        """Whether there may be a neuron in it."""
+        return self.per_prompt or bool(self.mask.any())
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """Layers and neurons of the set, in order."""
+        return ((int(layer), int(neuron)) for layer, neuron in np.argwhere(self.mask))
+
+    def __contains__(self, place: object) -> bool:
+        """Whether a neuron ``(layer, neuron)`` is in the set."""
+        return place in set(self)
+
     def __repr__(self) -> str:
+        if self.per_prompt:
+            return f"NeuronSet({self.name!r}, one for each prompt)"
         return (
-            f"NeuronSet({self.name!r}, {len(self):,} of {self.mask.size:,} neurons, by layer "
+            f"NeuronSet({self.name!r}, {len(self):,} of {sum(self.widths):,} neurons, by layer "
             f"{listed(self.sizes, 6)})"
         )
 
     def __eq__(self, other: object) -> bool:
         """Whether both have the same neurons, whatever their names."""
-        return isinstance(other, NeuronSet) and np.array_equal(self.mask, other.mask)
+        if not isinstance(other, NeuronSet):
+            return False
+        return (self.unit, self.widths, self.checksum) == (other.unit, other.widths, other.checksum)
 
     def __hash__(self) -> int:
-        return hash((self.mask.shape, self.mask.tobytes()))
+        return hash((self.unit, self.widths, self.checksum))
+
+    @cached_property
+    def checksum(self) -> str:
+        """Tells the neurons from others."""
+        if self.per_prompt:
+            return self.members.checksum
+        return Fixed(self.mask, self.widths).checksum
 
     def __or__(self, other: NeuronSet) -> NeuronSet:
-        return self._joined(other, self.mask | self._same_shape(other).mask, "|")
+        return self._joined(other, "|")
 
     def __and__(self, other: NeuronSet) -> NeuronSet:
-        return self._joined(other, self.mask & self._same_shape(other).mask, "&")
+        return self._joined(other, "&")
 
     def __sub__(self, other: NeuronSet) -> NeuronSet:
-        return self._joined(other, self.mask & ~self._same_shape(other).mask, "-")
+        return self._joined(other, "-")
 
     def __invert__(self) -> NeuronSet:
-        return NeuronSet(~self.mask, f"~{self.name}", self.provenance)
+        of = self.members
+        if isinstance(of, Others):
+            return self._of(of.of, self.name.removeprefix("~"))
+        return self._of(Others(of), f"~{self.name}")
 
-    def _joined(self, other: NeuronSet, mask: Mask, sign: str) -> NeuronSet:
+    def _joined(self, other: NeuronSet, sign: Sign) -> NeuronSet:
+        members = Joined(sign, self.members, self._same_shape(other).members)
         both = {k: v for k, v in self.provenance.items() if other.provenance.get(k) == v}
-        return NeuronSet(mask, f"({self.name} {sign} {other.name})", both)
+        chosen_on = self.chosen_on | other.chosen_on
+        return self._of(members, f"({self.name} {sign} {other.name})", both, chosen_on)
+
+    def _of(
+        self,
+        members: Members,
+        name: str,
+        provenance: Mapping[str, Provenance] | None = None,
+        chosen_on: frozenset[str] | None = None,
+    ) -> NeuronSet:
+        """A set that was made of this one."""
+        return NeuronSet(
+            members,
+            name,
+            self.provenance if provenance is None else provenance,
+            self.chosen_on if chosen_on is None else chosen_on,
+            self.unit,
+        )
 
     def _same_shape(self, other: NeuronSet) -> NeuronSet:
-        if not isinstance(other, NeuronSet) or self.mask.shape != other.mask.shape:
-            found = other.mask.shape if isinstance(other, NeuronSet) else type(other).__name__
+        if not isinstance(other, NeuronSet) or self.widths != other.widths:
+            found = other.members.shape if isinstance(other, NeuronSet) else type(other).__name__
             raise NeuroglotError(
-                f"neuron set {self.name!r} is of shape {self.mask.shape} (layer, neuron), the "
+                f"neuron set {self.name!r} is of shape {self.members.shape} (layer, neuron), the "
                 f"other is {found}: expected sets of one model."
             )
+        if self.unit != other.unit:
+            raise NeuroglotError(
+                f"neuron set {self.name!r} is of {self.unit}, {other.name!r} of {other.unit}: sets "
+                "of different units cannot be joined."
+            )
         return other
+
+    def layers(self, *layers: int) -> NeuronSet:
+        """The neurons of the set that are in some layers.
+
+        Raises:
+            NeuroglotError: no layers, or one that there is not.
+        """
+        chosen = sorted_layers(layers)
+        if chosen[-1] >= len(self.widths):
+            raise NeuroglotError(
+                f"layers={chosen}: expected numbers from 0 to {len(self.widths) - 1}."
+            )
+        of, name = self.members, f"{self.name}, layers {layer_range(chosen)}"
+        if isinstance(of, InLayers):
+            there = of.layers
+            of, chosen = of.of, tuple(layer for layer in chosen if layer in there)
+        return self._of(InLayers(of, chosen), name)
+
+    def strongest(
+        self,
+        share: float,
+        by: xr.DataArray | np.ndarray[Any, Any] | None = None,
+        *,
+        chosen_on: Iterable[str] = (),
+    ) -> NeuronSet:
+        """The share of the set's neurons in each layer that ranks highest, rounded up.
+
+        Args:
+            share: above 0, at most 1.
+            by: scores (layer, neuron); by default the contribution ``|m|·‖v‖`` in each prompt
+                itself, which is known within :func:`neuroglot.intervene`.
+            chosen_on: ids of the items from whose answers the scores follow, if any.
+
+        Raises:
+            NeuroglotError: no such share, or scores of another shape or NaN.
+        """
+        require_finite("share", share)
+        if not 0 < share <= 1:
+            raise NeuroglotError(f"share={share}: expected above 0, at most 1.")
+        scores = None if by is None else _scores(by, self.members.shape)
+        how = "" if by is None else f" by {getattr(by, 'name', None) or 'score'}"
+        ranked = Strongest(self.members, float(share), scores)
+        chosen = self.chosen_on | frozenset(map(str, chosen_on))
+        return self._of(ranked, f"{self.name}, top {share:g}{how}", None, chosen)
 
     def sample_like(self, seed: int, pool: NeuronSet | None = None) -> NeuronSet:
         """Random neurons, as many in each layer as this set has.
@@ -108,7 +294,8 @@ class NeuronSet:
             pool: what to draw from; by default all neurons outside this set.
 
         Raises:
-            NeuroglotError: a layer of the pool has fewer neurons than this set; it names the layer.
+            NeuroglotError: a layer of the pool has fewer neurons than this set (it names the
+                layer), or one of both differs from prompt to prompt.
         """
         if not is_whole_number(seed, 0):
             raise NeuroglotError(f"seed={seed!r}: expected a whole number from 0.")
@@ -123,7 +310,8 @@ class NeuronSet:
         assert drawn is not None  # every layer has enough
         origin: dict[str, Provenance] = {**self.provenance, "drawn_like": self.name}
         origin |= {"pool": source.name, "seed": int(seed)}
-        return NeuronSet(drawn, f"random like {self.name}", origin)
+        members, chosen_on = Fixed(_frozen(drawn), self.widths), self.chosen_on | source.chosen_on
+        return self._of(members, f"random like {self.name}", origin, chosen_on)
 
     @classmethod
     def top(
@@ -133,6 +321,7 @@ class NeuronSet:
         *,
         name: str | None = None,
         within: NeuronSet | None = None,
+        chosen_on: Iterable[str] = (),
     ) -> NeuronSet:
         """The ``k`` neurons with the highest scores, of all layers together.
 
@@ -143,6 +332,7 @@ class NeuronSet:
             k: how many.
             name: of the set.
             within: the set to choose from; by default all neurons.
+            chosen_on: ids of the items from whose answers the scores follow, if any.
 
         Raises:
             NeuroglotError: scores of another shape or NaN, or fewer than ``k`` neurons.
@@ -164,59 +354,157 @@ class NeuronSet:
         mask = np.zeros(values.shape, bool)
         mask.flat[places[order[:k]]] = True
         score = getattr(scores, "name", None) or "score"
-        return cls(mask, name or f"top {k} by {score}", {"score": str(score), "k": int(k)})
+        chosen = allowed.chosen_on | frozenset(map(str, chosen_on))
+        made: dict[str, Provenance] = {"score": str(score), "k": int(k)}
+        said = name or f"top {k} by {score}"
+        return cls(mask, said, made, chosen, allowed.unit, widths=allowed.widths)
+
+    @classmethod
+    def from_pairs(
+        cls,
+        pairs: Iterable[tuple[int, int]] | pd.DataFrame,
+        model: Model,
+        *,
+        name: str = "neurons",
+        chosen_on: Iterable[str] = (),
+    ) -> NeuronSet:
+        """The neurons of a list of pairs, or of a table.
+
+        Args:
+            pairs: layer and neuron of each, or a table with these columns.
+            model: of which they are.
+            name: of the set.
+            chosen_on: ids of the items on which they were chosen, if any.
+
+        Raises:
+            NeuroglotError: a pair that the model does not have, or a table without the columns.
+        """
+        if isinstance(pairs, pd.DataFrame):
+            missing = [column for column in ("layer", "neuron") if column not in pairs]
+            if missing:
+                raise NeuroglotError(
+                    f"the table has no column {listed(missing)}; it has {listed(pairs.columns)}."
+                )
+            pairs = zip(pairs["layer"].tolist(), pairs["neuron"].tolist(), strict=True)
+        mask = np.zeros((model.n_layers, model.n_neurons), bool)
+        for pair in pairs:
+            place = tuple(pair)
+            if len(place) != 2 or not all(
+                is_whole_number(x, 0, n - 1) for x, n in zip(place, mask.shape, strict=True)
+            ):
+                raise NeuroglotError(
+                    f"{pair!r} is no neuron of {model.name!r}; expected a layer from 0 to "
+                    f"{model.n_layers - 1} and a neuron from 0 to {model.n_neurons - 1}."
+                )
+            mask[place] = True
+        return cls(mask, name, {"model": model.name}, chosen_on)
+
+    @classmethod
+    def of_prompts(
+        cls, sets: Mapping[tuple[str, str], Mask], name: str = "neurons", **known: Any
+    ) -> NeuronSet:
+        """Sets that are given for each of some prompts.
+
+        Args:
+            sets: a mask (layer, neuron) by item and language.
+            name: of the set.
+            known: further attributes, such as ``chosen_on``.
+
+        Raises:
+            NeuroglotError: no masks, or of different shapes.
+        """
+        fixed = [_fixed(mask, None) for mask in sets.values()]
+        if len({one.widths for one in fixed}) != 1:
+            raise NeuroglotError(
+                "expected a mask (layer, neuron) for each prompt, all of one shape."
+            )
+        packed = np.stack([np.packbits(one.mask, axis=-1) for one in fixed])
+        return cls(Listed(packed, list(sets), fixed[0].widths), name, **known)
+
+    @classmethod
+    def active(cls, recording: Recording, *, threshold: float = 0.0) -> NeuronSet:
+        """The neurons that are active in each prompt itself.
+
+        Args:
+            recording: from :func:`neuroglot.record`, of all layers.
+            threshold: a neuron is active where its site value was greater.
+
+        Raises:
+            NeuroglotError: a threshold that was not recorded.
+        """
+        made = _origin(recording, threshold)
+        return cls(Active(recording, threshold), "active", made)
+
+    @classmethod
+    def specific_here(cls, recording: Recording, *, threshold: float = 0.0) -> NeuronSet:
+        """The neurons that are specific to the language of each prompt itself.
+
+        Args:
+            recording: from :func:`neuroglot.record`, of all layers.
+            threshold: a neuron is active where its site value was greater.
+
+        Raises:
+            NeuroglotError: a threshold that was not recorded.
+        """
+        specific = cls.from_category(recording, "specific", threshold=threshold)
+        here = specific & cls.active(recording, threshold=threshold)
+        return replace_name(here, "specific_here")
 
     @classmethod
     def from_category(
         cls,
         recording: Recording,
         category: str,
-        membership: float = 0.5,
+        membership: float | None = None,
         *,
         threshold: float = 0.0,
     ) -> NeuronSet:
-        """The neurons that are in a category for enough of the recorded items.
+        """The neurons that are in a category: for the item of each prompt, or for enough items.
 
         Args:
             recording: from :func:`neuroglot.record`, of all layers.
-            category: such as ``"all_shared"``, or a union, ``"all_shared+specific"``.
-            membership: the least share of the items, above 0 and at most 1.
+            category: such as ``"all_shared"``.
+            membership: the least share of the recorded items, above 0 and at most 1, for one set
+                that is the same in every prompt; by default each prompt has its own.
             threshold: a neuron is active where its site value was greater.
 
         Raises:
-            NeuroglotError: an unknown category, or a share that is none.
+            NeuroglotError: an unknown category, a threshold that was not recorded, or a share that
+                is none.
         """
-        names = category.split(UNION)
-        unknown = [name for name in names if name not in CATEGORIES]
-        if unknown:
-            raise NeuroglotError(
-                f"unknown category {unknown[0]!r}; there are {listed(CATEGORIES)}."
-            )
+        members = Active(recording, threshold, str(category))
+        made = _origin(recording, threshold) | {"category": str(category)}
+        if membership is None:
+            return cls(members, category, made)
         require_finite("membership", membership)
         if not 0 < membership <= 1:
             raise NeuroglotError(f"membership={membership}: expected above 0, at most 1.")
-        shares = category_membership(recording, threshold).sel(category=names).sum("category")
-        attrs = recording.attrs
-        kept = ("model", "model_weights", "task", "task_checksum", "site", "position")
-        provenance: dict[str, Provenance] = {key: attrs.get(key, "") for key in kept}
-        provenance |= {"added_tokens": said_of(attrs, "added_tokens")}
-        provenance |= {"items": len(recording), "languages": ",".join(recording.languages)}
-        provenance |= {"category": category, "membership": membership, "threshold": threshold}
+        shares = category_membership(recording, threshold).sel(category=category).to_numpy()
         # Sums of shares may be a little less than what they should be.
-        mask = shares.to_numpy() >= membership - 1e-9
-        return cls(mask, f"{category} ≥ {membership:g}", provenance)
+        mask = shares >= membership - 1e-9
+        made |= {"membership": membership}
+        return cls(mask, f"{category} ≥ {membership:g}", made)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
-        """Write the set as one small file; :meth:`load` reads it again.
+        """Write a set that is the same in every prompt as one small file.
 
         The file is one line of JSON (``format``, ``name``, ``shape``, ``sizes`` by layer,
-        ``provenance``, ``sha256`` of what follows), then the mask as packed bits, layer by layer,
-        each layer to a full byte, its first neuron in the highest bit.
+        ``provenance``, ``sha256`` of what follows, and where they are not the usual ones ``widths``
+        of the layers, ``unit`` and ``chosen_on``), then the mask as packed bits, layer by layer,
+        each layer to a full byte, its first neuron in the highest bit. :meth:`load` reads it again.
 
         Raises:
-            NeuroglotError: ``path`` exists and ``overwrite`` is not set, or cannot be written.
+            NeuroglotError: each prompt has a set of its own, ``path`` exists and ``overwrite`` is
+                not set, or it cannot be written.
         """
-        write_set(path, self.mask, self.name, self.provenance, overwrite=overwrite)
+        further: dict[str, Any] = {}
+        if len(set(self.widths)) > 1:
+            further["widths"] = list(self.widths)
+        if self.unit != FFN:
+            further["unit"] = self.unit
+        if self.chosen_on:
+            further["chosen_on"] = sorted(self.chosen_on)
+        write_set(path, self.mask, self.name, self.provenance, further, overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | Path, model: Model | None = None) -> NeuronSet:
@@ -230,19 +518,14 @@ class NeuronSet:
             NeuroglotError: no such file, one that is damaged or says of itself what is not so, or
                 a set of another shape than the model.
         """
-        found = cls(*read_set(path))
+        mask, name, provenance, further = read_set(path)
+        try:
+            found = cls(mask, name, provenance, **further)
+        except NeuroglotError as error:  # layers of other widths
+            raise NeuroglotError(f"{str(path)!r} is no sound neuron set: {error}") from error
         if model is not None:
             found.check_fits(model)
         return found
-
-    @cached_property
-    def checksum(self) -> str:
-        """Tells the neurons from others."""
-        return hashlib.sha256(np.packbits(self.mask).tobytes()).hexdigest()[:16]
-
-    def masks(self, layer: int, _prompts: Sequence[Hashable] | None) -> Tensor:
-        """Which neurons of a layer are meant (1, neuron): the same for every prompt."""
-        return torch.from_numpy(self.mask[[layer]])
 
     def check_fits(self, model: Model) -> None:
         """Refuse a model of another shape.
@@ -250,9 +533,78 @@ class NeuronSet:
         Raises:
             NeuroglotError: it gives both shapes.
         """
-        shape = (model.n_layers, model.n_neurons)
-        if self.mask.shape != shape:
+        if self.widths != (model.n_neurons,) * model.n_layers:
             raise NeuroglotError(
-                f"neuron set {self.name!r} is for {self.mask.shape[0]} layers of "
-                f"{self.mask.shape[1]} neurons, but {model.name!r} has {shape[0]} of {shape[1]}."
+                f"neuron set {self.name!r} is for {len(self.widths)} layers of "
+                f"{max(self.widths)} neurons, but {model.name!r} has {model.n_layers} of "
+                f"{model.n_neurons}."
             )
+
+
+def replace_name(neurons: NeuronSet, name: str) -> NeuronSet:
+    """The same neurons under another name."""
+    return NeuronSet(neurons.members, name, neurons.provenance, neurons.chosen_on, neurons.unit)
+
+
+def sorted_layers(layers: Any) -> tuple[int, ...]:
+    """Layers in order.
+
+    Raises:
+        NeuroglotError: none, one twice, or no whole numbers from 0.
+    """
+    given = tuple(layers) if isinstance(layers, Iterable) else (layers,)
+    if not given or len(set(given)) < len(given) or not all(is_whole_number(x, 0) for x in given):
+        raise NeuroglotError(f"layers={layers!r}: expected different whole numbers from 0.")
+    return tuple(sorted(int(layer) for layer in given))
+
+
+def layer_range(layers: Sequence[int]) -> str:
+    """Layers as text: neighbours as ``0-2``, others as ``0,2,5``."""
+    first, last = min(layers), max(layers)
+    if sorted(layers) == list(range(first, last + 1)):
+        return str(first) if first == last else f"{first}-{last}"
+    return ",".join(map(str, layers))
+
+
+def _fixed(mask: Any, widths: Sequence[int] | None) -> Fixed:
+    """A mask that cannot be written to, checked."""
+    found = np.array(mask)
+    if found.ndim != 2 or found.dtype != np.bool_ or not found.size:
+        raise NeuroglotError(
+            f"a neuron set needs a mask (layer, neuron) of true and false, found {found.dtype} "
+            f"of shape {found.shape}."
+        )
+    known = (found.shape[1],) * len(found) if widths is None else tuple(int(n) for n in widths)
+    there = np.arange(found.shape[1]) < np.array(known)[:, None]
+    if len(known) != len(found) or max(known) != found.shape[1] or (found & ~there).any():
+        raise NeuroglotError(
+            f"a mask of shape {found.shape} (layer, neuron) does not fit layers of "
+            f"{listed(known, 6)} neurons."
+        )
+    return Fixed(_frozen(found), known)
+
+
+def _frozen(mask: Mask) -> Mask:
+    found = np.array(mask)
+    found.flags.writeable = False
+    return found
+
+
+def _scores(by: Any, shape: tuple[int, int]) -> np.ndarray[Any, Any]:
+    values = np.asarray(by, dtype=float)
+    if values.shape != shape or np.isnan(values).any():
+        raise NeuroglotError(
+            f"expected scores (layer, neuron) of shape {shape} without NaN, found shape "
+            f"{values.shape}."
+        )
+    return values
+
+
+def _origin(recording: Recording, threshold: float) -> dict[str, Provenance]:
+    """Where a set of a recording comes from."""
+    attrs = recording.attrs
+    kept = ("model", "model_weights", "task", "task_checksum", "site", "position")
+    found: dict[str, Provenance] = {key: attrs.get(key, "") for key in kept}
+    found |= {"added_tokens": said_of(attrs, "added_tokens")}
+    found |= {"items": len(recording), "languages": ",".join(recording.languages)}
+    return found | {"threshold": threshold}

@@ -1,7 +1,8 @@
-"""Figures of what happens to accuracy when neurons are switched off."""
+"""Figures of what happens to accuracy when neurons are edited."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,10 +10,11 @@ import altair as alt
 import pandas as pd
 import xarray as xr
 
-from neuroglot.interventions.effects import NO_EDIT
-from neuroglot.interventions.outcome import (
+from neuroglot.interventions.conditions import NO_EDIT
+from neuroglot.report.conditions import (
     AMPLIFICATION,
     BANDS,
+    CONDITIONS,
     DEACTIVATION,
     DOSES,
     DOSES_BY_ANSWER,
@@ -20,8 +22,9 @@ from neuroglot.interventions.outcome import (
     KEEP_ONLY,
     SCALED,
     VARIANTS,
+    along,
 )
-from neuroglot.report.effects import AGAINST_LABELS, condition_label, effect_rows
+from neuroglot.report.effects import AGAINST_LABELS, against_label, condition_label, effect_rows
 from neuroglot.report.style import (
     HEIGHT,
     LINE_COLOURS,
@@ -34,10 +37,11 @@ from neuroglot.report.style import (
     styled,
 )
 
-OFF = "switched off"
+OFF, EDITED = "switched off", "edited"
 # The same colour for the same control in every figure; black is the condition itself.
 ARM_COLOURS = {
     OFF: "#000000",
+    EDITED: "#000000",
     AGAINST_LABELS[NO_EDIT]: "#999999",
     AGAINST_LABELS["size"]: LINE_COLOURS[5],
     AGAINST_LABELS["active"]: LINE_COLOURS[4],
@@ -49,11 +53,11 @@ ENDS = ("", "_low", "_high")
 ENOUGH = 0.95  # of the prompts, for a control's accuracy to be comparable by eye
 
 
-def accuracy_by_condition(outcome: xr.Dataset, run: str) -> alt.TopLevelMixin:
-    """Accuracy by language: no edit, the category off, and its controls; one panel a condition."""
-    frame = _accuracy_frame(outcome)
+def accuracy_by_condition(outcome: xr.Dataset, run: str, what: str = OFF) -> alt.TopLevelMixin:
+    """Accuracy by language: no edit, the condition, and its controls; one panel a condition."""
+    frame = _accuracy_frame(outcome, what)
     languages = [str(language) for language in outcome["language"].to_numpy()]
-    arms = [arm for arm in ARM_COLOURS if arm in set(frame["arm"])]
+    arms = _arms_of(frame)
     picked = legend_filter("arm")
     base = alt.Chart(frame).encode(
         y=alt.Y("language:N", title="language", sort=languages),
@@ -79,25 +83,25 @@ def accuracy_by_condition(outcome: xr.Dataset, run: str) -> alt.TopLevelMixin:
         .facet(column=alt.Column("condition:N", title=None, sort=order))
         .properties(
             title=heading(
-                f"{run}: accuracy with neurons switched off",
+                f"{run}: accuracy with neurons {what}",
                 "bars: 95 % over subjects; without controls that cannot be drawn for most prompts",
             )
         )
     )
 
 
-def _accuracy_frame(outcome: xr.Dataset) -> pd.DataFrame:
-    arms = {"accuracy": OFF, "accuracy_no_edit": AGAINST_LABELS[NO_EDIT]}
+def _accuracy_frame(outcome: xr.Dataset, what: str) -> pd.DataFrame:
+    arms = {"accuracy": what, "accuracy_no_edit": AGAINST_LABELS[NO_EDIT]}
     parts = []
     for name, label in arms.items():
         values = xr.Dataset({x: outcome[f"{name}{end}"] for x, end in _ends()})
-        values = values.expand_dims(condition=outcome["condition"]) if label != OFF else values
+        values = values.expand_dims(condition=outcome["condition"]) if label != what else values
         parts.append(values.to_dataframe().reset_index().assign(arm=label))
-    for control in outcome["control"].to_numpy():
+    for control in outcome["kind"].to_numpy():
         values = xr.Dataset(
-            {x: outcome[f"accuracy_control{end}"].sel(control=control) for x, end in _ends()}
+            {x: outcome[f"accuracy_control{end}"].sel(kind=control) for x, end in _ends()}
         )
-        label = AGAINST_LABELS[str(control)]
+        label = against_label(str(control))
         # Over other prompts than the rest, it is not to be compared by eye.
         enough = outcome["n_prompts"].sel(against=control) >= ENOUGH * outcome["counted"].sum()
         parts.append(values.where(enough).to_dataframe().reset_index().assign(arm=label))
@@ -106,30 +110,40 @@ def _accuracy_frame(outcome: xr.Dataset) -> pd.DataFrame:
     return frame[["condition", "language", "arm", "accuracy", "low", "high"]]
 
 
+def _arms_of(frame: pd.DataFrame) -> list[str]:
+    """The arms that there are: those known first, then those of a user's controls."""
+    there = list(dict.fromkeys(frame["arm"]))
+    return [*(arm for arm in ARM_COLOURS if arm in there),
+            *(arm for arm in there if arm not in ARM_COLOURS)]  # fmt: skip
+
+
 def _ends() -> list[tuple[str, str]]:
     return list(zip(("accuracy", "low", "high"), ENDS, strict=True))
 
 
 def _arm_colour(arms: list[str]) -> alt.Color:
-    scale = alt.Scale(domain=arms, range=[ARM_COLOURS[arm] for arm in arms])
+    spare = itertools.cycle((LINE_COLOURS[3], LINE_COLOURS[2], LINE_COLOURS[7]))
+    colours = [ARM_COLOURS.get(arm) or next(spare) for arm in arms]
+    scale = alt.Scale(domain=arms, range=colours)
     return alt.Color("arm:N", title=None, scale=scale)
 
 
-def _effects(runs: Runs) -> pd.DataFrame:
-    """One row a run, condition and control, in percentage points."""
+def _effects(runs: Runs, coordinate: str = "condition") -> pd.DataFrame:
+    """One row a run, condition and control, in percentage points; a coordinate as ``value``."""
     frames = []
     for run, outcome in runs.items():
         frame = pd.DataFrame(effect_rows(outcome)).assign(run=run)
-        by_condition = ("category", "layers", "top")
-        frame = frame.join(outcome[list(by_condition)].to_dataframe()[list(by_condition)],
-                           on="condition")  # fmt: skip
+        names = outcome["condition"].to_numpy().astype(str)
+        for column, name in (("value", coordinate), ("category", "category")):
+            known = outcome[name if name in outcome.coords else "condition"].to_numpy()
+            frame[column] = frame["condition"].map(dict(zip(names, known.tolist(), strict=True)))
         frames.append(frame)
     frame = pd.concat(frames, ignore_index=True)
     for name in ("difference", "difference_low", "difference_high"):
         frame[name] *= 100
-    frame["arm"] = frame["against"].map(AGAINST_LABELS)
+    frame["arm"] = frame["against"].map(against_label)
     for name in ("condition", "category"):
-        frame[name] = frame[name].map(condition_label)
+        frame[name] = frame[name].astype(str).map(condition_label)
     return frame
 
 
@@ -138,7 +152,7 @@ def differences(runs: Runs, title: str) -> alt.TopLevelMixin:
     frame = _effects(runs)
     conditions = list(dict.fromkeys(frame["condition"]))
     known = frame.dropna(subset=["difference"])
-    arms = [arm for arm in ARM_COLOURS if arm in set(known["arm"])]
+    arms = _arms_of(known)
     base = alt.Chart(known).encode(
         y=alt.Y("condition:N", title=None, sort=conditions, axis=alt.Axis(labelLimit=240),
                 scale=alt.Scale(domain=conditions)),
@@ -191,19 +205,33 @@ def _by_run(chart: Any, runs: Runs, title: str) -> alt.TopLevelMixin:
 
 def doses(runs: Runs) -> alt.TopLevelMixin:
     """Difference by the share of a category that is switched off, its strongest neurons first."""
-    frame = _effects(runs).dropna(subset=["difference"])
-    frame["dose"] = [f"{100 * top:g}%" for top in frame["top"]]
-    order = list(dict.fromkeys(frame.sort_values("top")["dose"]))
+    frame = _effects(runs, "top").dropna(subset=["difference"])
+    frame["dose"] = [f"{100 * top:g}%" for top in frame["value"]]
+    order = list(dict.fromkeys(frame.sort_values("value")["dose"]))
     title = "Dose and response: the strongest neurons switched off"
     return _beside(frame, ("dose", "share of the category's neurons", order), runs, title)
 
 
 def bands(runs: Runs) -> alt.TopLevelMixin:
     """Difference by the layers in which a category is switched off."""
-    frame = _effects(runs).dropna(subset=["difference"])
-    order = list(dict.fromkeys(frame["layers"]))
+    frame = _effects(runs, "layers").dropna(subset=["difference"])
+    order = list(dict.fromkeys(frame["value"]))
     title = "Where it matters: accuracy by layers switched off"
-    return _beside(frame, ("layers", "layers switched off", order), runs, title)
+    return _beside(frame, ("value", "layers switched off", order), runs, title)
+
+
+def along_coordinate(runs: Runs, name: str) -> alt.TopLevelMixin:
+    """Difference along a coordinate that the user gave the conditions.
+
+    Numbers stand in their order, all else as it was given.
+    """
+    frame = _effects(runs, name).dropna(subset=["difference"])
+    is_numeric = pd.api.types.is_numeric_dtype(frame["value"])
+    in_order = frame.sort_values("value") if is_numeric else frame
+    order = list(dict.fromkeys(map(str, in_order["value"])))
+    frame["value"] = frame["value"].map(str)
+    what = name.replace("_", " ")
+    return _beside(frame, ("value", what, order), runs, f"Accuracy by {what}")
 
 
 def _beside(
@@ -211,7 +239,7 @@ def _beside(
 ) -> alt.TopLevelMixin:
     """Differences beside each other along a column: its name, what it is, and its values."""
     column, what, order = along
-    arms = [arm for arm in ARM_COLOURS if arm in set(frame["arm"])]
+    arms = _arms_of(frame)
     picked = legend_filter("arm")
     base = alt.Chart(frame).encode(
         x=alt.X(f"{column}:N", title=what, sort=order, axis=alt.Axis(labelAngle=0)),
@@ -223,6 +251,8 @@ def _beside(
         width=max(WIDTH, len(order) * ROW * 2), height=HEIGHT
     )
     facets: dict[str, Any] = {"column": alt.Column("run:N", title=None, sort=list(runs))}
+    if len(set(zip(frame["run"], frame[column], frame["arm"], strict=True))) == len(frame):
+        frame["category"] = ""  # each mark is of one condition, whatever it is called
     categories = list(dict.fromkeys(frame["category"]))
     if len(categories) > 1:
         facets["row"] = alt.Row("category:N", title=None, sort=categories)
@@ -264,6 +294,7 @@ TITLES = {
     AMPLIFICATION: "Amplified: accuracy beside no edit and controls",
     SCALED: "Scaled: accuracy beside no edit and controls",
     VARIANTS: "Variants: accuracy beside no edit and controls",
+    CONDITIONS: "Conditions: accuracy beside no edit and controls",
 }
 
 
@@ -276,11 +307,16 @@ def figures(interventions: Mapping[str, Runs]) -> dict[str, alt.TopLevelMixin]:
             found[kind] = doses(known)
         elif known and kind == BANDS:
             found[kind] = bands(known)
-        elif known:
+        elif known and kind in TITLES:
             found[kind] = differences(known, TITLES[kind])
+        elif known:
+            name = along(next(iter(known.values())))
+            assert name is not None
+            found[kind] = along_coordinate(known, name)
         if known and kind == DEACTIVATION:
             found["effect-per-neuron"] = per_neuron(known)
-        if kind == DEACTIVATION:
+        if kind in (DEACTIVATION, CONDITIONS):
+            what = OFF if kind == DEACTIVATION else EDITED
             for run, outcome in runs.items():
-                found[f"deactivation-accuracy-{run}"] = accuracy_by_condition(outcome, run)
+                found[f"{kind}-accuracy-{run}"] = accuracy_by_condition(outcome, run, what)
     return found

@@ -11,11 +11,13 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from neuroglot.experiments.differences import OPEN, verdict
+from neuroglot.experiments.differences import OPEN
 from neuroglot.experiments.observations import OVER_RELATIONS
 from neuroglot.experiments.spreadsheet import in_order
-from neuroglot.interventions.effects import NO_EDIT
+from neuroglot.interventions.conditions import NO_EDIT
+from neuroglot.interventions.effects import by_control
 from neuroglot.report.accuracy import mean_of
+from neuroglot.report.conditions import AMPLIFICATION, is_of_preset, kind_of
 from neuroglot.report.results import Sorted
 
 AGAINST_LABELS = {
@@ -34,6 +36,11 @@ NUMBERS = (
 PLACEBO = tuple(f"placebo_{name}" for name in (*NUMBERS[:3], "p", "p_holm"))
 
 
+def against_label(against: str) -> str:
+    """What a condition is held against, for people."""
+    return AGAINST_LABELS.get(against, against.replace("_", " "))
+
+
 def condition_label(condition: str) -> str:
     """A condition's name for people."""
     for name in ("all_shared", "partial_shared", "non_activated"):
@@ -50,8 +57,7 @@ def effect_rows(outcome: xr.Dataset) -> list[dict[str, Any]]:
         ``accuracy_against`` (all of the prompts that have both), ``difference`` with its intervals
         (that over relations if there is one), its p-values, ``verdict`` and
         ``sufficient_subjects``, that of the control's placebo, ``prompts`` of ``all_prompts``,
-        ``subjects``, ``equivalent_within`` and ``reason``. What results of before do not say is
-        NaN.
+        ``subjects``, ``equivalent_within`` and ``reason``.
     """
     rows, counted = [], outcome["counted"]
     for condition in outcome["condition"].to_numpy():
@@ -66,7 +72,7 @@ def effect_rows(outcome: xr.Dataset) -> list[dict[str, Any]]:
                     **_shares(one, str(against)),
                     **_accuracies(outcome, one, str(against)),
                     **_numbers(one, here),
-                    "equivalent_within": outcome.attrs.get("equivalent_within", np.nan),
+                    "equivalent_within": outcome.attrs["equivalent_within"],
                     "prompts": int(here["n_prompts"]),
                     "all_prompts": int(counted.sum()),
                     "subjects": int(here["n_subjects"]),
@@ -82,21 +88,24 @@ def _numbers(one: xr.Dataset, here: xr.Dataset) -> dict[str, Any]:
         name: float(here[name]) if name in here else np.nan for name in NUMBERS
     }
     against = str(here["against"].to_numpy())
-    if against != NO_EDIT and PLACEBO[0] in one:
-        control = one.sel(control=against)
+    if against != NO_EDIT:
+        control = one.sel(kind=against)
         found |= {name: float(control[name]) for name in PLACEBO}
-    said = here["verdict"].item() if "verdict" in here else verdict(found["p_holm"], np.nan)
-    return found | {"verdict": str(said)}
+    return found | {"verdict": str(here["verdict"].to_numpy())}
 
 
 def _shares(one: xr.Dataset, against: str) -> dict[str, float]:
     """Shares of all contributions: the condition's neurons and the control's, of equal prompts."""
+    counted = one["counted"]
+    own = one["share"].isel(arm=0)
     if against == NO_EDIT:
-        return {"share": float(one["share"]), "share_against": np.nan}
-    control = one.sel(control=against)
+        return {"share": float(own.where(counted).mean()), "share_against": np.nan}
+    control = by_control(one["share"].expand_dims("condition")).sel(kind=against)[0]
+    other = control.mean("draw", skipna=False)
+    both = counted & ~np.isnan(other)
     return {
-        "share": float(control["share_beside"]),
-        "share_against": float(control["control_share"]),
+        "share": float(own.where(both).mean()),
+        "share_against": float(other.where(both).mean()),
     }
 
 
@@ -104,10 +113,11 @@ def _accuracies(outcome: xr.Dataset, one: xr.Dataset, against: str) -> dict[str,
     """Accuracy of the condition and of what it is held against, over the prompts of both."""
     other = outcome["correct_no_edit"].astype(float)
     if against != NO_EDIT:
-        other = one["correct_control"].sel(control=against).mean("draw", skipna=False)
+        control = by_control(one["correct"].expand_dims("condition")).sel(kind=against)[0]
+        other = control.mean("draw", skipna=False)
     both = outcome["counted"] & ~np.isnan(other)
     return {
-        "accuracy": mean_of(one["correct"], outcome, both),
+        "accuracy": mean_of(one["correct"].isel(arm=0, drop=True), outcome, both),
         "accuracy_against": mean_of(other, outcome, both),
     }
 
@@ -144,7 +154,7 @@ def effect_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
         for row in some:
             over = ["".join(interval(row, WIDER)) or "–"] * wider
             prompts = f"{row['prompts']:,}"
-            against = AGAINST_LABELS[row["against"]]
+            against = against_label(row["against"])
             found = [*_tested(row, ""), short_verdict(row), prompts, *over]
             cells.append([*of_condition, against, *found])
             of_condition = [""] * len(of_condition)
@@ -223,12 +233,18 @@ PLACES = {
 
 def how_edited(outcome: xr.Dataset) -> str:
     """A sentence on what was done to neurons, and where."""
-    factors = {float(factor) for factor in outcome["factor"].to_numpy()}
-    what = "switched off" if factors == {0.0} else "multiplied as said"
-    if bool(outcome["keep_only"].any()):
-        what = "kept, and all others switched off, where it says so"
-    half = ", in the half of the items on which nothing was chosen" if outcome.attrs["half"] else ""
-    return f"Neurons are {what} {PLACES[outcome.attrs['positions']]}{half}."
+    where, others = PLACES[outcome.attrs["positions"]], outcome.attrs["chosen_on"]
+    if not is_of_preset(outcome):
+        done = f"edited as the conditions say, {where} where an edit says nothing else"
+    elif bool(outcome["keep_only"].any()):
+        done = f"kept, and all others switched off, {where}"
+    else:
+        off = not outcome["factor"].any()
+        done = f"{'switched off' if off else 'multiplied as said'} {where}"
+    if kind_of(outcome) == AMPLIFICATION:
+        done += "; the factor was chosen on the other half of the items"
+    chosen = f"; they were chosen on {others:,} other items" if others else ""
+    return f"Neurons are {done}{chosen}."
 
 
 def effect_table(found: Sorted) -> pd.DataFrame:

@@ -9,10 +9,10 @@ import numpy as np
 
 from neuroglot.experiments.differences import DIFFERENT, EQUIVALENT, LEVEL
 from neuroglot.experiments.statistics import LEAST_CLUSTERS
-from neuroglot.interventions.effects import NO_EDIT
+from neuroglot.interventions.conditions import NO_EDIT
 from neuroglot.report.effects import (
-    AGAINST_LABELS,
     STRICT,
+    against_label,
     by_condition,
     condition_label,
     effect_cells,
@@ -78,7 +78,7 @@ def bounds(row: Row) -> str:
 
 def _against(row: Row) -> str:
     """One comparison: its difference, and what can be said of it."""
-    where = f"against {AGAINST_LABELS[row['against']]}"
+    where = f"against {against_label(row['against'])}"
     if row["prompts"] < row["all_prompts"]:
         where += f" on {row['prompts']:,} of {row['all_prompts']:,} prompts"
     inside = ["".join(interval(row)), f"p {p_text(row['p'])}, corrected {p_text(row['p_holm'])}"]
@@ -115,7 +115,7 @@ def _placebos(rows: Sequence[Row]) -> list[str]:
     """Of controls whose draws differ from each other, which chance alone should not let them."""
     failed = [row for row in rows if row.get("placebo_p_holm", np.nan) < LEVEL]
     return [
-        f"The placebo of {AGAINST_LABELS[row['against']]} differs from it by "
+        f"The placebo of {against_label(row['against'])} differs from it by "
         f"{points(row['placebo_difference'])}: do not rest claims on this control."
         for row in failed
     ]

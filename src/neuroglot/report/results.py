@@ -9,7 +9,8 @@ from typing import Any
 import xarray as xr
 
 from neuroglot.errors import NeuroglotError, listed
-from neuroglot.interventions.outcome import KINDS as INTERVENTIONS
+from neuroglot.interventions.intervene import UNIT as OUTCOME
+from neuroglot.report.conditions import kind_of
 
 Results = Mapping[str, xr.Dataset | xr.DataArray]
 
@@ -28,8 +29,7 @@ class Sorted:
         agreements: from :func:`neuroglot.causal_agreement`.
         alignments: from :func:`neuroglot.align`.
         run_comparisons: from :func:`neuroglot.compare`.
-        interventions: from :func:`neuroglot.deactivate` and :func:`neuroglot.amplify`, by what
-            their conditions differ in.
+        interventions: from :func:`neuroglot.intervene`, by what their conditions differ in.
     """
 
     sharing: dict[str, xr.Dataset] = field(default_factory=dict)
@@ -58,9 +58,9 @@ def sort_results(results: Results) -> Sorted:
         run = name.partition("/")[0]
         group = _group(found, name, result)
         if run in group:
-            raise NeuroglotError(
-                f"run {run!r} has two results of kind {result.attrs['unit']!r}; name runs apart."
-            )
+            kinds = (kind for kind, runs in found.interventions.items() if runs is group)
+            kind = next(kinds, result.attrs["unit"])
+            raise NeuroglotError(f"run {run!r} has two results of kind {kind!r}; name runs apart.")
         group[run] = result
     return found
 
@@ -79,15 +79,25 @@ def _group(found: Sorted, name: str, result: xr.Dataset | xr.DataArray) -> dict[
         "alignment": (xr.Dataset, found.alignments),
         "comparison": (xr.Dataset, found.run_comparisons),
     }
-    if kind in INTERVENTIONS and isinstance(result, xr.Dataset):
-        return found.interventions.setdefault(kind, {})
+    if kind == OUTCOME and isinstance(result, xr.Dataset):
+        return found.interventions.setdefault(kind_of(result), {})
+    if kind in OF_BEFORE:
+        raise NeuroglotError(
+            f"result {name!r} is a {kind!r} of an earlier version of neuroglot; make it again with "
+            "neuroglot.intervene, or `neuroglot deactivate` or `neuroglot amplify`."
+        )
     if kind not in groups or not isinstance(result, groups[kind][0]):
         raise NeuroglotError(
-            f"result {name!r} is of kind {kind!r}; a report shows "
-            f"{listed([*groups, *INTERVENTIONS], 20)}."
+            f"result {name!r} is of kind {kind!r}; a report shows {listed([*groups, OUTCOME], 20)}."
         )
     return groups[kind][1]
 
+
+OF_BEFORE = (
+    *("deactivation", "dose-response", "dose-response-by-answer", "layer-bands", "keep-only"),
+    *("fixed-sets", "amplification", "scaled", "variants"),
+)
+"""Units of outcomes of an earlier version."""
 
 SCORE_LABELS = {
     "contribution": "contribution",
