@@ -21,7 +21,7 @@ from hypothesis.extra.numpy import arrays
 import neuroglot as ng
 from neuroglot.analysis import categories
 from neuroglot.analysis.bits import unpack
-from neuroglot.neurons.members import Listed, Prompts
+from neuroglot.neurons.members import Prompts, written_down
 from tests.testing import small_task, tiny_model
 
 SHAPE, WIDTHS = (3, 19), (19, 5, 16)
@@ -42,7 +42,7 @@ def ragged(mask: np.ndarray) -> ng.NeuronSet:
 
 def ragged_of_prompts(some: Sequence[np.ndarray]) -> ng.NeuronSet:
     packed = np.packbits(np.stack(some) & THERE, axis=-1)
-    return ng.NeuronSet(Listed(packed, PROMPTS, WIDTHS), "ragged, own")
+    return ng.NeuronSet(written_down(packed, PROMPTS, WIDTHS), "ragged, own")
 
 
 ragged_sets = masks.map(ragged) | st.lists(masks, min_size=3, max_size=3).map(ragged_of_prompts)

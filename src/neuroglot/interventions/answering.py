@@ -31,7 +31,7 @@ from neuroglot.interventions.edits import Edit, applied
 from neuroglot.models import Model
 from neuroglot.models.running import Positions, check_positions
 from neuroglot.neurons import NeuronSet
-from neuroglot.neurons.members import Listed, Mask
+from neuroglot.neurons.members import Mask, written_down
 from neuroglot.recording.batching import BatchSize, check_batch_size
 from neuroglot.recording.blocks import Prompt
 from neuroglot.tasks import ParallelTask
@@ -91,7 +91,7 @@ class Edited:
         """The edits with the neurons of some prompts and arms, which go by these keys."""
         return [
             replace(one, neurons=NeuronSet(
-                Listed(np.packbits(masks[rows, arms], axis=-1), keys, one.neurons.widths),
+                written_down(np.packbits(masks[rows, arms], axis=-1), keys, one.neurons.widths),
                 one.neurons.name,
                 unit=one.neurons.unit,
             ))

@@ -11,7 +11,7 @@ import numpy as np
 
 from neuroglot.errors import NeuroglotError, is_whole_number, listed
 from neuroglot.interventions.edits import Edit
-from neuroglot.neurons.members import InLayers, Mask, Members, Others, Prompts
+from neuroglot.neurons.members import Mask, Members, Prompts
 from neuroglot.neurons.sampling import sample
 
 N_DECILES = 10
@@ -154,12 +154,14 @@ class Condition:
             prompts: with the contributions of their neurons.
             known_active: the neurons active in each (prompt, layer, neuron), if recorded.
         """
-        parts = [_Part.of(one.neurons.members) for one in self.edits]
+        members = [one.neurons.members for one in self.edits]
+        # Where all but those of a set are edited, controls keep others in their place.
+        parts = [one if one.kept is None else one.kept[0] for one in members]
         assert prompts.contribution is not None
-        masks = [(part.members.masks(prompts), part.whole.masks(prompts)) for part in parts]
+        masks = [(part.masks(prompts), part.whole.masks(prompts)) for part in parts]
         shape = (len(prompts.keys), len(self.arms), *masks[0][0].shape[1:])
-        found = [Drawn(np.zeros(shape, np.bool_), part) for part in parts]
         there = np.ones(shape[:2], np.bool_)
+        found = [Drawn(np.zeros(shape, np.bool_), one, there) for one in members]
         for contents in (one.contents for one in self.edits):
             if contents is not None:
                 there &= ~contents.lacks(prompts.keys)[:, None]
@@ -173,8 +175,6 @@ class Condition:
                         there[row, arm] = False
                     else:
                         one.masks[row, arm] = mask
-        for one in found:
-            one.there = there
         return found
 
 
@@ -192,66 +192,32 @@ def _all(of: OfPrompt, controls: Controls, rng: np.random.Generator) -> Iterator
             yield mask
 
 
-@dataclass
+@dataclass(frozen=True)
 class Drawn:
     """The neurons that one edit of a condition is about.
 
     Attributes:
         masks: of every prompt and arm (prompt, arm, layer, neuron): those that are edited, or where
             all others are edited, those that are kept.
-        part: what they are of.
+        members: those of the edit.
         there: which arms there are (prompt, arm).
     """
 
     masks: Mask
-    part: _Part
-    there: Mask = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
+    members: Members
+    there: Mask
 
     @property
     def edited(self) -> Mask:
         """Those that are edited (prompt, arm, layer, neuron); none where there is no arm."""
         there = self.there[..., None, None]
-        if not self.part.is_kept:
+        if self.members.kept is None:
             return self.masks & there
-        found = ~self.masks & there
-        widths = np.array(self.part.members.widths)
-        found &= np.arange(found.shape[-1]) < widths[:, None]
-        if self.part.layers is not None:
-            others = [i for i in range(len(widths)) if i not in self.part.layers]
-            found[:, :, others] = False
+        widths, layers = self.members.widths, self.members.kept[1]
+        found = ~self.masks & there & (np.arange(self.masks.shape[-1]) < np.array(widths)[:, None])
+        if layers is not None:
+            found[:, :, [i for i in range(len(widths)) if i not in layers]] = False
         return found
-
-
-@dataclass(frozen=True)
-class _Part:
-    """The neurons that controls are drawn like.
-
-    Where all neurons but those of a set are edited, the controls keep others in its place.
-
-    Attributes:
-        members: the neurons.
-        is_kept: whether all others are edited.
-        layers: those in which they are; ``None`` for all.
-    """
-
-    members: Members
-    is_kept: bool = False
-    layers: tuple[int, ...] | None = None
-
-    @property
-    def whole(self) -> Members:
-        """Of what they are a part."""
-        return self.members.whole
-
-    @classmethod
-    def of(cls, members: Members) -> _Part:
-        """Of the neurons of an edit."""
-        if isinstance(members, Others):
-            return cls(members.of, is_kept=True)
-        if isinstance(members, InLayers) and isinstance(members.of, Others):
-            kept = InLayers(members.of.of, members.layers)
-            return cls(kept, is_kept=True, layers=members.layers)
-        return cls(members)
 
 
 def _code(code: Any) -> bytes:

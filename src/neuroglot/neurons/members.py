@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -36,14 +35,28 @@ class Prompts:
     contribution: Scores | None = None
 
 
-class Members(ABC):
+@dataclass(frozen=True, eq=False)
+class Members:
     """Which neurons are meant.
 
     Attributes:
         widths: neurons of each layer.
+        bits: finds packed neurons (prompt, layer, byte) of some prompts, the first of a byte in its
+            highest bit; where they are the same in every prompt, the first size may be 1. Raises a
+            ``NeuroglotError`` where they are not known for one of the prompts.
+        said: finds what tells these members from others.
+        per_prompt: whether the neurons differ from prompt to prompt.
+        part_of: the members that these are a part of.
+        kept: the members that are left out, where these are all others, and the layers in which
+            that is so (``None`` for all).
     """
 
     widths: tuple[int, ...]
+    bits: Callable[[Prompts], Bits]
+    said: Callable[[], str]
+    per_prompt: bool = True
+    part_of: Members | None = None
+    kept: tuple[Members, tuple[int, ...] | None] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -51,326 +64,170 @@ class Members(ABC):
         return len(self.widths), max(self.widths)
 
     @property
-    def n_bytes(self) -> int:
-        """Bytes of a layer's packed neurons."""
-        return -(-self.shape[1] // 8)
-
-    @property
-    def per_prompt(self) -> bool:
-        """Whether the neurons differ from prompt to prompt."""
-        return True
-
-    @property
     def whole(self) -> Members:
-        """Of what these are a part."""
-        return self
-
-    @property
-    @abstractmethod
-    def said(self) -> str:
-        """What tells these members from others."""
+        """Of what these are a part, directly or through others."""
+        return self if self.part_of is None else self.part_of.whole
 
     @cached_property
     def checksum(self) -> str:
         """Sixteen hexadecimal digits of what tells these members from others."""
-        return hashlib.sha256(self.said.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-    @abstractmethod
-    def bits(self, prompts: Prompts) -> Bits:
-        """Packed neurons (prompt, layer, byte), the first of a byte in its highest bit.
-
-        Where they are the same in every prompt, the first size may be 1.
-
-        Raises:
-            NeuroglotError: it is not known for one of the prompts.
-        """
+        return hashlib.sha256(self.said().encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
     def masks(self, prompts: Prompts) -> Mask:
-        """The same unpacked (prompt, layer, neuron)."""
+        """Neurons of some prompts (prompt, layer, neuron)."""
         found = unpack(self.bits(prompts), self.shape[1]).astype(np.bool_)
         return np.broadcast_to(found, (len(prompts.keys), *self.shape))
 
 
-@dataclass(frozen=True, eq=False)
-class Fixed(Members):
-    """The same neurons in every prompt: a mask (layer, neuron)."""
-
-    mask: Mask
-    widths: tuple[int, ...]
-
-    @property
-    def per_prompt(self) -> bool:
-        """Never."""
-        return False
-
-    @property
-    def said(self) -> str:
-        """A checksum of the mask."""
-        return hashlib.sha256(np.packbits(self.mask).tobytes()).hexdigest()
-
-    @cached_property
-    def checksum(self) -> str:
-        """That of the mask itself."""
-        return self.said[:16]
-
-    def bits(self, _prompts: Prompts) -> Bits:
-        """Those of the mask (1, layer, byte)."""
-        return np.packbits(self.mask, axis=-1)[None]
+def fixed(mask: Mask, widths: tuple[int, ...]) -> Members:
+    """The same neurons in every prompt: those of a mask (layer, neuron)."""
+    packed = np.packbits(mask, axis=-1)[None]
+    return Members(widths, lambda _: packed, lambda: _digest(packed.tobytes()), per_prompt=False)
 
 
-@dataclass(frozen=True, eq=False)
-class Listed(Members):
-    """Neurons that were written down for some prompts.
+def written_down(packed: Bits, keys: Sequence[Any], widths: tuple[int, ...]) -> Members:
+    """Neurons (prompt, layer, byte) that were written down for some prompts.
 
-    Attributes:
-        packed: neurons (prompt, layer, byte).
-        keys: what tells the prompts apart.
-        widths: neurons of each layer.
+    Raises:
+        NeuroglotError: they are not as many as the prompts, or not of these layers.
     """
+    shape = (len(keys), len(widths), -(-max(widths) // 8))
+    if packed.dtype != np.uint8 or packed.shape != shape:
+        raise NeuroglotError(
+            f"sets of {len(keys)} prompts need bytes (prompt, layer, byte) for {max(widths)} "
+            f"neurons, found {packed.dtype} of shape {packed.shape}."
+        )
+    row_of = {key: row for row, key in enumerate(keys)}
 
-    packed: Bits
-    keys: Sequence[Any]
-    widths: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        shape = (len(self.keys), len(self.widths), self.n_bytes)
-        if self.packed.dtype != np.uint8 or self.packed.shape != shape:
-            raise NeuroglotError(
-                f"sets of {len(self.keys)} prompts need bytes (prompt, layer, byte) for "
-                f"{self.shape[1]} neurons, found {self.packed.dtype} of shape {self.packed.shape}."
-            )
-
-    @cached_property
-    def row_of(self) -> dict[Any, int]:
-        """Place of each prompt."""
-        return {key: row for row, key in enumerate(self.keys)}
-
-    @property
-    def said(self) -> str:
-        """A checksum of all of them."""
-        whose = repr(list(self.keys)).encode("utf-8", "surrogatepass")
-        return hashlib.sha256(self.packed.tobytes() + whose).hexdigest()
-
-    def bits(self, prompts: Prompts) -> Bits:
-        """Those that were written down."""
-        unknown = [key for key in prompts.keys if key not in self.row_of]
+    def bits(prompts: Prompts) -> Bits:
+        unknown = [key for key in prompts.keys if key not in row_of]
         if unknown:
             raise NeuroglotError(f"there is no set for the prompt {shown(unknown[0])}.")
-        found: Bits = self.packed[[self.row_of[key] for key in prompts.keys]]
+        found: Bits = packed[[row_of[key] for key in prompts.keys]]
         return found
 
+    return Members(widths, bits, lambda: _digest(packed.tobytes() + _encoded(list(keys))))
 
-@dataclass(frozen=True, eq=False)
-class Active(Members):
+
+def active_in(recording: Recording, threshold: float, category: str | None = None) -> Members:
     """The neurons that were active in each prompt of a recording, or those of a category.
 
-    Attributes:
+    Args:
         recording: of all layers.
         threshold: a neuron is active where its site value was greater.
-        category: of which the neurons are for the item of each prompt; ``None`` for the neurons
-            that are active in the prompt itself.
+        category: of which the neurons are for the item of each prompt; by default those that are
+            active in the prompt itself.
+
+    Raises:
+        NeuroglotError: an unknown category, or a threshold that was not recorded.
     """
+    if category is not None and category not in CATEGORIES:
+        raise NeuroglotError(f"unknown category {category!r}; there are {listed(CATEGORIES)}.")
+    recording.check_threshold(threshold)
+    widths = (recording.n_neurons,) * len(recording.layers)
+    of_item = {item: i for i, item in enumerate(recording.items)}
+    of_language = {language: i for i, language in enumerate(recording.languages)}
 
-    recording: Recording
-    threshold: float
-    category: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.category is not None and self.category not in CATEGORIES:
-            raise NeuroglotError(
-                f"unknown category {self.category!r}; there are {listed(CATEGORIES)}."
-            )
-        self.recording.check_threshold(self.threshold)
-
-    @cached_property
-    def widths(self) -> tuple[int, ...]:  # type: ignore[override]
-        """Those of the recorded layers."""
-        return (self.recording.n_neurons,) * len(self.recording.layers)
-
-    @cached_property
-    def said(self) -> str:
-        """What is looked at, and a checksum of the recorded activity."""
-        digest = hashlib.sha256(repr((self.recording.items, self.recording.languages)).encode())
-        for start in range(0, len(self.recording), ITEMS_AT_ONCE):
-            some = slice(start, start + ITEMS_AT_ONCE)
-            digest.update(self.recording.bits(self.threshold, some).tobytes())
-        return f"{self.category} {digest.hexdigest()}"
-
-    @cached_property
-    def _place_of(self) -> tuple[dict[str, int], dict[str, int]]:
-        """Places of items and of languages."""
-        recording = self.recording
-        items, languages = (
-            {name: i for i, name in enumerate(names)}
-            for names in (recording.items, recording.languages)
-        )
-        return items, languages
-
-    def bits(self, prompts: Prompts) -> Bits:
-        """Those of the items, or of the prompts, that were recorded."""
-        of_item, of_language = self._place_of
+    def bits(prompts: Prompts) -> Bits:
         unknown = [k for k in prompts.keys if k[0] not in of_item or k[1] not in of_language]
         if unknown:
             raise NeuroglotError(f"the recording holds no prompt {shown(unknown[0])}.")
-        places = [of_item[item] for item, _ in prompts.keys]
+        places = [of_item[item] for item, *_ in prompts.keys]
         items = sorted(set(places))
-        some = slice(items[0], items[-1] + 1) if items else slice(0)
-        chosen = some if len(items) == some.stop - (some.start or 0) else items
-        active = self.recording.bits(self.threshold, chosen)
+        neighbours = slice(items[0], items[-1] + 1) if items else slice(0)
+        is_range = len(items) == neighbours.stop - (neighbours.start or 0)
+        active = recording.bits(threshold, neighbours if is_range else items)
         rows = np.searchsorted(items, places)
-        if self.category is None:
-            found: Bits = active[rows, [of_language[language] for _, language in prompts.keys]]
+        if category is None:
+            found: Bits = active[rows, [of_language[key[1]] for key in prompts.keys]]
             return found
-        of_categories = category_bits(active)
-        if self.category in of_categories:
-            by_item = of_categories[self.category]
-        else:
-            by_item = all_others(np.bitwise_or.reduce(active, axis=1), self.widths)
-        return by_item[rows]
+        known = category_bits(active)
+        if category in known:
+            return known[category][rows]
+        return all_others(np.bitwise_or.reduce(active, axis=1), widths)[rows]
+
+    @cache
+    def said() -> str:
+        digest = hashlib.sha256(_encoded((recording.items, recording.languages)))
+        for start in range(0, len(recording), ITEMS_AT_ONCE):
+            some = slice(start, start + ITEMS_AT_ONCE)
+            digest.update(recording.bits(threshold, some).tobytes())
+        return f"{category} {digest.hexdigest()}"
+
+    return Members(widths, bits, said)
 
 
-class Derived(Members):
-    """Neurons that follow from those of other sets, by default of the first of them.
-
-    Attributes:
-        parents: the other sets.
-    """
-
-    @property
-    @abstractmethod
-    def parents(self) -> tuple[Members, ...]:
-        """The other sets."""
-
-    @property
-    def widths(self) -> tuple[int, ...]:  # type: ignore[override]
-        """Those of the others."""
-        return self.parents[0].widths
-
-    @property
-    def per_prompt(self) -> bool:
-        """Whether one of the others is."""
-        return any(one.per_prompt for one in self.parents)
-
-
-@dataclass(frozen=True, eq=False)
-class Joined(Derived):
+def joined(sign: Sign, one: Members, other: Members) -> Members:
     """Neurons of two sets: of either, of both, or of the first only."""
 
-    sign: Sign
-    one: Members
-    other: Members
+    def bits(prompts: Prompts) -> Bits:
+        first, second = one.bits(prompts), other.bits(prompts)
+        if sign == "|":
+            return first | second
+        return first & (second if sign == "&" else ~second)
 
-    @property
-    def parents(self) -> tuple[Members, ...]:
-        """Both."""
-        return self.one, self.other
-
-    @property
-    def said(self) -> str:
-        """What is said of both."""
-        return f"({self.one.said} {self.sign} {self.other.said})"
-
-    def bits(self, prompts: Prompts) -> Bits:
-        """Union, intersection or difference."""
-        one, other = self.one.bits(prompts), self.other.bits(prompts)
-        if self.sign == "|":
-            return one | other
-        return one & (other if self.sign == "&" else ~other)
+    per_prompt = one.per_prompt or other.per_prompt
+    return Members(one.widths, bits, lambda: f"({one.said()} {sign} {other.said()})", per_prompt)
 
 
-@dataclass(frozen=True, eq=False)
-class _OfOne(Derived):
-    """Neurons that follow from those of one set."""
-
-    of: Members
-
-    @property
-    def parents(self) -> tuple[Members, ...]:
-        """The one."""
-        return (self.of,)
-
-
-@dataclass(frozen=True, eq=False)
-class Others(_OfOne):
-    """All neurons that are not in a set."""
-
-    @property
-    def said(self) -> str:
-        """What is said of the set."""
-        return f"~{self.of.said}"
-
-    def bits(self, prompts: Prompts) -> Bits:
-        """All others; the bits beyond the last neuron of a layer are padding and stay zero."""
-        return all_others(self.of.bits(prompts), self.widths)
+def others(of: Members) -> Members:
+    """All neurons that are not in a set; all others of these are the set again."""
+    if of.kept is not None and of.kept[1] is None:
+        return of.kept[0]
+    return Members(
+        of.widths,
+        lambda prompts: all_others(of.bits(prompts), of.widths),
+        lambda: f"~{of.said()}",
+        of.per_prompt,
+        kept=(of, None),
+    )
 
 
-@dataclass(frozen=True, eq=False)
-class _Part(_OfOne):
-    """Some of the neurons of a set."""
-
-    @property
-    def whole(self) -> Members:
-        """What the set is a part of."""
-        return self.of.whole
-
-
-@dataclass(frozen=True, eq=False)
-class InLayers(_Part):
+def in_layers(of: Members, layers: tuple[int, ...]) -> Members:
     """The neurons of a set that are in some layers."""
 
-    layers: tuple[int, ...]
-
-    @property
-    def said(self) -> str:
-        """What is said of the set, and which layers."""
-        return f"{self.of.said} in {self.layers}"
-
-    def bits(self, prompts: Prompts) -> Bits:
-        """Those of the set, none in other layers."""
-        found = self.of.bits(prompts)
+    def bits(prompts: Prompts) -> Bits:
+        found = of.bits(prompts)
         kept = np.zeros_like(found)
-        kept[:, self.layers] = found[:, self.layers]
+        kept[:, layers] = found[:, layers]
         return kept
 
+    kept = None
+    if of.kept is not None:
+        there = layers if of.kept[1] is None else tuple(x for x in layers if x in of.kept[1])
+        kept = (in_layers(of.kept[0], there), there)
+    said = lambda: f"{of.said()} in {layers}"  # noqa: E731
+    return Members(of.widths, bits, said, of.per_prompt, part_of=of, kept=kept)
 
-@dataclass(frozen=True, eq=False)
-class Strongest(_Part):
+
+def strongest(of: Members, share: float, scores: Scores | None = None) -> Members:
     """The share of a set's neurons in each layer that ranks highest, rounded up.
 
-    Attributes:
+    Args:
         of: the set.
         share: of its neurons.
-        scores: the higher, the sooner (layer, neuron); by default the contribution in each prompt.
+        scores: the higher, the sooner, of equal ones the first (layer, neuron); by default the
+            contribution in each prompt.
     """
 
-    share: float
-    scores: Scores | None = None
-
-    @property
-    def per_prompt(self) -> bool:
-        """Whether the set is, or the ranking."""
-        return self.scores is None or self.of.per_prompt
-
-    @property
-    def said(self) -> str:
-        """What is said of the set, the share and the scores."""
-        scores = b"" if self.scores is None else self.scores.tobytes()
-        return f"{self.share!r} of {self.of.said} by {hashlib.sha256(scores).hexdigest()}"
-
-    def bits(self, prompts: Prompts) -> Bits:
-        """Those that rank highest; of equal ones the first."""
-        ranking = prompts.contribution if self.scores is None else self.scores[None]
+    def bits(prompts: Prompts) -> Bits:
+        ranking = prompts.contribution if scores is None else scores[None]
         if ranking is None:
             raise NeuroglotError(
                 "what is strongest in each prompt is known only within neuroglot.intervene; here, "
                 "give strongest() scores to rank by."
             )
-        masks = self.of.masks(prompts)
-        wanted = np.ceil(self.share * masks.sum(axis=-1, keepdims=True) - 1e-9).astype(int)
+        masks = of.masks(prompts)
+        wanted = np.ceil(share * masks.sum(axis=-1, keepdims=True) - 1e-9).astype(int)
         order = np.argsort(-np.where(masks, ranking, -np.inf), axis=-1, kind="stable")
         place = np.empty_like(order)
         np.put_along_axis(place, order, np.arange(masks.shape[-1])[None, None], axis=-1)
         return np.packbits(masks & (place < wanted), axis=-1)
+
+    def said() -> str:
+        return f"{share!r} of {of.said()} by {_digest(b'' if scores is None else scores.tobytes())}"
+
+    return Members(of.widths, bits, said, of.per_prompt or scores is None, part_of=of)
 
 
 def all_others(bits: Bits, widths: Sequence[int]) -> Bits:
@@ -378,3 +235,11 @@ def all_others(bits: Bits, widths: Sequence[int]) -> Bits:
     there = np.arange(bits.shape[-1] * 8) < np.array(widths)[:, None]
     found: Bits = ~bits & np.packbits(there, axis=-1)
     return found
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _encoded(keys: Any) -> bytes:
+    return repr(keys).encode("utf-8", "surrogatepass")

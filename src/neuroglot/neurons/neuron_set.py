@@ -17,20 +17,9 @@ from neuroglot.analysis.kernels import Counts
 from neuroglot.analysis.sharing import category_membership
 from neuroglot.errors import NeuroglotError, is_whole_number, listed, require_finite
 from neuroglot.models import Model
+from neuroglot.neurons import members as m
 from neuroglot.neurons.files import Provenance, read_set, write_set
-from neuroglot.neurons.members import (
-    Active,
-    Fixed,
-    InLayers,
-    Joined,
-    Listed,
-    Mask,
-    Members,
-    Others,
-    Prompts,
-    Sign,
-    Strongest,
-)
+from neuroglot.neurons.members import Mask, Members, Prompts, Sign
 from neuroglot.neurons.sampling import sample
 from neuroglot.recording import Recording
 from neuroglot.recording.matching import said_of
@@ -122,8 +111,6 @@ class NeuronSet:
 
     @cached_property
     def _mask(self) -> Mask:
-        if isinstance(self.members, Fixed):
-            return self.members.mask
         return _frozen(self.members.masks(Prompts([("", "")]))[0])
 
     @property
@@ -189,7 +176,7 @@ class NeuronSet:
         """Tells the neurons from others."""
         if self.per_prompt:
             return self.members.checksum
-        return Fixed(self.mask, self.widths).checksum
+        return m.fixed(self.mask, self.widths).said()[:16]
 
     def __or__(self, other: NeuronSet) -> NeuronSet:
         return self._joined(other, "|")
@@ -201,13 +188,11 @@ class NeuronSet:
         return self._joined(other, "-")
 
     def __invert__(self) -> NeuronSet:
-        of = self.members
-        if isinstance(of, Others):
-            return self._of(of.of, self.name.removeprefix("~"))
-        return self._of(Others(of), f"~{self.name}")
+        name = self.name.removeprefix("~") if self.name.startswith("~") else f"~{self.name}"
+        return self._of(m.others(self.members), name)
 
     def _joined(self, other: NeuronSet, sign: Sign) -> NeuronSet:
-        members = Joined(sign, self.members, self._same_shape(other).members)
+        members = m.joined(sign, self.members, self._same_shape(other).members)
         both = {k: v for k, v in self.provenance.items() if other.provenance.get(k) == v}
         chosen_on = self.chosen_on | other.chosen_on
         return self._of(members, f"({self.name} {sign} {other.name})", both, chosen_on)
@@ -253,11 +238,8 @@ class NeuronSet:
             raise NeuroglotError(
                 f"layers={chosen}: expected numbers from 0 to {len(self.widths) - 1}."
             )
-        of, name = self.members, f"{self.name}, layers {layer_range(chosen)}"
-        if isinstance(of, InLayers):
-            there = of.layers
-            of, chosen = of.of, tuple(layer for layer in chosen if layer in there)
-        return self._of(InLayers(of, chosen), name)
+        name = f"{self.name}, layers {layer_range(chosen)}"
+        return self._of(m.in_layers(self.members, chosen), name)
 
     def strongest(
         self,
@@ -282,7 +264,7 @@ class NeuronSet:
             raise NeuroglotError(f"share={share}: expected above 0, at most 1.")
         scores = None if by is None else _scores(by, self.members.shape)
         how = "" if by is None else f" by {getattr(by, 'name', None) or 'score'}"
-        ranked = Strongest(self.members, float(share), scores)
+        ranked = m.strongest(self.members, float(share), scores)
         chosen = self.chosen_on | frozenset(map(str, chosen_on))
         return self._of(ranked, f"{self.name}, top {share:g}{how}", None, chosen)
 
@@ -310,7 +292,7 @@ class NeuronSet:
         assert drawn is not None  # every layer has enough
         origin: dict[str, Provenance] = {**self.provenance, "drawn_like": self.name}
         origin |= {"pool": source.name, "seed": int(seed)}
-        members, chosen_on = Fixed(_frozen(drawn), self.widths), self.chosen_on | source.chosen_on
+        members, chosen_on = m.fixed(drawn, self.widths), self.chosen_on | source.chosen_on
         return self._of(members, f"random like {self.name}", origin, chosen_on)
 
     @classmethod
@@ -418,8 +400,8 @@ class NeuronSet:
             raise NeuroglotError(
                 "expected a mask (layer, neuron) for each prompt, all of one shape."
             )
-        packed = np.stack([np.packbits(one.mask, axis=-1) for one in fixed])
-        return cls(Listed(packed, list(sets), fixed[0].widths), name, **known)
+        packed = np.concatenate([one.bits(Prompts([])) for one in fixed])
+        return cls(m.written_down(packed, list(sets), fixed[0].widths), name, **known)
 
     @classmethod
     def active(cls, recording: Recording, *, threshold: float = 0.0) -> NeuronSet:
@@ -433,7 +415,7 @@ class NeuronSet:
             NeuroglotError: a threshold that was not recorded.
         """
         made = _origin(recording, threshold)
-        return cls(Active(recording, threshold), "active", made)
+        return cls(m.active_in(recording, threshold), "active", made)
 
     @classmethod
     def specific_here(cls, recording: Recording, *, threshold: float = 0.0) -> NeuronSet:
@@ -472,7 +454,7 @@ class NeuronSet:
             NeuroglotError: an unknown category, a threshold that was not recorded, or a share that
                 is none.
         """
-        members = Active(recording, threshold, str(category))
+        members = m.active_in(recording, threshold, str(category))
         made = _origin(recording, threshold) | {"category": str(category)}
         if membership is None:
             return cls(members, category, made)
@@ -566,7 +548,7 @@ def layer_range(layers: Sequence[int]) -> str:
     return ",".join(map(str, layers))
 
 
-def _fixed(mask: Any, widths: Sequence[int] | None) -> Fixed:
+def _fixed(mask: Any, widths: Sequence[int] | None) -> Members:
     """A mask that cannot be written to, checked."""
     found = np.array(mask)
     if found.ndim != 2 or found.dtype != np.bool_ or not found.size:
@@ -581,7 +563,7 @@ def _fixed(mask: Any, widths: Sequence[int] | None) -> Fixed:
             f"a mask of shape {found.shape} (layer, neuron) does not fit layers of "
             f"{listed(known, 6)} neurons."
         )
-    return Fixed(_frozen(found), known)
+    return m.fixed(found, known)
 
 
 def _frozen(mask: Mask) -> Mask:
