@@ -1001,3 +1001,37 @@ def test_a_model_that_looks_back_in_a_way_of_its_own_runs_each_arm_by_itself(
     )
     found = ng.intervene(model, task, conditions, **given)
     np.testing.assert_allclose(found["log_prob"], expected["log_prob"], atol=1e-4)
+
+
+@pytest.mark.parametrize("at_once", [1, 32])
+def test_blocks_of_items_without_masked_prompts_or_without_any_arm(
+    at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each block holds the same variables, whatever its items have."""
+    monkeypatch.setattr(MODULE, "ITEMS_AT_ONCE", at_once)
+    records = [
+        {**item, "relation": relation}
+        for item, relation in zip(masked_task(4).items, "aaab", strict=True)
+    ]
+    for field in ("masked", "joins"):
+        records[1].pop(field)
+    model, task = tiny_model("llama"), ng.ParallelTask.from_records(records, name="mixed")
+    source = ng.record(model, task, site="coefficient", keep_values=True)
+    neurons = ng.NeuronSet(np.ones((model.n_layers, model.n_neurons), bool))
+    found = ng.intervene(
+        model, task, {"patched": ng.Patch(neurons, source, "relation", task)},
+        controls=ng.Controls(()), answering=ng.Answering(masked=True), out=tmp_path / "r",
+    )  # fmt: skip
+    alone = {item["id"]: item["relation"] == "b" for item in task.items}
+    missing = found["correct"].isel(condition=0, arm=0, language=0).isnull()
+    assert dict(zip(found["item"].values.tolist(), missing.values.tolist(), strict=True)) == alone
+    lacks = found["masked_margin"].isel(condition=0, arm=0).isnull().all("language").values
+    assert lacks.tolist() == [False, True, False, True]
+    written = to_be_written(task)
+    texts = ng.intervene(
+        model, written, {"patched": ng.Patch(neurons, source, "relation", written)},
+        controls=ng.Controls(()), answering=ng.Answering(max_new_tokens=2), out=tmp_path / "w",
+    )  # fmt: skip
+    assert (texts["text"].isel(condition=0, arm=0, item=3) == "").all()
+    assert texts["log_prob"].isel(condition=0, arm=0, item=3).isnull().all()
+    assert texts["log_prob"].isel(condition=0, arm=0, item=0).notnull().all()

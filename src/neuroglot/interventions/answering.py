@@ -142,6 +142,8 @@ def _chosen(model: Model, task: ParallelTask, edited: Edited, how: Answering) ->
     found["correct"][here] = chosen == np.broadcast_to(right[:, None], here.shape)[here]
     items = [(item, code) for item in task.items for code in task.languages]
     rows = [row for row in rows if "masked" in items[row][0]]
+    if how.masked:
+        found["masked_margin"] = np.full(here.shape, np.nan)
     if how.masked and rows:
         masked = Asked(
             [items[row][0]["masked"][items[row][1]] for row in rows],
@@ -150,7 +152,6 @@ def _chosen(model: Model, task: ParallelTask, edited: Edited, how: Answering) ->
             [f"masked {asked.names[row]}" for row in rows],
             [edited.keys[row] for row in rows],
         )
-        found["masked_margin"] = np.full(here.shape, np.nan)
         values, tokens = _scored(model, masked, rows, edited, how)
         found["masked_margin"][rows] = _margins(values, tokens, right[rows], how)
     return {name: values.astype(np.float32) for name, values in found.items()}
@@ -251,9 +252,11 @@ def _together(
 def _written(model: Model, task: ParallelTask, edited: Edited, how: Answering) -> Answers:
     places, arms = (part.tolist() for part in np.nonzero(edited.there))
     keys = [(*edited.keys[row], arm) for row, arm in zip(places, arms, strict=True)]
-    with applied(model, edited.of(places, arms, keys), how.positions):
-        asked = list(zip(places, keys, strict=True))
-        texts = written(model, task, asked, how.max_new_tokens, how.batch_size)
+    asked = list(zip(places, keys, strict=True))
+    texts = []
+    if asked:
+        with applied(model, edited.of(places, arms, keys), how.positions):
+            texts = written(model, task, asked, how.max_new_tokens, how.batch_size)
     answers, languages = right_answers(task), languages_asked_in(task)
     rows = list(range(len(answers)))
     log_prob, _ = _scored(model, asked_of(task, answers), rows, edited, how)

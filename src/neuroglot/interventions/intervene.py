@@ -6,7 +6,7 @@ import hashlib
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from neuroglot.experiments.answers import right_options
 from neuroglot.experiments.differences import EQUIVALENT_WITHIN, check_bound
 from neuroglot.experiments.evaluation import evaluate, require_answerable
 from neuroglot.experiments.halves import subject_of
+from neuroglot.experiments.masked import any_masked
 from neuroglot.experiments.observations import SAME
 from neuroglot.interventions.answering import Answering, Edited, answers_under
 from neuroglot.interventions.conditions import NEEDS_RECORDING, Condition, Controls
@@ -125,6 +126,7 @@ def intervene(  # noqa: PLR0913 (the public contract)
         part = recorded_part(model, task, recording)
         _warn_of_position(recording, how)
     _refuse_chosen(edits, part)
+    how = replace(how, masked=how.masked and part.has_choices and any_masked(part))
     if recording is None and {"active", "contribution"} & set(given_controls.by_name):
         raise NeuroglotError(NEEDS_RECORDING)
     folder = None if out is None else folder_for_results(out)

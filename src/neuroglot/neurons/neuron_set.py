@@ -152,7 +152,13 @@ class NeuronSet:
 
     def __contains__(self, place: object) -> bool:
         """Whether a neuron ``(layer, neuron)`` is in the set."""
-        return place in set(self)
+        mask = self.mask
+        return (
+            isinstance(place, tuple)
+            and len(place) == mask.ndim
+            and all(is_whole_number(x, 0, n - 1) for x, n in zip(place, mask.shape, strict=True))
+            and bool(mask[place])
+        )
 
     def __repr__(self) -> str:
         if self.per_prompt:
