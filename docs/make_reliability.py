@@ -12,6 +12,7 @@ others as they are; the table says how many were tried.
 from __future__ import annotations
 
 import argparse
+import lzma
 import os
 import random
 import re
@@ -31,6 +32,9 @@ from tests import killing
 from tests.faults import COMMANDS, FAULTS, Trial, read_trials
 
 PAGE = Path(__file__).parent / "reliability.md"
+TRIALS = (
+    Path(__file__).parent / "reliability-trials.jsonl.xz"
+)  # what was tried, since it takes hours
 N_KILLS, N_ITEMS, N_DAMAGES = 30, 120, 10
 KINDS = {"record": "recording", "evaluate": "evaluation"}
 INTRODUCTION = """# What happens when something goes wrong
@@ -254,7 +258,8 @@ def faults(of: int | None, log: Path) -> Iterator[str]:
         yield f"| {command} | {max(one.n_operations for one in here):,} | {_survived(here)} |"
     drawn = [one for one in COMMANDS if not _is_whole(one, trials)]
     if drawn:
-        yield f"\nOf {', '.join(drawn)} only some operations, drawn by a seed, were tried."
+        yield f"\nOf {', '.join(drawn)} only some of the operations were tried."
+    yield f"\nEvery trial is a line of [{TRIALS.name}]({TRIALS.name})."
     failures = [one for one in trials if one.failure is not None]
     if not failures:
         yield "\nAll of them were as if nothing had happened."
@@ -311,11 +316,17 @@ def sections() -> dict[str, str]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--of", type=int, help="operations of each command; by default all")
-    parser.add_argument("--log", type=Path, help="keeps what was tried, so that hours can be split")
+    parser.add_argument(
+        "--log",
+        type=Path,
+        help=f"what was tried, which is not tried again; by default that of {TRIALS.name}",
+    )
     parser.add_argument("--only", help="make this section, and leave the others as they are")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         log = (given.log or Path(folder) / "log").absolute()
+        if given.log is None and TRIALS.exists():
+            log.write_bytes(lzma.decompress(TRIALS.read_bytes()))
         makers = {
             "At every operation": lambda: faults(given.of, log),
             "At random moments": at_random,
@@ -329,6 +340,8 @@ def main() -> None:
                     sys.stdout.flush()
                     lines.append(line)
                 made[title] = "\n".join(lines)
+        if log.exists():
+            TRIALS.write_bytes(lzma.compress(log.read_bytes()))
     found = [f"## {title}\n\n{made[title]}\n" for title in makers if title in made]
     PAGE.write_text("\n".join([INTRODUCTION, *found]), encoding="utf-8")
 

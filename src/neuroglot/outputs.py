@@ -31,7 +31,8 @@ def real_path(path: str | Path) -> Path:
         for place in (given, *given.parents):
             _check_link(place, given)
         real = given.resolve()
-    except (OSError, RuntimeError, ValueError) as error:  # a null character is a ValueError
+    except (OSError, RuntimeError, ValueError, TypeError) as error:
+        # A null character is a ValueError.
         if isinstance(error, NeuroglotError):
             raise
         raise _cannot(path, str(getattr(error, "strerror", None) or error)) from error

@@ -103,10 +103,12 @@ class Controls:
         kinds = tuple(self.kinds)
         unknown = [kind for kind in kinds if not callable(kind) and kind not in CONTROLS]
         names = [getattr(kind, "__name__", "") if callable(kind) else kind for kind in kinds]
-        if not all(names) or {OWN, NO_EDIT} & set(names):
+        own = {name for name, kind in zip(names, kinds, strict=True) if callable(kind)}
+        if not all(names) or {OWN, NO_EDIT, *CONTROLS} & own:
+            taken = [OWN, NO_EDIT, *CONTROLS]
             raise NeuroglotError(
                 f"controls={listed(names)}: expected functions that have names, other than "
-                f"{OWN!r} and {NO_EDIT!r}."
+                f"{listed(taken)}."
             )
         if unknown or len(set(names)) < len(names):
             raise NeuroglotError(

@@ -47,10 +47,36 @@ ITEMS_AT_ONCE, BYTES_AT_ONCE = 32, 256 * 2**20
 LONGEST = 100  # signs of a condition's folder
 DIMS = ("item", "language", "arm")
 RESERVED = frozenset(
-    ("condition", "arm", "control", "draw", "kind", "against", "item", "language", "subject",
-     "relation", "same_tokens_as", "counted", "held_out", "n_neurons", "share", "text", "correct",
-     "margin", "masked_margin", "log_prob", "difference", "p", "verdict", "reason", "accuracy")
-)  # fmt: skip
+    [
+        "condition",
+        "done",
+        "arm",
+        "control",
+        "draw",
+        "kind",
+        "against",
+        "item",
+        "language",
+        "subject",
+        "relation",
+        "same_tokens_as",
+        "counted",
+        "held_out",
+        "n_neurons",
+        "share",
+        "text",
+        "correct",
+        "margin",
+        "masked_margin",
+        "log_prob",
+        "difference",
+        "p",
+        "verdict",
+        "reason",
+        "accuracy",
+    ]
+)
+"""Names that an outcome uses itself."""
 OF_ARMS = ("correct", "margin", "masked_margin", "log_prob", "text", "share")
 
 Edits = Edit | Sequence[Edit]
@@ -104,7 +130,7 @@ def intervene(  # noqa: PLR0913 (the public contract)
           ``masked_margin``; else ``text``. NaN or empty where the pool of a control was too small.
           Where all neurons but those of a set are edited, the share is that of the set;
         - the same but ``share`` as ``…_no_edit`` (item, language), as far as they are known;
-        - ``n_neurons`` (condition, item, language);
+        - ``n_neurons`` (condition, item, language), and ``done`` (condition): the edits in words;
         - ``counted``, ``held_out`` and ``same_tokens_as`` (item, language; see
           :func:`neuroglot.evaluate`), ``subject`` and ``relation`` (item);
         - what :func:`neuroglot.effects` finds of accuracy.
@@ -131,7 +157,8 @@ def intervene(  # noqa: PLR0913 (the public contract)
         raise NeuroglotError(NEEDS_RECORDING)
     folder = None if out is None else folder_for_results(out)
     job = _Job(model, task, part, recording, given_controls, how, folder, overwrite)
-    outcome = _answers(job, edits).assign_coords(coords)
+    done = ("condition", [_done(some, how) for some in edits.values()])
+    outcome = _answers(job, edits).assign_coords(coords).assign(done=done)
     outcome = outcome.merge(effects(outcome, equivalent_within=bound, seed=given_controls.seed))
     chosen = frozenset[str]().union(*(x.neurons.chosen_on for some in edits.values() for x in some))
     said = {"unit": UNIT, "equivalent_within": bound, "chosen_on": len(chosen)}
@@ -358,10 +385,8 @@ def _of_no_edit(before: xr.Dataset, task: ParallelTask) -> dict[str, xr.DataArra
 def _answered(job: _Job, condition: Condition) -> xr.Dataset:
     """What is answered in the arms of one condition, kept in its folder."""
     # Sets of the same neurons are held against others where they are made in another way.
-    done = "; ".join(
-        f"{one} of {one.neurons.members.checksum} at {one.positions or job.how.positions}"
-        for one in condition.edits
-    )
+    made = " ".join(one.neurons.members.checksum for one in condition.edits)
+    done = f"{_done(condition.edits, job.how)}; {made}"
     head = xr.Dataset(
         coords={
             "item": [item["id"] for item in job.task.items],
@@ -389,6 +414,11 @@ def _answered(job: _Job, condition: Condition) -> xr.Dataset:
             require_steady_prompts(job.model, job.whole, head.attrs)
             folder.finish(xr.Dataset())
     return open_dataset(path).load()
+
+
+def _done(edits: Sequence[Edit], how: Answering) -> str:
+    """What is done, and where."""
+    return "; ".join(f"{one} at {one.positions or how.positions}" for one in edits)
 
 
 def _folder_name(name: str) -> str:
