@@ -46,35 +46,11 @@ ANSWERS, PARTS = "answers", "conditions"
 ITEMS_AT_ONCE, BYTES_AT_ONCE = 32, 256 * 2**20
 LONGEST = 100  # signs of a condition's folder
 DIMS = ("item", "language", "arm")
-RESERVED = frozenset(
-    [
-        "condition",
-        "done",
-        "arm",
-        "control",
-        "draw",
-        "kind",
-        "against",
-        "item",
-        "language",
-        "subject",
-        "relation",
-        "same_tokens_as",
-        "counted",
-        "held_out",
-        "n_neurons",
-        "share",
-        "text",
-        "correct",
-        "margin",
-        "masked_margin",
-        "log_prob",
-        "difference",
-        "p",
-        "verdict",
-        "reason",
-        "accuracy",
-    ]
+RESERVED = (
+    *("condition", "done", "arm", "control", "draw", "kind", "against", "item", "language"),
+    *("subject", "relation", "same_tokens_as", "counted", "held_out", "n_neurons", "share", "text"),
+    *("correct", "margin", "masked_margin", "log_prob", "difference", "p", "verdict", "reason"),
+    "accuracy",
 )
 """Names that an outcome uses itself."""
 OF_ARMS = ("correct", "margin", "masked_margin", "log_prob", "text", "share")
