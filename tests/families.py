@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import pytest
 import torch
 import transformers
 from packaging.version import Version
@@ -245,3 +246,14 @@ def build(architecture: str, config: dict[str, Any], seed: int = 0) -> PreTraine
 def family_hf(name: str, seed: int = 0) -> PreTrainedModel:
     """The tiny model of one family; shared between tests, which leave it as it is."""
     return build(FAMILIES[name].architecture, FAMILIES[name].config, seed)
+
+
+OFTEN = ("gpt2", "bloom", "llama", "opt", "gemma2", "gemma3", "falcon-alibi", "falcon-h1")
+"""Families on which long tests run by default; on all others they are slow."""
+
+
+def by_family() -> list[Any]:
+    """All families, as parameters of a long test."""
+    return [
+        pytest.param(name, marks=[] if name in OFTEN else [pytest.mark.slow]) for name in FAMILIES
+    ]

@@ -13,7 +13,7 @@ from neuroglot.experiments.answers import asked_of, by_prompt
 from neuroglot.experiments.replayed import Arms, can_replay, log_probs_of_arms
 from neuroglot.experiments.scoring import questions
 from neuroglot.interventions.edits import applied
-from tests.families import FAMILIES
+from tests.families import by_family
 from tests.testing import small_task, tiny_model
 
 
@@ -34,7 +34,7 @@ def long_task(n_items: int = 5) -> ng.ParallelTask:
     return ng.ParallelTask.from_records(records, name="long")
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", by_family())
 def test_edits_of_later_layers(family: str) -> None:
     model, task = tiny_model(family), long_task()
     asked = questions(model, asked_of(task, by_prompt(task, "choices")))

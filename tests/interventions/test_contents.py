@@ -12,7 +12,7 @@ import torch
 import neuroglot as ng
 from neuroglot.interventions.contents import Draw
 from tests.attribution.models import down, random_model, seeing
-from tests.families import FAMILIES
+from tests.families import by_family
 from tests.interventions.longhand import edited_log_probs
 from tests.interventions.planted import (
     CONSTANT,
@@ -55,7 +55,7 @@ def replaced(mask: np.ndarray, values: np.ndarray) -> Any:
     return lambda layer, old: torch.where(here[layer], new[layer].to(old.dtype), old)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", by_family())
 def test_every_edit_in_every_family(family: str) -> None:
     model, task = tiny_model(family), related_task()
     named = replace(model, name=f"tiny-{family}")

@@ -337,7 +337,7 @@ def test_bad_edits_are_refused() -> None:
         (neurons, "answer", "NeuronSet is no edit"),
         (ng.Zero(neurons, positions="first"), "answer", "unknown positions 'first'"),  # type: ignore[arg-type]
         (ng.Add(neurons, np.ones((2, 3))), "answer", "value= is of shape"),
-        (ng.Patch(neurons, recording), "answer", "expected those of 'coefficient'"),
+        (ng.Patch(neurons, recording, "task"), "answer", "expected those of 'coefficient'"),
         (ng.Zero(neurons), "first", "unknown positions 'first'"),
         (ng.MeanAblate(neurons, recording), "answer", "expected those of 'coefficient'"),
         (ng.MeanAblate(neurons, recording.values.mean("item")), "answer", "means of shape"),
