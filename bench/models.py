@@ -16,23 +16,28 @@ LANGUAGES = ("en", "de", "es", "fr", "ru", "th", "tr", "vi", "zh", "pt")
 
 
 def bloom(
-    width: int, layers: int, heads: int, device: str = "cpu", dtype: str = "float32"
+    width: int,
+    layers: int,
+    heads: int,
+    device: str = "cpu",
+    dtype: str = "float32",
+    words: int = VOCABULARY,
 ) -> ng.Model:
-    """A random BLOOM with a vocabulary of 50,000 words between spaces."""
+    """A random BLOOM with a vocabulary of so many words between spaces."""
     torch.manual_seed(0)
-    config = BloomConfig(vocab_size=VOCABULARY, hidden_size=width, n_layer=layers, n_head=heads)
+    config = BloomConfig(vocab_size=words, hidden_size=width, n_layer=layers, n_head=heads)
     with torch.device(device):
         hf = BloomForCausalLM(config).to(getattr(torch, dtype))
-    vocabulary = {"<end>": 0, "<unk>": 1} | {f"w{i}": i for i in range(2, VOCABULARY)}
+    vocabulary = {"<end>": 0, "<unk>": 1} | {f"w{i}": i for i in range(2, words)}
     inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     make: Any = PreTrainedTokenizerFast
-    words = make(tokenizer_object=inner, eos_token="<end>", pad_token="<end>")
-    return ng.wrap_model(hf, words, name=f"random-bloom-{width}x{layers}")
+    tokenizer = make(tokenizer_object=inner, eos_token="<end>", pad_token="<end>")
+    return ng.wrap_model(hf, tokenizer, name=f"random-bloom-{width}x{layers}")
 
 
-def _text(rng: np.random.Generator, length: int) -> str:
-    return " ".join(f"w{i}" for i in rng.integers(2, VOCABULARY, size=length))
+def _text(rng: np.random.Generator, length: int, words: int = VOCABULARY) -> str:
+    return " ".join(f"w{i}" for i in rng.integers(2, words, size=length))
 
 
 def prompts_of(
@@ -41,6 +46,7 @@ def prompts_of(
     *,
     shared: int = 0,
     n_choices: int = 0,
+    words: int = VOCABULARY,
 ) -> ng.ParallelTask:
     """Items of random words in ten languages.
 
@@ -50,18 +56,19 @@ def prompts_of(
         shared: how many of the first words the prompts of an item share, as the fact does in
             editing.
         n_choices: choices of each prompt, of one to four words; 0 for none.
+        words: of the model's vocabulary.
     """
     rng = np.random.default_rng(0)
     records = []
     for i in range(n_items):
-        begin = _text(rng, shared)
+        begin = _text(rng, shared, words)
         record: dict[str, Any] = {"id": str(i), "prompts": {}}
         for language in LANGUAGES:
             length = int(rng.integers(lengths[0], lengths[1] + 1)) - shared
-            record["prompts"][language] = f"{begin} {_text(rng, length)}".strip()
+            record["prompts"][language] = f"{begin} {_text(rng, length, words)}".strip()
         if n_choices:
             record["choices"] = {
-                language: [_text(rng, int(rng.integers(1, 5))) for _ in range(n_choices)]
+                language: [_text(rng, int(rng.integers(1, 5)), words) for _ in range(n_choices)]
                 for language in LANGUAGES
             }
             record["answers"] = {code: found[0] for code, found in record["choices"].items()}
