@@ -927,7 +927,7 @@ def test_bad_settings_are_refused() -> None:
         ({"kinds": "size"}, "expected a list of names"),
         ({"kinds": ["random"]}, "controls=random"),
         ({"kinds": ["size", "size"]}, "expected different ones"),
-        ({"kinds": ["size", size]}, "expected different ones"),
+        ({"kinds": ["size", size]}, "functions that have names, other than"),
         ({"kinds": [3]}, "controls=3"),
         ({"draws": 0}, "draws=0"),
         ({"draws": True}, "draws=True"),

@@ -90,13 +90,15 @@ class Edited:
     def of(self, rows: Any, arms: Any, keys: Sequence[Any]) -> list[Edit]:
         """The edits with the neurons of some prompts and arms, which go by these keys."""
         return [
-            replace(one, neurons=NeuronSet(
-                written_down(np.packbits(masks[rows, arms], axis=-1), keys, one.neurons.widths),
-                one.neurons.name,
-                unit=one.neurons.unit,
-            ))
+            one.on(
+                NeuronSet(
+                    written_down(np.packbits(masks[rows, arms], axis=-1), keys, one.neurons.widths),
+                    one.neurons.name,
+                    unit=one.neurons.unit,
+                )
+            )
             for one, masks in self.edits
-        ]  # fmt: skip
+        ]
 
     def begins(self, positions: Positions) -> Positions:
         """Where edits begin: what stands before a prompt's last token is the same, or is not."""

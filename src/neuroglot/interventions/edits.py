@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -57,6 +58,12 @@ class Edit(ABC):
             values: what they are.
             given: those that :attr:`contents` gives (token, neuron), if there are any.
         """
+
+    def on(self, neurons: NeuronSet) -> Self:
+        """The same of other neurons; what was found of other prompts' coefficients is kept."""
+        found = copy.copy(self)
+        object.__setattr__(found, "neurons", neurons)
+        return found
 
     def check(self, model: Model) -> None:
         """Refuse what cannot be done to the model.
@@ -172,8 +179,24 @@ class Add(Edit):
         return f"add {float(self.value)!r} to"
 
 
+class _FromElsewhere(Edit):
+    """Give neurons the coefficients that their contents say."""
+
+    _contents: Contents
+
+    @property
+    def contents(self) -> Contents:
+        """What says which coefficients prompts get."""
+        return self._contents
+
+    def new(self, _layer: int, _values: Tensor, given: Tensor | None) -> Tensor:
+        """What is given."""
+        assert given is not None
+        return given
+
+
 @dataclass(frozen=True, eq=False)
-class MeanAblate(Edit):
+class MeanAblate(_FromElsewhere):
     """Give every neuron its mean coefficient over other prompts.
 
     A prompt that is the only one of its group keeps its coefficients, which are their own mean.
@@ -194,27 +217,17 @@ class MeanAblate(Edit):
         object.__setattr__(self, "_contents", Means(self.reference, self.within, self.task))
 
     @property
-    def contents(self) -> Contents:
-        """The means."""
-        found: Contents = self._contents  # type: ignore[attr-defined]
-        return found
-
-    def new(self, _layer: int, _values: Tensor, given: Tensor | None) -> Tensor:
-        """The means of the layer."""
-        assert given is not None
-        return given
-
-    @property
     def what(self) -> str:
         """As provenance says it."""
         return f"set to {self.contents}"
 
 
 @dataclass(frozen=True, eq=False)
-class Patch(Edit):
+class Patch(_FromElsewhere):
     """Give neurons the coefficients that they have in another prompt, at its last token.
 
-    A prompt that is its own source stays as it is.
+    A prompt that is its own source stays as it is. Where there is no other item to draw from, an
+    outcome has no value.
 
     Attributes:
         source: a recording with ``site="coefficient"`` and ``keep_values=True``, at the position
@@ -238,17 +251,6 @@ class Patch(Edit):
     def __post_init__(self) -> None:
         drawn = Draw(self.source, self.of, self.task, self.seed, self.draw)
         object.__setattr__(self, "_contents", drawn)
-
-    @property
-    def contents(self) -> Contents:
-        """The coefficients of the sources."""
-        found: Contents = self._contents  # type: ignore[attr-defined]
-        return found
-
-    def new(self, _layer: int, _values: Tensor, given: Tensor | None) -> Tensor:
-        """The coefficients of the source."""
-        assert given is not None
-        return given
 
     @property
     def what(self) -> str:
