@@ -47,7 +47,7 @@ ITEMS_AT_ONCE, BYTES_AT_ONCE = 32, 256 * 2**20
 LONGEST = 100  # signs of a condition's folder
 DIMS = ("item", "language", "arm")
 RESERVED = (
-    *("condition", "done", "arm", "control", "draw", "kind", "against", "item", "language"),
+    *("condition", "edits", "arm", "control", "draw", "kind", "against", "item", "language"),
     *("subject", "relation", "same_tokens_as", "counted", "held_out", "n_neurons", "share", "text"),
     *("correct", "margin", "masked_margin", "log_prob", "difference", "p", "verdict", "reason"),
     "accuracy",
@@ -106,7 +106,7 @@ def intervene(  # noqa: PLR0913 (the public contract)
           ``masked_margin``; else ``text``. NaN or empty where the pool of a control was too small.
           Where all neurons but those of a set are edited, the share is that of the set;
         - the same but ``share`` as ``…_no_edit`` (item, language), as far as they are known;
-        - ``n_neurons`` (condition, item, language), and ``done`` (condition): the edits in words;
+        - ``n_neurons`` (condition, item, language), and ``edits`` (condition), in words;
         - ``counted``, ``held_out`` and ``same_tokens_as`` (item, language; see
           :func:`neuroglot.evaluate`), ``subject`` and ``relation`` (item);
         - what :func:`neuroglot.effects` finds of accuracy.
@@ -133,12 +133,11 @@ def intervene(  # noqa: PLR0913 (the public contract)
         raise NeuroglotError(NEEDS_RECORDING)
     folder = None if out is None else folder_for_results(out)
     job = _Job(model, task, part, recording, given_controls, how, folder, overwrite)
-    done = ("condition", [_done(some, how) for some in edits.values()])
-    outcome = _answers(job, edits).assign_coords(coords).assign(done=done)
+    said = ("condition", [_done(some, how) for some in edits.values()])
+    outcome = _answers(job, edits).assign_coords(coords).assign(edits=said)
     outcome = outcome.merge(effects(outcome, equivalent_within=bound, seed=given_controls.seed))
     chosen = frozenset[str]().union(*(x.neurons.chosen_on for some in edits.values() for x in some))
-    said = {"unit": UNIT, "equivalent_within": bound, "chosen_on": len(chosen)}
-    outcome = outcome.assign_attrs(said)
+    outcome = outcome.assign_attrs(unit=UNIT, equivalent_within=bound, chosen_on=len(chosen))
     if folder is not None:
         save(outcome, folder / UNIT, overwrite=True)
     return outcome
