@@ -111,11 +111,19 @@ def scores_of_choices(
     log_prob = np.full((len(asked), widest), np.nan)
     for rows, values in log_probs(model, asked, batch_size, widest, times=times):
         log_prob[rows] = values.numpy()
+    n_tokens = tokens_of_choices(asked, widest)
+    check_finite(model, log_prob, n_tokens, asked, names)
+    return log_prob, n_tokens
+
+
+def tokens_of_choices(
+    asked: Sequence[Question], widest: int
+) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Number of tokens of every choice (prompt, option); 0 beyond a prompt's choices."""
     n_tokens = np.zeros((len(asked), widest), np.int64)
     for row, question in enumerate(asked):
         n_tokens[row, : len(question.choices)] = [len(choice) for choice in question.choices]
-    check_finite(model, log_prob, n_tokens, asked, names)
-    return log_prob, n_tokens
+    return n_tokens
 
 
 def likeliest(

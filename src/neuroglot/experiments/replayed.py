@@ -16,9 +16,9 @@ from transformers import Cache
 from neuroglot.experiments.scoring import (
     Options,
     Question,
+    after_prompts,
     asking,
     options_of,
-    picked_of,
 )
 from neuroglot.models import Model
 from neuroglot.models.forward import run_body_prefixes, run_continuations
@@ -113,25 +113,14 @@ class _Passes:
             logits = run_continuations(model.hf, before.ids[:, -1:], before.mask, cache, rows)
         if self.begun is None:
             self.begun = copied(cache)
-        begun = logits[:, -1].float().log_softmax(dim=-1)
-        owner = torch.tensor(options.owner, device=begun.device)
-        firsts = torch.tensor([tokens[0] for tokens in options.tokens], device=begun.device)
-        totals = begun[owner, firsts]
-        # The last token of a choice predicts nothing that is scored; a single one needs no more.
-        longer = [i for i, tokens in enumerate(options.tokens) if len(tokens) > 1]
-        if longer:
-            heads = pad(model, [tokens[:-1] for tokens in options.tokens], longer, side="right")
-            tails = pad(model, [tokens[1:] for tokens in options.tokens], longer, side="right")
-            owners = owner[longer].to(heads.ids.device)
-            mask = torch.cat([before.mask[owners], heads.mask], dim=1)
-            # The first layers have not run for the last token, but in the first edit.
-            cache = copied(cache, self.begun, len(self.last.layers))
-            asked = [self.asked[options.owner[i]] for i in longer]
-            with asking(model, asked), self.choices.running():
-                logits = run_continuations(model.hf, heads.ids, mask, cache, owners)
-            picked = picked_of(logits, tails.ids, tails.mask)
-            totals = totals.index_add(0, torch.tensor(longer, device=totals.device), picked)
-        return totals
+        # The first layers have not run for the last token, but in the first edit.
+        cache = copied(cache, self.begun, len(self.last.layers))
+
+        def run(ids: Tensor, mask: Tensor, owners: Tensor) -> Tensor:
+            with self.choices.running():
+                return run_continuations(model.hf, ids, mask, cache, owners)
+
+        return after_prompts(model, self.asked, options, before, logits[:, -1], run)
 
 
 def log_probs_of_arms(

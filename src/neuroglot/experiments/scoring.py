@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
@@ -209,7 +209,7 @@ def _from_whole_texts(model: Model, asked: Sequence[Question], options: Options)
     ids = batch.ids[:, -longest:]
     lengths = torch.tensor([len(tokens) for tokens in options.tokens], device=ids.device)
     places = torch.arange(longest, 0, -1, device=ids.device)
-    return picked_of(logits[:, :-1], ids, places[None] <= lengths[:, None])
+    return _picked(logits[:, :-1], ids, places[None] <= lengths[:, None])
 
 
 def asking(model: Model, asked: Sequence[Question]) -> AbstractContextManager[None]:
@@ -224,6 +224,32 @@ def _from_shared_prefixes(
     """Log-probability (choice,) of each choice, where a prompt runs once for all its choices."""
     before = pad(model, [one.prefix for one in asked], list(range(len(asked))), side="left")
     last, cache = (_after_same_beginnings if same else _after_prefixes)(model, asked, before)
+
+    def run(ids: Tensor, mask: Tensor, owners: Tensor) -> Tensor:
+        return run_continuations(model.hf, ids, mask, cache, owners)
+
+    return after_prompts(model, asked, options, before, last, run)
+
+
+def after_prompts(
+    model: Model,
+    asked: Sequence[Question],
+    options: Options,
+    before: Batch,
+    last: Tensor,
+    run: Callable[[Tensor, Tensor, Tensor], Tensor],
+) -> Tensor:
+    """Log-probability (choice,) of each choice, from what the model says after the prompts.
+
+    Args:
+        model: which answers.
+        asked: the questions.
+        options: their choices.
+        before: their prompts.
+        last: logits (question, token) after each prompt.
+        run: gives logits (choice, position, token) of the ids and under the mask of choices, from
+            the prompts that they belong to.
+    """
     begun = last.float().log_softmax(dim=-1)
     owner = torch.tensor(options.owner, device=begun.device)
     totals = begun[owner, torch.tensor([t[0] for t in options.tokens], device=begun.device)]
@@ -235,8 +261,8 @@ def _from_shared_prefixes(
         owners = owner[longer].to(heads.ids.device)
         mask = torch.cat([before.mask[owners], heads.mask], dim=1)
         with asking(model, [asked[options.owner[i]] for i in longer]):
-            logits = run_continuations(model.hf, heads.ids, mask, cache, owners)
-        picked = picked_of(logits, tails.ids, tails.mask)
+            logits = run(heads.ids, mask, owners)
+        picked = _picked(logits, tails.ids, tails.mask)
         totals = totals.index_add(0, torch.tensor(longer, device=totals.device), picked)
     return totals
 
@@ -265,7 +291,7 @@ def _after_same_beginnings(
     return logits[:, -1], cache
 
 
-def picked_of(logits: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+def _picked(logits: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
     """Sum of the log-probabilities (row,) of the tokens ``ids`` (row, position) under ``mask``."""
     ids, mask = ids.to(logits.device), mask.to(logits.device)
     found = logits.float().log_softmax(dim=-1).gather(2, ids[..., None])[..., 0]

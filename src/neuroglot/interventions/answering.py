@@ -21,6 +21,7 @@ from neuroglot.experiments.answers import (
     right_answers,
     right_options,
     scores_of_choices,
+    tokens_of_choices,
     written,
 )
 from neuroglot.experiments.evaluation import MAX_NEW_TOKENS, check_answering
@@ -188,9 +189,7 @@ def _scored(
     known = questions(model, asked)
     there = edited.there[list(rows)]
     widest = max(len(one.choices) for one in known)
-    n_tokens = np.zeros((len(known), widest), np.int64)
-    for row, one in enumerate(known):
-        n_tokens[row, : len(one.choices)] = [len(choice) for choice in one.choices]
+    n_tokens = tokens_of_choices(known, widest)
     log_prob = np.full((*there.shape, widest), np.nan)
 
     def by_itself(places: Any, arms: Any) -> Scores:

@@ -12,7 +12,7 @@ import numpy as np
 from neuroglot.errors import NeuroglotError, is_whole_number, listed
 from neuroglot.interventions.edits import Edit
 from neuroglot.neurons.members import Mask, Members, Prompts
-from neuroglot.neurons.sampling import sample
+from neuroglot.neurons.sampling import sample, seed_of
 
 N_DECILES = 10
 NEEDS_RECORDING = (
@@ -160,7 +160,11 @@ class Condition:
         # Where all but those of a set are edited, controls keep others in their place.
         parts = [one if one.kept is None else one.kept[0] for one in members]
         assert prompts.contribution is not None
-        masks = [(part.masks(prompts), part.whole.masks(prompts)) for part in parts]
+        edited = [part.masks(prompts) for part in parts]
+        masks = [
+            (here, here if part.whole is part else part.whole.masks(prompts))
+            for part, here in zip(parts, edited, strict=True)
+        ]
         shape = (len(prompts.keys), len(self.arms), *masks[0][0].shape[1:])
         there = np.ones(shape[:2], np.bool_)
         found = [Drawn(np.zeros(shape, np.bool_), one, there) for one in members]
@@ -170,8 +174,8 @@ class Condition:
         for row, key in enumerate(prompts.keys):
             rng = np.random.default_rng(seed_of(self.controls.seed, self.name, *key))
             here = None if known_active is None else known_active[row]
-            for one, (edited, whole) in zip(found, masks, strict=True):
-                of = OfPrompt(edited[row], whole[row], prompts.contribution[row], here)
+            for one, (own, whole) in zip(found, masks, strict=True):
+                of = OfPrompt(own[row], whole[row], prompts.contribution[row], here)
                 for arm, mask in enumerate(_all(of, self.controls, rng)):
                     if mask is None:
                         there[row, arm] = False
@@ -235,9 +239,3 @@ def deciles(contribution: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.u
     ends = np.quantile(contribution, np.arange(1, N_DECILES) / N_DECILES, axis=-1)
     found = (contribution[None] > ends[:, :, None]).sum(axis=0)
     return np.asarray(found, np.uint8)
-
-
-def seed_of(seed: int, *names: str) -> list[int]:
-    """A seed that depends on nothing but the names, such as condition, item and language."""
-    digest = hashlib.sha256("\x1f".join(names).encode("utf-8", "surrogatepass")).digest()
-    return [seed, int.from_bytes(digest[:8], "big")]

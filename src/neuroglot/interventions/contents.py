@@ -13,6 +13,7 @@ import xarray as xr
 
 from neuroglot.errors import NeuroglotError, is_whole_number, listed, shown
 from neuroglot.models import Model
+from neuroglot.neurons.sampling import seed_of
 from neuroglot.recording import Recording
 from neuroglot.recording.blocks import Prompt
 from neuroglot.recording.matching import AS_RECORDED, require_of_model
@@ -205,9 +206,7 @@ class Draw(Contents):
         if not others:
             where = "its relation" if self.which == "relation" else "the source"
             raise NeuroglotError(f"there is no other item than {item!r} in {where} to draw from.")
-        names = "\x1f".join((str(self.draw), item, language))
-        digest = hashlib.sha256(names.encode("utf-8", "surrogatepass")).digest()
-        rng = np.random.default_rng([self.seed, int.from_bytes(digest[:8], "big")])
+        rng = np.random.default_rng(seed_of(self.seed, str(self.draw), item, language))
         return others[int(rng.integers(len(others)))], language
 
     def _others(self, item: str) -> list[str]:

@@ -100,8 +100,12 @@ class Parts:
     @property
     def needs_halves(self) -> bool:
         """Whether something is chosen on a development half."""
-        ranks_by_answer = self.rank_by != CONTRIBUTION and min(self.doses) < 1
-        return ranks_by_answer or self.membership is not None
+        return self.ranks_by_answer or self.membership is not None
+
+    @property
+    def ranks_by_answer(self) -> bool:
+        """Whether some part is of the neurons that rank highest by a score that uses the answer."""
+        return self.rank_by != CONTRIBUTION and min(self.doses) < 1
 
 
 def deactivate(  # noqa: PLR0913 (as intervene)
@@ -152,7 +156,7 @@ def deactivate(  # noqa: PLR0913 (as intervene)
         development, test = _halves(model, task, recording, beside.seed, how)
         folder = None if out is None else Path(out, "test")
     scores = None
-    if chosen.rank_by != CONTRIBUTION and min(chosen.doses) < 1:
+    if chosen.ranks_by_answer:
         attribution = attribute(
             model,
             task,

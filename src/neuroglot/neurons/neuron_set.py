@@ -436,7 +436,7 @@ class NeuronSet:
         """
         specific = cls.from_category(recording, "specific", threshold=threshold)
         here = specific & cls.active(recording, threshold=threshold)
-        return replace_name(here, "specific_here")
+        return cls(here.members, "specific_here", here.provenance, here.chosen_on, here.unit)
 
     @classmethod
     def from_category(
@@ -527,11 +527,6 @@ class NeuronSet:
                 f"{max(self.widths)} neurons, but {model.name!r} has {model.n_layers} of "
                 f"{model.n_neurons}."
             )
-
-
-def replace_name(neurons: NeuronSet, name: str) -> NeuronSet:
-    """The same neurons under another name."""
-    return NeuronSet(neurons.members, name, neurons.provenance, neurons.chosen_on, neurons.unit)
 
 
 def sorted_layers(layers: Any) -> tuple[int, ...]:

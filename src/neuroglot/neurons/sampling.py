@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -62,3 +63,9 @@ def sample(
     of_one = np.zeros(wanted.shape, np.uint8) if strata is None else strata
     read = (np.require(array, requirements=["C", "A"]) for array in (wanted, pool, of_one))
     return drawn if _sample(*read, drawn, rng) else None
+
+
+def seed_of(seed: int, *names: str) -> list[int]:
+    """A seed that depends on nothing but the names, such as condition, item and language."""
+    digest = hashlib.sha256("\x1f".join(names).encode("utf-8", "surrogatepass")).digest()
+    return [seed, int.from_bytes(digest[:8], "big")]

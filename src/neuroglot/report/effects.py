@@ -94,14 +94,19 @@ def _numbers(one: xr.Dataset, here: xr.Dataset) -> dict[str, Any]:
     return found | {"verdict": str(here["verdict"].to_numpy())}
 
 
+def _of_control(values: xr.DataArray, kind: str) -> xr.DataArray:
+    """Mean over a control's draws (item, language) of what a condition's arms say; NaN without."""
+    drawn = by_control(values.expand_dims("condition")).sel(kind=kind)[0]
+    return drawn.mean("draw", skipna=False)
+
+
 def _shares(one: xr.Dataset, against: str) -> dict[str, float]:
     """Shares of all contributions: the condition's neurons and the control's, of equal prompts."""
     counted = one["counted"]
     own = one["share"].isel(arm=0)
     if against == NO_EDIT:
         return {"share": float(own.where(counted).mean()), "share_against": np.nan}
-    control = by_control(one["share"].expand_dims("condition")).sel(kind=against)[0]
-    other = control.mean("draw", skipna=False)
+    other = _of_control(one["share"], against)
     both = counted & ~np.isnan(other)
     return {
         "share": float(own.where(both).mean()),
@@ -113,8 +118,7 @@ def _accuracies(outcome: xr.Dataset, one: xr.Dataset, against: str) -> dict[str,
     """Accuracy of the condition and of what it is held against, over the prompts of both."""
     other = outcome["correct_no_edit"].astype(float)
     if against != NO_EDIT:
-        control = by_control(one["correct"].expand_dims("condition")).sel(kind=against)[0]
-        other = control.mean("draw", skipna=False)
+        other = _of_control(one["correct"], against)
     both = outcome["counted"] & ~np.isnan(other)
     return {
         "accuracy": mean_of(one["correct"].isel(arm=0, drop=True), outcome, both),
