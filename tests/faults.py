@@ -61,7 +61,7 @@ COMMANDS = (
     *("attribute", "deactivate", "align", "run", "report", "grow"),
 )
 REFUSED, BROKEN = 2, 3  # how a child ends: with a line to the user, or with a traceback
-PATIENCE = 120  # seconds for one run of a command
+PATIENCE = 900  # seconds for one run of a command, on a machine that may be busy
 N_ITEMS, ITEMS_AT_ONCE = 4, 2
 OUT = "out"
 
@@ -202,9 +202,9 @@ class Small:
         recorder.BLOCK = evaluation.ITEMS_AT_ONCE = ITEMS_AT_ONCE
         intervening.ITEMS_AT_ONCE = ITEMS_AT_ONCE
         ng.attribution.by_category.ITEMS_AT_ONCE = ITEMS_AT_ONCE
-        accumulating.SECONDS_BETWEEN = 0.0
         self.model, self.task = tiny_model("llama"), small_task(N_ITEMS, "en de")
         self.recording = ng.record(self.model, self.task)
+        ng.classify(self.recording)  # so that its machine code is here when processes are forked
         records = [{**item, "choices": {}} for item in self.task.items]
         self.wider = small_task(N_ITEMS, "en de fr")
         self.written = ng.ParallelTask.from_records(records, name="written")
@@ -230,6 +230,7 @@ class Small:
         self._command_line(*asked, "--predictions", str(table))
 
     def attribute(self, out: Path) -> None:
+        accumulating.SECONDS_BETWEEN = 0.0  # sums are kept after each block
         scores = ("contribution",)
         ng.attribute(self.model, self.task, self.recording, scores=scores, out=out)
 
