@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import neuroglot as ng
+from neuroglot.experiments.answers import right_options
 from neuroglot.interventions.contents import Draw
 from tests.attribution.models import down, random_model, seeing
 from tests.families import by_family
@@ -71,7 +72,7 @@ def test_every_edit_in_every_family(family: str) -> None:
         return lambda *_: lambda layer, old: torch.where(here[layer], new(layer, old), old)
 
     patch = ng.Patch(neurons, source, "relation", task, seed=1)
-    drawn = Draw(source, "relation", task, 1, 0)
+    drawn = Draw(source, "relation", task, 1, 1)
     place = {item["id"]: i for i, item in enumerate(task.items)}
 
     def source_of(i: int, j: int) -> np.ndarray:
@@ -172,8 +173,8 @@ def test_draws_differ_and_can_be_repeated() -> None:
     source = recorded(model, task)
 
     def drawn(of: str, seed: int, draw: int) -> list[Any]:
-        found = Draw(source, of, task, seed, draw)
-        return [found.source_of((item["id"], "de")) for item in task.items]
+        found = Draw(source, of, task, seed, draw + 1)
+        return [found.source_of((item["id"], "de"), draw) for item in task.items]
 
     for of in ("relation", "task"):
         one = drawn(of, 0, 0)
@@ -184,6 +185,41 @@ def test_draws_differ_and_can_be_repeated() -> None:
     every = {draw: drawn("relation", 0, draw) for draw in range(60)}
     seen = {sources[0][0] for sources in every.values()}
     assert seen == {item["id"] for item in task.items[2::2]}, "each other item of the relation"
+
+
+def test_several_draws_are_arms_of_one_condition() -> None:
+    """Each as a condition with one draw gives it, their mean in effects, with one beside them."""
+    model, task = random_model("llama"), related_task(12)
+    source = recorded(model, task)
+    some = ng.NeuronSet.from_pairs([(1, 3), (1, 5), (1, 7)], model)
+    patch = ng.Patch(some, source, "relation", task, draws=3)
+    found = ng.intervene(
+        model, task, {"drawn": patch, "off": ng.Zero(some)}, controls=ng.Controls(["size"], draws=4)
+    )
+    names = ["edit", "edit 1", "edit 2", *(f"size {i}" for i in range(4))]
+    assert found["arm"].values.tolist() == names
+    drawn = found["log_prob"].sel(condition="drawn")
+    assert drawn.notnull().all()
+    for draw, arm in enumerate(names[:3]):
+        for item in task.items:
+            for code in task.languages:
+                there = Draw(source, "relation", task, 0, 3).source_of((item["id"], code), draw)
+                with ng.edit(model, ng.Patch(some, source, there)):
+                    alone = task.part([item], [code])
+                    answers = ng.evaluate(model, alone)["log_prob"].values[0, 0]
+                expected = answers[right_options(alone)[0]]
+                value = float(drawn.sel(arm=arm, item=item["id"], language=code))
+                assert value == pytest.approx(float(expected), abs=1e-4)
+    assert not np.allclose(drawn.sel(arm="edit"), drawn.sel(arm="edit 1"))
+    off = found["log_prob"].sel(condition="off")
+    assert off.sel(arm=["edit 1", "edit 2"]).isnull().all()
+    effects = ng.effects(found, "margin")
+    own = found["margin"].sel(condition="drawn", arm=names[:3]).mean("arm")
+    less = (own - found["margin_no_edit"]).mean()
+    assert float(effects["difference"].sel(condition="drawn", against="no_edit")) == pytest.approx(
+        float(less), abs=1e-5
+    )
+    assert int(effects["n_prompts"].sel(condition="off", against="no_edit")) == 24
 
 
 def test_always_on_neurons_that_carry_an_answer_and_those_that_carry_a_constant() -> None:
@@ -232,7 +268,7 @@ def test_what_cannot_be_patched_or_averaged() -> None:
         (lambda: ng.Patch(neurons, source), "task= has to say"),
         (lambda: ng.Patch(neurons, source, "fr"), "of='fr': expected"),
         (lambda: ng.Patch(neurons, source, ("no", "de")), "expected 'relation', 'task'"),
-        (lambda: ng.Patch(neurons, source, "task", draw=-1), "draw=-1"),
+        (lambda: ng.Patch(neurons, source, "task", draws=0), "draws=0"),
         (lambda: ng.Patch(neurons, source, "task", seed=0.5), "seed=0.5"),
     ]
     for make, message in cases:

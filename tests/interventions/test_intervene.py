@@ -746,6 +746,11 @@ def test_what_is_written_and_the_likeliest_right_answer_longhand(
         best.add(int(np.argmax(scores)))
         assert float(here["log_prob"]) == pytest.approx(max(scores), abs=1e-3)
     assert len(best) == 3, "not always the first of the right ones"
+    for item, code in (prompt_at(task, row) for row in range(len(one.there))):
+        right = [item["answers"][code], *item["aliases"][code]]
+        likeliest = max(log_prob_under(model, item["prompts"][code], x, []) for x in right)
+        plain = found["log_prob_no_edit"].sel(item=item["id"], language=code)
+        assert float(plain) == pytest.approx(likeliest, abs=1e-3)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])

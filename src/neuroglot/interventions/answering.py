@@ -82,21 +82,26 @@ class Edited:
         edits: each with the neurons that it is of (prompt, arm, layer, neuron).
         keys: item and language of the prompts.
         there: which arms there are (prompt, arm).
+        draws: which draw of what prompts are given each arm gets.
     """
 
     edits: Sequence[tuple[Edit, Mask]]
     keys: Sequence[Prompt]
     there: Mask
+    draws: Sequence[int]
 
     def of(self, rows: Any, arms: Any, keys: Sequence[Any]) -> list[Edit]:
         """The edits with the neurons of some prompts and arms, which go by these keys."""
+        draws = np.broadcast_to(np.array(self.draws)[arms], len(keys))
+        draw_of = dict(zip(keys, draws.tolist(), strict=True))
         return [
             one.on(
                 NeuronSet(
                     written_down(np.packbits(masks[rows, arms], axis=-1), keys, one.neurons.widths),
                     one.neurons.name,
                     unit=one.neurons.unit,
-                )
+                ),
+                draw_of,
             )
             for one, masks in self.edits
         ]
@@ -236,7 +241,7 @@ def _together(
 
     Arms that some prompts do not have are then run for them too.
     """
-    first = edited.first_layer
+    first = edited.first_layer if edited.edits else 0
     if not 0 < first < model.n_layers or edited.begins(how.positions) == "all":
         return None
     runs = edited.there.size * (1 - first / model.n_layers)
@@ -250,6 +255,14 @@ def _together(
     return Arms([arm(number) for number in range(edited.there.shape[1])], first)
 
 
+def log_prob_of_right(model: Model, task: ParallelTask, edited: Edited, how: Answering) -> Scores:
+    """Log-probability of the right answer, of several the likeliest (prompt, arm), in nats."""
+    rows = list(range(len(edited.keys)))
+    log_prob, _ = _scored(model, asked_of(task, right_answers(task)), rows, edited, how)
+    likely = np.where(np.isnan(log_prob), -np.inf, log_prob).max(axis=-1)
+    return np.where(edited.there, likely, np.nan).astype(np.float32)
+
+
 def _written(model: Model, task: ParallelTask, edited: Edited, how: Answering) -> Answers:
     places, arms = (part.tolist() for part in np.nonzero(edited.there))
     keys = [(*edited.keys[row], arm) for row, arm in zip(places, arms, strict=True)]
@@ -259,12 +272,9 @@ def _written(model: Model, task: ParallelTask, edited: Edited, how: Answering) -
         with applied(model, edited.of(places, arms, keys), how.positions):
             texts = written(model, task, asked, how.max_new_tokens, how.batch_size)
     answers, languages = right_answers(task), languages_asked_in(task)
-    rows = list(range(len(answers)))
-    log_prob, _ = _scored(model, asked_of(task, answers), rows, edited, how)
-    likely = np.where(np.isnan(log_prob), -np.inf, log_prob).max(axis=-1)
     found: Answers = {
         "correct": np.full(edited.there.shape, np.nan, np.float32),
-        "log_prob": np.where(edited.there, likely, np.nan).astype(np.float32),
+        "log_prob": log_prob_of_right(model, task, edited, how),
     }
     words = np.full(edited.there.shape, "", dtype=object)
     for row, arm, one in zip(places, arms, texts, strict=True):

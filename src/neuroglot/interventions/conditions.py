@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -136,6 +137,13 @@ class Controls:
         return [(name, i) for name in self.by_name for i in range(self.draws)]
 
 
+def arm_name(control: str, draw: int) -> str:
+    """What an arm is called; the condition itself has an empty control."""
+    if control:
+        return f"{control} {draw}"
+    return f"{OWN} {draw}" if draw else OWN
+
+
 @dataclass(frozen=True)
 class Condition:
     """Edits that are done together, and what they are held against."""
@@ -145,9 +153,19 @@ class Condition:
     controls: Controls
 
     @property
-    def arms(self) -> list[str]:
-        """Names of the condition's own arm and of those of its controls."""
-        return [OWN, *(f"{kind} {i}" for kind, i in self.controls.arms)]
+    def n_draws(self) -> int:
+        """How many draws of what prompts are given there are."""
+        return max([1, *(one.contents.n_draws for one in self.edits if one.contents is not None)])
+
+    @property
+    def arms(self) -> list[tuple[str, int]]:
+        """Control, empty for the condition itself, and draw of each arm."""
+        return [("", i) for i in range(self.n_draws)] + self.controls.arms
+
+    @property
+    def draws(self) -> list[int]:
+        """Which draw of what prompts are given each arm gets: those of controls take turns."""
+        return [draw % self.n_draws for _, draw in self.arms]
 
     def drawn(self, prompts: Prompts, known_active: Mask | None) -> list[Drawn]:
         """What each edit does to the neurons of some prompts, in every arm.
@@ -176,7 +194,7 @@ class Condition:
             here = None if known_active is None else known_active[row]
             for one, (own, whole) in zip(found, masks, strict=True):
                 of = OfPrompt(own[row], whole[row], prompts.contribution[row], here)
-                for arm, mask in enumerate(_all(of, self.controls, rng)):
+                for arm, mask in enumerate(_all(of, self.controls, rng, self.n_draws)):
                     if mask is None:
                         there[row, arm] = False
                     else:
@@ -184,9 +202,11 @@ class Condition:
         return found
 
 
-def _all(of: OfPrompt, controls: Controls, rng: np.random.Generator) -> Iterator[Mask | None]:
-    """The neurons of the condition itself and of each control."""
-    yield of.edited
+def _all(
+    of: OfPrompt, controls: Controls, rng: np.random.Generator, n_draws: int
+) -> Iterator[Mask | None]:
+    """The neurons of the condition itself, in each of its draws, and of each control."""
+    yield from itertools.repeat(of.edited, n_draws)
     for name, control in controls.by_name.items():
         for _ in range(controls.draws):
             mask = control(of, rng)

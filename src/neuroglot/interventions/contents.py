@@ -27,13 +27,19 @@ WITHIN = ("language", "relation", "both")
 class Contents(ABC):
     """Coefficients that prompts get in place of their own."""
 
+    n_draws: int = 1
+    """How many there are for each prompt, drawn independently."""
+
     @abstractmethod
-    def of(self, prompts: Sequence[Any] | None) -> tuple[Values, Own]:
+    def of(
+        self, prompts: Sequence[Any] | None, draws: Sequence[int] | None = None
+    ) -> tuple[Values, Own]:
         """Coefficients of some prompts.
 
         Args:
             prompts: item and language of each, and perhaps more; ``None`` where it is not known
                 what runs.
+            draws: which draw each of them gets, from 0; by default the first.
 
         Returns:
             Coefficients (prompt or 1, layer, neuron), and which prompts are to keep their own
@@ -79,8 +85,10 @@ class Means(Contents):
         self.relations = _relations(task) if within in ("relation", "both") else {}
         self._known: dict[tuple[str, str], Values] = {}
 
-    def of(self, prompts: Sequence[Any] | None) -> tuple[Values, Own]:
-        """Means of each prompt's group."""
+    def of(
+        self, prompts: Sequence[Any] | None, _draws: Sequence[int] | None = None
+    ) -> tuple[Values, Own]:
+        """Means of each prompt's group, whichever the draw."""
         if self.within is None or prompts is None:
             if self.within is not None:
                 raise NeuroglotError(
@@ -164,7 +172,7 @@ class Draw(Contents):
         of: str | tuple[str, str],
         task: ParallelTask | None,
         seed: int,
-        draw: int,
+        draws: int,
     ) -> None:
         """See :class:`neuroglot.Patch`.
 
@@ -176,10 +184,11 @@ class Draw(Contents):
             raise NeuroglotError(
                 f"source is a {type(source).__name__}; expected what neuroglot.record returns."
             )
-        for name, number in (("seed", seed), ("draw", draw)):
-            if not is_whole_number(number, 0):
-                raise NeuroglotError(f"{name}={number!r}: expected a whole number from 0.")
-        self.source, self.which, self.seed, self.draw = source, of, int(seed), int(draw)
+        for name, number, least in (("seed", seed, 0), ("draws", draws, 1)):
+            if not is_whole_number(number, least):
+                raise NeuroglotError(f"{name}={number!r}: expected a whole number from {least}.")
+        self.source, self.which, self.seed = source, of, int(seed)
+        self.n_draws = int(draws) if of in ("relation", "task") else 1
         self.relations = _relations(task) if of == "relation" else {}
         if of not in ("relation", "task"):
             known = (of,) if isinstance(of, str) else (of[1],)
@@ -191,8 +200,8 @@ class Draw(Contents):
                     f"({listed(source.languages)}) or a recorded prompt (item, language)."
                 )
 
-    def source_of(self, prompt: Any) -> Prompt:
-        """Item and language whose coefficients a prompt gets.
+    def source_of(self, prompt: Any, draw: int = 0) -> Prompt:
+        """Item and language whose coefficients a prompt gets in a draw.
 
         Raises:
             NeuroglotError: there is no other item to draw.
@@ -206,7 +215,7 @@ class Draw(Contents):
         if not others:
             where = "its relation" if self.which == "relation" else "the source"
             raise NeuroglotError(f"there is no other item than {item!r} in {where} to draw from.")
-        rng = np.random.default_rng(seed_of(self.seed, str(self.draw), item, language))
+        rng = np.random.default_rng(seed_of(self.seed, str(draw), item, language))
         return others[int(rng.integers(len(others)))], language
 
     def _others(self, item: str) -> list[str]:
@@ -229,7 +238,9 @@ class Draw(Contents):
             found.setdefault(relation, []).append(item)
         return found
 
-    def of(self, prompts: Sequence[Any] | None) -> tuple[Values, Own]:
+    def of(
+        self, prompts: Sequence[Any] | None, draws: Sequence[int] | None = None
+    ) -> tuple[Values, Own]:
         """Coefficients of each prompt's source."""
         if prompts is None:
             if not isinstance(self.which, tuple):
@@ -239,7 +250,8 @@ class Draw(Contents):
                 )
             prompts, sources = [("", "")], [self.which]
         else:
-            sources = [self.source_of(prompt) for prompt in prompts]
+            which = [0] * len(prompts) if draws is None else draws
+            sources = [self.source_of(*each) for each in zip(prompts, which, strict=True)]
         own = [(str(x[0]), str(x[1])) == source for x, source in
                zip(prompts, sources, strict=True)]  # fmt: skip
         unknown = [x for x in sources if x[0] not in self._place or x[1] not in self._place_of]
@@ -275,7 +287,7 @@ class Draw(Contents):
         which = self.which if isinstance(self.which, str) else " ".join(self.which)
         said = f"{which} of {attrs['task']} {attrs['task_checksum'][:16]}"
         if self.which in ("relation", "task"):
-            return f"another item of the {said}, seed {self.seed}, draw {self.draw},"
+            return f"another item of the {said}, seed {self.seed},"
         return said
 
 

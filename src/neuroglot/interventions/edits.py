@@ -6,7 +6,7 @@ import copy
 import hashlib
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -39,10 +39,13 @@ class Edit(ABC):
         neurons: which: the same in every prompt, or each prompt's own.
         positions: at which tokens, see :func:`edit`; by default where the others of the block are
             edited.
+        draw_of: which draw of :attr:`contents` prompts get, by their keys; else the first.
     """
 
     neurons: NeuronSet
     positions: Positions | None = field(default=None, kw_only=True)
+
+    draw_of: Mapping[Any, int] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def contents(self) -> Contents | None:
@@ -59,10 +62,11 @@ class Edit(ABC):
             given: those that :attr:`contents` gives (token, neuron), if there are any.
         """
 
-    def on(self, neurons: NeuronSet) -> Self:
+    def on(self, neurons: NeuronSet, draw_of: Mapping[Any, int]) -> Self:
         """The same of other neurons; what was found of other prompts' coefficients is kept."""
         found = copy.copy(self)
         object.__setattr__(found, "neurons", neurons)
+        object.__setattr__(found, "draw_of", draw_of)
         return found
 
     def check(self, model: Model) -> None:
@@ -237,7 +241,9 @@ class Patch(_FromElsewhere):
             those of the same ``"relation"`` or of the whole ``"task"``.
         task: says which relation items are of, where one is drawn from a relation.
         seed: of what is drawn.
-        draw: which of several draws, from 0.
+        draws: how many other items are drawn for each prompt, where one is. An outcome has an arm
+            for each of them, and :func:`neuroglot.effects` takes their mean; elsewhere the first
+            counts.
         positions: at which tokens, see :func:`edit`.
     """
 
@@ -245,11 +251,11 @@ class Patch(_FromElsewhere):
     of: str | tuple[str, str] = "relation"
     task: ParallelTask | None = None
     seed: int = 0
-    draw: int = 0
+    draws: int = 1
     positions: Positions | None = field(default="last", kw_only=True)
 
     def __post_init__(self) -> None:
-        drawn = Draw(self.source, self.of, self.task, self.seed, self.draw)
+        drawn = Draw(self.source, self.of, self.task, self.seed, self.draws)
         object.__setattr__(self, "_contents", drawn)
 
     @property
@@ -372,14 +378,18 @@ class _Held:
 
     def _given(self, contents: Contents, keys: tuple[Any, ...] | None) -> tuple[Scores, Scores]:
         """What prompts are given (prompt, layer, neuron), and which keep their own (prompt,)."""
-        if keys is None or len(self.bits) != len(keys):
-            return contents.of(keys)
+        if keys is None:
+            return contents.of(None)
+        draws = [self.one.draw_of.get(key, 0) for key in keys]
+        if len(self.bits) != len(keys):
+            return contents.of(keys, draws)
         # What nothing is given to may have nowhere to take it from.
         meant = np.flatnonzero(self.bits.any(axis=(1, 2)))
         given = np.zeros((len(keys), *self.one.neurons.members.shape), np.float32)
         own = np.zeros(len(keys), np.bool_)
         if len(meant):
-            given[meant], own[meant] = contents.of([keys[row] for row in meant])
+            some = contents.of([keys[row] for row in meant], [draws[row] for row in meant])
+            given[meant], own[meant] = some
         return given, own
 
 

@@ -99,13 +99,19 @@ def effects(
     return found.assign(reason=_reasons(found, int(outcome["counted"].sum())))
 
 
+def of_conditions(values: xr.DataArray) -> xr.DataArray:
+    """What conditions themselves have (…, without ``arm``): the mean of their draws."""
+    own = values["control"].to_numpy() == ""
+    return values.isel(arm=own).mean("arm")
+
+
 def by_control(values: xr.DataArray) -> xr.DataArray:
     """What arms say of controls (condition, kind, draw, item, language).
 
     Args:
         values: (condition, arm, item, language), with the coordinates of an outcome.
     """
-    drawn = values.isel(arm=slice(1, None))
+    drawn = values.isel(arm=values["control"].to_numpy() != "")
     kinds = list(dict.fromkeys(drawn["control"].to_numpy().tolist()))
     shape = (len(kinds), drawn.sizes["arm"] // max(1, len(kinds)))
     dims = ("condition", "arm", *PROMPT)
@@ -139,7 +145,7 @@ class _Values:
     def of(cls, outcome: xr.Dataset, name: str) -> _Values:
         """What an outcome says of a measure."""
         values = outcome[name].astype(float)
-        own = values.isel(arm=0, drop=True).transpose("condition", *PROMPT)
+        own = of_conditions(values).transpose("condition", *PROMPT)
         unknown = xr.full_like(own.isel(condition=0, drop=True), np.nan)
         plain = outcome.get(f"{name}_no_edit", unknown).astype(float).transpose(*PROMPT)
         return cls(own, plain, by_control(values))

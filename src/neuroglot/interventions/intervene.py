@@ -25,8 +25,13 @@ from neuroglot.experiments.evaluation import evaluate, require_answerable
 from neuroglot.experiments.halves import subject_of
 from neuroglot.experiments.masked import any_masked
 from neuroglot.experiments.observations import SAME
-from neuroglot.interventions.answering import Answering, Edited, answers_under
-from neuroglot.interventions.conditions import NEEDS_RECORDING, Condition, Controls
+from neuroglot.interventions.answering import (
+    Answering,
+    Edited,
+    answers_under,
+    log_prob_of_right,
+)
+from neuroglot.interventions.conditions import NEEDS_RECORDING, Condition, Controls, arm_name
 from neuroglot.interventions.edits import Edit, checked_edits
 from neuroglot.interventions.effects import effects
 from neuroglot.models import Model, operation
@@ -35,7 +40,7 @@ from neuroglot.provenance import provenance
 from neuroglot.recording import Recording
 from neuroglot.recording.blocks import prompt_keys, tokenize_block
 from neuroglot.recording.folders import as_path
-from neuroglot.recording.growing import InMemory, grow, in_folder, is_whole
+from neuroglot.recording.growing import InMemory, Made, grow, in_folder, is_whole
 from neuroglot.recording.matching import recorded_part, require_steady_prompts, said_of
 from neuroglot.recording.store import open_dataset, save
 from neuroglot.recording.whose import folder_for_results
@@ -96,8 +101,9 @@ def intervene(  # noqa: PLR0913 (the public contract)
         overwrite: replace what ``out`` holds.
 
     Returns:
-        A dataset over ``condition``, ``arm`` (``edit``, the condition itself, and ``size 0``, … for
-        the draws of each control, with the coordinates ``control`` and ``draw``), ``item`` and
+        A dataset over ``condition``, ``arm`` (``edit``, the condition itself; ``edit 1``, … for the
+        further draws of ``ng.Patch``; and ``size 0``, … for the draws of each control, with the
+        coordinates ``control``, empty for the condition itself, and ``draw``), ``item`` and
         ``language``:
 
         - ``correct``, ``log_prob`` (of the right answer, of several the likeliest; in nats) and
@@ -105,7 +111,7 @@ def intervene(  # noqa: PLR0913 (the public contract)
           item, language); with choices ``margin`` (see :func:`neuroglot.evaluate`) and, if wanted,
           ``masked_margin``; else ``text``. NaN or empty where the pool of a control was too small.
           Where all neurons but those of a set are edited, the share is that of the set;
-        - the same but ``share`` as ``…_no_edit`` (item, language), as far as they are known;
+        - the same but ``share`` as ``…_no_edit`` (item, language);
         - ``n_neurons`` (condition, item, language), and ``edits`` (condition), in words;
         - ``counted``, ``held_out`` and ``same_tokens_as`` (item, language; see
           :func:`neuroglot.evaluate`), ``subject`` and ``relation`` (item);
@@ -132,7 +138,8 @@ def intervene(  # noqa: PLR0913 (the public contract)
     if recording is None and {"active", "contribution"} & set(given_controls.by_name):
         raise NeuroglotError(NEEDS_RECORDING)
     folder = None if out is None else folder_for_results(out)
-    job = _Job(model, task, part, recording, given_controls, how, folder, overwrite)
+    n_arms = max(len(Condition("", some, given_controls).arms) for some in edits.values())
+    job = _Job(model, task, part, recording, given_controls, how, folder, overwrite, n_arms)
     said = ("condition", [_done(some, how) for some in edits.values()])
     outcome = _answers(job, edits).assign_coords(coords).assign(edits=said)
     outcome = outcome.merge(effects(outcome, equivalent_within=bound, seed=given_controls.seed))
@@ -253,6 +260,7 @@ class _Job:
     how: Answering
     out: Path | None
     overwrite: bool
+    n_arms: int
 
     @cached_property
     def weights(self) -> Weights:
@@ -263,7 +271,7 @@ class _Job:
     def items_at_once(self) -> int:
         """Items whose neurons are in memory together."""
         neurons = self.model.n_layers * self.model.n_neurons
-        a_prompt = neurons * (9 + len(self.controls.arms))
+        a_prompt = neurons * (9 + self.n_arms)
         return max(1, min(ITEMS_AT_ONCE, BYTES_AT_ONCE // (a_prompt * len(self.task.languages))))
 
     def folder(self, *names: str) -> Path | None:
@@ -295,7 +303,8 @@ class _Job:
         drawn = condition.drawn(prompts, self.active(block))
         there = drawn[0].there
         edits = [(one, of.edited) for one, of in zip(condition.edits, drawn, strict=True)]
-        found = answers_under(self.model, some, Edited(edits, prompts.keys, there), self.how)
+        edited = Edited(edits, prompts.keys, there, condition.draws)
+        found = answers_under(self.model, some, edited, self.how)
         meant = np.logical_or.reduce([of.masks for of in drawn])
         share = np.where(there, _shares(meant, prompts.contribution), np.nan)
         found["share"] = share.astype(np.float32)
@@ -330,10 +339,15 @@ def _answers(job: _Job, edits: Mapping[str, tuple[Edit, ...]]) -> xr.Dataset:
         overwrite=job.overwrite,
     )
     conditions = [Condition(name, some, job.controls) for name, some in edits.items()]
-    parts = [_answered(job, condition) for condition in conditions]
+    parts = [_answered(job, condition).drop_attrs() for condition in conditions]
+    # Some conditions may have fewer draws of their own than others.
+    arms = max((condition.arms for condition in conditions), key=len)
+    wider = {"arm": [arm_name(*arm) for arm in arms]}
+    missing = {name: "" if name == "text" else np.nan for name in OF_ARMS}
+    parts = [part.reindex(wider, fill_value=missing) for part in parts]
     named = xr.DataArray(list(edits), dims="condition", name="condition")
-    joined = xr.concat([part.drop_attrs() for part in parts], dim=named)
-    kinds, draws = zip(("", -1), *job.controls.arms, strict=True)
+    joined = xr.concat(parts, dim=named)
+    kinds, draws = zip(*arms, strict=True)
     subjects = [subject_of(item) for item in job.task.items]
     relations = [str(item["relation"] or "") for item in job.task.items]
     coords: dict[str, Any] = {"subject": ("item", subjects), "relation": ("item", relations)}
@@ -342,19 +356,36 @@ def _answers(job: _Job, edits: Mapping[str, tuple[Edit, ...]]) -> xr.Dataset:
     coords |= {SAME: before[SAME]} if SAME in before.coords else {}
     found = {name: joined[name].transpose(..., *DIMS[:2]) for name in OF_ARMS if name in joined}
     found["n_neurons"] = joined["n_neurons"]
-    found |= {f"{name}_no_edit": values for name, values in _of_no_edit(before, job.task).items()}
+    found |= {f"{name}_no_edit": values for name, values in _of_no_edit(before, job).items()}
     found |= {name: before[name].drop_attrs() for name in ("counted", "held_out")}
     return xr.Dataset(found, coords=coords).assign_attrs(_attrs(job))
 
 
-def _of_no_edit(before: xr.Dataset, task: ParallelTask) -> dict[str, xr.DataArray]:
+def _of_no_edit(before: xr.Dataset, job: _Job) -> dict[str, xr.DataArray]:
     """What an evaluation says of what the arms of conditions say."""
     found = {name: before[name] for name in OF_ARMS if name in before and name != "log_prob"}
     if "log_prob" in before:
-        right = right_options(task).reshape(len(task), -1, 1)
+        right = right_options(job.task).reshape(len(job.task), -1, 1)
         log_prob = np.take_along_axis(before["log_prob"].to_numpy(), right, axis=-1)[..., 0]
         found["log_prob"] = xr.DataArray(log_prob, dims=DIMS[:2])
+    else:
+        found["log_prob"] = _log_prob(job)
     return {name: values.drop_attrs() for name, values in found.items()}
+
+
+def _log_prob(job: _Job) -> xr.DataArray:
+    """Of the right answer where answers are written, without any edit (item, language)."""
+
+    def make(block: slice, done: Callable[[int], object]) -> xr.Dataset:
+        some = job.task.part(job.task.items[block])
+        keys = prompt_keys(some)
+        plain = Edited([], keys, np.ones((len(keys), 1), np.bool_), [0])
+        values = log_prob_of_right(job.model, some, plain, job.how)
+        done(len(keys))
+        return xr.Dataset({"log_prob": (DIMS[:2], values.reshape(len(some), -1))})
+
+    kept = _kept(job, make, job.folder("log-prob"), "log-probabilities", {}, {})
+    return kept["log_prob"]
 
 
 def _answered(job: _Job, condition: Condition) -> xr.Dataset:
@@ -362,30 +393,54 @@ def _answered(job: _Job, condition: Condition) -> xr.Dataset:
     # Sets of the same neurons are held against others where they are made in another way.
     made = " ".join(one.neurons.members.checksum for one in condition.edits)
     done = f"{_done(condition.edits, job.how)}; {made}"
-    head = xr.Dataset(
-        coords={
-            "item": [item["id"] for item in job.task.items],
-            "language": list(job.task.languages),
-            "arm": condition.arms,
-        },
-        attrs=_attrs(job)
-        | {"unit": "answers under a condition", "condition": condition.name, "done": done},
-    )
-    prompts = {"item": len(job.task.languages), "total": len(job.task) * len(job.task.languages)}
-    path, size = job.folder(PARTS, condition.name), job.items_at_once
 
     def make(block: slice, done: Callable[[int], object]) -> xr.Dataset:
         found: xr.Dataset = job.answer(condition, block, done)
         return found
 
+    return _kept(
+        job,
+        make,
+        job.folder(PARTS, condition.name),
+        condition.name,
+        {"arm": [arm_name(*arm) for arm in condition.arms]},
+        {"unit": "answers under a condition", "condition": condition.name, "done": done},
+    )
+
+
+def _kept(
+    job: _Job, make: Made, path: Path | None, what: str, coords: Mapping[str, Any],
+    attrs: Mapping[str, Any],
+) -> xr.Dataset:  # fmt: skip
+    """What is made block by block and kept in a folder, if there is one.
+
+    Args:
+        job: its items and languages are coordinates.
+        make: makes a block.
+        path: of the folder.
+        what: is made, for the progress bar.
+        coords: further coordinates.
+        attrs: what tells it from others.
+    """
+    task = job.task
+    head = xr.Dataset(
+        coords={
+            "item": [item["id"] for item in task.items],
+            "language": list(task.languages),
+            **coords,
+        },
+        attrs={**_attrs(job), "unit": what, **attrs},
+    )
+    prompts = {"item": len(task.languages), "total": len(task) * len(task.languages)}
+    size, dims = job.items_at_once, DIMS if coords else DIMS[:2]
     if path is None:
         memory = InMemory(head, size)
-        grow(memory, make, condition.name, prompts)
+        grow(memory, make, what, prompts)
         require_steady_prompts(job.model, job.whole, head.attrs)
         return memory.data
-    if job.overwrite or not is_whole(path, head, DIMS):
-        with in_folder(as_path(path), head, size, DIMS, overwrite=job.overwrite) as folder:
-            grow(folder, make, condition.name, prompts)
+    if job.overwrite or not is_whole(path, head, dims):
+        with in_folder(as_path(path), head, size, dims, overwrite=job.overwrite) as folder:
+            grow(folder, make, what, prompts)
             require_steady_prompts(job.model, job.whole, head.attrs)
             folder.finish(xr.Dataset())
     return open_dataset(path).load()

@@ -15,7 +15,7 @@ from neuroglot.experiments.differences import OPEN
 from neuroglot.experiments.observations import OVER_RELATIONS
 from neuroglot.experiments.spreadsheet import in_order
 from neuroglot.interventions.conditions import NO_EDIT
-from neuroglot.interventions.effects import by_control
+from neuroglot.interventions.effects import by_control, of_conditions
 from neuroglot.report.accuracy import mean_of
 from neuroglot.report.conditions import AMPLIFICATION, is_of_preset, kind_of
 from neuroglot.report.results import Sorted
@@ -103,7 +103,7 @@ def _of_control(values: xr.DataArray, kind: str) -> xr.DataArray:
 def _shares(one: xr.Dataset, against: str) -> dict[str, float]:
     """Shares of all contributions: the condition's neurons and the control's, of equal prompts."""
     counted = one["counted"]
-    own = one["share"].isel(arm=0)
+    own = of_conditions(one["share"])
     if against == NO_EDIT:
         return {"share": float(own.where(counted).mean()), "share_against": np.nan}
     other = _of_control(one["share"], against)
@@ -121,7 +121,7 @@ def _accuracies(outcome: xr.Dataset, one: xr.Dataset, against: str) -> dict[str,
         other = _of_control(one["correct"], against)
     both = outcome["counted"] & ~np.isnan(other)
     return {
-        "accuracy": mean_of(one["correct"].isel(arm=0, drop=True), outcome, both),
+        "accuracy": mean_of(of_conditions(one["correct"]), outcome, both),
         "accuracy_against": mean_of(other, outcome, both),
     }
 
