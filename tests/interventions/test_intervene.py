@@ -286,7 +286,7 @@ def test_arms_are_named_by_their_control_and_draw() -> None:
     assert found["condition"].values.tolist() == ["first", "second"]
     assert found["arm"].values.tolist() == ["edit", "active 0", "active 1", "size 0", "size 1"]
     assert found["control"].values.tolist() == ["", "active", "active", "size", "size"]
-    assert found["draw"].values.tolist() == [-1, 0, 1, 0, 1]
+    assert found["draw"].values.tolist() == [0, 0, 1, 0, 1]
     assert found["against"].values.tolist() == ["no_edit", "active", "size"]
     assert found["dose"].sel(condition="second") == 1.0
     assert found["where"].sel(condition="first") == "here"
@@ -748,9 +748,10 @@ def test_what_is_written_and_the_likeliest_right_answer_longhand(
     assert len(best) == 3, "not always the first of the right ones"
     for item, code in (prompt_at(task, row) for row in range(len(one.there))):
         right = [item["answers"][code], *item["aliases"][code]]
-        likeliest = max(log_prob_under(model, item["prompts"][code], x, []) for x in right)
-        plain = found["log_prob_no_edit"].sel(item=item["id"], language=code)
-        assert float(plain) == pytest.approx(likeliest, abs=1e-3)
+        plain = [(lambda _, old: old, positions)]
+        likeliest = max(log_prob_under(model, item["prompts"][code], x, plain) for x in right)
+        unedited = found["log_prob_no_edit"].sel(item=item["id"], language=code)
+        assert float(unedited) == pytest.approx(likeliest, abs=1e-3)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
