@@ -63,7 +63,7 @@ fi
 tests=("$PYTHON" -m pytest "${workers[@]}" -v --tb=short -p no:cacheprovider ${PYTEST_ARGS:-})
 
 step devices "${DEVICES_LIMIT:-100}" "${tests[@]}" tests/test_devices.py
-step demo "${DEMO_LIMIT:-70}" "$PYTHON" -c 'from neuroglot.cli import main; main()' \
+step demo "${DEMO_LIMIT:-70}" "$PYTHON" -c 'from neuroglot.cli.app import main; main()' \
     demo --out "$LOGS/demo"
 step bench "${BENCH_LIMIT:-100}" "$PYTHON" -c '
 import sys

@@ -17,7 +17,7 @@ import neuroglot as ng
 from bench.measure import Row
 from bench.models import bloom, prompts_of
 from bench.sharing import random_recording
-from neuroglot.recording.growing import in_folder
+from neuroglot.store.growing import in_folder
 
 SECONDS_BETWEEN = 0.02
 LONGEST = 600  # seconds for a process
@@ -51,7 +51,7 @@ def _seconds_to_open(n_items: int) -> tuple[float, float]:
         _write(path, n_items)
         process = psutil.Process()
         read, start = process.io_counters().read_chars, time.perf_counter()
-        found = ng.open(path)
+        found = ng.load(path)
         seconds = time.perf_counter() - start
         assert isinstance(found, ng.Recording)
         return seconds, (process.io_counters().read_chars - read) / 1e6

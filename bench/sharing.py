@@ -9,8 +9,8 @@ import xarray as xr
 
 import neuroglot as ng
 from bench.measure import Row, at_most, in_turns, reported
-from neuroglot.analysis import baselines, kernels
-from neuroglot.analysis.bits import category_counts
+from neuroglot.sharing import baselines, kernels
+from neuroglot.sharing.bits import category_counts
 
 N_LANGUAGES, N_LAYERS, N_NEURONS = 10, 30, 16_384
 WHAT = "sum of the bytes as words, one thread"

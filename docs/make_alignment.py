@@ -19,12 +19,12 @@ import numpy as np
 import xarray as xr
 
 import neuroglot as ng
-from neuroglot.experiments.association import rank_correlation
-from neuroglot.experiments.observations import samples_of
-from neuroglot.experiments.statistics import clustered_interval
-from neuroglot.report.alignment import held_out_sharing
-from neuroglot.report.effects import points
-from neuroglot.report.page import save_figures
+from neuroglot.answering.observations import samples_of
+from neuroglot.answering.statistics import clustered_interval
+from neuroglot.comparison.association import rank_correlation
+from neuroglot.reporting.alignment import held_out_sharing
+from neuroglot.reporting.effects import points
+from neuroglot.reporting.page import save_figures
 
 SEEDS = (0, 1, 2)
 MEMBERSHIP = 0.1  # of the all-shared neurons that are trained alone
@@ -70,7 +70,7 @@ def method_runs(model: ng.Model, task: ng.ParallelTask, out: Path) -> Runs:
 
 def all_shared(out: Path, seed: int) -> ng.NeuronSet:
     """Those of the base model, on the items that are trained under this seed."""
-    recording = ng.open(out / f"sharing-{seed}" / "training" / "before")
+    recording = ng.load(out / f"sharing-{seed}" / "training" / "before")
     assert isinstance(recording, ng.Recording)
     return ng.NeuronSet.from_category(recording, "all_shared", MEMBERSHIP)
 

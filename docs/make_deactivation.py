@@ -18,9 +18,9 @@ import numpy as np
 import xarray as xr
 
 import neuroglot as ng
-from neuroglot.experiments.differences import DIFFERENT, EQUIVALENT
+from neuroglot.answering.differences import DIFFERENT, EQUIVALENT
 from neuroglot.interventions.presets import DOSES, Parts, amplify, deactivate, layer_bands
-from neuroglot.report.effects import (
+from neuroglot.reporting.effects import (
     AGAINST_LABELS,
     Row,
     by_condition,
@@ -32,8 +32,8 @@ from neuroglot.report.effects import (
     points,
     share_cell,
 )
-from neuroglot.report.findings import findings
-from neuroglot.report.page import save_figures
+from neuroglot.reporting.findings import findings
+from neuroglot.reporting.page import save_figures
 
 MODELS = ("base", "aligned")
 TASKS = ("facts", "inference", "editing_en_xx", "editing_xx_en")

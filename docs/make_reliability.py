@@ -161,7 +161,7 @@ def second_process(folder: Path, what: str) -> str:
 
 def interrupted(folder: Path) -> str:
     out = folder / "interrupted"
-    command = [sys.executable, "-c", "from neuroglot.cli import main; main()", "record"]
+    command = [sys.executable, "-c", "from neuroglot.cli.app import main; main()", "record"]
     process = subprocess.Popen(
         [*command, "embedded/base", "facts", "--out", str(out)],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,

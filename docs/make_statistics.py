@@ -18,7 +18,7 @@ import numpy as np
 from scipy import stats
 from tqdm import tqdm
 
-from tests.experiments.simulated import (
+from tests.answering.simulated import (
     PLAIN,
     SCENARIOS,
     TESTS,

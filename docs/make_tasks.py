@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from neuroglot.tasks import ParallelTask
 from neuroglot.tasks.catalogue import TaskEntry, catalogue
 from neuroglot.tasks.guessing import majority
+from neuroglot.tasks.parallel import ParallelTask
 from neuroglot.tasks.readers import Dataset, Source, mpararel
 from neuroglot.tasks.readers.source import Table
 from neuroglot.tasks.records import Item

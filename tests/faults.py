@@ -46,12 +46,14 @@ import vl_convert as vlc
 
 import neuroglot as ng
 import neuroglot.alignment.trainer
-from neuroglot.cli import main as command_line
+from neuroglot.answering import evaluation
+from neuroglot.attribution import by_category
 from neuroglot.cli import options
-from neuroglot.experiments import evaluation
+from neuroglot.cli.app import main as command_line
 from neuroglot.interventions.presets import deactivate
-from neuroglot.recording import accumulating, recorder
-from neuroglot.report import page
+from neuroglot.recording import recorder
+from neuroglot.reporting import page
+from neuroglot.store import accumulating
 from tests.killing import files_of, intervening
 from tests.testing import small_task, tiny_model
 
@@ -201,7 +203,7 @@ class Small:
         torch.set_num_threads(1)
         recorder.BLOCK = evaluation.ITEMS_AT_ONCE = ITEMS_AT_ONCE
         intervening.ITEMS_AT_ONCE = ITEMS_AT_ONCE
-        ng.attribution.by_category.ITEMS_AT_ONCE = ITEMS_AT_ONCE
+        by_category.ITEMS_AT_ONCE = ITEMS_AT_ONCE
         self.model, self.task = tiny_model("llama"), small_task(N_ITEMS, "en de")
         self.recording = ng.record(self.model, self.task)
         ng.classify(self.recording)  # so that its machine code is here when processes are forked

@@ -27,7 +27,7 @@ import xarray as xr
 
 import neuroglot as ng
 from neuroglot.alignment import trainer
-from neuroglot.experiments import evaluation
+from neuroglot.answering import evaluation
 from neuroglot.interventions.presets import Parts, deactivate
 from neuroglot.recording import recorder
 from tests.testing import small_task, tiny_model
@@ -115,7 +115,7 @@ def make_as_nobody(elsewhere: Path, out: Path) -> None:
 
 def opened(out: Path) -> xr.Dataset:
     """The result."""
-    found = ng.open(out)
+    found = ng.load(out)
     assert not isinstance(found, xr.DataArray)
     return found.dataset if isinstance(found, ng.Recording) else found
 

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 import neuroglot as ng
-from neuroglot.experiments.spreadsheet import save_table
+from neuroglot.answering.spreadsheet import save_table
 from neuroglot.models import remembered
 from neuroglot.models.verify import Verified
 from neuroglot.outputs import OURS, TRIAL, check_writable, real_path, write_file

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import neuroglot as ng
-from neuroglot import provenance
+from neuroglot.store import provenance
 from tests.testing import small_task, tiny_model
 
 # As nnsight does it, after importing what it needs itself: from then on everything has an
@@ -67,8 +67,8 @@ def version(package):
 metadata.version = version
 import neuroglot
 assert neuroglot.__file__.startswith(sys.argv[1])
-import neuroglot.cli
-from neuroglot.provenance import versions
+import neuroglot.cli.app
+from neuroglot.store.provenance import versions
 print(versions()["neuroglot_version"])
 """
     (tmp_path / "neuroglot").symlink_to(Path(ng.__file__).parent)

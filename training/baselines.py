@@ -13,11 +13,11 @@ from functools import cache
 
 import numpy as np
 
-from neuroglot.tasks import ParallelTask
 from neuroglot.tasks.embedded import inference
 from neuroglot.tasks.embedded.inference import LABELS, Case
 from neuroglot.tasks.embedded.names import Entity
 from neuroglot.tasks.embedded.world import facts
+from neuroglot.tasks.parallel import ParallelTask
 from neuroglot.tasks.records import Item
 
 Guesser = Callable[[Item, str], str]

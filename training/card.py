@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 import neuroglot as ng
-from neuroglot.experiments.observations import SAME, samples_of
-from neuroglot.experiments.statistics import accuracy_interval
-from neuroglot.models import EMBEDDED
-from neuroglot.provenance import versions
+from neuroglot.answering.observations import SAME, samples_of
+from neuroglot.answering.statistics import accuracy_interval
+from neuroglot.models.loading import EMBEDDED
+from neuroglot.store.provenance import versions
 from neuroglot.tasks.embedded.names import LANGUAGES
 from neuroglot.tasks.guessing import majority
 from training.baselines import (

@@ -9,20 +9,23 @@ from pathlib import Path
 
 import xarray as xr
 
-from neuroglot.analysis import classify, compare_tasks, sweep_thresholds
-from neuroglot.attribution import attribute
-from neuroglot.attribution.by_category import DEFAULT_SCORES
+from neuroglot.answering.evaluation import MAX_NEW_TOKENS, check_answering, evaluate
+from neuroglot.answering.predictions import save_predictions
+from neuroglot.attribution.by_category import DEFAULT_SCORES, attribute
 from neuroglot.attribution.direct import weights_for
 from neuroglot.attribution.neuron_scores import check_scores
 from neuroglot.errors import NeuroglotError
-from neuroglot.experiments.evaluation import MAX_NEW_TOKENS, check_answering, evaluate
-from neuroglot.experiments.predictions import save_predictions
-from neuroglot.models import EMBEDDED, Model, load_model, operation
-from neuroglot.recording import Recording, record
-from neuroglot.recording.batching import BatchSize
-from neuroglot.recording.store import keep
-from neuroglot.recording.whose import folder_for_results
-from neuroglot.tasks import ParallelTask, load_task
+from neuroglot.models.loading import EMBEDDED, load_model
+from neuroglot.models.model import Model
+from neuroglot.models.operations import operation
+from neuroglot.recording.recorder import record
+from neuroglot.recording.recording import Recording
+from neuroglot.running.batching import BatchSize
+from neuroglot.sharing.categories import classify, compare_tasks, sweep_thresholds
+from neuroglot.store.results import keep
+from neuroglot.store.whose import folder_for_results
+from neuroglot.tasks.catalogue import load_task
+from neuroglot.tasks.parallel import ParallelTask
 
 THRESHOLDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 DEMO_ITEMS = 80

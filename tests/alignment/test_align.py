@@ -18,10 +18,10 @@ import neuroglot as ng
 from neuroglot.alignment import checks
 from neuroglot.alignment.schedule import split
 from neuroglot.alignment.trainer import STATE, last_checkpoint
-from neuroglot.experiments import evaluation
-from neuroglot.experiments.observations import SAME
+from neuroglot.answering import evaluation
+from neuroglot.answering.observations import SAME
 from neuroglot.models.training import neuron_weights
-from neuroglot.recording.folders import GONE, NEW
+from neuroglot.store.folders import GONE, NEW
 from tests import killing
 from tests.killing import files_of
 from tests.testing import ARCHITECTURES, small_task, tiny_hf, tiny_model, tokenizer
@@ -58,7 +58,7 @@ def test_every_method_trains_a_copy(architecture: str, method: str, tmp_path: Pa
     assert found["check"].to_numpy().tolist() == [0, 3, 6]
     assert ("disagreement" in found) == (method == "sharing")
     assert found.attrs["training_method"] == method
-    xr.testing.assert_identical(found, ng.open(tmp_path / "a" / "alignment"))
+    xr.testing.assert_identical(found, ng.load(tmp_path / "a" / "alignment"))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -78,7 +78,7 @@ def test_what_was_measured_is_what_the_saved_model_does(bf16: bool, tmp_path: Pa
     found = ng.align(model, task, method="sharing", out=tmp_path / "a", training=training)
     # Categories are equal to the last neuron only where sums are rounded alike.
     after = loaded(tmp_path / "a", model.device)
-    measured = ng.open(tmp_path / "a" / "runs" / "step-000006" / "answers")
+    measured = ng.load(tmp_path / "a" / "runs" / "step-000006" / "answers")
     ours = ng.evaluate(after, task.select(lambda item: item["id"] in measured["item"].values))
     torch.testing.assert_close(
         *(torch.tensor(x["log_prob"].sortby("item").to_numpy()) for x in (measured, ours)),
@@ -111,7 +111,7 @@ def test_what_is_measured_is_not_asked_without_the_subject(tmp_path: Path) -> No
     task = ng.ParallelTask.from_records(items, name="masked")
     measured = checks.Checks(task, split(task, SHORT), tmp_path, 0)
     measured.measure(tiny_model("llama"), 1)
-    answers = ng.open(measured.run_folder(1) / "answers")
+    answers = ng.load(measured.run_folder(1) / "answers")
     assert answers.attrs["masked"] == "left out"
     assert "masked_correct" not in answers
 
@@ -404,7 +404,7 @@ def test_adapters_on_adapters(tmp_path: Path) -> None:
         names.append(model.identity.weights)
         model = loaded(tmp_path / name)
     assert model.lineage == tuple(names)
-    right = ng.open(tmp_path / "second" / "runs" / "step-000006" / "answers")["correct"]
+    right = ng.load(tmp_path / "second" / "runs" / "step-000006" / "answers")["correct"]
     again = ng.evaluate(model, task)["correct"].sel(item=right["item"].to_numpy())
     assert (again.to_numpy() == right.to_numpy()).all()
 

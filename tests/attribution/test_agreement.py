@@ -118,7 +118,7 @@ def test_seeds_batches_and_saving(tmp_path: Any) -> None:
     )
     assert all(len(set(row)) == 6 for row in first["neuron"].values.tolist())
     ng.save(first, tmp_path / "r")
-    xr.testing.assert_identical(ng.open(tmp_path / "r"), first)
+    xr.testing.assert_identical(ng.load(tmp_path / "r"), first)
 
 
 def test_too_few_neurons() -> None:

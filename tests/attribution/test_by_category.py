@@ -14,8 +14,9 @@ import torch
 import xarray as xr
 
 import neuroglot as ng
-from neuroglot.analysis import attribution as analysis_module
 from neuroglot.attribution import by_category as module
+from neuroglot.attribution import shares as analysis_module
+from neuroglot.running.batching import BatchSize
 from tests.attribution.models import random_model
 from tests.testing import small_task
 
@@ -78,7 +79,7 @@ def test_answers_that_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 3, "auto"])
-def test_batches_change_nothing(size: ng.BatchSize) -> None:
+def test_batches_change_nothing(size: BatchSize) -> None:
     found = attributed(batch_size=size)
     xr.testing.assert_allclose(found.drop_attrs(), FOUND.drop_attrs(), rtol=1e-3, atol=1e-5)
 
@@ -106,9 +107,9 @@ def test_a_task_without_choices_is_answered_by_writing() -> None:
 
 def test_saved_and_opened_and_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ITEMS_AT_ONCE", 2)
-    monkeypatch.setattr("neuroglot.recording.accumulating.SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr("neuroglot.store.accumulating.SECONDS_BETWEEN", 0.0)
     expected = attributed(out=tmp_path / "whole")
-    xr.testing.assert_identical(ng.open(tmp_path / "whole"), expected)
+    xr.testing.assert_identical(ng.load(tmp_path / "whole"), expected)
     xr.testing.assert_allclose(expected.drop_attrs(), FOUND.drop_attrs(), rtol=1e-3, atol=1e-5)
 
     real, calls = module.answers_of, []
@@ -123,7 +124,7 @@ def test_saved_and_opened_and_gone_on_with(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(KeyboardInterrupt):
         attributed(out=tmp_path / "stopped")
     with pytest.raises(ng.NeuroglotError, match=r"unfinished attribution \(4 of 7 items\)"):
-        ng.open(tmp_path / "stopped")
+        ng.load(tmp_path / "stopped")
     with pytest.raises(ng.NeuroglotError, match=r"top_k: there 1, now 2"):
         attributed(out=tmp_path / "stopped", top_k=2)
     found = attributed(out=tmp_path / "stopped")
@@ -198,7 +199,7 @@ def test_recordings_of_something_else() -> None:
 def stopped(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave sums over the first four items at a place."""
     monkeypatch.setattr(module, "ITEMS_AT_ONCE", 2)
-    monkeypatch.setattr("neuroglot.recording.accumulating.SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr("neuroglot.store.accumulating.SECONDS_BETWEEN", 0.0)
     real, calls = module.answers_of, []
 
     def stopping(*args: Any) -> Any:
@@ -240,14 +241,14 @@ def test_more_items_are_added_to_the_sums(
     for refused in ({"grow": False}, {"top_k": 2}):
         with pytest.raises(ng.NeuroglotError, match="made with other settings"):
             asked_and_found(7, 3, tmp_path / "r", **answers(7), **refused)
-    xr.testing.assert_identical(ng.open(tmp_path / "r"), before)
+    xr.testing.assert_identical(ng.load(tmp_path / "r"), before)
     scored.clear()
     capsys.readouterr()
     found = asked_and_found(7, 3, tmp_path / "r", **answers(7))
     assert sum(scored) == 6, "what is there is not scored again"
     assert "attribute: 5 of 7 items are there; the rest is added." in capsys.readouterr().err
     xr.testing.assert_allclose(found.drop_attrs(), FOUND.drop_attrs(), rtol=1e-3, atol=1e-5)
-    xr.testing.assert_identical(ng.open(tmp_path / "r"), found)
+    xr.testing.assert_identical(ng.load(tmp_path / "r"), found)
     scored.clear()
     xr.testing.assert_identical(asked_and_found(7, 3, tmp_path / "r", **answers(7)), found)
     assert not scored, "a finished one is opened"
@@ -257,7 +258,7 @@ def test_more_items_are_added_to_the_sums(
 
 def test_what_was_made_before_sums_were_kept_is_refused(tmp_path: Path) -> None:
     asked_and_found(5, 3, tmp_path / "r")
-    ng.save(ng.open(tmp_path / "r"), tmp_path / "r", overwrite=True)
+    ng.save(ng.load(tmp_path / "r"), tmp_path / "r", overwrite=True)
     with pytest.raises(ng.NeuroglotError, match="made with other settings"):
         asked_and_found(7, 3, tmp_path / "r")
 
@@ -291,7 +292,7 @@ def test_sums_over_other_prompts_of_the_same_names_are_refused(tmp_path: Path) -
     others = small_task(7, seed=1)
     with pytest.raises(ng.NeuroglotError, match="made with other settings"):
         ng.attribute(MODEL, others, ng.record(MODEL, others), scores=SCORES, out=tmp_path / "r")
-    xr.testing.assert_identical(ng.open(tmp_path / "r"), before)
+    xr.testing.assert_identical(ng.load(tmp_path / "r"), before)
 
 
 @pytest.mark.parametrize(
@@ -351,7 +352,7 @@ def test_what_is_damaged_is_made_again(
     assert chunks
     chunks[0].unlink()
     with pytest.raises(ng.NeuroglotError, match="positive"):
-        ng.open(tmp_path / "r")
+        ng.load(tmp_path / "r")
     with pytest.warns(UserWarning, match=rf"chunks of '{variable}' are missing.* made again"):
         found = attributed(out=tmp_path / "r")
     xr.testing.assert_allclose(found.drop_attrs(), FOUND.drop_attrs(), rtol=1e-3, atol=1e-5)

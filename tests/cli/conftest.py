@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import vl_convert as vlc
 
-from neuroglot.cli import main
+from neuroglot.cli.app import main
 from tests.testing import small_task, tiny_hf, tokenizer
 
 Cli = Callable[..., tuple[int, str, str]]

@@ -31,7 +31,7 @@ def test_align_and_compare(cli: Cli, tiny: tuple[Path, Path], tmp_path: Path) ->
     assert "step/s" not in err, "what is finished is not trained again"
     rows = json.loads(said)["checks"]
     assert [row["step"] for row in rows] == [0, 2, 4]
-    found = ng.open(out / "alignment")
+    found = ng.load(out / "alignment")
     expected = float(found["accuracy"].sel(check=4, part="trained"))
     assert rows[-1]["trained"] == pytest.approx(expected)
 

@@ -13,7 +13,7 @@ import torch
 from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
 import neuroglot as ng
-from neuroglot.report.accuracy import accuracy_rows
+from neuroglot.reporting.accuracy import accuracy_rows
 from tests.cli.conftest import Cli
 from tests.tasks.published import LANGUAGES, write_published
 from tests.tasks.test_published import DATA
@@ -57,7 +57,7 @@ def test_tasks(cli: Cli) -> None:
     assert "facts" in cli("tasks")[1]
     assert "CC BY-NC 4.0" in cli("tasks")[1]
     rows = json.loads(cli("tasks", "--json")[1])
-    assert {row["task"]: row["summary"] for row in rows} == ng.tasks()
+    assert {row["task"]: row["summary"] for row in rows} == ng.list_tasks()
     xcopa = next(row for row in rows if row["task"] == "xcopa")
     assert len(xcopa["languages"]) == 11
     assert "Ponti et al. 2020" in xcopa["citation"]
@@ -73,7 +73,7 @@ def test_record_classify_report(cli: Cli, tiny: tuple[Path, Path], tmp_path: Pat
     assert "--out" in err
     code, _, _ = cli("record", model, task, "--out", tmp_path / "r", "--thresholds", "0,0.1")
     assert code == 0
-    recording = ng.open(tmp_path / "r")
+    recording = ng.load(tmp_path / "r")
     assert isinstance(recording, ng.Recording)
     assert recording.thresholds == (0.0, 0.1)
     code, out, _ = cli("classify", tmp_path / "r", "--json", "--out", tmp_path / "sharing")
@@ -140,7 +140,7 @@ def test_fragility(cli: Cli, tiny: tuple[Path, Path], tmp_path: Path) -> None:
     code, out, _ = cli("fragility", *tiny, "--limit", "5", "--json")
     rows = json.loads(out)["fragility"]
     assert [row["changed"] for row in rows] == ["other batch size", "bfloat16"]
-    assert ng.open(tmp_path / "f").attrs["unit"] == "fragility"
+    assert ng.load(tmp_path / "f").attrs["unit"] == "fragility"
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +171,7 @@ def test_published_tasks_run_on_a_folder(
     assert code == 0, err
     assert "Accuracy by language" in out
     assert ("token f1" in out) == (name in {"mzsre", "xquad"})  # of numbers it says nothing
-    answers = ng.open(tmp_path / "run" / "answers")
+    answers = ng.load(tmp_path / "run" / "answers")
     assert ("f1" in pd.read_csv(tmp_path / "run" / "report.items.csv")) == ("token f1" in out)
     if "token f1" in out:
         rows = accuracy_rows(answers)

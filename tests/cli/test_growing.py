@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 
 import neuroglot as ng
-from neuroglot.experiments import evaluation
+from neuroglot.answering import evaluation
 from neuroglot.recording import recorder
 from tests.cli.conftest import Cli
 from tests.killing import files_of, opened
@@ -53,7 +53,7 @@ def test_a_run_grows(
 
 
 def values_of(folder: Path) -> xr.Dataset | xr.DataArray:
-    found = ng.open(folder)
+    found = ng.load(folder)
     return found.dataset if isinstance(found, ng.Recording) else found
 
 

@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 import neuroglot as ng
-from neuroglot.report.conditions import kind_of
+from neuroglot.reporting.conditions import kind_of
 from tests.cli.conftest import Cli
 
 
@@ -20,7 +20,7 @@ def test_deactivate(cli: Cli, tiny: tuple[Path, Path], tmp_path: Path) -> None:
     assert code == 0
     assert "all-shared" in out
     assert "In percentage points" in out
-    found = ng.open(tmp_path / "out" / "outcome")
+    found = ng.load(tmp_path / "out" / "outcome")
     assert isinstance(found, xr.Dataset)
     assert found.sizes["condition"] == 5
     for name in ("answers", "recording", "report.html", "report.effects.csv", "figures"):
@@ -63,7 +63,7 @@ def test_parts_of_deactivate(cli: Cli, tiny: tuple[Path, Path], tmp_path: Path) 
         code, _, err = cli(*shared, "--categories", "all_shared", *options, "--out", out)
         assert code == 0, err
         is_of_half = kind in ("fixed-sets", "dose-response-by-answer")
-        found = ng.open(out / "test" / "outcome" if is_of_half else out / "outcome")
+        found = ng.load(out / "test" / "outcome" if is_of_half else out / "outcome")
         assert isinstance(found, xr.Dataset)
         assert found["condition"].values.tolist() == conditions
         assert kind_of(found) == kind
@@ -75,9 +75,9 @@ def test_amplify(cli: Cli, tiny: tuple[Path, Path], tmp_path: Path) -> None:
     code, out, _ = cli(*asked)
     assert code == 0
     assert "the other half" in " ".join(out.split())
-    found = ng.open(tmp_path / "out" / "test" / "outcome")
+    found = ng.load(tmp_path / "out" / "test" / "outcome")
     assert isinstance(found, xr.Dataset)
-    tried = ng.open(tmp_path / "out" / "development" / "outcome")
+    tried = ng.load(tmp_path / "out" / "development" / "outcome")
     assert isinstance(tried, xr.Dataset)
     assert not set(found["item"].values) & set(tried["item"].values)
     assert tried["factor"].values.tolist() == [2, 3]

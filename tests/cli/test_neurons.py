@@ -25,7 +25,7 @@ def test_attribute(cli: Cli, tiny: tuple[Path, Path], recorded: Path, tmp_path: 
     assert "All-shared neurons in correct answers" in out
     assert "(effective score)" in out
     assert [line.split()[0] for line in out.splitlines() if line[1:3] in ("en", "de", "th")]
-    found = ng.open(tmp_path / "attribution")
+    found = ng.load(tmp_path / "attribution")
     assert isinstance(found, xr.Dataset)
     assert found["score"].values.tolist() == ["contribution", "effective", "direct_logit"]
     code, out, _ = cli(*asked, "--json")
@@ -71,7 +71,7 @@ def test_agreement(cli: Cli, tiny: tuple[Path, Path], tmp_path: Path) -> None:
     assert "(" not in "".join(x for x in few.splitlines() if x.startswith(" effective score"))
     assert "There is no interval: the prompts are of 3 subjects" in few
     rows = json.loads(cli(*asked, "--json")[1])["agreement"]
-    found = ng.open(tmp_path / "agreement")
+    found = ng.load(tmp_path / "agreement")
     assert isinstance(found, xr.Dataset)
     assert rows[1]["agreement"] == float(found["agreement"].sel(layer=1, score="effective"))
     page = tmp_path / "page.html"
@@ -115,6 +115,6 @@ def test_run_leaves_out_what_is_not_defined(
     code, _, err = cli("run", *tiny, "--out", tmp_path / "run")
     assert code == 0
     assert "direct_logit is left out: there is another way." in err
-    found = ng.open(tmp_path / "run" / "attribution")
+    found = ng.load(tmp_path / "run" / "attribution")
     assert isinstance(found, xr.Dataset)
     assert found["score"].values.tolist() == ["contribution", "effective"]

@@ -13,10 +13,9 @@ import typer
 
 import neuroglot as ng
 from neuroglot import pipeline
-from neuroglot.cli import main
-from neuroglot.cli.app import app
+from neuroglot.cli.app import app, main
 from neuroglot.cli.places import check_folder, check_new_page
-from neuroglot.report.page import END, TITLE
+from neuroglot.reporting.page import END, TITLE
 from tests.cli.conftest import Cli
 from tests.faults import REFUSED, Ended, Faulty, in_child
 from tests.killing import files_of
@@ -103,7 +102,7 @@ def test_what_cannot_be_written_is_refused_before_anything_is_loaded(
     places: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    recording = ng.open("recording")
+    recording = ng.load("recording")
     assert isinstance(recording, ng.Recording)
     ng.save(ng.sweep_thresholds(recording), "another")
     forbid_loading(monkeypatch)
@@ -241,8 +240,8 @@ def test_the_same_categories_again(
     table.write_text("{}")
     assert cli(*command)[0] == 2
     table.write_text(sound)
-    ng.save(ng.classify(ng.open(tmp_path / "recording")), tmp_path / "t")  # type: ignore[arg-type]
-    changed = ng.open(tmp_path / "t")
+    ng.save(ng.classify(ng.load(tmp_path / "recording")), tmp_path / "t")  # type: ignore[arg-type]
+    changed = ng.load(tmp_path / "t")
     ng.save(changed.assign_attrs(threshold=0.5), tmp_path / "t", overwrite=True)  # type: ignore[union-attr]
     code, _, err = cli(*commands["classify"], "--out", tmp_path / "t")
     assert (code, "--overwrite" in err) == (2, True)

@@ -17,8 +17,9 @@ from transformers import AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
 import neuroglot as ng
+from neuroglot import quiet
 from neuroglot.cli.parsing import warnings_as_lines
-from neuroglot.models import loading, quiet
+from neuroglot.models import loading
 from neuroglot.tasks.readers.hub import load_rows
 from tests.cli.conftest import Cli
 from tests.testing import small_task
@@ -47,7 +48,7 @@ tasks
 CHILD = """
 import sys
 import torch
-from neuroglot.cli import main
+from neuroglot.cli.app import main
 
 torch.set_num_threads(1)
 for command in sys.argv[1].strip().splitlines():

@@ -16,11 +16,11 @@ from neuroglot.cli import show
 from neuroglot.cli.streams import CANNOT_PRINT, CLOSED_PIPE, Enduring, enduring_streams
 from tests.testing import small_task, tiny_hf, tokenizer
 
-MAIN = "from neuroglot.cli import main; main()"
+MAIN = "from neuroglot.cli.app import main; main()"
 # Every command in one process, since importing everything takes long.
 EVERY = """
 import json, sys
-from neuroglot.cli import main
+from neuroglot.cli.app import main
 codes = []
 for command in json.load(open(sys.argv[1])):
     try:
@@ -132,7 +132,7 @@ NOBODY_READS, FULL, KEPT = "a pipe that nobody reads", "/dev/full", "a file"
 # Command lines as processes that end as Python does; forked, as importing everything takes long.
 FORKING = """
 import json, os, sys
-from neuroglot.cli import main
+from neuroglot.cli.app import main
 codes = []
 for number, (arguments, *targets) in enumerate(json.loads(sys.argv[1])):
     child = os.fork()
@@ -215,7 +215,7 @@ def test_errors_nobody_reads_do_not_end_the_work(tmp_path: Path) -> None:
     os.close(writer)
     assert run.returncode == 0
     assert json.loads(run.stdout)["accuracy"]
-    assert ng.open(out).attrs["unit"] == "evaluation"
+    assert ng.load(out).attrs["unit"] == "evaluation"
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 import neuroglot as ng
+from neuroglot.answering.observations import OVER_RELATIONS
 from neuroglot.cli import show
-from neuroglot.experiments.observations import OVER_RELATIONS
-from neuroglot.report.accuracy import KINDS, accuracy_rows
-from neuroglot.report.tables import HEADLINE_COLUMNS, headline_table
+from neuroglot.reporting.accuracy import KINDS, accuracy_rows
+from neuroglot.reporting.tables import HEADLINE_COLUMNS, headline_table
 from tests.cli.conftest import Cli
 from tests.testing import small_task, tiny_hf, tiny_model, tokenizer
 
@@ -69,7 +69,7 @@ def test_answers_stand_beside_what_a_guesser_knows(
     assert code == 0
     assert {"masked", "beyond"} <= set(out.partition("In brackets")[0].split())
     assert "no masked prompts" not in out
-    answers = ng.open(tmp_path / "e")
+    answers = ng.load(tmp_path / "e")
     rows = pd.read_csv(tmp_path / "p.csv")
     assert (rows["masked_prompt"] == "w9 w8").all()
     names = ("chance", "majority", "margin", "masked_correct", "margin_beyond_masked")
@@ -83,7 +83,7 @@ def test_answers_stand_beside_what_a_guesser_knows(
     assert "although the task has masked prompts" in out
     run = ("run", model, masked, "--limit", "4", "--scores", "none", "--no-masked")
     assert cli(*run, "--out", tmp_path / "r")[0] == 0
-    assert ng.open(tmp_path / "r" / "answers").attrs["masked"] == "left out"
+    assert ng.load(tmp_path / "r" / "answers").attrs["masked"] == "left out"
 
 
 def test_a_language_without_counted_prompts_is_shown(
@@ -130,10 +130,10 @@ def test_run_takes_site_position_and_batch_size(
     out = tmp_path / "run"
     command = ("run", *tiny, "--out", out, "--site", "coefficient", "--position", "all")
     assert cli(*command, "--batch-size", "5")[0] == 0
-    recording = ng.open(out / "recording")
+    recording = ng.load(out / "recording")
     assert (recording.attrs["site"], recording.attrs["position"]) == ("coefficient", "all")
     assert recording.attrs["batch_size"] == 5
-    assert ng.open(out / "answers").attrs["batch_size"] == 5
+    assert ng.load(out / "answers").attrs["batch_size"] == 5
     code, _, err = cli("run", *tiny, "--out", tmp_path / "no", "--site", "up")
     assert code == 2
     assert "unknown site 'up'" in err

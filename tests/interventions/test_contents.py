@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import neuroglot as ng
-from neuroglot.experiments.answers import right_options
+from neuroglot.answering.answers import right_options
 from neuroglot.interventions.contents import Draw
 from tests.attribution.models import down, random_model, seeing
 from tests.families import by_family

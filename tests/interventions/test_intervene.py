@@ -15,16 +15,16 @@ import torch
 import xarray as xr
 
 import neuroglot as ng
-from neuroglot.experiments.differences import difference as difference_of
-from neuroglot.experiments.observations import samples_of
-from neuroglot.experiments.statistics import holm
+from neuroglot.answering.differences import difference as difference_of
+from neuroglot.answering.observations import samples_of
+from neuroglot.answering.statistics import holm
 from neuroglot.interventions import answering as answering_module
 from neuroglot.interventions.conditions import CONTROLS, OWN, OfPrompt, deciles
 from neuroglot.interventions.edits import Edit
 from neuroglot.interventions.effects import by_control
 from neuroglot.tasks.guessing import majority
+from tests.answering.test_masked import masked_task
 from tests.attribution.models import random_model
-from tests.experiments.test_masked import masked_task
 from tests.interventions.longhand import (
     Change,
     changed,
@@ -585,7 +585,7 @@ def test_in_memory_and_in_a_folder_a_result_is_the_same(
     in_memory = ng.intervene(model, task, given, **known)
     in_folder = ng.intervene(model, task, given, **known, out=tmp_path / "out")
     xr.testing.assert_identical(in_folder, in_memory)
-    xr.testing.assert_identical(ng.open(tmp_path / "out" / "outcome"), in_folder)
+    xr.testing.assert_identical(ng.load(tmp_path / "out" / "outcome"), in_folder)
     assert ("text" if kind == "written" else "masked_margin") in in_memory
     again = ng.intervene(model, task, given, **known, out=tmp_path / "out")
     xr.testing.assert_identical(again, in_folder)
@@ -600,7 +600,7 @@ def test_results_are_kept_and_finished_conditions_are_not_run_again(
     one = {"all_shared": given["all_shared"]}
     known: dict[str, Any] = {"recording": recording, "controls": ng.Controls(draws=2), "out": out}
     first = ng.intervene(model, task, one, **known)
-    xr.testing.assert_identical(ng.open(out / "outcome"), first)
+    xr.testing.assert_identical(ng.load(out / "outcome"), first)
     seen = spied(monkeypatch)
     again = ng.intervene(model, task, one, **known)
     assert not seen
@@ -857,7 +857,7 @@ def test_without_a_recording(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found[name], expected[name])
     for name in ("task_checksum", "prompts_checksum", "model_weights"):
         assert found.attrs[name] == recording.attrs[name]
-    xr.testing.assert_identical(ng.open(tmp_path / "out" / "outcome"), found)
+    xr.testing.assert_identical(ng.load(tmp_path / "out" / "outcome"), found)
     for kind in ("active", "contribution"):
         with pytest.raises(ng.NeuroglotError, match="controls of active neurons need recording="):
             ng.intervene(model, task, given, controls=ng.Controls([kind]))
@@ -872,7 +872,7 @@ def test_a_part_of_a_part_in_other_languages_is_answered(tmp_path: Path) -> None
     recording = ng.record(model, some).select(languages=["th", "en"])
     given = off(recording, "specific")
     ng.intervene(model, some, given, recording=recording, controls=NONE, out=tmp_path / "off")
-    found = ng.open(tmp_path / "off" / "answers")
+    found = ng.load(tmp_path / "off" / "answers")
     assert isinstance(found, xr.Dataset)
     expected = majority(task)[:12, [2, 0]]
     np.testing.assert_array_equal(found["majority"], expected)

@@ -11,11 +11,11 @@ import pytest
 import xarray as xr
 
 import neuroglot as ng
-from neuroglot.analysis import categories
 from neuroglot.interventions.conditions import CONTROLS, OWN
 from neuroglot.interventions.effects import by_control
 from neuroglot.interventions.presets import Parts, amplify, deactivate, layer_bands
-from neuroglot.report.conditions import kind_of
+from neuroglot.reporting.conditions import kind_of
+from neuroglot.sharing.categories import categories
 from tests import killing
 from tests.interventions.longhand import edited_log_probs, zeroed
 from tests.interventions.planted import (
@@ -248,7 +248,7 @@ def test_amplification_is_chosen_on_one_half_and_reported_on_the_other(tmp_path:
                 float(expected)
             )
     assert kind_of(found) == "amplification"
-    xr.testing.assert_identical(ng.open(tmp_path / "out" / "test" / "outcome"), found)
+    xr.testing.assert_identical(ng.load(tmp_path / "out" / "test" / "outcome"), found)
     for bad in ((), (1.0, 2.0), (2.0, 2.0), (0.0,), (float("nan"),), ("a",), 2.0):
         with pytest.raises(ng.NeuroglotError, match="factors"):
             amplify(model, task, recording, factors=bad)  # type: ignore[arg-type]
@@ -264,7 +264,7 @@ def test_finished_conditions_of_the_other_half_are_not_run_again(
         "parts": Parts([0.5], rank_by="effective"),
     }  # fmt: skip
     first = deactivate(model, task, recording, **known)
-    xr.testing.assert_identical(ng.open(out / "test" / "outcome"), first)
+    xr.testing.assert_identical(ng.load(out / "test" / "outcome"), first)
     seen = spied(monkeypatch)
     again = deactivate(model, task, recording, **known)
     assert not seen

@@ -9,8 +9,7 @@ import pytest
 from safetensors import safe_open
 
 import neuroglot as ng
-from neuroglot.models import EMBEDDED
-from neuroglot.models.loading import _embedded_folder
+from neuroglot.models.loading import EMBEDDED, _embedded_folder
 from neuroglot.tasks.embedded.names import LANGUAGES
 
 

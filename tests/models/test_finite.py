@@ -11,9 +11,9 @@ from transformers import PreTrainedModel
 
 import neuroglot as ng
 from neuroglot.attribution.targets import against_best_wrong
-from neuroglot.experiments.generation import _Finite, _NotFiniteError
 from neuroglot.models.finite import why_not_finite
 from neuroglot.models.loading import _dtype
+from neuroglot.running.writing import _Finite, _NotFiniteError
 from tests.testing import small_task, tiny_hf, tokenizer
 
 MENDED = "load it with dtype='bfloat16' or 'float32'"

@@ -393,8 +393,8 @@ def test_results_with_the_old_fingerprint_can_be_read_only(tmp_path: Path) -> No
         kept = {key: value for key, value in group.attrs.items() if key not in NEW}
         group.attrs.clear()
         group.attrs.update(kept | {"model_weights": "0123456789abcdef"})
-    recording: Any = ng.open(tmp_path / "r")
-    answers: Any = ng.open(tmp_path / "a")
+    recording: Any = ng.load(tmp_path / "r")
+    answers: Any = ng.load(tmp_path / "a")
     assert ng.classify(recording)["fraction"].sizes["item"] == 3
     ng.report({"old/sharing": ng.classify(recording), "old/answers": answers}, tmp_path / "p.html")
     fresh = ng.record(model, task)
@@ -485,7 +485,7 @@ def test_midnight_is_noticed(run: Callable[..., Any], tmp_path: Path, clock: typ
     with pytest.raises(ng.NeuroglotError, match="at the end than at the beginning"):
         run(model, task, tmp_path / "x")
     with pytest.raises(ng.NeuroglotError, match=r"unfinished|prompts_checksum"):
-        ng.open(tmp_path / "x")
+        ng.load(tmp_path / "x")
 
 
 def test_a_function_as_edit_has_no_equal(tmp_path: Path) -> None:

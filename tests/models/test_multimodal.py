@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, SiglipVisionConfig
 
 import neuroglot as ng
-from neuroglot.experiments.generation import generate
 from neuroglot.models.forward import run_logits
 from neuroglot.models.multimodal import keep_text_part
+from neuroglot.running.writing import generate
 from tests.models.multimodal import FAMILIES, multimodal_hf
 from tests.testing import small_task, tokenizer
 

@@ -25,10 +25,10 @@ from tokenizers import (
 from transformers import PreTrainedTokenizerFast
 
 import neuroglot as ng
-from neuroglot.experiments.scoring import Asked, questions
 from neuroglot.models.tokenization import between, end_tokens, token_names, without_spaces
-from neuroglot.provenance import checksum_of_prompts
-from neuroglot.recording.batching import tokenize
+from neuroglot.running.batching import tokenize
+from neuroglot.running.choices import Asked, questions
+from neuroglot.store.provenance import checksum_of_prompts
 from tests.testing import tiny_hf
 
 BOS, EOS, TURN = 1, 2, 3

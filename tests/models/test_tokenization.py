@@ -14,8 +14,8 @@ from transformers import PreTrainedTokenizerFast
 
 import neuroglot as ng
 from neuroglot.models.tokenization import Tokenization
-from neuroglot.recording.batching import tokenize
-from tests.experiments.test_scoring import with_special_tokens
+from neuroglot.running.batching import tokenize
+from tests.running.test_choices import with_special_tokens
 from tests.testing import random_text, small_task, tiny_hf, tiny_model, tokenizer
 
 TEMPLATE = (

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import neuroglot as ng
-from neuroglot.analysis import categories
-from neuroglot.analysis.bits import unpack
 from neuroglot.neurons.members import Prompts, written_down
+from neuroglot.sharing.bits import unpack
+from neuroglot.sharing.categories import categories
 from tests.testing import small_task, tiny_model
 
 SHAPE, WIDTHS = (3, 19), (19, 5, 16)
@@ -265,7 +265,7 @@ KINDS = ("all_shared", "partial_shared", "specific", "non_activated", "specific_
 @pytest.mark.parametrize("kind", KINDS)
 def test_sets_of_prompts_longhand(kind: str, threshold: float, tmp_path: Path) -> None:
     ng.save(recorded(), tmp_path / "r")
-    opened = ng.open(tmp_path / "r")
+    opened = ng.load(tmp_path / "r")
     assert isinstance(opened, ng.Recording)
     expected = longhand(kind, threshold)
     assert any(mask.any() for mask in expected.values())
@@ -287,7 +287,7 @@ def test_sets_of_prompts_are_equal_if_they_were_made_in_the_same_way(
     kind: str, tmp_path: Path
 ) -> None:
     ng.save(recorded(), tmp_path / "r")
-    opened = ng.open(tmp_path / "r")
+    opened = ng.load(tmp_path / "r")
     assert isinstance(opened, ng.Recording)
     one, again = made(kind, recorded(), 0.0), made(kind, opened, 0.0)
     assert one == again

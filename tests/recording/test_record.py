@@ -11,7 +11,9 @@ import torch
 import xarray as xr
 
 import neuroglot as ng
-from neuroglot.recording import blocks, blockwise, check_settings, recorder
+from neuroglot.recording import blocks, recorder
+from neuroglot.recording.settings import check_settings
+from neuroglot.store import blockwise
 from tests.testing import longhand_values, random_text, small_task, tiny_hf, tiny_model, tokenizer
 
 
@@ -30,11 +32,11 @@ def test_disk_equals_memory_and_reloads(tmp_path: Path) -> None:
     memory = ng.record(model, task, **options)
     disk = ng.record(model, task, tmp_path / "r", **options)
     assert same(memory, disk)
-    reloaded = ng.open(tmp_path / "r")
+    reloaded = ng.load(tmp_path / "r")
     assert isinstance(reloaded, ng.Recording)
     xr.testing.assert_identical(reloaded.dataset, disk.dataset)
     ng.save(memory, tmp_path / "copy")
-    copy = ng.open(tmp_path / "copy")
+    copy = ng.load(tmp_path / "copy")
     assert isinstance(copy, ng.Recording)
     xr.testing.assert_identical(copy.dataset, memory.dataset)
     assert memory.layers == (0, 2)
@@ -70,7 +72,7 @@ def test_a_killed_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         ng.record(model, task, tmp_path / "r")
     monkeypatch.setattr(blockwise.InFolder, "write", real)
     with pytest.raises(ng.NeuroglotError, match="unfinished recording \\(4 of 7 items\\)"):
-        ng.open(tmp_path / "r")
+        ng.load(tmp_path / "r")
     passes = []
     real_block = recorder.record_block
 
@@ -125,7 +127,7 @@ def test_nothing_foreign_is_overwritten(tmp_path: Path) -> None:
     with pytest.raises(ng.NeuroglotError, match="is a file"):
         ng.record(tiny_model("llama"), small_task(), tmp_path / "notes" / "thesis.txt")
     with pytest.raises(ng.NeuroglotError, match="holds no result"):
-        ng.open(tmp_path / "notes")
+        ng.load(tmp_path / "notes")
 
 
 @pytest.mark.parametrize(
@@ -234,7 +236,7 @@ def test_results_reload_equal(tmp_path: Path) -> None:
     }
     for name, result in results.items():
         ng.save(result, tmp_path / name)
-        xr.testing.assert_identical(ng.open(tmp_path / name), result)
+        xr.testing.assert_identical(ng.load(tmp_path / name), result)
         with pytest.raises(ng.NeuroglotError, match="already holds a result"):
             ng.save(result, tmp_path / name)
         ng.save(result, tmp_path / name, overwrite=True)

@@ -9,7 +9,7 @@ from functools import cache
 import pytest
 
 import neuroglot as ng
-from neuroglot.models import EMBEDDED
+from neuroglot.models.loading import EMBEDDED
 from neuroglot.tasks.catalogue import catalogue
 from neuroglot.tasks.embedded.names import LANGUAGES, Kind, name
 from neuroglot.tasks.embedded.sentences import ask, templates

@@ -16,13 +16,14 @@ from torch import nn
 
 from neuroglot.alignment.changes import Weights, changes_of, weight_changes
 from neuroglot.errors import NeuroglotError
-from neuroglot.models import Model, load_model, wrap_model
 from neuroglot.models.adapters import quiet_peft, require_peft
 from neuroglot.models.lineage import continued, lineage, set_lineage
-from neuroglot.models.quiet import quiet_transformers
+from neuroglot.models.loading import load_model
+from neuroglot.models.model import Model, wrap_model
 from neuroglot.models.sites import is_ordinary
 from neuroglot.models.training import training_only
-from neuroglot.neurons import NeuronSet
+from neuroglot.neurons.neuron_set import NeuronSet
+from neuroglot.quiet import quiet_transformers
 
 ADAPTER = "default"  # peft's name for the only one
 TRAINABLE = (torch.float32, torch.float64, torch.bfloat16)

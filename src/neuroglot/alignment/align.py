@@ -26,22 +26,22 @@ from neuroglot.alignment.settings import (
 from neuroglot.alignment.sharing import SharingTerm, before_training
 from neuroglot.alignment.texts import training_texts
 from neuroglot.errors import NeuroglotError
-from neuroglot.models import Model
+from neuroglot.models.model import Model
 from neuroglot.models.training import check_preactivations
-from neuroglot.neurons import NeuronSet
-from neuroglot.provenance import provenance
-from neuroglot.recording import record, save
-from neuroglot.recording.damage import DamagedError, writing
-from neuroglot.recording.folders import (
+from neuroglot.neurons.neuron_set import NeuronSet
+from neuroglot.recording.recorder import record
+from neuroglot.store.damage import DamagedError, writing
+from neuroglot.store.folders import (
     as_path,
     clear_up_after_kill,
     fresh_folder,
     is_result,
     locked,
 )
-from neuroglot.recording.store import open_dataset, opened_dataset, require_same
-from neuroglot.recording.whose import folder_for_results
-from neuroglot.tasks import ParallelTask
+from neuroglot.store.provenance import provenance
+from neuroglot.store.results import open_dataset, opened_dataset, require_same, save
+from neuroglot.store.whose import folder_for_results
+from neuroglot.tasks.parallel import ParallelTask
 
 UNIT = "alignment"
 MODEL, RUNS = "model", "runs"

@@ -12,8 +12,8 @@ import xarray as xr
 from torch import Tensor
 
 from neuroglot.errors import NeuroglotError
-from neuroglot.models import Model
-from neuroglot.provenance import versions
+from neuroglot.models.model import Model
+from neuroglot.store.provenance import versions
 
 UNIT = "weight changes"
 Weights = tuple[str, Tensor, Tensor]

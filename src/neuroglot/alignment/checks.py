@@ -10,17 +10,18 @@ import numpy as np
 import xarray as xr
 
 from neuroglot.alignment.schedule import PARTS, Split
-from neuroglot.analysis import classify
-from neuroglot.analysis.sharing import shared_of_active
-from neuroglot.experiments import evaluate
-from neuroglot.experiments.halves import subject_of
-from neuroglot.experiments.observations import SAME, samples_of
-from neuroglot.experiments.runs import ANSWERS, RECORDING
-from neuroglot.experiments.statistics import accuracy_interval
-from neuroglot.models import Model
-from neuroglot.recording import Recording, open_result, record
-from neuroglot.recording.store import opened_dataset
-from neuroglot.tasks import ParallelTask
+from neuroglot.answering.evaluation import evaluate
+from neuroglot.answering.observations import SAME, samples_of
+from neuroglot.answering.statistics import accuracy_interval
+from neuroglot.comparison.runs import ANSWERS, RECORDING
+from neuroglot.models.model import Model
+from neuroglot.recording.recorder import record
+from neuroglot.recording.recording import Recording
+from neuroglot.recording.saved import load
+from neuroglot.sharing.categories import classify, shared_of_active
+from neuroglot.store.results import opened_dataset
+from neuroglot.tasks.halves import subject_of
+from neuroglot.tasks.parallel import ParallelTask
 
 ITEMS = ("trained", "held_out")
 
@@ -67,7 +68,7 @@ class Checks:
         return opened_dataset(self.run_folder(step) / ANSWERS)
 
     def _recording(self, step: int) -> Recording:
-        found = open_result(self.run_folder(step) / RECORDING)
+        found = load(self.run_folder(step) / RECORDING)
         assert isinstance(found, Recording)
         return found
 

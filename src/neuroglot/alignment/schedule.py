@@ -11,8 +11,8 @@ import numpy as np
 
 from neuroglot.alignment.settings import Training
 from neuroglot.errors import NeuroglotError, listed
-from neuroglot.experiments.halves import parts_of
-from neuroglot.tasks import ParallelTask
+from neuroglot.tasks.halves import parts_of
+from neuroglot.tasks.parallel import ParallelTask
 from neuroglot.tasks.records import Item
 
 PARTS = ("trained", "item_held_out", "language_held_out", "both_held_out")

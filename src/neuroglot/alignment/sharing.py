@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuroglot.analysis.bits import count, unpack
 from neuroglot.errors import NeuroglotError
-from neuroglot.recording import Recording
+from neuroglot.recording.recording import Recording
+from neuroglot.sharing.bits import count, unpack
 
 
 def soft_activity(before: Tensor) -> Tensor:

@@ -11,10 +11,10 @@ from torch import Tensor
 from neuroglot.alignment.schedule import Pair, Split
 from neuroglot.alignment.settings import Method
 from neuroglot.errors import NeuroglotError
-from neuroglot.experiments.scoring import Asked, questions
-from neuroglot.models import Model
+from neuroglot.models.model import Model
 from neuroglot.models.tokenization import between, without_spaces
-from neuroglot.recording.batching import pad, tokenize
+from neuroglot.running.batching import pad, tokenize
+from neuroglot.running.choices import Asked, questions
 from neuroglot.tasks.records import Item
 
 IGNORED = -100  # what torch's cross-entropy leaves out

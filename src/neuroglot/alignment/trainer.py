@@ -32,10 +32,10 @@ from neuroglot.alignment.settings import Training, rate_of
 from neuroglot.alignment.sharing import SharingTerm
 from neuroglot.alignment.texts import Text, collate
 from neuroglot.errors import NeuroglotError
-from neuroglot.models import Model
-from neuroglot.models.quiet import quiet_transformers
+from neuroglot.models.model import Model
 from neuroglot.models.training import reading_preactivations
-from neuroglot.recording.damage import writing
+from neuroglot.quiet import quiet_transformers
+from neuroglot.store.damage import writing
 
 CHECKPOINTS = 20  # in a training
 WARM_UP = 0.1  # of the steps

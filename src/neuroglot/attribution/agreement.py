@@ -13,6 +13,7 @@ import xarray as xr
 from scipy import stats
 from torch import Tensor
 
+from neuroglot.answering.observations import SAME, samples_of
 from neuroglot.attribution.direct import Weights, require_finite, weights_for
 from neuroglot.attribution.gradients import target_value
 from neuroglot.attribution.last_token import cost_of_last
@@ -25,16 +26,17 @@ from neuroglot.attribution.targets import (
     targets_of,
 )
 from neuroglot.errors import NeuroglotError, is_whole_number
-from neuroglot.experiments.halves import subject_of
-from neuroglot.experiments.observations import SAME, first_equal, samples_of
-from neuroglot.models import Model, operation
-from neuroglot.provenance import provenance
-from neuroglot.recording.batching import BatchSize, batches, by_length, check_batch_size
-from neuroglot.recording.folders import as_path
-from neuroglot.recording.growing import InMemory, grow, in_folder, is_whole
-from neuroglot.recording.matching import require_steady_prompts
-from neuroglot.recording.store import open_dataset, opened_dataset
-from neuroglot.tasks import ParallelTask
+from neuroglot.models.model import Model
+from neuroglot.models.operations import operation
+from neuroglot.running.batching import BatchSize, batches, by_length, check_batch_size
+from neuroglot.store.folders import as_path
+from neuroglot.store.growing import InMemory, grow, in_folder, is_whole
+from neuroglot.store.joining import require_steady_prompts
+from neuroglot.store.provenance import provenance
+from neuroglot.store.results import open_dataset, opened_dataset
+from neuroglot.tasks.equal_prompts import first_equal
+from neuroglot.tasks.halves import subject_of
+from neuroglot.tasks.parallel import ParallelTask
 
 UNIT = "causal agreement"
 N_NEURONS = 64

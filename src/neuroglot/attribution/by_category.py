@@ -16,7 +16,17 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from neuroglot.analysis.attribution import (
+from neuroglot.answering.answers import Variables as Answers
+from neuroglot.answering.answers import choose, write
+from neuroglot.answering.evaluation import (
+    ANSWERED_FROM,
+    MAX_NEW_TOKENS,
+    counted_prompts,
+    require_answerable,
+)
+from neuroglot.attribution.direct import Weights, weights_for
+from neuroglot.attribution.neuron_scores import check_scores, score_batches
+from neuroglot.attribution.shares import (
     ANSWERED,
     add_item,
     category_shares,
@@ -24,37 +34,24 @@ from neuroglot.analysis.attribution import (
     no_sums,
     top_k_for,
 )
-from neuroglot.analysis.bits import CATEGORIES
-from neuroglot.analysis.sharing import categories
-from neuroglot.attribution.direct import Weights, weights_for
-from neuroglot.attribution.neuron_scores import check_scores, score_batches
 from neuroglot.attribution.targets import Target, TargetName, check_target, targets_of
 from neuroglot.errors import NeuroglotError, is_whole_number, listed
-from neuroglot.experiments.answers import Variables as Answers
-from neuroglot.experiments.answers import choose, write
-from neuroglot.experiments.evaluation import (
-    ANSWERED_FROM,
-    MAX_NEW_TOKENS,
-    counted_prompts,
-    require_answerable,
-)
-from neuroglot.experiments.halves import subject_of
-from neuroglot.experiments.observations import clusters_of, first_equal
-from neuroglot.models import Model, operation
-from neuroglot.provenance import provenance
-from neuroglot.recording import Recording
-from neuroglot.recording.accumulating import Sums, Wider, add_all, finished, sums_in_folder
-from neuroglot.recording.asking import asked_by
-from neuroglot.recording.batching import BatchSize, check_batch_size
-from neuroglot.recording.folders import as_path
-from neuroglot.recording.matching import (
-    recorded_part,
-    require_of_model,
-    require_of_prompts,
-    require_steady_prompts,
-)
-from neuroglot.recording.store import open_result
-from neuroglot.tasks import ParallelTask
+from neuroglot.models.model import Model
+from neuroglot.models.operations import operation
+from neuroglot.recording.part import recorded_part
+from neuroglot.recording.recording import Recording
+from neuroglot.recording.saved import load
+from neuroglot.running.batching import BatchSize, check_batch_size
+from neuroglot.sharing.bits import CATEGORIES
+from neuroglot.sharing.categories import categories
+from neuroglot.store.accumulating import Sums, Wider, add_all, finished, sums_in_folder
+from neuroglot.store.asking import asked_by
+from neuroglot.store.folders import as_path
+from neuroglot.store.joining import require_of_model, require_of_prompts, require_steady_prompts
+from neuroglot.store.provenance import provenance
+from neuroglot.tasks.equal_prompts import clusters_of, first_equal
+from neuroglot.tasks.halves import subject_of
+from neuroglot.tasks.parallel import ParallelTask
 
 DEFAULT_SCORES = ("contribution", "effective", "direct_logit")
 UNIT = "attribution"
@@ -145,7 +142,7 @@ def attribute(  # noqa: PLR0913 (the public contract)
     if not isinstance(recording, Recording):
         raise NeuroglotError(
             f"recording is a {type(recording).__name__}; expected what neuroglot.record returns, "
-            "or neuroglot.open of its folder."
+            "or neuroglot.load of its folder."
         )
     recording.check_threshold(threshold)
     chosen = recorded_part(model, task, recording)
@@ -174,7 +171,7 @@ def attribute(  # noqa: PLR0913 (the public contract)
             add_all(folder, adding.add, adding.items_at_once, "attribute")
             require_steady_prompts(model, task, head.attrs)
             folder.finish(_result(folder.sums, head), wider)
-    found = open_result(path)
+    found = load(path)
     assert isinstance(found, xr.Dataset)
     return found
 

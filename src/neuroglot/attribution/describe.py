@@ -7,15 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from neuroglot.analysis.bits import CATEGORIES
-from neuroglot.analysis.sharing import categories
 from neuroglot.errors import NeuroglotError, is_whole_number, listed
-from neuroglot.models import Model, operation
 from neuroglot.models.direct_path import check_unembedding
 from neuroglot.models.finite import why_not_finite
+from neuroglot.models.model import Model
+from neuroglot.models.operations import operation
 from neuroglot.models.tokenization import token_names
-from neuroglot.recording import Recording
-from neuroglot.recording.matching import AS_RECORDED, require_of_model
+from neuroglot.recording.recording import Recording
+from neuroglot.sharing.bits import CATEGORIES
+from neuroglot.sharing.categories import categories
+from neuroglot.store.joining import AS_RECORDED, require_of_model
 
 ITEMS_AT_ONCE = 128
 

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from neuroglot.attribution.targets import Target
 from neuroglot.errors import NeuroglotError
-from neuroglot.models import Model
 from neuroglot.models.direct_path import DirectPath, check_unembedding, find_direct_path
 from neuroglot.models.forward import run_body
 from neuroglot.models.hooks import Reader
-from neuroglot.recording.batching import Batch, pad
+from neuroglot.models.model import Model
+from neuroglot.running.batching import Batch, pad
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from neuroglot.attribution.direct import require_finite
 from neuroglot.attribution.last_token import LastTokens
 from neuroglot.attribution.targets import Target, last_tokens
 from neuroglot.errors import NeuroglotError
-from neuroglot.models import Model
+from neuroglot.models.model import Model
 
 STEPS = 16  # points of the Gauss-Legendre rule on the line from zero
 

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from neuroglot.errors import NeuroglotError
-from neuroglot.models import Model
 from neuroglot.models.finite import why_not_finite
 from neuroglot.models.forward import (
     run_body_prefixes,
     run_continuations,
     run_logits,
 )
-from neuroglot.recording.batching import pad
+from neuroglot.models.model import Model
+from neuroglot.running.batching import pad
 
 
 class LastTokens:

@@ -24,10 +24,11 @@ from neuroglot.attribution.direct import (
 )
 from neuroglot.attribution.neuron_scores import name_target, target_coordinates, targets_for
 from neuroglot.attribution.targets import Target
-from neuroglot.models import Model, operation
-from neuroglot.provenance import provenance
-from neuroglot.recording.batching import BatchSize, batches, by_length
-from neuroglot.tasks import ParallelTask
+from neuroglot.models.model import Model
+from neuroglot.models.operations import operation
+from neuroglot.running.batching import BatchSize, batches, by_length
+from neuroglot.store.provenance import provenance
+from neuroglot.tasks.parallel import ParallelTask
 
 OF_LAYER = ("neurons", "ffn_bias", "attention")
 OF_PROMPT = ("embedding", "end_bias", "logit")

@@ -24,10 +24,11 @@ from neuroglot.attribution.targets import (
     text_names,
 )
 from neuroglot.errors import NeuroglotError, listed
-from neuroglot.models import Model, operation
+from neuroglot.models.model import Model
+from neuroglot.models.operations import operation
 from neuroglot.models.tokenization import token_names
-from neuroglot.provenance import provenance
-from neuroglot.recording.batching import (
+from neuroglot.recording.blocks import prompt_keys, prompt_names, tokenize_block
+from neuroglot.running.batching import (
     BatchSize,
     RowsAndValues,
     batches,
@@ -36,8 +37,8 @@ from neuroglot.recording.batching import (
     in_halves,
     tokenize,
 )
-from neuroglot.recording.blocks import prompt_keys, prompt_names, tokenize_block
-from neuroglot.tasks import ParallelTask
+from neuroglot.store.provenance import provenance
+from neuroglot.tasks.parallel import ParallelTask
 
 GRADIENT: dict[str, Callable[[Model, Sequence[Target]], Tensor]] = {
     "gradient_x_activation": gradient_x_activation,

@@ -9,14 +9,14 @@ from typing import Literal
 import numpy as np
 import torch
 
+from neuroglot.answering.answers import asked_of, by_prompt, choose
 from neuroglot.attribution.last_token import LastTokens
 from neuroglot.errors import NeuroglotError, is_whole_number, listed
-from neuroglot.experiments.answers import asked_of, by_prompt, choose
-from neuroglot.experiments.scoring import Question, questions
-from neuroglot.models import Model
-from neuroglot.recording.batching import BatchSize, batches, by_length, tokenize
+from neuroglot.models.model import Model
 from neuroglot.recording.blocks import prompt_names, tokenize_block
-from neuroglot.tasks import ParallelTask
+from neuroglot.running.batching import BatchSize, batches, by_length, tokenize
+from neuroglot.running.choices import Question, questions
+from neuroglot.tasks.parallel import ParallelTask
 
 TargetName = Literal["answer", "prediction", "correct_minus_best_wrong"]
 TARGETS: tuple[TargetName, ...] = ("answer", "prediction", "correct_minus_best_wrong")

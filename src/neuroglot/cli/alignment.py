@@ -11,14 +11,14 @@ import xarray as xr
 
 import neuroglot as ng
 from neuroglot.alignment.settings import METHODS, check_method, check_training
+from neuroglot.answering.differences import EQUIVALENT_WITHIN
 from neuroglot.cli import options as o
 from neuroglot.cli import show
 from neuroglot.cli.parsing import language_codes, named_path
 from neuroglot.cli.places import check_alignment, check_folder
 from neuroglot.errors import NeuroglotError, listed
-from neuroglot.experiments.differences import EQUIVALENT_WITHIN
-from neuroglot.report.alignment import alignment_lines, alignment_rows, what_changed
-from neuroglot.report.comparison_tables import (
+from neuroglot.reporting.alignment import alignment_lines, alignment_rows, what_changed
+from neuroglot.reporting.comparison_tables import (
     FLOW,
     HOW,
     change_findings,
@@ -28,7 +28,7 @@ from neuroglot.report.comparison_tables import (
     flow_rows,
     run_names,
 )
-from neuroglot.report.observations import said_of
+from neuroglot.reporting.observations import said_of
 
 DEFAULT = ng.Training()
 
@@ -243,7 +243,7 @@ def _named(runs: list[str]) -> dict[str, Path] | list[Path]:
 def _is_comparison(out: Path) -> bool:
     """Whether the folder holds a comparison, which may be replaced."""
     try:
-        stored = ng.open(out / "comparison")
+        stored = ng.load(out / "comparison")
     except NeuroglotError:
         return False
     return isinstance(stored, xr.Dataset) and stored.attrs.get("unit") == "comparison"

@@ -11,6 +11,7 @@ import typer
 import xarray as xr
 
 import neuroglot as ng
+from neuroglot.answering.evaluation import MAX_NEW_TOKENS
 from neuroglot.cli import alignment, interventions, neurons, show, steps
 from neuroglot.cli import options as o
 from neuroglot.cli.parsing import (
@@ -21,7 +22,6 @@ from neuroglot.cli.parsing import (
 )
 from neuroglot.cli.places import check_folder
 from neuroglot.cli.streams import enduring_streams
-from neuroglot.experiments.evaluation import MAX_NEW_TOKENS
 from neuroglot.pipeline import (
     DEMO_ITEMS,
     PREDICTIONS,
@@ -30,10 +30,10 @@ from neuroglot.pipeline import (
     run_demo,
     run_task,
 )
-from neuroglot.report.accuracy import guesses_explained
-from neuroglot.report.observations import said_of, sample_notes
-from neuroglot.report.results import sort_results
-from neuroglot.report.tables import headline, headline_table, score_rows
+from neuroglot.reporting.accuracy import guesses_explained
+from neuroglot.reporting.observations import said_of, sample_notes
+from neuroglot.reporting.results import sort_results
+from neuroglot.reporting.tables import headline, headline_table, score_rows
 
 app = typer.Typer(
     cls=Commands,

@@ -10,6 +10,8 @@ import typer
 import xarray as xr
 
 import neuroglot as ng
+from neuroglot.answering.differences import EQUIVALENT_WITHIN, check_bound
+from neuroglot.answering.evaluation import MAX_NEW_TOKENS
 from neuroglot.cli import options as o
 from neuroglot.cli import show
 from neuroglot.cli.parsing import (
@@ -19,16 +21,15 @@ from neuroglot.cli.parsing import (
     open_recording,
 )
 from neuroglot.cli.places import check_folder
-from neuroglot.experiments.differences import EQUIVALENT_WITHIN, check_bound
-from neuroglot.experiments.evaluation import MAX_NEW_TOKENS
 from neuroglot.interventions import presets
 from neuroglot.interventions.answering import Answering
 from neuroglot.interventions.conditions import CONTROLS, Controls
 from neuroglot.interventions.presets import DEFAULT_CATEGORIES, FACTORS, check_categories
-from neuroglot.report.accuracy import mean_of
-from neuroglot.report.effects import effect_lines, effect_rows
-from neuroglot.report.findings import findings
-from neuroglot.report.observations import said_of
+from neuroglot.reporting.accuracy import mean_of
+from neuroglot.reporting.effects import effect_lines, effect_rows
+from neuroglot.reporting.findings import findings
+from neuroglot.reporting.observations import said_of
+from neuroglot.running.batching import BatchSize
 
 Recorded = Annotated[
     Path | None,
@@ -59,7 +60,7 @@ class ControlOptions:
         bool, typer.Option("--masked", help="Ask also with the subject masked; twice the time.")
     ] = False
 
-    def checked(self, score: str, max_new_tokens: int, size: ng.BatchSize) -> dict[str, Any]:
+    def checked(self, score: str, max_new_tokens: int, size: BatchSize) -> dict[str, Any]:
         """As keyword arguments of :func:`neuroglot.intervene`, before anything is run."""
         plain = self.controls.strip()
         kinds = [] if plain == "none" else [kind.strip() for kind in plain.split(",")]
@@ -203,7 +204,7 @@ def amplify(
 
 
 def _recorded(
-    model: ng.Model, task: ng.ParallelTask, out: Path, size: ng.BatchSize, *, overwrite: bool
+    model: ng.Model, task: ng.ParallelTask, out: Path, size: BatchSize, *, overwrite: bool
 ) -> ng.Recording:
     """What is recorded where no recording was named; it does not grow, as no condition does."""
     folder = out / "recording"

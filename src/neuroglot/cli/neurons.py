@@ -16,9 +16,9 @@ from neuroglot.cli import show
 from neuroglot.cli.parsing import batch_size_of, open_evaluation, open_recording, score_names
 from neuroglot.cli.places import check_figures, check_result
 from neuroglot.errors import NeuroglotError, plain
-from neuroglot.report.observations import said_of
-from neuroglot.report.page import save_figures
-from neuroglot.report.tables import attribution_rows
+from neuroglot.reporting.observations import said_of
+from neuroglot.reporting.page import save_figures
+from neuroglot.reporting.tables import attribution_rows
 
 
 @o.grouped

@@ -17,7 +17,8 @@ import neuroglot as ng
 from neuroglot.attribution.neuron_scores import check_scores
 from neuroglot.cli import show
 from neuroglot.errors import NeuroglotError, plain
-from neuroglot.recording.folders import is_result
+from neuroglot.running.batching import BatchSize
+from neuroglot.store.folders import is_result
 
 BAD_INPUT, INTERRUPTED = 2, 130
 # Typer has no public name for wrong usage as such, only for this kind of it.
@@ -134,7 +135,7 @@ def layer_groups(text: str) -> list[tuple[int, ...]]:
     return groups
 
 
-def batch_size_of(text: str) -> ng.BatchSize:
+def batch_size_of(text: str) -> BatchSize:
     """A number, or ``"auto"``."""
     if text == "auto":
         return "auto"
@@ -145,7 +146,7 @@ def batch_size_of(text: str) -> ng.BatchSize:
 
 def open_recording(path: Path) -> ng.Recording:
     """The recording at ``path``, and no other result."""
-    stored = ng.open(path)
+    stored = ng.load(path)
     if not isinstance(stored, ng.Recording):
         raise NeuroglotError(f"{str(path)!r} holds no recording, but another result.")
     return stored
@@ -153,7 +154,7 @@ def open_recording(path: Path) -> ng.Recording:
 
 def open_evaluation(path: Path) -> xr.Dataset:
     """The answers at ``path``, and no other result."""
-    stored = ng.open(path)
+    stored = ng.load(path)
     if not isinstance(stored, xr.Dataset) or stored.attrs.get("unit") != "evaluation":
         raise NeuroglotError(f"{str(path)!r} holds no answers, but another result.")
     return stored
@@ -193,7 +194,7 @@ def results_at(given: str) -> dict[str, xr.Dataset | xr.DataArray]:
     for folder in folders:
         if folder.name == "recording" and len(folders) > 1:
             continue  # what follows from it lies beside it
-        stored = ng.open(folder)
+        stored = ng.load(folder)
         found[f"{run}/{folder.resolve().name}"] = (
             ng.classify(stored) if isinstance(stored, ng.Recording) else stored
         )

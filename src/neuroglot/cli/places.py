@@ -16,16 +16,16 @@ import xarray as xr
 
 import neuroglot as ng
 from neuroglot.alignment.align import require_free_for_alignment
+from neuroglot.answering.predictions import predictions
+from neuroglot.answering.spreadsheet import as_csv
 from neuroglot.cli.parsing import open_evaluation
 from neuroglot.errors import NeuroglotError, shown
-from neuroglot.experiments.predictions import predictions
-from neuroglot.experiments.spreadsheet import as_csv
 from neuroglot.outputs import check_writable, real_path
-from neuroglot.recording.damage import read_attributes
-from neuroglot.recording.folders import is_result, require_free
-from neuroglot.recording.store import DONE, FINISHED, ITEMS_ADDED
-from neuroglot.recording.whose import folder_for_results
-from neuroglot.report.page import is_report, is_unfinished_report
+from neuroglot.reporting.page import is_report, is_unfinished_report
+from neuroglot.store.damage import read_attributes
+from neuroglot.store.folders import is_result, require_free
+from neuroglot.store.results import DONE, FINISHED, ITEMS_ADDED
+from neuroglot.store.whose import folder_for_results
 
 Rest = ParamSpec("Rest")
 

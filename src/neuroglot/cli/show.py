@@ -15,10 +15,9 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
-from neuroglot.analysis.bits import CATEGORIES
+from neuroglot.answering.observations import OVER_RELATIONS
 from neuroglot.errors import plain
-from neuroglot.experiments.observations import OVER_RELATIONS
-from neuroglot.report.accuracy import (
+from neuroglot.reporting.accuracy import (
     WIDER,
     accuracy_cells,
     accuracy_rows,
@@ -27,13 +26,14 @@ from neuroglot.report.accuracy import (
     percent,
     what_is_missing,
 )
-from neuroglot.report.results import SCORE_LABELS, main_score
-from neuroglot.report.tables import (
+from neuroglot.reporting.results import SCORE_LABELS, main_score
+from neuroglot.reporting.tables import (
     SCORE_COLUMNS,
     attribution_cells,
     attribution_rows,
     score_cells,
 )
+from neuroglot.sharing.bits import CATEGORIES
 from neuroglot.tasks.catalogue import catalogue
 
 

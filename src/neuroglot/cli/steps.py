@@ -10,6 +10,8 @@ import typer
 import xarray as xr
 
 import neuroglot as ng
+from neuroglot.answering.evaluation import MAX_NEW_TOKENS
+from neuroglot.answering.predictions import save_predictions
 from neuroglot.cli import options as o
 from neuroglot.cli import show
 from neuroglot.cli.parsing import (
@@ -27,13 +29,12 @@ from neuroglot.cli.places import (
     check_table,
 )
 from neuroglot.errors import NeuroglotError
-from neuroglot.experiments.evaluation import MAX_NEW_TOKENS
-from neuroglot.experiments.predictions import save_predictions
 from neuroglot.outputs import real_path
-from neuroglot.recording import check_settings
-from neuroglot.recording.store import is_saved
-from neuroglot.report.accuracy import accuracy_rows
-from neuroglot.report.observations import said_of
+from neuroglot.recording.settings import check_settings
+from neuroglot.reporting.accuracy import accuracy_rows
+from neuroglot.reporting.observations import said_of
+from neuroglot.running.batching import BatchSize
+from neuroglot.store.results import is_saved
 
 
 @o.grouped
@@ -84,7 +85,7 @@ def _print_plan(
     model: ng.Model,
     task: ng.ParallelTask,
     what: dict[str, Any],
-    size: ng.BatchSize,
+    size: BatchSize,
     *,
     json: bool,
 ) -> None:

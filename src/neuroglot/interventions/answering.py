@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from neuroglot.experiments.answers import (
+from neuroglot.answering.answer_texts import exact_match
+from neuroglot.answering.answers import (
     Score,
     asked_of,
     by_prompt,
@@ -24,18 +25,17 @@ from neuroglot.experiments.answers import (
     tokens_of_choices,
     written,
 )
-from neuroglot.experiments.evaluation import MAX_NEW_TOKENS, check_answering
-from neuroglot.experiments.generation import exact_match
-from neuroglot.experiments.replayed import Arms, can_replay, log_probs_of_arms
-from neuroglot.experiments.scoring import Asked, Question, questions
+from neuroglot.answering.evaluation import MAX_NEW_TOKENS, check_answering
 from neuroglot.interventions.edits import Edit, applied
-from neuroglot.models import Model
+from neuroglot.models.model import Model
 from neuroglot.models.running import Positions, check_positions
-from neuroglot.neurons import NeuronSet
 from neuroglot.neurons.members import Mask, written_down
-from neuroglot.recording.batching import BatchSize, check_batch_size
+from neuroglot.neurons.neuron_set import NeuronSet
 from neuroglot.recording.blocks import Prompt
-from neuroglot.tasks import ParallelTask
+from neuroglot.running.batching import BatchSize, check_batch_size
+from neuroglot.running.choices import Asked, Question, questions
+from neuroglot.running.replayed import Arms, can_replay, log_probs_of_arms
+from neuroglot.tasks.parallel import ParallelTask
 
 Answers = dict[str, np.ndarray[Any, Any]]
 """Arrays by name, (prompt, arm)."""

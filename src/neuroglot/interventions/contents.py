@@ -12,12 +12,12 @@ import numpy as np
 import xarray as xr
 
 from neuroglot.errors import NeuroglotError, is_whole_number, listed, shown
-from neuroglot.models import Model
+from neuroglot.models.model import Model
 from neuroglot.neurons.sampling import seed_of
-from neuroglot.recording import Recording
 from neuroglot.recording.blocks import Prompt
-from neuroglot.recording.matching import AS_RECORDED, require_of_model
-from neuroglot.tasks import ParallelTask
+from neuroglot.recording.recording import Recording
+from neuroglot.store.joining import AS_RECORDED, require_of_model
+from neuroglot.tasks.parallel import ParallelTask
 
 Values = np.ndarray[Any, np.dtype[np.float32]]
 Own = np.ndarray[Any, np.dtype[np.bool_]]

@@ -16,17 +16,17 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from neuroglot.analysis.bits import unpack
 from neuroglot.errors import NeuroglotError, listed, require_finite
 from neuroglot.interventions.contents import Contents, Draw, Means
-from neuroglot.models import Model
 from neuroglot.models.hooks import TokenEditor
+from neuroglot.models.model import Model
 from neuroglot.models.running import Positions, check_positions
 from neuroglot.models.state import refuse_compiled
-from neuroglot.neurons import NeuronSet
 from neuroglot.neurons.members import Prompts
-from neuroglot.recording import Recording
-from neuroglot.tasks import ParallelTask
+from neuroglot.neurons.neuron_set import NeuronSet
+from neuroglot.recording.recording import Recording
+from neuroglot.sharing.bits import unpack
+from neuroglot.tasks.parallel import ParallelTask
 
 Scores = np.ndarray[Any, Any]
 

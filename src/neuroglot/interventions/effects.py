@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from neuroglot.errors import NeuroglotError, listed
-from neuroglot.experiments.differences import (
+from neuroglot.answering.differences import (
     EQUIVALENT_WITHIN,
     Difference,
     corrected,
     difference,
 )
-from neuroglot.experiments.observations import Samples, column, samples_of
-from neuroglot.experiments.statistics import (
+from neuroglot.answering.observations import Samples, column, samples_of
+from neuroglot.answering.statistics import (
     LEAST_CLUSTERS,
     accuracy_interval,
     clustered_interval,
     holm,
 )
+from neuroglot.errors import NeuroglotError, listed
 from neuroglot.interventions.conditions import NO_EDIT
 
 PROMPT = ("item", "language")

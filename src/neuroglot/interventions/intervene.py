@@ -14,17 +14,15 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from neuroglot.analysis.bits import unpack
+from neuroglot.answering.answers import right_options
+from neuroglot.answering.differences import EQUIVALENT_WITHIN, check_bound
+from neuroglot.answering.evaluation import evaluate, require_answerable
+from neuroglot.answering.masked import any_masked
+from neuroglot.answering.observations import SAME
 from neuroglot.attribution.direct import Weights, weights_for
 from neuroglot.attribution.neuron_scores import score_batches
 from neuroglot.attribution.targets import Target
 from neuroglot.errors import NeuroglotError, listed
-from neuroglot.experiments.answers import right_options
-from neuroglot.experiments.differences import EQUIVALENT_WITHIN, check_bound
-from neuroglot.experiments.evaluation import evaluate, require_answerable
-from neuroglot.experiments.halves import subject_of
-from neuroglot.experiments.masked import any_masked
-from neuroglot.experiments.observations import SAME
 from neuroglot.interventions.answering import (
     Answering,
     Edited,
@@ -34,17 +32,21 @@ from neuroglot.interventions.answering import (
 from neuroglot.interventions.conditions import NEEDS_RECORDING, Condition, Controls, arm_name
 from neuroglot.interventions.edits import Edit, checked_edits
 from neuroglot.interventions.effects import effects
-from neuroglot.models import Model, operation
+from neuroglot.models.model import Model
+from neuroglot.models.operations import operation
 from neuroglot.neurons.members import Prompts
-from neuroglot.provenance import provenance
-from neuroglot.recording import Recording
 from neuroglot.recording.blocks import prompt_keys, tokenize_block
-from neuroglot.recording.folders import as_path
-from neuroglot.recording.growing import InMemory, Made, grow, in_folder, is_whole
-from neuroglot.recording.matching import recorded_part, require_steady_prompts, said_of
-from neuroglot.recording.store import open_dataset, save
-from neuroglot.recording.whose import folder_for_results
-from neuroglot.tasks import ParallelTask
+from neuroglot.recording.part import recorded_part
+from neuroglot.recording.recording import Recording
+from neuroglot.sharing.bits import unpack
+from neuroglot.store.folders import as_path
+from neuroglot.store.growing import InMemory, Made, grow, in_folder, is_whole
+from neuroglot.store.joining import require_steady_prompts, said_of
+from neuroglot.store.provenance import provenance
+from neuroglot.store.results import open_dataset, save
+from neuroglot.store.whose import folder_for_results
+from neuroglot.tasks.halves import subject_of
+from neuroglot.tasks.parallel import ParallelTask
 
 UNIT = "outcome"
 ANSWERS, PARTS = "answers", "conditions"
@@ -184,7 +186,7 @@ def check_recording(recording: object) -> None:
     if not isinstance(recording, Recording):
         raise NeuroglotError(
             f"recording is a {type(recording).__name__}; expected what neuroglot.record returns, "
-            "or neuroglot.open of its folder."
+            "or neuroglot.load of its folder."
         )
 
 

@@ -12,25 +12,24 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from neuroglot.analysis.bits import CATEGORIES
-from neuroglot.analysis.sharing import category_membership
-from neuroglot.attribution import attribute
+from neuroglot.answering.differences import EQUIVALENT_WITHIN
+from neuroglot.answering.observations import same_tokens, samples_of
+from neuroglot.attribution.by_category import attribute
 from neuroglot.attribution.neuron_scores import SCORES
 from neuroglot.errors import NeuroglotError, is_whole_number, listed, require_finite
-from neuroglot.experiments.differences import EQUIVALENT_WITHIN
-from neuroglot.experiments.halves import parts_of
-from neuroglot.experiments.observations import same_tokens, samples_of
 from neuroglot.interventions.answering import Answering
 from neuroglot.interventions.conditions import OWN, Controls
 from neuroglot.interventions.edits import Edit, Scale, Zero
 from neuroglot.interventions.intervene import check_recording, intervene, options_of
-from neuroglot.models import Model
-from neuroglot.neurons import NeuronSet
-from neuroglot.neurons.neuron_set import layer_range, sorted_layers
-from neuroglot.recording import Recording
-from neuroglot.recording.matching import recorded_part
-from neuroglot.recording.store import save
-from neuroglot.tasks import ParallelTask
+from neuroglot.models.model import Model
+from neuroglot.neurons.neuron_set import NeuronSet, layer_range, sorted_layers
+from neuroglot.recording.part import recorded_part
+from neuroglot.recording.recording import Recording
+from neuroglot.sharing.bits import CATEGORIES
+from neuroglot.sharing.categories import category_membership
+from neuroglot.store.results import save
+from neuroglot.tasks.halves import parts_of
+from neuroglot.tasks.parallel import ParallelTask
 
 UNION = "+"  # between categories
 SPECIFIC_HERE = "specific_here"

@@ -18,10 +18,10 @@ from neuroglot.models.finding import refuse_encoder_decoder
 from neuroglot.models.lineage import continued, set_lineage
 from neuroglot.models.model import Model, wrap_model
 from neuroglot.models.multimodal import is_multimodal, keep_text_part, left_out, opened_by
-from neuroglot.models.quiet import quiet_transformers
 from neuroglot.models.sites import FLOATING
 from neuroglot.models.state import LOADING, ordinary_process, refuse_default_dtype
 from neuroglot.models.tokenization import Tokenization
+from neuroglot.quiet import quiet_transformers
 
 LONGEST_REASON = 300  # characters of what another library says
 TEMPLATE = "chat_template.jinja"

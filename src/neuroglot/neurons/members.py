@@ -10,11 +10,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from neuroglot.analysis.bits import CATEGORIES, category_bits, unpack
 from neuroglot.errors import NeuroglotError, listed, shown
-from neuroglot.recording import Recording
 from neuroglot.recording.blocks import Prompt
-from neuroglot.recording.recording import Bits
+from neuroglot.recording.recording import Bits, Recording
+from neuroglot.sharing.bits import CATEGORIES, category_bits, unpack
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Scores = np.ndarray[Any, Any]

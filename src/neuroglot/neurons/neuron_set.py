@@ -12,18 +12,17 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from neuroglot.analysis.bits import unpack
-from neuroglot.analysis.kernels import Counts
-from neuroglot.analysis.sharing import category_membership
 from neuroglot.errors import NeuroglotError, is_whole_number, listed, require_finite
-from neuroglot.models import Model
+from neuroglot.models.model import Model
 from neuroglot.neurons import members as m
 from neuroglot.neurons.files import Provenance, read_set, write_set
 from neuroglot.neurons.members import Mask, Members, Prompts, Sign
 from neuroglot.neurons.sampling import sample
-from neuroglot.recording import Recording
-from neuroglot.recording.matching import said_of
-from neuroglot.recording.recording import Bits
+from neuroglot.recording.recording import Bits, Recording
+from neuroglot.sharing.bits import unpack
+from neuroglot.sharing.categories import category_membership
+from neuroglot.sharing.kernels import Counts
+from neuroglot.store.joining import said_of
 
 FFN = "ffn neurons"
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from neuroglot.analysis.compiling import compiled
+from neuroglot.sharing.compiling import compiled
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Strata = np.ndarray[Any, np.dtype[np.uint8]]

@@ -13,10 +13,12 @@ import xarray as xr
 from torch import Tensor
 
 from neuroglot.errors import NeuroglotError
-from neuroglot.models import Model
 from neuroglot.models.finite import why_not_finite
 from neuroglot.models.forward import run_body, run_body_continuations, run_body_prefixes
-from neuroglot.recording.batching import (
+from neuroglot.models.model import Model
+from neuroglot.recording.recording import BIT_DIMS, VALUE_DIMS, Bits
+from neuroglot.recording.settings import Settings
+from neuroglot.running.batching import (
     Batch,
     BatchSize,
     batches,
@@ -24,10 +26,8 @@ from neuroglot.recording.batching import (
     pad,
     tokenize_and_count,
 )
-from neuroglot.recording.prefixes import Group, shared_prefixes
-from neuroglot.recording.recording import BIT_DIMS, VALUE_DIMS, Bits
-from neuroglot.recording.settings import Settings
-from neuroglot.tasks import ParallelTask
+from neuroglot.running.prefixes import Group, shared_prefixes
+from neuroglot.tasks.parallel import ParallelTask
 
 Prompt = tuple[str, str]
 """Item and language."""

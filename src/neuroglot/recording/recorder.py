@@ -9,18 +9,19 @@ from pathlib import Path
 
 import xarray as xr
 
-from neuroglot.models import Model, operation
-from neuroglot.recording.asking import asked_by
-from neuroglot.recording.batching import BatchSize, batches, by_length, check_batch_size, pad
+from neuroglot.models.model import Model
+from neuroglot.models.operations import operation
 from neuroglot.recording.blocks import record_block, site_values, tokenize_block
-from neuroglot.recording.folders import as_path
-from neuroglot.recording.growing import InMemory, Prompts, grow_prompts, in_folder, is_whole
-from neuroglot.recording.matching import require_steady_prompts
 from neuroglot.recording.recording import BIT_DIMS, Recording
+from neuroglot.recording.saved import load
 from neuroglot.recording.settings import Settings, check_settings, header
-from neuroglot.recording.store import open_result
-from neuroglot.recording.taking_over import Growth
-from neuroglot.tasks import ParallelTask
+from neuroglot.running.batching import BatchSize, batches, by_length, check_batch_size, pad
+from neuroglot.store.asking import asked_by
+from neuroglot.store.folders import as_path
+from neuroglot.store.growing import InMemory, Prompts, grow_prompts, in_folder, is_whole
+from neuroglot.store.joining import require_steady_prompts
+from neuroglot.store.taking_over import Growth
+from neuroglot.tasks.parallel import ParallelTask
 
 # Items that are written together, and lost together when a run is killed: at most so many, and
 # at most so many bytes, which a block takes in memory.
@@ -108,7 +109,7 @@ def record(  # noqa: PLR0913 (the public contract)
 
 
 def _opened(out: str | Path) -> Recording:
-    stored = open_result(out)
+    stored = load(out)
     assert isinstance(stored, Recording)
     return stored
 

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from neuroglot.errors import NeuroglotError, listed
-from neuroglot.recording.damage import DamagedError
+from neuroglot.store.damage import DamagedError
 
 UNIT = "recording"
 BIT_DIMS = ("threshold", "item", "language", "layer", "byte")

@@ -10,12 +10,12 @@ import numpy as np
 import xarray as xr
 
 from neuroglot.errors import NeuroglotError, listed
-from neuroglot.models import Model
+from neuroglot.models.model import Model
 from neuroglot.models.sites import SITE_KINDS, SiteKind
-from neuroglot.provenance import provenance
-from neuroglot.recording.batching import BatchSize
 from neuroglot.recording.recording import UNIT
-from neuroglot.tasks import ParallelTask
+from neuroglot.running.batching import BatchSize
+from neuroglot.store.provenance import provenance
+from neuroglot.tasks.parallel import ParallelTask
 
 Position = Literal["last", "all"]
 POSITIONS: tuple[Position, ...] = ("last", "all")

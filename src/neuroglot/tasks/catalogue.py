@@ -76,7 +76,7 @@ def catalogue() -> dict[str, TaskEntry]:
     }
 
 
-def tasks() -> dict[str, str]:
+def list_tasks() -> dict[str, str]:
     """Names of the tasks in the catalogue, each with a sentence that says what it asks."""
     return {name: entry.summary for name, entry in catalogue().items()}
 
@@ -96,7 +96,7 @@ def load_task(
     """Load a task from the catalogue, or from a file of your own.
 
     Args:
-        name: one of :func:`tasks`, or the path of a ``.jsonl`` file of records or of a ``.csv``
+        name: one of :func:`list_tasks`, or the path of a ``.jsonl`` file of records or of a ``.csv``
             file with one prompt a row.
         languages: which to keep, in this order; by default all there are.
         limit: how many items to keep; their order is seeded, so the first ones are a sample.

@@ -24,7 +24,7 @@ def load_rows(options: Mapping[str, str]) -> Iterable[dict[str, Any]]:
             "files as path (--path)."
         ) from error
     # transformers, which takes long, is needed by no other reader.
-    from neuroglot.models.quiet import without_messages  # noqa: PLC0415
+    from neuroglot.quiet import without_messages  # noqa: PLC0415
 
     try:
         with without_messages():

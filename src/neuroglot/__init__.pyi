@@ -1,0 +1,83 @@
+# The public names, and where each is made; they are imported when they are first used.
+from .alignment.align import align
+from .alignment.changes import weight_changes
+from .alignment.settings import Training
+from .answering.evaluation import accuracy, evaluate
+from .answering.predictions import predictions
+from .attribution.agreement import causal_agreement
+from .attribution.by_category import attribute, share_of_correct
+from .attribution.describe import describe
+from .attribution.logit_parts import logit_parts
+from .attribution.neuron_scores import neuron_scores
+from .comparison.comparison import compare
+from .comparison.fragility import fragility
+from .errors import NeuroglotError
+from .interventions.answering import Answering
+from .interventions.conditions import Controls
+from .interventions.edits import Add, MeanAblate, Patch, Scale, SetTo, Zero, edit
+from .interventions.effects import effects
+from .interventions.intervene import intervene
+from .models.loading import load_model
+from .models.model import Model, wrap_model
+from .models.tokenization import Tokenization
+from .neurons.neuron_set import NeuronSet
+from .recording.recorder import plan_recording, record
+from .recording.recording import Recording
+from .recording.saved import load
+from .reporting.page import report
+from .sharing.categories import categories, classify, compare_tasks, sweep_thresholds
+from .sharing.flow import category_flow
+from .store.results import save
+from .tasks.catalogue import list_tasks, load_task
+from .tasks.halves import halves
+from .tasks.parallel import ParallelTask
+
+__version__: str
+__all__ = [
+    "Add",
+    "Answering",
+    "Controls",
+    "MeanAblate",
+    "Model",
+    "NeuroglotError",
+    "NeuronSet",
+    "ParallelTask",
+    "Patch",
+    "Recording",
+    "Scale",
+    "SetTo",
+    "Tokenization",
+    "Training",
+    "Zero",
+    "accuracy",
+    "align",
+    "attribute",
+    "categories",
+    "category_flow",
+    "causal_agreement",
+    "classify",
+    "compare",
+    "compare_tasks",
+    "describe",
+    "edit",
+    "effects",
+    "evaluate",
+    "fragility",
+    "halves",
+    "intervene",
+    "list_tasks",
+    "load",
+    "load_model",
+    "load_task",
+    "logit_parts",
+    "neuron_scores",
+    "plan_recording",
+    "predictions",
+    "record",
+    "report",
+    "save",
+    "share_of_correct",
+    "sweep_thresholds",
+    "weight_changes",
+    "wrap_model",
+]

@@ -1,0 +1,1 @@
+"""What models answer, with and without edits, and how sure that is."""

@@ -1,0 +1,225 @@
+"""Figures and tables of what alignment does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from neuroglot.alignment.changes import summary_rows
+from neuroglot.alignment.schedule import PARTS
+from neuroglot.answering.observations import OVER_RELATIONS
+from neuroglot.reporting.comparison_tables import percent
+from neuroglot.reporting.effects import in_brackets
+from neuroglot.reporting.results import Sorted
+from neuroglot.reporting.style import (
+    HEIGHT,
+    LINE_COLOURS,
+    WHOLE,
+    WIDTH,
+    Runs,
+    dimmed,
+    heading,
+    legend_filter,
+    styled,
+)
+
+PART_LABELS = {name: name.replace("_", " ") for name in PARTS}
+FEW = alt.Axis(tickCount=4, format="~g")
+SMOOTHED = 20  # steps that a point of the loss is a mean of
+MEASURED, SHUFFLED = "measured", "items shuffled"
+
+
+def alignment_figure(runs: Runs) -> alt.TopLevelMixin:
+    """Loss, all-shared neurons with their baseline, and accuracy by part, along the steps."""
+    picked = legend_filter("run")
+    rows = alt.hconcat(_loss(runs, picked).add_params(picked), _all_shared(runs, picked))
+    parts: list[Any] = [rows]
+    if all("accuracy" in run for run in runs.values()):
+        parts.append(_accuracy(runs, picked))
+    note = "dashed: with each language's items shuffled; bars: 95 % over subjects"
+    return styled(alt.vconcat(*parts).properties(title=heading("Alignment", note)))
+
+
+def _colour(runs: Runs) -> alt.Color:
+    scale = alt.Scale(domain=list(runs), range=LINE_COLOURS[: len(runs)])
+    return alt.Color("run:N", title=None, scale=scale)
+
+
+def _loss(runs: Runs, picked: alt.Parameter) -> Any:
+    frames = []
+    for run, data in runs.items():
+        frame = data["loss"].to_dataframe().reset_index().assign(run=run)
+        frame["loss"] = frame["loss"].rolling(SMOOTHED, min_periods=1).mean()
+        frames.append(frame[:: max(1, len(frame) // 200)])
+    return (
+        alt.Chart(pd.concat(frames, ignore_index=True))
+        .mark_line()
+        .encode(
+            x=alt.X("step:Q", title="step", axis=WHOLE),
+            y=alt.Y("loss:Q", title="loss", scale=alt.Scale(type="log"), axis=FEW),
+            color=_colour(runs),
+            opacity=dimmed(picked),
+            tooltip=["run:N", "step:Q", alt.Tooltip("loss:Q", format=".3f")],
+        )
+        .properties(width=2 * WIDTH, height=HEIGHT)
+    )
+
+
+def held_out_sharing(result: xr.Dataset, name: str) -> xr.DataArray:
+    """All-shared share of all neurons on held-out items (check,): ``fraction``, or its baseline."""
+    found = result[name].sel(items="held_out", category="all_shared", drop=True)
+    return found.mean("layer")
+
+
+def _all_shared(runs: Runs, picked: alt.Parameter) -> Any:
+    frames = []
+    for run, data in runs.items():
+        kinds = {MEASURED: "fraction", SHUFFLED: "fraction_if_items_shuffled"}
+        for kind, name in kinds.items():
+            frame = held_out_sharing(data, name).to_dataframe(name="share")
+            frames.append(frame.reset_index().assign(run=run, kind=kind))
+    frame = pd.concat(frames, ignore_index=True).dropna(subset=["share"])
+    dash = alt.Scale(domain=[MEASURED, SHUFFLED], range=[[1, 0], [4, 3]])
+    return (
+        alt.Chart(frame)
+        .mark_line(point=alt.OverlayMarkDef(size=22))
+        .encode(
+            x=alt.X("check:Q", title="step", axis=WHOLE),
+            y=alt.Y("share:Q", title="all-shared (held-out items)", axis=alt.Axis(format=".1%")),
+            color=_colour(runs),
+            strokeDash=alt.StrokeDash("kind:N", scale=dash, legend=None),
+            detail="kind:N",
+            opacity=dimmed(picked),
+            tooltip=["run:N", "kind:N", "check:Q", alt.Tooltip("share:Q", format=".2%")],
+        )
+        .properties(width=2 * WIDTH, height=HEIGHT)
+    )
+
+
+def _accuracy(runs: Runs, picked: alt.Parameter) -> Any:
+    names = ["accuracy", "accuracy_low", "accuracy_high"]
+    frame = pd.concat(
+        [data[names].to_dataframe().reset_index().assign(run=run) for run, data in runs.items()],
+        ignore_index=True,
+    ).dropna(subset=["accuracy"])
+    frame["part"] = frame["part"].map(PART_LABELS)
+    base = alt.Chart(frame).encode(
+        x=alt.X("check:Q", title="step", axis=WHOLE), color=_colour(runs)
+    )
+    bars = base.mark_rule(strokeWidth=1).encode(
+        y=alt.Y("accuracy_low:Q", title="accuracy"),
+        y2="accuracy_high:Q",
+        opacity=alt.condition(picked, alt.value(0.5), alt.value(0.05)),
+    )
+    lines = base.mark_line(point=alt.OverlayMarkDef(size=22)).encode(
+        y=alt.Y("accuracy:Q", title="accuracy", axis=alt.Axis(format="%")),
+        opacity=dimmed(picked),
+        tooltip=["run:N", "part:N", "check:Q", alt.Tooltip("accuracy:Q", format=".1%")],
+    )
+    shown = [label for label in PART_LABELS.values() if label in set(frame["part"])]
+    return (
+        (bars + lines)
+        .properties(width=WIDTH - 15, height=HEIGHT)
+        .facet(column=alt.Column("part:N", title=None, sort=shown))
+    )
+
+
+def figures(alignments: Runs) -> dict[str, alt.TopLevelMixin]:
+    """The figure of all alignments together."""
+    return {"alignment": alignment_figure(alignments)} if alignments else {}
+
+
+def alignment_rows(result: xr.Dataset) -> list[dict[str, Any]]:
+    """One row a measured step: accuracy by part, all-shared and its baseline, as shares."""
+    shared = {
+        label: held_out_sharing(result, name).to_numpy()
+        for label, name in (
+            ("all_shared", "fraction"),
+            ("all_shared_if_items_shuffled", "fraction_if_items_shuffled"),
+        )
+    }
+    rows = []
+    for i, step in enumerate(result["check"].to_numpy()):
+        row: dict[str, Any] = {"step": int(step)}
+        if "accuracy" in result:
+            for part in PART_LABELS:
+                here = result.isel(check=i).sel(part=part)
+                row[part] = float(here["accuracy"])
+                ends = [
+                    end for end in ("_low", "_high", *OVER_RELATIONS) if f"accuracy{end}" in here
+                ]
+                row |= {f"{part}{end}": float(here[f"accuracy{end}"]) for end in ends}
+        rows.append(row | {name: float(values[i]) for name, values in shared.items()})
+    return rows
+
+
+def _parts(rows: list[dict[str, Any]]) -> list[str]:
+    """Those that have prompts."""
+    return [part for part in PART_LABELS if not np.isnan(rows[0].get(part, np.nan))]
+
+
+def alignment_lines(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells for a terminal, without intervals."""
+    parts = _parts(rows)
+    columns = ["step", *(PART_LABELS[part] for part in parts), "all-shared", "shuffled"]
+    shared = ("all_shared", "all_shared_if_items_shuffled")
+    cells = [
+        [
+            str(row["step"]),
+            *(percent(row[part]) for part in parts),
+            *(percent(row[name], 2) for name in shared),
+        ]
+        for row in rows
+    ]
+    return columns, cells
+
+
+def alignment_cells(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells, with intervals."""
+    parts = _parts(rows)
+    columns = ["step", *(f"accuracy, {PART_LABELS[part]}" for part in parts)]
+    columns += ["all-shared", "items shuffled"]
+    cells = [
+        [
+            str(row["step"]),
+            *(_with_interval(row, part) for part in parts),
+            percent(row["all_shared"], 2),
+            percent(row["all_shared_if_items_shuffled"], 2),
+        ]
+        for row in rows
+    ]
+    return columns, cells
+
+
+def _with_interval(row: dict[str, Any], part: str) -> str:
+    found = {"": ("_low", "_high"), "over relations ": OVER_RELATIONS}
+    shown = []
+    for over, names in found.items():
+        low, high = (100 * row.get(f"{part}{end}", np.nan) for end in names)
+        shown += [] if np.isnan(low) else [f"{over}{low:.1f}–{high:.1f}"]
+    return percent(row[part]) + in_brackets(shown)
+
+
+def what_changed(result: xr.Dataset) -> str:
+    """A sentence on how many weights training has changed, and where."""
+    rows = summary_rows(result[["weights", "changed"]])
+    changed, of = (sum(row[key] for row in rows) for key in ("changed", "weights"))
+    most = sorted((row for row in rows if row["changed"]), key=lambda row: -row["changed"])[:4]
+    where = ", ".join(f"{row['kind']} {row['changed']:,}" for row in most)
+    return f"{changed:,} of {of:,} weights have changed (most: {where})."
+
+
+def alignment_tables(found: Sorted) -> list[dict[str, Any]]:
+    """What the page says of every alignment: title, sentence, headings and cells."""
+    tables = []
+    for run, result in found.alignments.items():
+        columns, cells = alignment_cells(alignment_rows(result))
+        method = result.attrs["training_method"]
+        how = f"Trained by {method}, {result.attrs['training_steps']} steps. "
+        how += what_changed(result)
+        tables.append({"title": f"{run}: alignment", "how": how, "columns": columns, "rows": cells})
+    return tables

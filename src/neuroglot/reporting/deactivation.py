@@ -1,0 +1,322 @@
+"""Figures of what happens to accuracy when neurons are edited."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import altair as alt
+import pandas as pd
+import xarray as xr
+
+from neuroglot.interventions.conditions import NO_EDIT
+from neuroglot.reporting.conditions import (
+    AMPLIFICATION,
+    BANDS,
+    CONDITIONS,
+    DEACTIVATION,
+    DOSES,
+    DOSES_BY_ANSWER,
+    FIXED,
+    KEEP_ONLY,
+    SCALED,
+    VARIANTS,
+    along,
+)
+from neuroglot.reporting.effects import AGAINST_LABELS, against_label, condition_label, effect_rows
+from neuroglot.reporting.style import (
+    HEIGHT,
+    LINE_COLOURS,
+    WIDTH,
+    Runs,
+    columns,
+    dimmed,
+    heading,
+    legend_filter,
+    styled,
+)
+
+OFF, EDITED = "switched off", "edited"
+# The same colour for the same control in every figure; black is the condition itself.
+ARM_COLOURS = {
+    OFF: "#000000",
+    EDITED: "#000000",
+    AGAINST_LABELS[NO_EDIT]: "#999999",
+    AGAINST_LABELS["size"]: LINE_COLOURS[5],
+    AGAINST_LABELS["active"]: LINE_COLOURS[4],
+    AGAINST_LABELS["contribution"]: LINE_COLOURS[1],
+}
+ROW, ARM_ROW = 26, 11  # pixels
+POINTS = alt.Axis(labelExpr="datum.value == 0 ? '0' : format(datum.value, '+~g')")
+ENDS = ("", "_low", "_high")
+ENOUGH = 0.95  # of the prompts, for a control's accuracy to be comparable by eye
+
+
+def accuracy_by_condition(outcome: xr.Dataset, run: str, what: str = OFF) -> alt.TopLevelMixin:
+    """Accuracy by language: no edit, the condition, and its controls; one panel a condition."""
+    frame = _accuracy_frame(outcome, what)
+    languages = [str(language) for language in outcome["language"].to_numpy()]
+    arms = _arms_of(frame)
+    picked = legend_filter("arm")
+    base = alt.Chart(frame).encode(
+        y=alt.Y("language:N", title="language", sort=languages),
+        yOffset=alt.YOffset("arm:N", sort=arms),
+        color=_arm_colour(arms),
+    )
+    bars = base.mark_rule(strokeWidth=1.2).encode(
+        x=alt.X("low:Q", title="accuracy", axis=alt.Axis(format="%"), scale=alt.Scale(zero=False)),
+        x2="high:Q",
+        opacity=dimmed(picked),
+    )
+    dots = base.mark_point(filled=True, size=26, opacity=1).encode(
+        x=alt.X("accuracy:Q", title="accuracy"),
+        opacity=dimmed(picked),
+        tooltip=["condition:N", "language:N", "arm:N",
+                 *(alt.Tooltip(f"{x}:Q", format=".1%") for x in ("accuracy", "low", "high"))],
+    )  # fmt: skip
+    order = [condition_label(str(name)) for name in outcome["condition"].to_numpy()]
+    return styled(
+        (bars + dots)
+        .properties(width=150, height=len(languages) * ARM_ROW * (len(arms) + 1))
+        .add_params(picked)
+        .facet(column=alt.Column("condition:N", title=None, sort=order))
+        .properties(
+            title=heading(
+                f"{run}: accuracy with neurons {what}",
+                "bars: 95 % over subjects; without controls that cannot be drawn for most prompts",
+            )
+        )
+    )
+
+
+def _accuracy_frame(outcome: xr.Dataset, what: str) -> pd.DataFrame:
+    arms = {"accuracy": what, "accuracy_no_edit": AGAINST_LABELS[NO_EDIT]}
+    parts = []
+    for name, label in arms.items():
+        values = xr.Dataset({x: outcome[f"{name}{end}"] for x, end in _ends()})
+        values = values.expand_dims(condition=outcome["condition"]) if label != what else values
+        parts.append(values.to_dataframe().reset_index().assign(arm=label))
+    for control in outcome["kind"].to_numpy():
+        values = xr.Dataset(
+            {x: outcome[f"accuracy_control{end}"].sel(kind=control) for x, end in _ends()}
+        )
+        label = against_label(str(control))
+        # Over other prompts than the rest, it is not to be compared by eye.
+        enough = outcome["n_prompts"].sel(against=control) >= ENOUGH * outcome["counted"].sum()
+        parts.append(values.where(enough).to_dataframe().reset_index().assign(arm=label))
+    frame = pd.concat(parts, ignore_index=True).dropna(subset=["accuracy"])
+    frame["condition"] = frame["condition"].map(condition_label)
+    return frame[["condition", "language", "arm", "accuracy", "low", "high"]]
+
+
+def _arms_of(frame: pd.DataFrame) -> list[str]:
+    """The arms that there are: those known first, then those of a user's controls."""
+    there = list(dict.fromkeys(frame["arm"]))
+    return [*(arm for arm in ARM_COLOURS if arm in there),
+            *(arm for arm in there if arm not in ARM_COLOURS)]  # fmt: skip
+
+
+def _ends() -> list[tuple[str, str]]:
+    return list(zip(("accuracy", "low", "high"), ENDS, strict=True))
+
+
+def _arm_colour(arms: list[str]) -> alt.Color:
+    spare = itertools.cycle((LINE_COLOURS[3], LINE_COLOURS[2], LINE_COLOURS[7]))
+    colours = [ARM_COLOURS.get(arm) or next(spare) for arm in arms]
+    scale = alt.Scale(domain=arms, range=colours)
+    return alt.Color("arm:N", title=None, scale=scale)
+
+
+def _effects(runs: Runs, coordinate: str = "condition") -> pd.DataFrame:
+    """One row a run, condition and control, in percentage points; a coordinate as ``value``."""
+    frames = []
+    for run, outcome in runs.items():
+        frame = pd.DataFrame(effect_rows(outcome)).assign(run=run)
+        names = outcome["condition"].to_numpy().astype(str)
+        for column, name in (("value", coordinate), ("category", "category")):
+            known = outcome[name if name in outcome.coords else "condition"].to_numpy()
+            frame[column] = frame["condition"].map(dict(zip(names, known.tolist(), strict=True)))
+        frames.append(frame)
+    frame = pd.concat(frames, ignore_index=True)
+    for name in ("difference", "difference_low", "difference_high"):
+        frame[name] *= 100
+    frame["arm"] = frame["against"].map(against_label)
+    for name in ("condition", "category"):
+        frame[name] = frame[name].astype(str).map(condition_label)
+    return frame
+
+
+def differences(runs: Runs, title: str) -> alt.TopLevelMixin:
+    """Accuracy less that of no edit and of each control, one panel a run."""
+    frame = _effects(runs)
+    conditions = list(dict.fromkeys(frame["condition"]))
+    known = frame.dropna(subset=["difference"])
+    arms = _arms_of(known)
+    base = alt.Chart(known).encode(
+        y=alt.Y("condition:N", title=None, sort=conditions, axis=alt.Axis(labelLimit=240),
+                scale=alt.Scale(domain=conditions)),
+        yOffset=alt.YOffset("arm:N", sort=arms, scale=alt.Scale(domain=arms)),
+        color=_arm_colour(arms),
+    )  # fmt: skip
+    picked = legend_filter("arm")
+    chart = (
+        _zero_line(known, "x") + _whiskers(base, "x", picked) + _dots(base, "x", picked)
+    ).properties(width=190, height=alt.Step(ARM_ROW))
+    return _by_run(chart.add_params(picked), runs, title)
+
+
+X_TITLE = "difference (points)"
+NOTE = "accuracy less that of each control, all languages; bars: 95 % over subjects"
+
+
+def _whiskers(base: alt.Chart, axis: str, picked: Any) -> Any:
+    low, high = (f"difference_{end}:Q" for end in ("low", "high"))
+    channel = alt.X if axis == "x" else alt.Y
+    place = {axis: channel(low, title=X_TITLE), f"{axis}2": high}
+    return base.mark_rule(strokeWidth=1.3).encode(**place, opacity=dimmed(picked))
+
+
+def _dots(base: alt.Chart, axis: str, picked: Any) -> Any:
+    channel = alt.X if axis == "x" else alt.Y
+    place = {axis: channel("difference:Q", title=X_TITLE, axis=POINTS)}
+    return base.mark_point(filled=True, size=34).encode(
+        **place,
+        opacity=dimmed(picked),
+        tooltip=[
+            "run:N", "condition:N", alt.Tooltip("arm:N", title="held against"),
+            *(alt.Tooltip(f"difference{end}:Q", format="+.1f") for end in ENDS),
+            alt.Tooltip("p_holm:Q", format=".3f"), "prompts:Q", "subjects:Q", "reason:N",
+        ],
+    )  # fmt: skip
+
+
+def _zero_line(frame: pd.DataFrame, axis: str) -> Any:
+    line = alt.Chart(frame).mark_rule(color="#888888", strokeDash=[3, 3])
+    return line.encode(**{axis: alt.datum(0)})
+
+
+def _by_run(chart: Any, runs: Runs, title: str) -> alt.TopLevelMixin:
+    facet = alt.Facet("run:N", title=None, sort=list(runs))
+    return styled(
+        chart.facet(facet=facet, columns=columns(len(runs))).properties(title=heading(title, NOTE))
+    )
+
+
+def doses(runs: Runs) -> alt.TopLevelMixin:
+    """Difference by the share of a category that is switched off, its strongest neurons first."""
+    frame = _effects(runs, "top").dropna(subset=["difference"])
+    frame["dose"] = [f"{100 * top:g}%" for top in frame["value"]]
+    order = list(dict.fromkeys(frame.sort_values("value")["dose"]))
+    title = "Dose and response: the strongest neurons switched off"
+    return _beside(frame, ("dose", "share of the category's neurons", order), runs, title)
+
+
+def bands(runs: Runs) -> alt.TopLevelMixin:
+    """Difference by the layers in which a category is switched off."""
+    frame = _effects(runs, "layers").dropna(subset=["difference"])
+    order = list(dict.fromkeys(frame["value"]))
+    title = "Where it matters: accuracy by layers switched off"
+    return _beside(frame, ("value", "layers switched off", order), runs, title)
+
+
+def along_coordinate(runs: Runs, name: str) -> alt.TopLevelMixin:
+    """Difference along a coordinate that the user gave the conditions.
+
+    Numbers stand in their order, all else as it was given.
+    """
+    frame = _effects(runs, name).dropna(subset=["difference"])
+    is_numeric = pd.api.types.is_numeric_dtype(frame["value"])
+    in_order = frame.sort_values("value") if is_numeric else frame
+    order = list(dict.fromkeys(map(str, in_order["value"])))
+    frame["value"] = frame["value"].map(str)
+    what = name.replace("_", " ")
+    return _beside(frame, ("value", what, order), runs, f"Accuracy by {what}")
+
+
+def _beside(
+    frame: pd.DataFrame, along: tuple[str, str, list[str]], runs: Runs, title: str
+) -> alt.TopLevelMixin:
+    """Differences beside each other along a column: its name, what it is, and its values."""
+    column, what, order = along
+    arms = _arms_of(frame)
+    picked = legend_filter("arm")
+    base = alt.Chart(frame).encode(
+        x=alt.X(f"{column}:N", title=what, sort=order, axis=alt.Axis(labelAngle=0)),
+        xOffset=alt.XOffset("arm:N", sort=arms, scale=alt.Scale(domain=arms)),
+        color=_arm_colour(arms),
+    )
+    marks = _whiskers(base, "y", picked) + _dots(base, "y", picked)
+    chart = (_zero_line(frame, "y") + marks).properties(
+        width=max(WIDTH, len(order) * ROW * 2), height=HEIGHT
+    )
+    facets: dict[str, Any] = {"column": alt.Column("run:N", title=None, sort=list(runs))}
+    if len(set(zip(frame["run"], frame[column], frame["arm"], strict=True))) == len(frame):
+        frame["category"] = ""  # each mark is of one condition, whatever it is called
+    categories = list(dict.fromkeys(frame["category"]))
+    if len(categories) > 1:
+        facets["row"] = alt.Row("category:N", title=None, sort=categories)
+    faceted = chart.add_params(picked).facet(**facets)
+    return styled(faceted.properties(title=heading(title, NOTE)))
+
+
+def per_neuron(runs: Runs) -> alt.TopLevelMixin:
+    """Fall in accuracy against no edit for every hundred neurons that are switched off."""
+    frame = _effects(runs)
+    frame = frame[frame["against"] == NO_EDIT].dropna(subset=["difference"])
+    frame = frame[frame["neurons"] > 0].copy()
+    for name in ("difference", "difference_low", "difference_high"):
+        frame[name] *= 100 / frame["neurons"]
+    conditions = list(dict.fromkeys(frame["condition"]))
+    title = "points per 100 neurons"
+    base = alt.Chart(frame).encode(
+        y=alt.Y("condition:N", title=None, sort=conditions, axis=alt.Axis(labelLimit=240))
+    )
+    whiskers = base.mark_rule(strokeWidth=1.3).encode(
+        x=alt.X("difference_low:Q", title=title), x2="difference_high:Q"
+    )
+    dots = base.mark_point(filled=True, size=40, color="#000000").encode(
+        x=alt.X("difference:Q", title=title),
+        tooltip=["run:N", "condition:N", alt.Tooltip("neurons:Q", format=",.0f"),
+                 *(alt.Tooltip(f"difference{end}:Q", format="+.2f") for end in ENDS)],
+    )  # fmt: skip
+    chart = (_zero_line(frame, "x") + whiskers + dots).properties(width=190, height=alt.Step(ROW))
+    note = "accuracy less that of no edit, for every 100 neurons switched off; bars: 95 %"
+    facet = alt.Facet("run:N", title=None, sort=list(runs))
+    faceted = chart.facet(facet=facet, columns=columns(len(runs)))
+    return styled(faceted.properties(title=heading("Effect per neuron", note)))
+
+
+TITLES = {
+    DEACTIVATION: "Switched off: accuracy beside no edit and controls",
+    KEEP_ONLY: "Kept alone, all others switched off: accuracy beside no edit and controls",
+    FIXED: "One set for all items: accuracy beside no edit and controls",
+    AMPLIFICATION: "Amplified: accuracy beside no edit and controls",
+    SCALED: "Scaled: accuracy beside no edit and controls",
+    VARIANTS: "Variants: accuracy beside no edit and controls",
+    CONDITIONS: "Conditions: accuracy beside no edit and controls",
+}
+
+
+def figures(interventions: Mapping[str, Runs]) -> dict[str, alt.TopLevelMixin]:
+    """Every figure that the results allow, by name."""
+    found: dict[str, alt.TopLevelMixin] = {}
+    for kind, runs in interventions.items():
+        known = {run: x for run, x in runs.items() if x["difference"].count() > 0}
+        if known and kind in (DOSES, DOSES_BY_ANSWER):
+            found[kind] = doses(known)
+        elif known and kind == BANDS:
+            found[kind] = bands(known)
+        elif known and kind in TITLES:
+            found[kind] = differences(known, TITLES[kind])
+        elif known:
+            name = along(next(iter(known.values())))
+            assert name is not None
+            found[kind] = along_coordinate(known, name)
+        if known and kind == DEACTIVATION:
+            found["effect-per-neuron"] = per_neuron(known)
+        if kind in (DEACTIVATION, CONDITIONS):
+            what = OFF if kind == DEACTIVATION else EDITED
+            for run, outcome in runs.items():
+                found[f"{kind}-accuracy-{run}"] = accuracy_by_condition(outcome, run, what)
+    return found

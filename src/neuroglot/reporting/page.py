@@ -1,0 +1,249 @@
+"""One self-contained HTML page with the figures, the headline table and the provenance."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+import jinja2
+import pandas as pd
+import vl_convert as vlc
+
+from neuroglot.answering.spreadsheet import as_csv
+from neuroglot.errors import NeuroglotError, plain
+from neuroglot.outputs import real_path, write_file
+from neuroglot.reporting import alignment, attribution, by_layer, comparison, deactivation, overall
+from neuroglot.reporting.accuracy import guesses_explained
+from neuroglot.reporting.agreement import agreement_by_layer
+from neuroglot.reporting.comparison_tables import comparison_tables
+from neuroglot.reporting.effects import effect_table
+from neuroglot.reporting.findings import effect_tables
+from neuroglot.reporting.fragility import fragility_by_layer
+from neuroglot.reporting.observations import sample_notes
+from neuroglot.reporting.results import Results, Sorted, provenance_rows, run_facts, sort_results
+from neuroglot.reporting.tables import (
+    SCORE_COLUMNS,
+    accuracy_table,
+    accuracy_tables,
+    attribution_table,
+    headline,
+    headline_table,
+    item_table,
+    layer_table,
+    score_cells,
+    score_rows,
+)
+
+PNG_SCALE = 2.0
+PAGE, TITLE, END = "page.html.jinja", "<title>neuroglot report</title>", "</html>"
+LONGEST_NAME = 120  # bytes of a file name, which most file systems bound to 255
+
+
+def charts(found: Sorted) -> dict[str, alt.TopLevelMixin]:
+    """Every figure that the results allow, by file name."""
+    makers: dict[str, tuple[bool, Callable[[], alt.TopLevelMixin]]] = {
+        "accuracy": (
+            bool(found.evaluations),
+            lambda: overall.accuracy_by_language(found.evaluations),
+        ),
+        "baselines": (bool(found.sharing), lambda: by_layer.baselines_by_layer(found.sharing)),
+        "fractions": (bool(found.sharing), lambda: by_layer.fractions_by_layer(found.sharing)),
+        "activity": (bool(found.sharing), lambda: by_layer.activity_by_language(found.sharing)),
+        "repetition": (bool(found.sharing), lambda: by_layer.repetition_by_layer(found.sharing)),
+        "overlap": (bool(found.sharing), lambda: overall.language_overlap(found.sharing)),
+        "thresholds": (bool(found.thresholds), lambda: overall.threshold_sweep(found.thresholds)),
+        "score-shares": (
+            bool(found.attributions),
+            lambda: attribution.size_and_share(found.attributions),
+        ),
+        "causal-agreement": (
+            bool(found.agreements),
+            lambda: agreement_by_layer(found.agreements),
+        ),
+    }
+    made = {name: make() for name, (wanted, make) in makers.items() if wanted}
+    for name, attributed in found.attributions.items():
+        for kind, chart in attribution.figures(attributed, name).items():
+            made[f"{kind}-{name}"] = chart
+    made |= deactivation.figures(found.interventions)
+    made |= alignment.figures(found.alignments)
+    for name, runs in found.run_comparisons.items():
+        made |= {f"{kind}-{name}": chart for kind, chart in comparison.figures(runs, name).items()}
+    for name, compared in found.comparisons.items():
+        made[f"tasks-{name}"] = by_layer.task_comparison(compared)
+    for name, rounded in found.fragilities.items():
+        made[f"fragility-{name}"] = fragility_by_layer(rounded)
+    return made
+
+
+def report(
+    results: Results, out: str | Path = "report.html", figures: str | Path | None = None
+) -> Path:
+    """Write one HTML page that opens offline.
+
+    Args:
+        results: ``{name: result}``; the name is what figures call the run. Several results of
+            one run are told apart after a slash: ``{"base/sharing": …, "base/answers": …}``.
+        out: the page; beside it come tables, ``….items.csv`` (one row for each item and
+            language), ``….layers.csv`` and, where there are such results, ``….accuracy.csv``,
+            ``….effects.csv`` and ``….attribution.csv``.
+        figures: folder to write the same figures to, as PNG and SVG.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        NeuroglotError: there are no results, one cannot be drawn, or ``out`` cannot be written.
+    """
+    found = sort_results(results)
+    made = _specifications(found)
+    page = Path(out)
+    columns, rows = headline_table(headline(found))
+    html = _template().render(
+        columns=columns,
+        rows=_plain(rows),
+        guesses=guesses_explained(found.evaluations.values()) if found.evaluations else [],
+        accuracies=_plain(accuracy_tables(found)),
+        score_columns=SCORE_COLUMNS,
+        scores=_plain(score_cells(score_rows(found))),
+        agrees=bool(found.agreements),
+        effects=_plain(effect_tables(found)),
+        tables=_plain([*alignment.alignment_tables(found), *comparison_tables(found)]),
+        notes=_plain(sample_notes(found)),
+        facts=_plain(run_facts(results)),
+        charts={name: _json(chart) for name, chart in made.items()},
+        provenance=_plain(provenance_rows(results)),
+        script=vlc.javascript_bundle(),  # type: ignore[call-arg]  # the stub lacks its default,
+    )
+    try:
+        place = real_path(page)
+        if place.exists() and not place.is_file():
+            raise NeuroglotError(f"{str(page)!r} is no file; name another place for the report.")
+        drawn = {} if figures is None else _drawn(made)
+        tables = {kind: as_csv(table) for kind, table in _tables(found).items()}
+        place.parent.mkdir(parents=True, exist_ok=True)
+        for kind, table in tables.items():
+            write_file(place.with_suffix(f".{kind}.csv"), table)
+        if figures is not None:
+            _write_figures(drawn, Path(figures))
+        write_file(place, html)  # last: where it is, everything is
+    except NeuroglotError:
+        raise
+    except (OSError, ValueError) as error:
+        raise NeuroglotError(f"cannot write the report to {str(page)!r}: {error}.") from error
+    return page
+
+
+def _tables(found: Sorted) -> dict[str, pd.DataFrame]:
+    """What stands beside the page, by the kind that ends its name."""
+    makers: dict[str, tuple[Any, Callable[[Sorted], pd.DataFrame]]] = {
+        "items": (True, item_table),
+        "layers": (True, layer_table),
+        "accuracy": (found.evaluations, accuracy_table),
+        "effects": (found.interventions, effect_table),
+        "attribution": (found.attributions, attribution_table),
+    }
+    return {kind: make(found) for kind, (wanted, make) in makers.items() if wanted}
+
+
+def _specifications(found: Sorted) -> dict[str, dict[str, Any]]:
+    """Every figure as Vega-Lite."""
+    with alt.data_transformers.enable("default", max_rows=None):
+        # The limit is there for notebooks; a page of many runs and layers has more rows.
+        return {name: _plain(chart.to_dict()) for name, chart in charts(found).items()}
+
+
+def save_figures(results: Results, folder: Path) -> None:
+    """Write the figures of some results as PNG and SVG, without a page.
+
+    Raises:
+        NeuroglotError: there are no results, one cannot be drawn, or the folder cannot be written.
+    """
+    made = _specifications(sort_results(results))
+    try:
+        _write_figures(_drawn(made), folder)
+    except NeuroglotError:
+        raise
+    except (OSError, ValueError) as error:  # a null character in a path is a ValueError
+        raise NeuroglotError(f"cannot write figures to {str(folder)!r}: {error}.") from error
+
+
+def _drawn(made: dict[str, dict[str, Any]]) -> dict[str, bytes | str]:
+    """Each chart as PNG and SVG, by the name of its file."""
+    drawn: dict[str, bytes | str] = {}
+    for name, specification in made.items():
+        stem = file_name(name)
+        drawn[f"{stem}.png"] = vlc.vegalite_to_png(specification, scale=PNG_SCALE)
+        drawn[f"{stem}.svg"] = vlc.vegalite_to_svg(specification)
+    return drawn
+
+
+def _write_figures(drawn: dict[str, bytes | str], folder: Path) -> None:
+    place = real_path(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    for name, content in drawn.items():
+        write_file(place / name, content)
+
+
+def file_name(name: str) -> str:
+    """A name that is a file in every file system, and never a path: other signs become ``_``.
+
+    What is changed gets a checksum at its end, so that two names stay two files.
+    """
+    safe = re.sub(r"[^\w ,()+-]", "_", name).encode()[:LONGEST_NAME].decode(errors="ignore").strip()
+    return safe if safe == name else f"{safe}-{_checksum(name)}"
+
+
+def _checksum(name: str) -> str:
+    return hashlib.sha256(name.encode(errors="backslashreplace")).hexdigest()[:8]
+
+
+def _plain(value: Any) -> Any:
+    """The same with every text as :func:`neuroglot.errors.plain` shows it: SVG bears no others."""
+    if isinstance(value, str):
+        return plain(value)
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, list) else value
+
+
+def _json(specification: dict[str, Any]) -> str:
+    """JSON that may stand inside a script element, whatever the data say."""
+    text = io.StringIO()
+    json.dump(specification, text)
+    return text.getvalue().replace("<", "\\u003c")
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("neuroglot.report", "."), autoescape=True
+    )
+    return environment.get_template(PAGE)
+
+
+def is_report(page: Path) -> bool:
+    """Whether a file is a page that :func:`report` wrote."""
+    return TITLE in _text(page)[: len(_beginning())]
+
+
+def is_unfinished_report(page: Path) -> bool:
+    """Whether a file is the beginning of a page and nothing else; it may be empty."""
+    text = _text(page)
+    return _beginning().startswith(text) or (is_report(page) and END not in text)
+
+
+def _text(page: Path) -> str:
+    return page.read_text(encoding="utf-8", errors="replace")
+
+
+def _beginning() -> str:
+    """How every page begins, title included."""
+    template = (resources.files("neuroglot.report") / PAGE).read_text("utf-8")
+    return template[: template.index(TITLE) + len(TITLE)]

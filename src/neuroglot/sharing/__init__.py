@@ -1,0 +1,1 @@
+"""What the recorded activity says: categories, repetition, overlap. Pure functions."""

@@ -1,0 +1,1 @@
+"""How results are kept: growing, atomic, resumable, with their provenance."""
