@@ -41,7 +41,8 @@ $(LOWEST)/installed: pyproject.toml constraints.txt tests/lowest.py
 	touch $@
 
 test-lowest: $(LOWEST)/installed
-	$(LOWEST)/bin/pytest -n auto -m "not slow" tests/models tests/recording tests/experiments
+	$(LOWEST)/bin/pytest -n auto -m "not slow" tests/models tests/store tests/running tests/recording tests/answering \
+		tests/comparison
 
 test-steady: $(VENV)/installed
 	$(BIN)/python -m tests.steady
@@ -49,6 +50,7 @@ test-steady: $(VENV)/installed
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 types: $(VENV)/installed
 	$(BIN)/mypy

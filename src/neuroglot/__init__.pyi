@@ -21,6 +21,7 @@ from .models.loading import load_model
 from .models.model import Model, wrap_model
 from .models.tokenization import Tokenization
 from .neurons.neuron_set import NeuronSet
+from .pipeline import run
 from .recording.recorder import plan_recording, record
 from .recording.recording import Recording
 from .recording.saved import load
@@ -75,6 +76,7 @@ __all__ = [
     "predictions",
     "record",
     "report",
+    "run",
     "save",
     "share_of_correct",
     "sweep_thresholds",

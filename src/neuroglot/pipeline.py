@@ -9,11 +9,12 @@ from pathlib import Path
 
 import xarray as xr
 
-from neuroglot.answering.evaluation import MAX_NEW_TOKENS, check_answering, evaluate
+from neuroglot.answering.evaluation import check_answering, evaluate
 from neuroglot.answering.predictions import save_predictions
-from neuroglot.attribution.by_category import DEFAULT_SCORES, attribute
+from neuroglot.attribution.by_category import attribute
 from neuroglot.attribution.direct import weights_for
 from neuroglot.attribution.neuron_scores import check_scores
+from neuroglot.defaults import DEMO_ITEMS, MAX_NEW_TOKENS, NEURON_SCORES
 from neuroglot.errors import NeuroglotError
 from neuroglot.models.loading import EMBEDDED, load_model
 from neuroglot.models.model import Model
@@ -28,7 +29,6 @@ from neuroglot.tasks.catalogue import load_task
 from neuroglot.tasks.parallel import ParallelTask
 
 THRESHOLDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
-DEMO_ITEMS = 80
 PREDICTIONS = "predictions.csv"  # beside the results of a run
 DEMO_TEMPLATES = ("native", "shared")
 DEMO_TASKS = ("facts", "inference", "editing_en_xx")
@@ -71,14 +71,14 @@ class Answering:
 
 
 @operation
-def run_task(
+def run(
     model: Model,
     task: ParallelTask,
     name: str | None = None,
     *,
     reading: Reading | None = None,
     answering: Answering | None = None,
-    scores: Sequence[str] = DEFAULT_SCORES,
+    scores: Sequence[str] = NEURON_SCORES,
     batch_size: BatchSize = "auto",
     out: Path | None = None,
     overwrite: bool = False,
@@ -184,12 +184,12 @@ def run_demo(items: int = DEMO_ITEMS) -> Results:
     for model_name in EMBEDDED:
         model, short = load_model(model_name), model_name.rpartition("/")[2]
         runs = [
-            run_task(
+            run(
                 model,
                 load_task("facts", limit=items, template=template),
                 f"{short}, {template}",
                 # Of one template, for a page of bearable length.
-                scores=DEFAULT_SCORES if template == DEMO_TEMPLATES[0] else (),
+                scores=NEURON_SCORES if template == DEMO_TEMPLATES[0] else (),
             )
             for template in DEMO_TEMPLATES
         ]

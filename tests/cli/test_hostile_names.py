@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import neuroglot as ng
-from neuroglot.cli import show
+from neuroglot.cli import terminal
 from tests.cli.conftest import Cli
 from tests.testing import small_task
 
@@ -26,7 +26,7 @@ NAMES = (
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_in_a_table_is_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    show.table(("run", "share"), [(name, "1.0%"), ("other", "2.0%")], title=name)
+    terminal.table(("run", "share"), [(name, "1.0%"), ("other", "2.0%")], title=name)
     lines = capsys.readouterr().out.splitlines()
     (row,) = [line for line in lines if "1.0%" in line]
     visible = name.encode("unicode_escape").decode() if name[0] in "\u202e\x1ba" else name
@@ -37,7 +37,7 @@ def test_a_name_in_a_table_is_itself(name: str, capsys: pytest.CaptureFixture[st
 
 @pytest.mark.parametrize("value", ["\udc80", "[red]", "\x1b"])
 def test_json_bears_any_name(value: str, capsys: pytest.CaptureFixture[str]) -> None:
-    show.as_json({"name": value})
+    terminal.as_json({"name": value})
     assert json.loads(capsys.readouterr().out) == {"name": value}
 
 
@@ -97,13 +97,12 @@ def test_a_name_of_a_run_is_no_path(cli: Cli, tmp_path: Path) -> None:
 
 def test_a_task_with_a_name_like_a_path(tmp_path: Path, cli: Cli) -> None:
     """A task from Python may be called anything; what a run writes stays in its folder."""
-    from neuroglot.pipeline import run_task  # noqa: PLC0415
     from tests.testing import tiny_model  # noqa: PLC0415
 
     for name in ("../../x", "/etc/x"):
         task = ng.ParallelTask.from_records(small_task(3).items, name=name)
         out = tmp_path / str(len(name))
-        done = run_task(tiny_model("llama"), task, out=out)
+        done = ng.run(tiny_model("llama"), task, out=out)
         ng.report(done.results, out / "report.html", figures=out / "figures")
         assert {p.name for p in out.iterdir() if not p.name.startswith(".")} == {
             *("answers", "figures", "predictions.csv", "recording", "report.html", "sharing"),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import neuroglot as ng
-from neuroglot.cli import show
+from neuroglot.cli import terminal
 from neuroglot.cli.streams import CANNOT_PRINT, CLOSED_PIPE, Enduring, enduring_streams
 from tests.testing import small_task, tiny_hf, tokenizer
 
@@ -240,5 +240,5 @@ def test_json_is_json_in_every_encoding(encoding: str, monkeypatch: pytest.Monke
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(below, encoding=encoding))
     value = {"name": "1–2 é ไ 😀 \udc80"}
     with enduring_streams():
-        show.as_json(value)
+        terminal.as_json(value)
     assert json.loads(below.getvalue().decode(encoding)) == value

@@ -11,7 +11,7 @@ import pytest
 
 import neuroglot as ng
 from neuroglot.answering.observations import OVER_RELATIONS
-from neuroglot.cli import show
+from neuroglot.cli import show, terminal
 from neuroglot.reporting.accuracy import KINDS, accuracy_rows
 from neuroglot.reporting.tables import HEADLINE_COLUMNS, headline_table
 from tests.cli.conftest import Cli
@@ -24,7 +24,7 @@ def test_tables_fit_a_terminal_of_80_columns(
     monkeypatch.setenv("COLUMNS", "80")
     shares = dict.fromkeys(HEADLINE_COLUMNS, 1.0) | {"accuracy": float("nan")}
     rows = [shares | {"run": run} for run in ("base, native", "aligned, shared")]
-    show.table(*headline_table(rows))
+    terminal.table(*headline_table(rows))
     printed = capsys.readouterr().out
     for heading in headline_table(rows)[0]:
         assert all(word in printed for word in heading.split())
@@ -39,7 +39,7 @@ def test_no_column_is_dropped_and_no_line_is_too_long(
     monkeypatch.setenv("COLUMNS", str(width))
     columns = ["language", *(f"column {i}" for i in range(12))]
     rows = [[code, *(f"{code}{i}.{i}%" for i in range(12))] for code in ("en", "de")]
-    show.table(columns, rows, "a title")
+    terminal.table(columns, rows, "a title")
     printed = capsys.readouterr().out
     assert max(map(len, printed.splitlines())) <= width
     for row in rows:
@@ -186,12 +186,12 @@ def test_intervals_over_relations_stand_beside_those_over_subjects(
 
 def test_lines_are_wrapped_between_words() -> None:
     text = "In brackets: 95 % intervals; /a/path/that/is/longer/than/the/width"
-    wrapped = show.wrapped(text, 20)
+    wrapped = terminal.wrapped(text, 20)
     assert wrapped == ["In brackets: 95 %", "intervals;", "/a/path/that/is/longer/than/the/width"]
-    assert show.wrapped("  a  b", 20) == ["  a  b"]
-    indented = show.wrapped("name  one two three", 12, indent=6)
+    assert terminal.wrapped("  a  b", 20) == ["  a  b"]
+    indented = terminal.wrapped("name  one two three", 12, indent=6)
     assert indented == ["name  one", "      two", "      three"]
-    wide = show.wrapped("ไทย 日本語 日本語", 13)
+    wide = terminal.wrapped("ไทย 日本語 日本語", 13)
     assert wide == ["ไทย 日本語", "日本語"], "as wide as they are shown"
 
 
@@ -201,10 +201,10 @@ def test_a_terminal_gets_lines_of_its_width(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "30")
     text, is_error = "word " * 20 + "end", stream == "stderr"
-    show.say(text, err=is_error)
+    terminal.say(text, err=is_error)
     assert getattr(capsys.readouterr(), stream[3:]) == text + "\n", "a file gets one line"
     monkeypatch.setattr(getattr(sys, stream), "isatty", lambda: True)
-    show.say(text, err=is_error)
+    terminal.say(text, err=is_error)
     lines = getattr(capsys.readouterr(), stream[3:]).splitlines()
     assert len(lines) > 1
     assert max(map(len, lines)) <= 30

@@ -15,7 +15,6 @@ import xarray as xr
 import neuroglot as ng
 from neuroglot.answering.spreadsheet import in_order, read_table
 from neuroglot.interventions.presets import deactivate
-from neuroglot.pipeline import run_task
 from neuroglot.reporting import page as pages
 from neuroglot.reporting.page import _specifications
 from neuroglot.reporting.results import sort_results
@@ -29,21 +28,21 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Results of every kind, by kind; comparisons are made anew with each name."""
     folder = tmp_path_factory.mktemp("runs")
     model, task = tiny_model("llama"), small_task(22)
-    run = run_task(model, task, out=folder / "one")
-    run_task(tiny_model("llama", 1), task, out=folder / "two")
-    found = {key.rpartition("/")[2]: value for key, value in run.results.items()}
+    done = ng.run(model, task, out=folder / "one")
+    ng.run(tiny_model("llama", 1), task, out=folder / "two")
+    found = {key.rpartition("/")[2]: value for key, value in done.results.items()}
     few = small_task(3)
     found["agreement"] = ng.causal_agreement(model, few, n_neurons=5)
     found["fragility"] = ng.fragility(model, few)
     found["deactivation"] = deactivate(
-        model, task, run.recording, categories=["all_shared"], controls=ng.Controls(draws=2)
+        model, task, done.recording, categories=["all_shared"], controls=ng.Controls(draws=2)
     )
     found["alignment"] = ng.align(
         model, task, method="instruction", out=folder / "align",
         training=ng.Training(steps=2, pairs=2, checks=1, learning_rate=1e-2),
     )  # fmt: skip
-    other = ng.Recording(run.recording.dataset.assign_attrs(task="other"))
-    found["comparison of tasks"] = (run.recording, other)
+    other = ng.Recording(done.recording.dataset.assign_attrs(task="other"))
+    found["comparison of tasks"] = (done.recording, other)
     found["runs"] = (folder / "one", folder / "two")
     return found
 

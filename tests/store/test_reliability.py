@@ -19,7 +19,6 @@ import zarr
 from zarr.storage import LocalStore
 
 import neuroglot as ng
-from neuroglot.pipeline import run_task
 from neuroglot.store import blockwise
 from neuroglot.store.folders import GONE, NEW, OLD, locked
 from tests import killing
@@ -332,7 +331,7 @@ def test_what_follows_from_a_recording_is_kept_damaged_or_of_other_settings_repl
     model, task, out = tiny_model("llama"), small_task(6), tmp_path / "r"
 
     def run() -> None:
-        run_task(model, task, out=out, scores=())
+        ng.run(model, task, out=out, scores=())
 
     def written() -> dict[Path, int]:
         files = [path for name in ("sharing", "thresholds") for path in (out / name).rglob("*")]

@@ -48,7 +48,6 @@ DIGITS = 9  # of the ends of intervals
 LEVEL = 0.05
 POWER = 0.8
 MORE = 1.5  # size of each of the two clusters that enter tests of equivalence, over the mean size
-EQUIVALENT_WITHIN = 0.05  # five percentage points of accuracy, unless another bound is given
 
 DIFFERENT, EQUIVALENT, OPEN = "difference", "equivalent", "too few items to tell"
 """What a comparison can find."""

@@ -23,6 +23,7 @@ from neuroglot.answering.answers import (
 from neuroglot.answering.masked import MaskedScores, any_masked, without_subject
 from neuroglot.answering.observations import SAME, column, same_tokens, samples_of
 from neuroglot.answering.statistics import accuracy_interval
+from neuroglot.defaults import MAX_NEW_TOKENS
 from neuroglot.errors import NeuroglotError, listed
 from neuroglot.models.model import Model
 from neuroglot.models.operations import operation
@@ -49,7 +50,6 @@ from neuroglot.tasks.parallel import ParallelTask
 
 ITEMS_AT_ONCE = 32  # items that are written together, and lost together when a run is killed
 DIMS = ("item", "language")
-MAX_NEW_TOKENS = 32
 GRADING = 2  # how written answers are compared; results of another way do not go on
 MOST_KEPT = 100_000  # choices that stay in memory as tokens until they are scored
 # What of an item, in a language, its answer depends on beside the prompt.

@@ -25,6 +25,7 @@ from neuroglot.attribution.targets import (
     require_targets,
     targets_of,
 )
+from neuroglot.defaults import TESTED_NEURONS
 from neuroglot.errors import NeuroglotError, is_whole_number
 from neuroglot.models.model import Model
 from neuroglot.models.operations import operation
@@ -39,7 +40,6 @@ from neuroglot.tasks.halves import subject_of
 from neuroglot.tasks.parallel import ParallelTask
 
 UNIT = "causal agreement"
-N_NEURONS = 64
 EXACT_ENOUGH = (torch.float32, torch.float64)
 PROMPT_DIMS = ("item", "language", "layer")
 KEPT = (*PROMPT_DIMS, "score", "neuron")  # coordinates of a result that goes on
@@ -53,7 +53,7 @@ def causal_agreement(
     *,
     scores: Sequence[str] = ("contribution", "effective", "direct_logit", "gradient_x_activation"),
     target: str | None = None,
-    n_neurons: int = N_NEURONS,
+    n_neurons: int = TESTED_NEURONS,
     seed: int = 0,
     out: str | Path | None = None,
     batch_size: BatchSize = "auto",

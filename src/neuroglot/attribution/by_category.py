@@ -18,12 +18,7 @@ from torch import Tensor
 
 from neuroglot.answering.answers import Variables as Answers
 from neuroglot.answering.answers import choose, write
-from neuroglot.answering.evaluation import (
-    ANSWERED_FROM,
-    MAX_NEW_TOKENS,
-    counted_prompts,
-    require_answerable,
-)
+from neuroglot.answering.evaluation import ANSWERED_FROM, counted_prompts, require_answerable
 from neuroglot.attribution.direct import Weights, weights_for
 from neuroglot.attribution.neuron_scores import check_scores, score_batches
 from neuroglot.attribution.shares import (
@@ -35,6 +30,7 @@ from neuroglot.attribution.shares import (
     top_k_for,
 )
 from neuroglot.attribution.targets import Target, TargetName, check_target, targets_of
+from neuroglot.defaults import MAX_NEW_TOKENS, NEURON_SCORES
 from neuroglot.errors import NeuroglotError, is_whole_number, listed
 from neuroglot.models.model import Model
 from neuroglot.models.operations import operation
@@ -53,7 +49,6 @@ from neuroglot.tasks.equal_prompts import clusters_of, first_equal
 from neuroglot.tasks.halves import subject_of
 from neuroglot.tasks.parallel import ParallelTask
 
-DEFAULT_SCORES = ("contribution", "effective", "direct_logit")
 UNIT = "attribution"
 # Items that are scored together: their scores are in memory at once, and lost when a run is killed.
 ITEMS_AT_ONCE, BYTES_AT_ONCE = 64, 64 * 2**20
@@ -76,7 +71,7 @@ def attribute(  # noqa: PLR0913 (the public contract)
     task: ParallelTask,
     recording: Recording,
     *,
-    scores: Sequence[str] = DEFAULT_SCORES,
+    scores: Sequence[str] = NEURON_SCORES,
     top_k: int | None = None,
     target: str | None = None,
     threshold: float = 0.0,

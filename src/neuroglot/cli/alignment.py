@@ -4,33 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import xarray as xr
 
 import neuroglot as ng
-from neuroglot.alignment.settings import METHODS, check_method, check_training
-from neuroglot.answering.differences import EQUIVALENT_WITHIN
+from neuroglot import defaults
+from neuroglot.alignment.settings import METHODS, Training, check_method, check_training
 from neuroglot.cli import options as o
-from neuroglot.cli import show
+from neuroglot.cli import terminal
 from neuroglot.cli.parsing import language_codes, named_path
-from neuroglot.cli.places import check_alignment, check_folder
 from neuroglot.errors import NeuroglotError, listed
-from neuroglot.reporting.alignment import alignment_lines, alignment_rows, what_changed
-from neuroglot.reporting.comparison_tables import (
-    FLOW,
-    HOW,
-    change_findings,
-    comparison_lines,
-    comparison_rows,
-    flow_cells,
-    flow_rows,
-    run_names,
-)
-from neuroglot.reporting.observations import said_of
 
-DEFAULT = ng.Training()
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+DEFAULT = Training()
 
 
 @dataclass(frozen=True)
@@ -68,10 +58,10 @@ class TrainingOptions:
     ] = DEFAULT.checked_items
     seed: Annotated[int, typer.Option(help="Of split, order and training.")] = DEFAULT.seed
 
-    def training(self) -> ng.Training:
+    def training(self) -> Training:
         """As :func:`neuroglot.align` takes it."""
         codes = language_codes(self.train_languages)
-        return ng.Training(
+        return Training(
             steps=self.steps,
             pairs=self.pairs,
             learning_rate=self.learning_rate,
@@ -113,6 +103,10 @@ def align(
     The same command goes on if stopped. The model (or its adapters) is written to OUT/model, and
     what was measured to OUT/report.html.
     """
+    from neuroglot.cli.places import check_alignment
+    from neuroglot.reporting.alignment import alignment_lines, alignment_rows, what_changed
+    from neuroglot.reporting.observations import said_of
+
     page = out / "report.html"
     check_alignment(out, overwrite=overwrite)
     training = settings.training()
@@ -138,17 +132,19 @@ def align(
             "provenance": result.attrs,
             "report": str(report.resolve()),
         }
-        show.as_json(found | {"model": str((out / "model").resolve())})
+        terminal.as_json(found | {"model": str((out / "model").resolve())})
         return
-    show.table(*alignment_lines(rows), f"{model} on {task}, {method}: accuracy by part, sharing")
-    show.say(
+    terminal.table(
+        *alignment_lines(rows), f"{model} on {task}, {method}: accuracy by part, sharing"
+    )
+    terminal.say(
         "Accuracy where item and language were trained, or either or both were held out; "
         "all-shared (and with each language's items shuffled) on held-out items, of all neurons."
     )
-    show.notes(said_of(result))
-    show.say(what_changed(result))
-    show.say(f"The model: {(out / 'model').resolve()}")
-    show.say(f"The report: {report.resolve()}")
+    terminal.notes(said_of(result))
+    terminal.say(what_changed(result))
+    terminal.say(f"The model: {(out / 'model').resolve()}")
+    terminal.say(f"The report: {report.resolve()}")
 
 
 def compare(
@@ -177,7 +173,7 @@ def compare(
             help="Compare models that differ in more than weights: architecture, tokenizer, …",
         ),
     ] = False,
-    equivalent_within: o.EquivalentWithin = EQUIVALENT_WITHIN,
+    equivalent_within: o.EquivalentWithin = defaults.EQUIVALENT_WITHIN,
     seed: Annotated[int, typer.Option(help="Of the exchanges.")] = 0,
     out: Annotated[
         Path, typer.Option(help="Folder for the result, the figures and a report.")
@@ -186,6 +182,10 @@ def compare(
     json: o.Json = False,
 ) -> None:
     """Compare two models on a task, or a series of checkpoints, with the first of them."""
+    from neuroglot.cli.places import check_folder
+    from neuroglot.reporting.comparison_tables import comparison_rows, flow_rows, run_names
+    from neuroglot.reporting.observations import said_of
+
     page = out / "report.html"
     check_folder(out, overwrite=overwrite)
     compared = ng.compare(
@@ -205,25 +205,37 @@ def compare(
         found: dict[str, Any] = {"runs": comparison_rows(compared)}
         found |= {"flow": {run: flow_rows(compared, run) for run in later}}
         found |= {"notes": said_of(compared)}
-        show.as_json(found | {"provenance": compared.attrs, "report": str(report.resolve())})
+        terminal.as_json(found | {"provenance": compared.attrs, "report": str(report.resolve())})
         return
     _print(compared)
-    show.say(f"The report: {report.resolve()}")
+    terminal.say(f"The report: {report.resolve()}")
 
 
 def _print(compared: xr.Dataset) -> None:
     """Changes from the first run, and what neurons became in the last."""
-    show.table(*comparison_lines(compared), f"{compared.attrs['task']}: compared with the first")
-    show.say(HOW)
+    from neuroglot.reporting.comparison_tables import (
+        FLOW,
+        HOW,
+        change_findings,
+        comparison_lines,
+        flow_cells,
+        run_names,
+    )
+    from neuroglot.reporting.observations import said_of
+
+    terminal.table(
+        *comparison_lines(compared), f"{compared.attrs['task']}: compared with the first"
+    )
+    terminal.say(HOW)
     for finding in change_findings(compared):
-        show.say(finding)
-    show.notes(said_of(compared))
+        terminal.say(finding)
+    terminal.notes(said_of(compared))
     if "flow" in compared:
         last = run_names(compared)[-1]
-        show.table(*flow_cells(compared, last), f"What neurons became in {last}")
-        show.say(FLOW)
+        terminal.table(*flow_cells(compared, last), f"What neurons became in {last}")
+        terminal.say(FLOW)
     else:
-        show.say(
+        terminal.say(
             "No flow between categories: nothing says that all models continue one checkpoint "
             "(--lineage says so)."
         )
@@ -242,6 +254,8 @@ def _named(runs: list[str]) -> dict[str, Path] | list[Path]:
 
 def _is_comparison(out: Path) -> bool:
     """Whether the folder holds a comparison, which may be replaced."""
+    import xarray as xr
+
     try:
         stored = ng.load(out / "comparison")
     except NeuroglotError:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import xarray as xr
 
 import neuroglot as ng
-from neuroglot.answering.evaluation import MAX_NEW_TOKENS
-from neuroglot.cli import alignment, interventions, neurons, show, steps
+from neuroglot import defaults
+from neuroglot.cli import alignment, interventions, neurons, steps, terminal
 from neuroglot.cli import options as o
 from neuroglot.cli.parsing import (
     Commands,
@@ -20,20 +19,7 @@ from neuroglot.cli.parsing import (
     score_names,
     warnings_as_lines,
 )
-from neuroglot.cli.places import check_folder
 from neuroglot.cli.streams import enduring_streams
-from neuroglot.pipeline import (
-    DEMO_ITEMS,
-    PREDICTIONS,
-    Answering,
-    Reading,
-    run_demo,
-    run_task,
-)
-from neuroglot.reporting.accuracy import guesses_explained
-from neuroglot.reporting.observations import said_of, sample_notes
-from neuroglot.reporting.results import sort_results
-from neuroglot.reporting.tables import headline, headline_table, score_rows
 
 app = typer.Typer(
     cls=Commands,
@@ -55,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        show.say(f"neuroglot {ng.__version__}")
+        terminal.say(f"neuroglot {ng.__version__}")
         raise typer.Exit
 
 
@@ -74,10 +60,18 @@ def neuroglot(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("demo"),
-    items: Annotated[int, typer.Option(help="Items of each task.")] = DEMO_ITEMS,
+    items: Annotated[int, typer.Option(help="Items of each task.")] = defaults.DEMO_ITEMS,
     json: o.Json = False,
 ) -> None:
     """Run the main job on the embedded models and write a report."""
+    from neuroglot.cli import show
+    from neuroglot.cli.places import check_folder
+    from neuroglot.pipeline import run_demo
+    from neuroglot.reporting.accuracy import guesses_explained
+    from neuroglot.reporting.observations import sample_notes
+    from neuroglot.reporting.results import sort_results
+    from neuroglot.reporting.tables import headline, headline_table, score_rows
+
     began = time.perf_counter()
     check_folder(out)
     results = run_demo(items)
@@ -88,14 +82,14 @@ def demo(
     if json:
         done = {"results": rows, "scores": score_rows(found), "seconds": seconds}
         done |= {"notes": sample_notes(found)}
-        show.as_json(done | {"report": str(page.resolve())})
+        terminal.as_json(done | {"report": str(page.resolve())})
         return
     title = f"facts, {items} items in ten languages"
-    show.table(*headline_table(rows), title)
-    show.say(" ".join(guesses_explained(found.evaluations.values(), margins=False)))
-    show.notes(sample_notes(found))
+    terminal.table(*headline_table(rows), title)
+    terminal.say(" ".join(guesses_explained(found.evaluations.values(), margins=False)))
+    terminal.notes(sample_notes(found))
     show.score_table(score_rows(found))
-    show.say(f"Analysed in {seconds:.0f} s. The report: {page.resolve()}")
+    terminal.say(f"Analysed in {seconds:.0f} s. The report: {page.resolve()}")
 
 
 @app.command()
@@ -107,7 +101,7 @@ def run(
     how: o.ModelOptions,
     out: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("neuroglot-run"),
     score: o.Score = "sum",
-    max_new_tokens: o.MaxNewTokens = MAX_NEW_TOKENS,
+    max_new_tokens: o.MaxNewTokens = defaults.MAX_NEW_TOKENS,
     masked: o.Masked = True,
     site: o.Site = "gate",
     position: o.Position = "last",
@@ -121,10 +115,19 @@ def run(
 
     With more items or languages in the same folder it adds these; nothing else may differ.
     """
+    import xarray as xr
+
+    from neuroglot.cli import show
+    from neuroglot.cli.places import check_folder
+    from neuroglot.pipeline import PREDICTIONS, Answering, Reading
+    from neuroglot.reporting.observations import said_of, sample_notes
+    from neuroglot.reporting.results import sort_results
+    from neuroglot.reporting.tables import headline, headline_table
+
     check_folder(out, overwrite=overwrite)
     size, wanted = batch_size_of(batch_size), score_names(scores)
     chosen = which.load(task)
-    done = run_task(
+    done = ng.run(
         how.load(model),
         chosen,
         reading=Reading(site, position, added_tokens=added_tokens),
@@ -138,20 +141,20 @@ def run(
     rows = headline(sort_results(done.results))
     if json:
         notes = sample_notes(sort_results(done.results))
-        show.as_json({"results": rows, "notes": notes, "report": str(page)})
+        terminal.as_json({"results": rows, "notes": notes, "report": str(page)})
         return
-    show.table(*headline_table(rows), f"{model} on {task}")
+    terminal.table(*headline_table(rows), f"{model} on {task}")
     if f"{chosen.name}/answers" in done.results:
         answers = done.results[f"{chosen.name}/answers"]
         assert isinstance(answers, xr.Dataset)
         show.accuracy_table(answers, "Accuracy by language")
-        show.notes(said_of(answers))
-        show.say(f"Every answer: {(out / PREDICTIONS).resolve()}")
+        terminal.notes(said_of(answers))
+        terminal.say(f"Every answer: {(out / PREDICTIONS).resolve()}")
     if f"{chosen.name}/attribution" in done.results:
         attributed = done.results[f"{chosen.name}/attribution"]
         assert isinstance(attributed, xr.Dataset)
         show.attribution_table(attributed)
-    show.say(f"The report: {page.resolve()}")
+    terminal.say(f"The report: {page.resolve()}")
 
 
 @app.command()
@@ -162,21 +165,25 @@ def check(
     json: o.Json = False,
 ) -> None:
     """Load a model, find its feed-forward neurons, verify them, and say what was found."""
+    from neuroglot.cli import show
+
     found = how.load(model).describe()
     if json:
-        show.as_json(found)
+        terminal.as_json(found)
         return
     for key, value in found.items():
-        show.say(f"{key.replace('_', ' '):18} {show.found_text(key, value)}", indent=19)
-    show.say("verified: one firing a layer, zeroing changes the logits, removal restores them")
+        terminal.say(f"{key.replace('_', ' '):18} {show.found_text(key, value)}", indent=19)
+    terminal.say("verified: one firing a layer, zeroing changes the logits, removal restores them")
 
 
 @app.command()
 def tasks(json: o.Json = False) -> None:
     """List the tasks that can be named, and the published data behind them."""
+    from neuroglot.cli import show
+
     rows = show.task_rows()
     if json:
-        show.as_json(rows)
+        terminal.as_json(rows)
         return
     show.tasks(rows)
 

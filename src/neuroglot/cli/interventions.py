@@ -4,32 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import xarray as xr
 
 import neuroglot as ng
-from neuroglot.answering.differences import EQUIVALENT_WITHIN, check_bound
-from neuroglot.answering.evaluation import MAX_NEW_TOKENS
+from neuroglot import defaults
 from neuroglot.cli import options as o
-from neuroglot.cli import show
+from neuroglot.cli import terminal
 from neuroglot.cli.parsing import (
     batch_size_of,
     layer_groups,
     numbers,
     open_recording,
 )
-from neuroglot.cli.places import check_folder
-from neuroglot.interventions import presets
-from neuroglot.interventions.answering import Answering
-from neuroglot.interventions.conditions import CONTROLS, Controls
-from neuroglot.interventions.presets import DEFAULT_CATEGORIES, FACTORS, check_categories
-from neuroglot.reporting.accuracy import mean_of
-from neuroglot.reporting.effects import effect_lines, effect_rows
-from neuroglot.reporting.findings import findings
-from neuroglot.reporting.observations import said_of
-from neuroglot.running.batching import BatchSize
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from neuroglot.running.batching import BatchSize
+
 
 Recorded = Annotated[
     Path | None,
@@ -45,10 +39,12 @@ class ControlOptions:
     controls: Annotated[
         str,
         typer.Option(help="Random neurons: size, active, contribution, with commas; or none."),
-    ] = ",".join(CONTROLS)
-    draws: Annotated[int, typer.Option(help="Random sets of each control for a prompt.")] = 5
+    ] = ",".join(defaults.CONTROLS)
+    draws: Annotated[int, typer.Option(help="Random sets of each control for a prompt.")] = (
+        defaults.DRAWS
+    )
     seed: Annotated[int, typer.Option(help="Of draws, halves and resampling.")] = 0
-    equivalent_within: o.EquivalentWithin = EQUIVALENT_WITHIN
+    equivalent_within: o.EquivalentWithin = defaults.EQUIVALENT_WITHIN
     positions: Annotated[
         str,
         typer.Option(
@@ -62,6 +58,10 @@ class ControlOptions:
 
     def checked(self, score: str, max_new_tokens: int, size: BatchSize) -> dict[str, Any]:
         """As keyword arguments of :func:`neuroglot.intervene`, before anything is run."""
+        from neuroglot.answering.differences import check_bound
+        from neuroglot.interventions.answering import Answering
+        from neuroglot.interventions.conditions import Controls
+
         plain = self.controls.strip()
         kinds = [] if plain == "none" else [kind.strip() for kind in plain.split(",")]
         how: dict[str, Any] = {"positions": self.positions, "score": score, "masked": self.masked}
@@ -84,7 +84,7 @@ def deactivate(
     categories: Annotated[
         str,
         typer.Option(help="With commas between; a union with + between, as all_shared+specific."),
-    ] = ",".join(DEFAULT_CATEGORIES),
+    ] = ",".join(defaults.CATEGORIES),
     doses: Annotated[
         str | None,
         typer.Option(help="Only the top shares of each category, as 0.1,0.5,1.", metavar="SHARES"),
@@ -110,7 +110,7 @@ def deactivate(
         float, typer.Option(help="Multiply coefficients with this; 0 switches them off.")
     ] = 0.0,
     score: o.Score = "sum",
-    max_new_tokens: o.MaxNewTokens = MAX_NEW_TOKENS,
+    max_new_tokens: o.MaxNewTokens = defaults.MAX_NEW_TOKENS,
     batch_size: o.BatchSize = "auto",
     overwrite: o.Overwrite = False,
     json: o.Json = False,
@@ -119,6 +119,10 @@ def deactivate(
 
     The same command goes on if stopped.
     """
+    from neuroglot.cli.places import check_folder
+    from neuroglot.interventions import presets
+    from neuroglot.interventions.presets import check_categories
+
     page = out / "report.html"
     check_folder(out, overwrite=overwrite)
     size = batch_size_of(batch_size)
@@ -162,9 +166,9 @@ def amplify(
     category: Annotated[str, typer.Option(help="Or a union with + between.")] = "all_shared",
     factors: Annotated[
         str, typer.Option(help="To choose from, on a half of the items.")
-    ] = ",".join(f"{factor:g}" for factor in FACTORS),
+    ] = ",".join(f"{factor:g}" for factor in defaults.FACTORS),
     score: o.Score = "sum",
-    max_new_tokens: o.MaxNewTokens = MAX_NEW_TOKENS,
+    max_new_tokens: o.MaxNewTokens = defaults.MAX_NEW_TOKENS,
     batch_size: o.BatchSize = "auto",
     overwrite: o.Overwrite = False,
     json: o.Json = False,
@@ -174,6 +178,11 @@ def amplify(
     The factor is chosen on one half of the items, and what it does is that of the other half.
     The same command goes on if stopped.
     """
+    from neuroglot.cli import show
+    from neuroglot.cli.places import check_folder
+    from neuroglot.interventions import presets
+    from neuroglot.interventions.presets import check_categories
+
     page = out / "report.html"
     check_folder(out, overwrite=overwrite)
     check_categories([category])
@@ -198,7 +207,7 @@ def amplify(
             {"factor": f"{factor:g}", "accuracy": float(value)}
             for factor, value in outcome["development_accuracy"].to_series().items()
         ]
-        show.say("Accuracy on the half of the items for choosing (factor 1: no edit):")
+        terminal.say("Accuracy on the half of the items for choosing (factor 1: no edit):")
         show.rows_as_table(rows)
     _show(outcome, f"{model} on {task}, the other half", page, json=json)
 
@@ -212,21 +221,26 @@ def _recorded(
 
 
 def _show(outcome: xr.Dataset, title: str, page: Path, *, json: bool) -> None:
+    from neuroglot.reporting.accuracy import mean_of
+    from neuroglot.reporting.effects import effect_lines, effect_rows
+    from neuroglot.reporting.findings import findings
+    from neuroglot.reporting.observations import said_of
+
     run = f"{outcome.attrs['model']}, {outcome.attrs['task']}".replace("/", " ")
     report = ng.report({f"{run}/{page.parent.name}": outcome}, page, page.parent / "figures")
     rows = effect_rows(outcome)
     if json:
         found = {"effects": rows, "findings": findings(rows), "notes": said_of(outcome)}
-        show.as_json(found | {"provenance": outcome.attrs, "report": str(report.resolve())})
+        terminal.as_json(found | {"provenance": outcome.attrs, "report": str(report.resolve())})
         return
     before = mean_of(outcome["correct_no_edit"], outcome, outcome["counted"])
-    show.table(*effect_lines(rows), f"{title}: accuracy {100 * before:.1f}% without any edit")
-    show.say(
+    terminal.table(*effect_lines(rows), f"{title}: accuracy {100 * before:.1f}% without any edit")
+    terminal.say(
         "Difference: accuracy less that of no edit, or of random neurons, in percentage points of "
         "the prompts for which there are such; p by itself, and after Holm's correction. Placebo: "
         "the first draw of a control, less the others."
     )
     for finding in findings(rows):
-        show.say(finding)
-    show.notes(said_of(outcome))
-    show.say(f"The report: {report.resolve()}")
+        terminal.say(finding)
+    terminal.notes(said_of(outcome))
+    terminal.say(f"The report: {report.resolve()}")

@@ -9,16 +9,11 @@ from typing import Annotated
 import typer
 
 import neuroglot as ng
-from neuroglot.attribution import agreement as causal
-from neuroglot.attribution import by_category
+from neuroglot import defaults
 from neuroglot.cli import options as o
-from neuroglot.cli import show
+from neuroglot.cli import terminal
 from neuroglot.cli.parsing import batch_size_of, open_evaluation, open_recording, score_names
-from neuroglot.cli.places import check_figures, check_result
 from neuroglot.errors import NeuroglotError, plain
-from neuroglot.reporting.observations import said_of
-from neuroglot.reporting.page import save_figures
-from neuroglot.reporting.tables import attribution_rows
 
 
 @o.grouped
@@ -49,10 +44,16 @@ def attribute(
 
     With more items in the same folder it adds these; with another language it adds up all again.
     """
+    from neuroglot.attribution.by_category import UNIT as ATTRIBUTION
+    from neuroglot.cli import show
+    from neuroglot.cli.places import check_figures, check_result
+    from neuroglot.reporting.page import save_figures
+    from neuroglot.reporting.tables import attribution_rows
+
     size, wanted = batch_size_of(batch_size), score_names(scores)
     if not wanted:
         raise NeuroglotError("--scores none: there is nothing to attribute.")
-    check_result(out, by_category.UNIT, overwrite=overwrite)
+    check_result(out, ATTRIBUTION, overwrite=overwrite)
     check_figures(figures)
     recorded = open_recording(recording)
     answered = None if answers is None else open_evaluation(answers)
@@ -74,7 +75,7 @@ def attribute(
         save_figures({str(task): found}, figures)
     if json:
         rows = {score: attribution_rows(found, score) for score in wanted}
-        show.as_json({"all_shared": rows, "provenance": found.attrs})
+        terminal.as_json({"all_shared": rows, "provenance": found.attrs})
         return
     show.attribution_table(found)
 
@@ -87,7 +88,9 @@ def agreement(
     how: o.ModelOptions,
     scores: o.NeuronScores = f"{o.SCORES},gradient_x_activation",
     target: o.Target = None,
-    neurons: Annotated[int, typer.Option(help="Random neurons of each layer.")] = causal.N_NEURONS,
+    neurons: Annotated[int, typer.Option(help="Random neurons of each layer.")] = (
+        defaults.TESTED_NEURONS
+    ),
     seed: Annotated[int, typer.Option(help="Of the random neurons.")] = 0,
     out: o.Out = None,
     overwrite: o.Overwrite = False,
@@ -97,7 +100,12 @@ def agreement(
 
     The same command goes on if stopped.
     """
-    check_result(out, causal.UNIT, overwrite=overwrite)
+    from neuroglot.attribution.agreement import UNIT as AGREEMENT
+    from neuroglot.cli import show
+    from neuroglot.cli.places import check_result
+    from neuroglot.reporting.observations import said_of
+
+    check_result(out, AGREEMENT, overwrite=overwrite)
     wanted, chosen = score_names(scores), which.load(task)
     found = ng.causal_agreement(
         how.load(model),
@@ -112,11 +120,11 @@ def agreement(
     rows = show.agreement_rows(found)
     if json:
         notes = {"notes": said_of(found)}
-        show.as_json({"agreement": rows, "provenance": found.attrs} | notes)
+        terminal.as_json({"agreement": rows, "provenance": found.attrs} | notes)
         return
     title = f"{model} on {task}: Spearman's correlation of scores with what zeroing does"
     show.agreement_table(rows, title)
-    show.notes(said_of(found))
+    terminal.notes(said_of(found))
 
 
 @o.grouped
@@ -135,7 +143,7 @@ def describe(
     recorded = None if recording is None else open_recording(recording)
     found = ng.describe(how.load(model), layer, neuron, recorded, k=k)
     if json:
-        show.as_json(asdict(found))
+        terminal.as_json(asdict(found))
         return
     for line in str(found).splitlines():
-        show.say(plain(line))
+        terminal.say(plain(line))

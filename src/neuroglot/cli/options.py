@@ -7,18 +7,21 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, cast, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
 
 import typer
 
 import neuroglot as ng
-from neuroglot.attribution.by_category import DEFAULT_SCORES
-from neuroglot.cli import show
+from neuroglot import defaults
+from neuroglot.cli import terminal
 from neuroglot.cli.parsing import language_codes, template_arguments
 from neuroglot.errors import plain
-from neuroglot.models.tokenization import PaddingSide
-from neuroglot.tasks.readers.distractors import Distractors
-from neuroglot.tasks.readers.mpararel import Kept
+
+if TYPE_CHECKING:
+    from neuroglot.models.tokenization import PaddingSide
+    from neuroglot.tasks.readers.distractors import Distractors
+    from neuroglot.tasks.readers.mpararel import Kept
+
 
 ModelName = Annotated[
     str,
@@ -125,7 +128,7 @@ Truncate = Annotated[
 Score = Annotated[
     str, typer.Option(help="Choices by the sum of their log-probabilities, or the mean a token.")
 ]
-SCORES = ",".join(DEFAULT_SCORES)
+SCORES = ",".join(defaults.NEURON_SCORES)
 NeuronScores = Annotated[
     str,
     typer.Option(
@@ -189,7 +192,7 @@ class TaskOptions:
             relations=cast("Kept | None", self.relations),
         )
         for note in task.notes:
-            show.say(plain(f"neuroglot: note: {name}: {note}"), err=True)
+            terminal.say(plain(f"neuroglot: note: {name}: {note}"), err=True)
         return task
 
 

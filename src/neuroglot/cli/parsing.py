@@ -7,18 +7,20 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
-import xarray as xr
 from typer.core import TyperGroup
 
 import neuroglot as ng
-from neuroglot.attribution.neuron_scores import check_scores
-from neuroglot.cli import show
+from neuroglot.cli import terminal
 from neuroglot.errors import NeuroglotError, plain
-from neuroglot.running.batching import BatchSize
-from neuroglot.store.folders import is_result
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from neuroglot.running.batching import BatchSize
+
 
 BAD_INPUT, INTERRUPTED = 2, 130
 # Typer has no public name for wrong usage as such, only for this kind of it.
@@ -34,14 +36,14 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except NeuroglotError as error:
-            show.say(f"neuroglot: {error}", err=True)
+            terminal.say(f"neuroglot: {error}", err=True)
             raise typer.Exit(BAD_INPUT) from error
         except UsageError as error:
-            show.say(f"neuroglot: {error.format_message()} See --help.", err=True)
+            terminal.say(f"neuroglot: {error.format_message()} See --help.", err=True)
             raise typer.Exit(BAD_INPUT) from error
         except KeyboardInterrupt as stop:
             hint = "with --out, the same command goes on where it stopped (leave out --overwrite)"
-            show.say(f"neuroglot: stopped; {hint}.", err=True)
+            terminal.say(f"neuroglot: stopped; {hint}.", err=True)
             raise typer.Exit(INTERRUPTED) from stop
 
 
@@ -59,7 +61,7 @@ def warnings_as_lines() -> Iterator[None]:
             cut.setdefault(str(message).rpartition(" has ")[0])
         elif str(message) not in said:
             said.add(str(message))
-            show.say(f"neuroglot: warning: {plain(str(message))}", err=True)
+            terminal.say(f"neuroglot: warning: {plain(str(message))}", err=True)
 
     with warnings.catch_warnings():
         warnings.showwarning = as_line
@@ -67,7 +69,7 @@ def warnings_as_lines() -> Iterator[None]:
             yield
         finally:
             if cut:
-                show.say(
+                terminal.say(
                     f"neuroglot: warning: {len(cut)} prompts do not fit into the model's context; "
                     f"their beginning was cut. The first is the {next(iter(cut))}.",
                     err=True,
@@ -104,6 +106,8 @@ def template_arguments(given: Sequence[str]) -> dict[str, Any]:
 
 def score_names(scores: str) -> tuple[str, ...]:
     """``"contribution,effective"`` as names, checked; ``"none"`` stands for none."""
+    from neuroglot.attribution.neuron_scores import check_scores
+
     if scores.strip() == "none":
         return ()
     names = tuple(name.strip() for name in scores.split(","))
@@ -154,6 +158,8 @@ def open_recording(path: Path) -> ng.Recording:
 
 def open_evaluation(path: Path) -> xr.Dataset:
     """The answers at ``path``, and no other result."""
+    import xarray as xr
+
     stored = ng.load(path)
     if not isinstance(stored, xr.Dataset) or stored.attrs.get("unit") != "evaluation":
         raise NeuroglotError(f"{str(path)!r} holds no answers, but another result.")
@@ -184,6 +190,8 @@ def results_at(given: str) -> dict[str, xr.Dataset | xr.DataArray]:
     Raises:
         NeuroglotError: there is no result at the path, or the name will not do.
     """
+    from neuroglot.store.folders import is_result
+
     run, path = named_path(given)
     exists(path)
     folders = [path] if is_result(path) else [f for f in sorted(path.glob("*/")) if is_result(f)]

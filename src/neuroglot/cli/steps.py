@@ -4,37 +4,27 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import xarray as xr
 
 import neuroglot as ng
-from neuroglot.answering.evaluation import MAX_NEW_TOKENS
-from neuroglot.answering.predictions import save_predictions
+from neuroglot import defaults
 from neuroglot.cli import options as o
-from neuroglot.cli import show
+from neuroglot.cli import terminal
 from neuroglot.cli.parsing import (
     batch_size_of,
     numbers,
     open_recording,
     results_at,
 )
-from neuroglot.cli.places import (
-    check_figures,
-    check_new_page,
-    check_predictions,
-    check_result,
-    check_same_page,
-    check_table,
-)
 from neuroglot.errors import NeuroglotError
 from neuroglot.outputs import real_path
-from neuroglot.recording.settings import check_settings
-from neuroglot.reporting.accuracy import accuracy_rows
-from neuroglot.reporting.observations import said_of
-from neuroglot.running.batching import BatchSize
-from neuroglot.store.results import is_saved
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from neuroglot.running.batching import BatchSize
 
 
 @o.grouped
@@ -62,6 +52,8 @@ def record(
 
     With more items or languages in the same folder it adds these.
     """
+    from neuroglot.cli.places import check_result
+
     if out is None and not dry_run:
         raise NeuroglotError("name a folder to record into with --out, or pass --dry-run.")
     what: dict[str, Any] = {"site": site, "position": position, "keep_values": keep_values}
@@ -76,9 +68,9 @@ def record(
         return
     made = ng.record(loaded, chosen, out, **what, batch_size=size, overwrite=overwrite)
     if json:
-        show.as_json({"out": str(out), "items": len(made), "provenance": made.attrs})
+        terminal.as_json({"out": str(out), "items": len(made), "provenance": made.attrs})
     else:
-        show.say(f"{made} is in {out}")
+        terminal.say(f"{made} is in {out}")
 
 
 def _print_plan(
@@ -90,12 +82,14 @@ def _print_plan(
     json: bool,
 ) -> None:
     """What it would cost to record ``what``."""
+    from neuroglot.recording.settings import check_settings
+
     settings = check_settings(model, **what, layers=None)
     plan = ng.plan_recording(model, task, settings, batch_size=size)
     if json:
-        show.as_json(asdict(plan))
+        terminal.as_json(asdict(plan))
         return
-    show.say(
+    terminal.say(
         f"{plan.prompts:,} prompts, {plan.tokens:,} tokens, {plan.stored_bytes / 1e6:,.1f} MB, "
         f"about {plan.seconds:,.0f} s"
     )
@@ -109,13 +103,17 @@ def classify(
     json: o.Json = False,
 ) -> None:
     """Put neurons into sharing categories, with the baselines."""
+    from neuroglot.cli import show
+    from neuroglot.cli.places import check_result
+    from neuroglot.store.results import is_saved
+
     check_result(out, "sharing", overwrite=overwrite)
     sharing = ng.classify(open_recording(recording), threshold)
     if out is not None and (overwrite or not is_saved(sharing, real_path(out))):
         ng.save(sharing, out, overwrite=overwrite)
     rows = show.sharing_rows(sharing)
     if json:
-        show.as_json({"categories": rows, "provenance": sharing.attrs})
+        terminal.as_json({"categories": rows, "provenance": sharing.attrs})
     else:
         show.rows_as_table(rows, "Share of neurons, mean over items and layers")
 
@@ -135,7 +133,7 @@ def evaluate(
         ),
     ] = None,
     score: o.Score = "sum",
-    max_new_tokens: o.MaxNewTokens = MAX_NEW_TOKENS,
+    max_new_tokens: o.MaxNewTokens = defaults.MAX_NEW_TOKENS,
     masked: o.Masked = True,
     batch_size: o.BatchSize = "auto",
     overwrite: o.Overwrite = False,
@@ -145,6 +143,12 @@ def evaluate(
 
     With --out, the same command goes on if stopped, and adds more items or languages.
     """
+    from neuroglot.answering.predictions import save_predictions
+    from neuroglot.cli import show
+    from neuroglot.cli.places import check_predictions, check_result, check_table
+    from neuroglot.reporting.accuracy import accuracy_rows
+    from neuroglot.reporting.observations import said_of
+
     size = batch_size_of(batch_size)
     check_result(out, "evaluation", overwrite=overwrite)
     check_table(predictions)
@@ -165,10 +169,10 @@ def evaluate(
         save_predictions(chosen, answers, predictions)
     if json:
         found = {"accuracy": accuracy_rows(answers), "notes": said_of(answers)}
-        show.as_json(found | {"provenance": answers.attrs})
+        terminal.as_json(found | {"provenance": answers.attrs})
     else:
         show.accuracy_table(answers, f"{model} on {task}")
-        show.notes(said_of(answers))
+        terminal.notes(said_of(answers))
 
 
 @o.grouped
@@ -188,6 +192,9 @@ def fragility(
 
     The same command goes on if stopped.
     """
+    from neuroglot.cli import show
+    from neuroglot.cli.places import check_result
+
     check_result(out, "fragility", overwrite=overwrite)
     chosen = which.load(task)
     found = ng.fragility(
@@ -201,7 +208,7 @@ def fragility(
     )
     rows = show.fragility_rows(found)
     if json:
-        show.as_json({"fragility": rows, "provenance": found.attrs})
+        terminal.as_json({"fragility": rows, "provenance": found.attrs})
         return
     show.rows_as_table(rows, f"{model} on {task}: what depends on rounding")
 
@@ -220,6 +227,8 @@ def report(
     overwrite: o.Overwrite = False,
 ) -> None:
     """Draw saved results into one HTML page. Results beside each other belong to one run."""
+    from neuroglot.cli.places import check_figures, check_new_page, check_same_page
+
     check_new_page(out, overwrite=overwrite)
     check_figures(figures)
     results: dict[str, xr.Dataset | xr.DataArray] = {}
@@ -231,4 +240,4 @@ def report(
                 )
             results[name] = result
     check_same_page(out, results, overwrite=overwrite)
-    show.say(f"The report: {ng.report(results, out, figures).resolve()}")
+    terminal.say(f"The report: {ng.report(results, out, figures).resolve()}")

@@ -10,13 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from neuroglot.answering.differences import (
-    EQUIVALENT_WITHIN,
-    check_bound,
-    corrected,
-    difference,
-    difference_interval,
-)
+from neuroglot.answering.differences import check_bound, corrected, difference, difference_interval
 from neuroglot.answering.observations import (
     SAME,
     Observed,
@@ -27,6 +21,7 @@ from neuroglot.answering.observations import (
 )
 from neuroglot.comparison.association import Slope, correctness_on_sharing, rank_correlation
 from neuroglot.comparison.runs import ComparedRun, Source, opened_runs, places_along
+from neuroglot.defaults import EQUIVALENT_WITHIN
 from neuroglot.errors import NeuroglotError, is_whole_number
 from neuroglot.sharing.categories import OF_A_TASK, shared_of_active
 from neuroglot.sharing.flow import are_related, category_flow

@@ -25,7 +25,8 @@ from neuroglot.answering.answers import (
     tokens_of_choices,
     written,
 )
-from neuroglot.answering.evaluation import MAX_NEW_TOKENS, check_answering
+from neuroglot.answering.evaluation import check_answering
+from neuroglot.defaults import MAX_NEW_TOKENS
 from neuroglot.interventions.edits import Edit, applied
 from neuroglot.models.model import Model
 from neuroglot.models.running import Positions, check_positions

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from neuroglot import defaults
 from neuroglot.errors import NeuroglotError, is_whole_number, listed
 from neuroglot.interventions.edits import Edit
 from neuroglot.neurons.members import Mask, Members, Prompts
@@ -90,8 +91,8 @@ class Controls:
         NeuroglotError: an unknown kind, one twice, or no whole number of draws or seed.
     """
 
-    kinds: Sequence[str | Control] = tuple(CONTROLS)
-    draws: int = 5
+    kinds: Sequence[str | Control] = defaults.CONTROLS
+    draws: int = defaults.DRAWS
     seed: int = 0
     threshold: float = 0.0
     by_name: dict[str, Control] = field(init=False, repr=False, compare=False)

@@ -9,12 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from neuroglot.answering.differences import (
-    EQUIVALENT_WITHIN,
-    Difference,
-    corrected,
-    difference,
-)
+from neuroglot.answering.differences import Difference, corrected, difference
 from neuroglot.answering.observations import Samples, column, samples_of
 from neuroglot.answering.statistics import (
     LEAST_CLUSTERS,
@@ -22,6 +17,7 @@ from neuroglot.answering.statistics import (
     clustered_interval,
     holm,
 )
+from neuroglot.defaults import EQUIVALENT_WITHIN
 from neuroglot.errors import NeuroglotError, listed
 from neuroglot.interventions.conditions import NO_EDIT
 

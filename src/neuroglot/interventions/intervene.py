@@ -15,13 +15,14 @@ import numpy as np
 import xarray as xr
 
 from neuroglot.answering.answers import right_options
-from neuroglot.answering.differences import EQUIVALENT_WITHIN, check_bound
+from neuroglot.answering.differences import check_bound
 from neuroglot.answering.evaluation import evaluate, require_answerable
 from neuroglot.answering.masked import any_masked
 from neuroglot.answering.observations import SAME
 from neuroglot.attribution.direct import Weights, weights_for
 from neuroglot.attribution.neuron_scores import score_batches
 from neuroglot.attribution.targets import Target
+from neuroglot.defaults import EQUIVALENT_WITHIN
 from neuroglot.errors import NeuroglotError, listed
 from neuroglot.interventions.answering import (
     Answering,

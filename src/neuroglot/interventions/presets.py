@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from neuroglot.answering.differences import EQUIVALENT_WITHIN
+from neuroglot import defaults
 from neuroglot.answering.observations import same_tokens, samples_of
 from neuroglot.attribution.by_category import attribute
 from neuroglot.attribution.neuron_scores import SCORES
@@ -34,10 +34,7 @@ from neuroglot.tasks.parallel import ParallelTask
 UNION = "+"  # between categories
 SPECIFIC_HERE = "specific_here"
 NAMES = (*CATEGORIES, SPECIFIC_HERE)
-# The order of figures.
-DEFAULT_CATEGORIES = ("all_shared", "partial_shared", "specific", SPECIFIC_HERE, "non_activated")
 DOSES = (0.1, 0.25, 0.5, 0.75, 1.0)
-FACTORS = (1.1, 1.25, 1.5, 2.0, 3.0)
 CONTRIBUTION = "contribution"
 
 
@@ -112,11 +109,11 @@ def deactivate(  # noqa: PLR0913 (as intervene)
     task: ParallelTask,
     recording: Recording,
     *,
-    categories: Sequence[str] = DEFAULT_CATEGORIES,
+    categories: Sequence[str] = defaults.CATEGORIES,
     parts: Parts | None = None,
     controls: Controls | None = None,
     answering: Answering | None = None,
-    equivalent_within: float = EQUIVALENT_WITHIN,
+    equivalent_within: float = defaults.EQUIVALENT_WITHIN,
     out: str | Path | None = None,
     overwrite: bool = False,
 ) -> xr.Dataset:
@@ -262,10 +259,10 @@ def amplify(  # noqa: PLR0913 (as intervene)
     recording: Recording,
     *,
     category: str = "all_shared",
-    factors: Sequence[float] = FACTORS,
+    factors: Sequence[float] = defaults.FACTORS,
     controls: Controls | None = None,
     answering: Answering | None = None,
-    equivalent_within: float = EQUIVALENT_WITHIN,
+    equivalent_within: float = defaults.EQUIVALENT_WITHIN,
     out: str | Path | None = None,
     overwrite: bool = False,
 ) -> xr.Dataset:

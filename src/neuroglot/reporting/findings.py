@@ -27,7 +27,7 @@ from neuroglot.reporting.results import Sorted
 BEYOND = "active and equally contributing random neurons"
 
 Row = Mapping[str, Any]
-"""What :func:`neuroglot.reporting.effects.effect_rows` says of a condition and what it is beside."""
+"""What ``reporting.effects.effect_rows`` says of a condition and what it is beside."""
 
 
 def findings(rows: Sequence[Row]) -> list[str]:

@@ -223,7 +223,7 @@ def _json(specification: dict[str, Any]) -> str:
 
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("neuroglot.report", "."), autoescape=True
+        loader=jinja2.PackageLoader("neuroglot.reporting", "."), autoescape=True
     )
     return environment.get_template(PAGE)
 
@@ -245,5 +245,5 @@ def _text(page: Path) -> str:
 
 def _beginning() -> str:
     """How every page begins, title included."""
-    template = (resources.files("neuroglot.report") / PAGE).read_text("utf-8")
+    template = (resources.files("neuroglot.reporting") / PAGE).read_text("utf-8")
     return template[: template.index(TITLE) + len(TITLE)]

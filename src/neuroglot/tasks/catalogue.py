@@ -96,8 +96,8 @@ def load_task(
     """Load a task from the catalogue, or from a file of your own.
 
     Args:
-        name: one of :func:`list_tasks`, or the path of a ``.jsonl`` file of records or of a ``.csv``
-            file with one prompt a row.
+        name: one of :func:`list_tasks`, or the path of a ``.jsonl`` file of records or of a
+            ``.csv`` file with one prompt a row.
         languages: which to keep, in this order; by default all there are.
         limit: how many items to keep; their order is seeded, so the first ones are a sample.
         split: ``"taught"`` or ``"held_out"`` keep the items without or with languages in which
