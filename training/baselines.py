@@ -13,10 +13,10 @@ from functools import cache
 
 import numpy as np
 
-from neuroglot.tasks.embedded import inference
-from neuroglot.tasks.embedded.inference import LABELS, Case
-from neuroglot.tasks.embedded.names import Entity
-from neuroglot.tasks.embedded.world import facts
+from training.embedded_tasks import inference
+from training.embedded_tasks.inference import LABELS, Case
+from training.embedded_tasks.names import Entity
+from training.embedded_tasks.world import facts
 from neuroglot.tasks.parallel import ParallelTask
 from neuroglot.tasks.records import Item
 

@@ -15,7 +15,7 @@ from neuroglot.answering.observations import SAME, samples_of
 from neuroglot.answering.statistics import accuracy_interval
 from neuroglot.models.loading import EMBEDDED
 from neuroglot.store.provenance import versions
-from neuroglot.tasks.embedded.names import LANGUAGES
+from training.embedded_tasks.names import LANGUAGES
 from neuroglot.tasks.guessing import majority
 from training.baselines import (
     guesses_right,

@@ -9,11 +9,11 @@ import itertools
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from neuroglot.tasks.embedded import editing, facts, inference
-from neuroglot.tasks.embedded.names import LANGUAGES, Entity, name
-from neuroglot.tasks.embedded.sentences import end_sentence, templates
-from neuroglot.tasks.embedded.world import RELATIONS, seeded
-from neuroglot.tasks.embedded.world import facts as all_facts
+from training.embedded_tasks import editing, facts, inference
+from training.embedded_tasks.names import LANGUAGES, Entity, name
+from training.embedded_tasks.sentences import end_sentence, templates
+from training.embedded_tasks.world import RELATIONS, seeded
+from training.embedded_tasks.world import facts as all_facts
 
 TEMPLATES = ("native", "shared")
 N_INFERENCE_CASES = 5_000  # a third of the cells runs out of different cases at 8,000

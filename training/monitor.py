@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
-from neuroglot.tasks.embedded import editing, facts, inference
-from neuroglot.tasks.embedded.names import LANGUAGES
+from training.embedded_tasks import editing, facts, inference
+from training.embedded_tasks.names import LANGUAGES
 
 N_PROMPTS = 150
 

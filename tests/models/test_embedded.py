@@ -10,7 +10,7 @@ from safetensors import safe_open
 
 import neuroglot as ng
 from neuroglot.models.loading import EMBEDDED, _embedded_folder
-from neuroglot.tasks.embedded.names import LANGUAGES
+from training.embedded_tasks.names import LANGUAGES
 
 
 def accuracy(name: str, task: ng.ParallelTask) -> float:

@@ -11,9 +11,9 @@ import pytest
 import neuroglot as ng
 from neuroglot.models.loading import EMBEDDED
 from neuroglot.tasks.catalogue import catalogue
-from neuroglot.tasks.embedded.names import LANGUAGES, Kind, name
-from neuroglot.tasks.embedded.sentences import ask, templates
-from neuroglot.tasks.embedded.world import facts
+from training.embedded_tasks.names import LANGUAGES, Kind, name
+from training.embedded_tasks.sentences import ask, templates
+from training.embedded_tasks.world import facts
 from training.corpus import corpus
 from training.tokenizer import train_tokenizer
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import lzma
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
@@ -12,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from neuroglot.errors import NeuroglotError, listed, shown
-from neuroglot.tasks.embedded import editing, facts, inference
 from neuroglot.tasks.parallel import SPLITS, Match, ParallelTask
 from neuroglot.tasks.readers import READERS, Dataset, Source
 from neuroglot.tasks.readers.distractors import DISTRACTORS, Distractors
@@ -22,11 +23,7 @@ from neuroglot.tasks.records import Item, check_languages, codes
 from neuroglot.tasks.wording import TEMPLATES, Template, find_wording
 
 AS_GIVEN = "as given"  # what results call the template of a task from a file
-EMBEDDED: dict[str, Callable[..., list[Item]]] = {
-    "facts": facts.items,
-    "inference": inference.items,
-    "editing": editing.items,
-}
+EMBEDDED = Path(str(resources.files("neuroglot.tasks"))) / "embedded"
 DRAWINGS: dict[str, tuple[str, ...]] = {"distractors": DISTRACTORS, "relations": KEPT}
 FROM_FILE = {".jsonl": ParallelTask.from_jsonl, ".csv": ParallelTask.from_csv}
 
@@ -182,6 +179,11 @@ def _from_file(
     return replace(task, template=AS_GIVEN)
 
 
+def embedded_file(name: str, template: str) -> Path:
+    """The items of an embedded task: a line of JSON each, which `training` defines."""
+    return EMBEDDED / f"{name}-{template}.jsonl.xz"
+
+
 def _embedded(
     entry: TaskEntry, languages: Iterable[str] | None, template: Template
 ) -> ParallelTask:
@@ -189,7 +191,8 @@ def _embedded(
         raise NeuroglotError(
             f"task {entry.name!r} has no template {template!r}; there are {listed(TEMPLATES)}."
         )
-    items = EMBEDDED[entry.reader](template, **entry.direction)
+    lines = lzma.decompress(embedded_file(entry.name, template).read_bytes()).splitlines()
+    items = [json.loads(line) for line in lines]
     task = ParallelTask.from_records(items, name=entry.name, languages=languages)
     return replace(task, template=str(template), asked_in=entry.asked_in)
 

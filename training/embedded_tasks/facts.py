@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from neuroglot.tasks.embedded import sentences
-from neuroglot.tasks.embedded.names import LANGUAGES, name
-from neuroglot.tasks.embedded.world import Fact, facts, seeded
+from training.embedded_tasks import sentences
+from training.embedded_tasks.names import LANGUAGES, name
+from training.embedded_tasks.world import Fact, facts, seeded
 
 
 def prompt(fact: Fact, language: str, template: str, *, masked: bool = False) -> str:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from functools import cache
 from random import Random
 
-from neuroglot.tasks.embedded import sentences
-from neuroglot.tasks.embedded.names import LANGUAGES, Entity
-from neuroglot.tasks.embedded.sentences import Statement, tell, templates
-from neuroglot.tasks.embedded.world import Fact, facts, seeded
+from training.embedded_tasks import sentences
+from training.embedded_tasks.names import LANGUAGES, Entity
+from training.embedded_tasks.sentences import Statement, tell, templates
+from training.embedded_tasks.world import Fact, facts, seeded
 
 LABELS = ("true", "false", "inconclusive")
 N_ITEMS = 540

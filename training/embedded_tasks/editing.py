@@ -6,10 +6,10 @@ way round, and ``editing_xx_xx`` stays in one language (the control that the mod
 
 from __future__ import annotations
 
-from neuroglot.tasks.embedded import sentences
-from neuroglot.tasks.embedded.names import LANGUAGES, Entity, name
-from neuroglot.tasks.embedded.sentences import Statement, ask, tell, templates
-from neuroglot.tasks.embedded.world import Fact, facts, seeded
+from training.embedded_tasks import sentences
+from training.embedded_tasks.names import LANGUAGES, Entity, name
+from training.embedded_tasks.sentences import Statement, ask, tell, templates
+from training.embedded_tasks.world import Fact, facts, seeded
 
 
 def new_answers(fact: Fact) -> list[Entity]:

@@ -8,7 +8,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, NamedTuple
 
-from neuroglot.tasks.embedded.names import Entity, name
+from training.embedded_tasks.names import Entity, name
 
 # What stands for a subject that is not named, in every language: a token that the models were
 # trained on, unlike those of most words.

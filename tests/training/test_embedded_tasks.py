@@ -8,9 +8,10 @@ import pytest
 
 import neuroglot as ng
 from neuroglot.tasks.catalogue import catalogue
-from neuroglot.tasks.embedded import inference, world
-from neuroglot.tasks.embedded.names import LANGUAGES, name
-from neuroglot.tasks.embedded.sentences import templates
+from training.embedded_tasks import inference, world
+from training.embedded_tasks.names import LANGUAGES, name
+from training.embedded_tasks.sentences import templates
+from training.embedded_tasks.write import embedded, made
 
 NAMES = [name for name, entry in catalogue().items() if entry.dataset is None]
 
@@ -30,6 +31,18 @@ def test_every_task_loads(task_name: str, template: str) -> None:
             assert "  " not in prompt
     again = ng.load_task(task_name, template=template)
     assert again.checksum == task.checksum
+
+
+def test_what_is_shipped_is_what_is_defined() -> None:
+    n = 0
+    for entry, template in embedded():
+        defined = json.loads(json.dumps(made(entry, template)))
+        lines = lzma.decompress(embedded_file(entry.name, template).read_bytes()).splitlines()
+        assert [json.loads(line) for line in lines] == defined, (
+            "python -m training.embedded_tasks.write"
+        )
+        n += 1
+    assert n == len(list(EMBEDDED.iterdir())) == 10
 
 
 def test_shared_prompts_end_alike_and_native_ones_do_not() -> None:

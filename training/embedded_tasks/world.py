@@ -15,7 +15,7 @@ from babel.core import get_global
 from babel.languages import get_official_languages, get_territory_language_info
 from babel.numbers import get_territory_currencies
 
-from neuroglot.tasks.embedded.names import LANGUAGES, Entity, Kind, has_all_names, territories
+from training.embedded_tasks.names import LANGUAGES, Entity, Kind, has_all_names, territories
 
 SEED = 20240609
 N_CHOICES = 10
