@@ -26,7 +26,7 @@ from .recording.recorder import plan_recording, record
 from .recording.recording import Recording
 from .recording.saved import load
 from .reporting.page import report
-from .sharing.categories import categories, classify, compare_tasks, sweep_thresholds
+from .sharing.categories import categories, classify, most_often
 from .sharing.flow import category_flow
 from .store.results import save
 from .tasks.catalogue import list_tasks, load_task
@@ -58,7 +58,6 @@ __all__ = [
     "causal_agreement",
     "classify",
     "compare",
-    "compare_tasks",
     "describe",
     "edit",
     "effects",
@@ -71,6 +70,7 @@ __all__ = [
     "load_model",
     "load_task",
     "logit_parts",
+    "most_often",
     "neuron_scores",
     "plan_recording",
     "predictions",
@@ -79,7 +79,6 @@ __all__ = [
     "run",
     "save",
     "share_of_correct",
-    "sweep_thresholds",
     "weight_changes",
     "wrap_model",
 ]

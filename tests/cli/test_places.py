@@ -104,7 +104,7 @@ def test_what_cannot_be_written_is_refused_before_anything_is_loaded(
 ) -> None:
     recording = ng.load("recording")
     assert isinstance(recording, ng.Recording)
-    ng.save(ng.sweep_thresholds(recording), "another")
+    ng.save(ng.classify(recording, thresholds=recording.thresholds), "another")
     forbid_loading(monkeypatch)
     roots, before = set(Path("/").iterdir()), files_of(places)
     for name, command in commands.items():

@@ -15,7 +15,7 @@ from neuroglot.errors import NeuroglotError, is_whole_number, listed, shown
 from neuroglot.models.model import Model
 from neuroglot.neurons.sampling import seed_of
 from neuroglot.recording.blocks import Prompt
-from neuroglot.recording.recording import Recording
+from neuroglot.recording.recording import Recording, require_recording
 from neuroglot.store.joining import AS_RECORDED, require_of_model
 from neuroglot.tasks.parallel import ParallelTask
 
@@ -180,10 +180,7 @@ class Draw(Contents):
             NeuroglotError: no recording, no such prompt or language, or relations that are not
                 known.
         """
-        if not isinstance(source, Recording):
-            raise NeuroglotError(
-                f"source is a {type(source).__name__}; expected what neuroglot.record returns."
-            )
+        require_recording(source, "source")
         for name, number, least in (("seed", seed, 0), ("draws", draws, 1)):
             if not is_whole_number(number, least):
                 raise NeuroglotError(f"{name}={number!r}: expected a whole number from {least}.")

@@ -133,6 +133,12 @@ def load_model(
     Raises:
         NeuroglotError: the model cannot be found or read, or has no sites that verify.
     """
+    if not isinstance(name, str | Path):
+        raise NeuroglotError(
+            f"name is a {type(name).__name__}; expected a Hub id, a folder or the name of an "
+            "embedded model. A model that is loaded already is used with "
+            "neuroglot.wrap_model(model, tokenizer)."
+        )
     refuse_default_dtype()
     chosen = {"revision": revision, "token": token}
     try:

@@ -40,6 +40,7 @@ from neuroglot.models.tokenization import (
 )
 from neuroglot.models.turns import Turn, hooking, taking_turn, turn_of
 from neuroglot.models.verify import Verified, verify
+from neuroglot.notebook import as_html
 
 # Tokenizers without a limit report a number of this order.
 NO_LIMIT = 10**9
@@ -81,6 +82,9 @@ class Model:
             f"Model({self.name!r}, {type(self.hf).__name__}, {self.n_layers} layers of "
             f"{self.n_neurons} neurons, {self.dtype} on {self.device})"
         )
+
+    def _repr_html_(self) -> str:
+        return as_html(self.name, self.describe())
 
     @property
     def padding_side(self) -> PaddingSide:

@@ -12,7 +12,7 @@ import numpy as np
 
 from neuroglot.errors import NeuroglotError, listed, shown
 from neuroglot.recording.blocks import Prompt
-from neuroglot.recording.recording import Bits, Recording
+from neuroglot.recording.recording import Bits, Recording, require_recording
 from neuroglot.sharing.bits import CATEGORIES, category_bits, unpack
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
@@ -122,6 +122,7 @@ def active_in(recording: Recording, threshold: float, category: str | None = Non
     """
     if category is not None and category not in CATEGORIES:
         raise NeuroglotError(f"unknown category {category!r}; there are {listed(CATEGORIES)}.")
+    require_recording(recording)
     recording.check_threshold(threshold)
     widths = (recording.n_neurons,) * len(recording.layers)
     of_item = {item: i for i, item in enumerate(recording.items)}

@@ -18,6 +18,7 @@ from neuroglot.neurons import members as m
 from neuroglot.neurons.files import Provenance, read_set, write_set
 from neuroglot.neurons.members import Mask, Members, Prompts, Sign
 from neuroglot.neurons.sampling import sample
+from neuroglot.notebook import as_html
 from neuroglot.recording.recording import Bits, Recording
 from neuroglot.sharing.bits import unpack
 from neuroglot.sharing.categories import category_membership
@@ -166,6 +167,16 @@ class NeuronSet:
             f"NeuronSet({self.name!r}, {len(self):,} of {sum(self.widths):,} neurons, by layer "
             f"{listed(self.sizes, 6)})"
         )
+
+    def _repr_html_(self) -> str:
+        facts: dict[str, object] = {"unit": self.unit, "layers": len(self.widths)}
+        if self.per_prompt:
+            facts |= {"neurons": "each prompt has its own"}
+        else:
+            facts |= {"neurons": f"{len(self):,} of {sum(self.widths):,}"}
+            facts |= {"by_layer": listed(self.sizes, 6)}
+        facts |= {"items_chosen_on": len(self.chosen_on) or ""}
+        return as_html(self.name, facts | dict(self.provenance))
 
     def __eq__(self, other: object) -> bool:
         """Whether both have the same neurons, whatever their names."""
@@ -419,8 +430,7 @@ class NeuronSet:
         Raises:
             NeuroglotError: a threshold that was not recorded.
         """
-        made = _origin(recording, threshold)
-        return cls(m.active_in(recording, threshold), "active", made)
+        return cls(m.active_in(recording, threshold), "active", _origin(recording, threshold))
 
     @classmethod
     def specific_here(cls, recording: Recording, *, threshold: float = 0.0) -> NeuronSet:
