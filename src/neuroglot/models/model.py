@@ -329,7 +329,7 @@ def wrap_model(
     *,
     name: str | None = None,
     revision: str | None = None,
-    sites: str | None = None,
+    down_projection: str | None = None,
     tokenization: Tokenization | None = None,
 ) -> Model:
     """Make a loaded Hugging Face model ready: find its sites and verify them.
@@ -339,7 +339,8 @@ def wrap_model(
         tokenizer: its tokenizer; a missing padding token is replaced by the end token.
         name: what to call it in results; by default the name it was loaded by.
         revision: what to record as its revision.
-        sites: path of the down projections with ``{i}`` for the layer, where it is not known.
+        down_projection: path of the down projections with ``{i}`` for the layer, where it is not
+            known.
         tokenization: how prompts become tokens; by default as the tokenizer does.
 
     Raises:
@@ -366,7 +367,7 @@ def wrap_model(
                 "would be measured so; leave the block of neuroglot.edit first."
             )
         hf.train(mode=False)
-        return _wrapped(hf, tokenizer, name, revision, sites, chosen)
+        return _wrapped(hf, tokenizer, name, revision, down_projection, chosen)
 
 
 def _wrapped(
@@ -374,7 +375,7 @@ def _wrapped(
     tokenizer: PreTrainedTokenizerBase,
     name: str | None,
     revision: str | None,
-    sites: str | None,
+    down_projection: str | None,
     tokenization: Tokenization,
 ) -> Model:
     """As :func:`wrap_model`, of a model that nobody else runs."""
@@ -385,7 +386,7 @@ def _wrapped(
             )
         tokenizer.pad_token = tokenizer.eos_token
     with operating(hf):
-        found, verified = _looked_into(hf, sites)
+        found, verified = _looked_into(hf, down_projection)
         model = Model(
             hf,
             tokenizer,
