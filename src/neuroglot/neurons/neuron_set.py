@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -204,7 +205,11 @@ class NeuronSet:
         return self._joined(other, "-")
 
     def __invert__(self) -> NeuronSet:
-        name = self.name.removeprefix("~") if self.name.startswith("~") else f"~{self.name}"
+        is_complement = self.members.kept is not None and self.members.kept[1] is None
+        if is_complement and self.name.startswith("~"):
+            name = self.name.removeprefix("~")
+        else:
+            name = f"~{self.name}" if re.fullmatch(r"\w+|\(.*\)", self.name) else f"~({self.name})"
         return self._of(m.others(self.members), name)
 
     def _joined(self, other: NeuronSet, sign: Sign) -> NeuronSet:
@@ -489,6 +494,8 @@ class NeuronSet:
         ``provenance``, ``sha256`` of what follows, and where they are not the usual ones ``widths``
         of the layers, ``unit`` and ``chosen_on``), then the mask as packed bits, layer by layer,
         each layer to a full byte, its first neuron in the highest bit. :meth:`load` reads it again.
+        Of what it is a part, or all others of what, is not kept: controls of a loaded ``~neurons``
+        are drawn as those of any other set.
 
         Raises:
             NeuroglotError: each prompt has a set of its own, ``path`` exists and ``overwrite`` is
@@ -584,10 +591,9 @@ def _frozen(mask: Mask) -> Mask:
 
 def _scores(by: Any, shape: tuple[int, int]) -> np.ndarray[Any, Any]:
     values = np.asarray(by, dtype=float)
-    if values.shape != shape or np.isnan(values).any():
+    if values.shape != shape or not np.isfinite(values).all():
         raise NeuroglotError(
-            f"expected scores (layer, neuron) of shape {shape} without NaN, found shape "
-            f"{values.shape}."
+            f"expected finite scores (layer, neuron) of shape {shape}, found shape {values.shape}."
         )
     return values
 
