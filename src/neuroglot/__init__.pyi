@@ -1,7 +1,7 @@
 # The public names, and where each is made; they are imported when they are first used.
 from .alignment.align import align
 from .alignment.changes import weight_changes
-from .alignment.settings import Training
+from .alignment.training_settings import Training
 from .answering.evaluation import accuracy, evaluate
 from .answering.predictions import predictions
 from .attribution.agreement import causal_agreement

@@ -16,9 +16,9 @@ import xarray as xr
 from neuroglot.errors import NeuroglotError, is_whole_number, listed, require_finite
 from neuroglot.models.model import Model
 from neuroglot.neurons import members as m
-from neuroglot.neurons.files import Provenance, read_set, write_set
 from neuroglot.neurons.members import Mask, Members, Prompts, Sign
 from neuroglot.neurons.sampling import sample
+from neuroglot.neurons.set_file import Provenance, read_set, write_set
 from neuroglot.notebook import as_html
 from neuroglot.recording.recording import Bits, Recording
 from neuroglot.sharing.bits import unpack
