@@ -22,7 +22,7 @@ from tests.killing import files_of
 
 BAD = ("/", "/proc/x", "loop", "dangling", "dangling/x", "file", "file/x")
 TAKEN = ("theirs", "repository", "another")  # by a user's things, or by a result of another kind
-LOADING = ("load_model", "load_task", "open", "compare", "classify", "align")
+LOADING = ("load_model", "load_task", "load", "compare", "classify", "align")
 
 
 @pytest.fixture
