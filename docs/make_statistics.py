@@ -37,7 +37,7 @@ Written by `python -m docs.make_statistics`; do not edit. How the tests work is 
 [method](method.md).
 
 A test at the level of 5 % should find something in 5 % of the data sets in which there is nothing.
-Each row is {n:,} such data sets, made as `tests/experiments/simulated.py` says. A prompt is right
+Each row is {n:,} such data sets, made as `tests/answering/simulated.py` says. A prompt is right
 with a probability that depends on its subject, its relation, its language and chance; a condition,
 its control and no edit differ by nothing on average, though edits may help some subjects and harm
 others. The figures are percentages of data sets with *p* < .05, each known to about one point
