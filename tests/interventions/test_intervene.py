@@ -403,7 +403,7 @@ def test_several_edits_in_one_condition(
     """Each at positions of its own, in order, and in the controls as in the condition."""
     model = replace(random_model(name), shares_cache=shared)
     task = longer(small_task(3, "en de", seed=4))
-    fixed, each = random_set(model, 1), sets_for(model, task, 2)
+    fixed, each = random_set(model, 1), sets_for(model, task, 3, share=0.2)
     assert (fixed.mask & each.masks_of([("item0", "en")])[0]).any(), "the order matters"
     conditions: dict[str, Any] = {
         "both": [ng.Scale(fixed, 2), ng.Zero(each)],
@@ -764,7 +764,8 @@ def test_margins_with_the_subject_masked_longhand(
     del some[1]["masked"]
     task = ng.ParallelTask.from_records(some, name="part")
     seen = spied(monkeypatch)
-    given = [ng.Zero(sets_for(model, task)), ng.Scale(random_set(model), 2, positions="last")]
+    fixed = ng.Scale(random_set(model), 2, positions="last")
+    given = [ng.Zero(sets_for(model, task, share=0.1)), fixed]
     how = ng.Answering(positions, masked=True)  # type: ignore[arg-type]
     found = ng.intervene(
         model, task, {"both": given}, controls=ng.Controls(["size"], draws=2), answering=how

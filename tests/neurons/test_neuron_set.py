@@ -443,7 +443,9 @@ def test_parts_that_there_are_not() -> None:
         with pytest.raises(ng.NeuroglotError, match="share"):
             neurons.strongest(share)  # type: ignore[arg-type]
     for by in (np.ones((2, 2)), np.full(SHAPE, np.nan), 1.0):
-        with pytest.raises(ng.NeuroglotError, match=r"of shape \(3, 19\) without NaN"):
+        with pytest.raises(
+            ng.NeuroglotError, match=r"finite scores \(layer, neuron\) of shape \(3, 19\)"
+        ):
             neurons.strongest(0.5, by=by)  # type: ignore[arg-type]
 
 
