@@ -6,7 +6,8 @@ import json
 import math
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich import box
@@ -15,6 +16,11 @@ from rich.console import Console
 from rich.table import Table
 
 from neuroglot.errors import plain
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from neuroglot.reporting.table import Table as Shown
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> None:
@@ -117,6 +123,38 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def show(tables: Iterable[Shown]) -> None:
+    """Tables with their sentences; what explains columns is said once."""
+    said: set[str] = set()
+    for one in tables:
+        if not one.is_for_page:
+            table(one.headings(in_terminal=True), one.cells(in_terminal=True), one.title)
+            lines = [" ".join(text for text in one.explained if text not in said), *one.said]
+            notes(line for line in lines if line)
+            said.update(one.explained)
+
+
+def result(
+    found: xr.Dataset | xr.DataArray, name: str | None, *, json: bool, **written: Path
+) -> None:
+    """A result as one JSON document, or its tables and notes.
+
+    Args:
+        found: of any kind that a report shows.
+        name: what its tables are titled; by default, its model and task.
+        json: whether it is to be JSON.
+        written: files that were written, by what they are.
+    """
+    from neuroglot.reporting.gathering import notes_of, records_of, tables_of
+
+    places = {what: str(path.resolve()) for what, path in written.items()}
+    if json:
+        as_json(records_of(found) | places)
+        return
+    show(tables_of(found, name))
+    notes([*notes_of(found), *(f"The {what}: {place}" for what, place in places.items())])
 
 
 def notes(lines: Iterable[str]) -> None:

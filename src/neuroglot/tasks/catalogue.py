@@ -19,7 +19,7 @@ from neuroglot.tasks.readers import READERS, Dataset, Source
 from neuroglot.tasks.readers.distractors import DISTRACTORS, Distractors
 from neuroglot.tasks.readers.mpararel import KEPT, Kept
 from neuroglot.tasks.readers.source import no_such_file
-from neuroglot.tasks.records import Item, check_languages, codes
+from neuroglot.tasks.records import check_languages, codes
 from neuroglot.tasks.wording import TEMPLATES, Template, find_wording
 
 AS_GIVEN = "as given"  # what results call the template of a task from a file

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
 from typing import Any
 
 import altair as alt
@@ -11,7 +10,8 @@ import pandas as pd
 import xarray as xr
 
 from neuroglot.interventions.conditions import NO_EDIT
-from neuroglot.reporting.conditions import (
+from neuroglot.reporting.kind import Figures, Group
+from neuroglot.reporting.kinds.outcome_names import (
     AMPLIFICATION,
     BANDS,
     CONDITIONS,
@@ -24,16 +24,20 @@ from neuroglot.reporting.conditions import (
     VARIANTS,
     along,
 )
-from neuroglot.reporting.effects import AGAINST_LABELS, against_label, condition_label, effect_rows
+from neuroglot.reporting.kinds.outcome_rows import (
+    AGAINST_LABELS,
+    against_label,
+    condition_label,
+    effect_rows,
+)
 from neuroglot.reporting.style import (
     HEIGHT,
     LINE_COLOURS,
     WIDTH,
-    Runs,
-    columns,
     dimmed,
     heading,
     legend_filter,
+    panels,
     styled,
 )
 
@@ -128,7 +132,7 @@ def _arm_colour(arms: list[str]) -> alt.Color:
     return alt.Color("arm:N", title=None, scale=scale)
 
 
-def _effects(runs: Runs, coordinate: str = "condition") -> pd.DataFrame:
+def _effects(runs: Group, coordinate: str = "condition") -> pd.DataFrame:
     """One row a run, condition and control, in percentage points; a coordinate as ``value``."""
     frames = []
     for run, outcome in runs.items():
@@ -147,7 +151,7 @@ def _effects(runs: Runs, coordinate: str = "condition") -> pd.DataFrame:
     return frame
 
 
-def differences(runs: Runs, title: str) -> alt.TopLevelMixin:
+def differences(runs: Group, title: str) -> alt.TopLevelMixin:
     """Accuracy less that of no edit and of each control, one panel a run."""
     frame = _effects(runs)
     conditions = list(dict.fromkeys(frame["condition"]))
@@ -196,14 +200,11 @@ def _zero_line(frame: pd.DataFrame, axis: str) -> Any:
     return line.encode(**{axis: alt.datum(0)})
 
 
-def _by_run(chart: Any, runs: Runs, title: str) -> alt.TopLevelMixin:
-    facet = alt.Facet("run:N", title=None, sort=list(runs))
-    return styled(
-        chart.facet(facet=facet, columns=columns(len(runs))).properties(title=heading(title, NOTE))
-    )
+def _by_run(chart: Any, runs: Group, title: str) -> alt.TopLevelMixin:
+    return styled(chart.facet(**panels(runs)).properties(title=heading(title, NOTE)))
 
 
-def doses(runs: Runs) -> alt.TopLevelMixin:
+def doses(runs: Group) -> alt.TopLevelMixin:
     """Difference by the share of a category that is switched off, its strongest neurons first."""
     frame = _effects(runs, "top").dropna(subset=["difference"])
     frame["dose"] = [f"{100 * top:g}%" for top in frame["value"]]
@@ -212,7 +213,7 @@ def doses(runs: Runs) -> alt.TopLevelMixin:
     return _beside(frame, ("dose", "share of the category's neurons", order), runs, title)
 
 
-def bands(runs: Runs) -> alt.TopLevelMixin:
+def bands(runs: Group) -> alt.TopLevelMixin:
     """Difference by the layers in which a category is switched off."""
     frame = _effects(runs, "layers").dropna(subset=["difference"])
     order = list(dict.fromkeys(frame["value"]))
@@ -220,7 +221,7 @@ def bands(runs: Runs) -> alt.TopLevelMixin:
     return _beside(frame, ("value", "layers switched off", order), runs, title)
 
 
-def along_coordinate(runs: Runs, name: str) -> alt.TopLevelMixin:
+def along_coordinate(runs: Group, name: str) -> alt.TopLevelMixin:
     """Difference along a coordinate that the user gave the conditions.
 
     Numbers stand in their order, all else as it was given.
@@ -235,7 +236,7 @@ def along_coordinate(runs: Runs, name: str) -> alt.TopLevelMixin:
 
 
 def _beside(
-    frame: pd.DataFrame, along: tuple[str, str, list[str]], runs: Runs, title: str
+    frame: pd.DataFrame, along: tuple[str, str, list[str]], runs: Group, title: str
 ) -> alt.TopLevelMixin:
     """Differences beside each other along a column: its name, what it is, and its values."""
     column, what, order = along
@@ -260,7 +261,7 @@ def _beside(
     return styled(faceted.properties(title=heading(title, NOTE)))
 
 
-def per_neuron(runs: Runs) -> alt.TopLevelMixin:
+def per_neuron(runs: Group) -> alt.TopLevelMixin:
     """Fall in accuracy against no edit for every hundred neurons that are switched off."""
     frame = _effects(runs)
     frame = frame[frame["against"] == NO_EDIT].dropna(subset=["difference"])
@@ -282,9 +283,7 @@ def per_neuron(runs: Runs) -> alt.TopLevelMixin:
     )  # fmt: skip
     chart = (_zero_line(frame, "x") + whiskers + dots).properties(width=190, height=alt.Step(ROW))
     note = "accuracy less that of no edit, for every 100 neurons switched off; bars: 95 %"
-    facet = alt.Facet("run:N", title=None, sort=list(runs))
-    faceted = chart.facet(facet=facet, columns=columns(len(runs)))
-    return styled(faceted.properties(title=heading("Effect per neuron", note)))
+    return styled(chart.facet(**panels(runs)).properties(title=heading("Effect per neuron", note)))
 
 
 TITLES = {
@@ -298,25 +297,24 @@ TITLES = {
 }
 
 
-def figures(interventions: Mapping[str, Runs]) -> dict[str, alt.TopLevelMixin]:
-    """Every figure that the results allow, by name."""
-    found: dict[str, alt.TopLevelMixin] = {}
-    for kind, runs in interventions.items():
-        known = {run: x for run, x in runs.items() if x["difference"].count() > 0}
-        if known and kind in (DOSES, DOSES_BY_ANSWER):
-            found[kind] = doses(known)
-        elif known and kind == BANDS:
-            found[kind] = bands(known)
-        elif known and kind in TITLES:
-            found[kind] = differences(known, TITLES[kind])
-        elif known:
-            name = along(next(iter(known.values())))
-            assert name is not None
-            found[kind] = along_coordinate(known, name)
-        if known and kind == DEACTIVATION:
-            found["effect-per-neuron"] = per_neuron(known)
-        if kind in (DEACTIVATION, CONDITIONS):
-            what = OFF if kind == DEACTIVATION else EDITED
-            for run, outcome in runs.items():
-                found[f"{kind}-accuracy-{run}"] = accuracy_by_condition(outcome, run, what)
+def figures(group: str, runs: Group) -> Figures:
+    """Every figure that outcomes allow which differ in the same."""
+    found: Figures = {}
+    known = {run: x for run, x in runs.items() if x["difference"].count() > 0}
+    if known and group in (DOSES, DOSES_BY_ANSWER):
+        found[group] = doses(known)
+    elif known and group == BANDS:
+        found[group] = bands(known)
+    elif known and group in TITLES:
+        found[group] = differences(known, TITLES[group])
+    elif known:
+        name = along(next(iter(known.values())))
+        assert name is not None
+        found[group] = along_coordinate(known, name)
+    if known and group == DEACTIVATION:
+        found["effect-per-neuron"] = per_neuron(known)
+    if group in (DEACTIVATION, CONDITIONS):
+        what = OFF if group == DEACTIVATION else EDITED
+        for run, outcome in runs.items():
+            found[f"{group}-accuracy-{run}"] = accuracy_by_condition(outcome, run, what)
     return found

@@ -55,7 +55,7 @@ def along(outcome: xr.Dataset) -> str | None:
     return own[0] if len(own) == 1 else None
 
 
-def kind_of(outcome: xr.Dataset) -> str:
+def group_of(outcome: xr.Dataset) -> str:
     """What an outcome is called, by what its conditions differ in."""
     if "development_accuracy" in outcome:
         return AMPLIFICATION
