@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from neuroglot.reporting.table import Table as Shown
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> None:
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str) -> None:
     """A table as wide as the terminal; the first column is text, the others are numbers.
 
     Where the terminal is too narrow for all columns, those that are left follow below, beside the
@@ -34,14 +34,15 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | No
     unbounded = console.options.update(max_width=WIDER_THAN_ANY)
     cells = [[plain(cell) for cell in row] for row in rows]
     left = list(range(1, len(columns)))
+    say(plain(title))
     while True:
         n_shown = len(left)
-        made = _table(columns, cells, [0, *left], title)
+        made = _table(columns, cells, [0, *left])
         while n_shown > 1 and console.measure(made, options=unbounded).minimum > console.width:
             n_shown -= 1
-            made = _table(columns, cells, [0, *left[:n_shown]], title)
+            made = _table(columns, cells, [0, *left[:n_shown]])
         console.print(made)
-        left, title = left[n_shown:], None
+        left = left[n_shown:]
         if not left:
             return
 
@@ -75,13 +76,9 @@ def wrapped(text: str, width: int, indent: int = 0) -> list[str]:
     return lines
 
 
-def _table(
-    columns: Sequence[str], cells: Sequence[Sequence[str]], chosen: list[int], title: str | None
-) -> Table:
+def _table(columns: Sequence[str], cells: Sequence[Sequence[str]], chosen: list[int]) -> Table:
     """The chosen columns as a table."""
     shown = Table(
-        title=plain(title or ""),
-        title_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         padding=(0, 1, 0, 0),
@@ -131,9 +128,10 @@ def show(tables: Iterable[Shown]) -> None:
     for one in tables:
         if not one.is_for_page:
             table(one.headings(in_terminal=True), one.cells(in_terminal=True), one.title)
-            lines = [" ".join(text for text in one.explained if text not in said), *one.said]
-            notes(line for line in lines if line)
-            said.update(one.explained)
+            explained = one.explanations(in_terminal=True)
+            new = " ".join(text for text in explained if text not in said)
+            notes([*([new] if new else []), *one.said])
+            said.update(explained)
 
 
 def result(

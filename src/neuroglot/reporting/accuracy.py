@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 import xarray as xr
 
 from neuroglot.answering.observations import weights_of
+from neuroglot.reporting.cells import percent
+from neuroglot.reporting.table import Column
 
 KINDS = {"accuracy": "all prompts", "taught": "taught", "held_out": "held out"}
 """Kinds of prompts: all where a task makes no difference, else in languages in which the fact was
@@ -36,7 +36,37 @@ GUESSES = {
     "margin_beyond_masked": "margin_beyond_masked",
 }
 """What stands beside accuracy, and of which variable it is the mean."""
-IN_NATS = ("margin", "margin_beyond_masked")
+
+
+def _masked(share: float, *accuracies: float) -> str:
+    """The share; where prompts are answered with their subject only, the word for that."""
+    is_answered = not all(np.isnan(accuracies))
+    return "none" if is_answered and np.isnan(share) else percent(share)
+
+
+GUESS_COLUMNS = (
+    Column("chance", ("chance",), percent, is_optional=True),
+    Column(
+        "majority",
+        ("majority",),
+        percent,
+        is_optional=True,
+        explained="Majority: what a guesser gets right who knows how often each answer is right in "
+        "the relation, but not the subject.",
+    ),
+    Column(
+        "masked",
+        ("subject_masked", *KINDS),
+        _masked,
+        is_optional=True,
+        explained="Masked: the model's own accuracy when it is asked of a neutral subject.",
+    ),
+)
+OF_HELD_OUT = (
+    "Taught, held out: accuracy on prompts in languages in which the fact was taught to the model, "
+    "and in languages in which it never was. Chance and the like are of the held-out prompts, "
+    "where there are any."
+)
 
 
 def beside_accuracy(answers: xr.Dataset, counted: xr.DataArray) -> dict[str, xr.DataArray]:
@@ -72,26 +102,6 @@ def means_of(
     """
     known = values.astype(float)
     return known.weighted(weights_of(answers, counted & ~np.isnan(known))).mean(dim)
-
-
-def guesses_explained(results: Iterable[xr.Dataset], *, margins: bool = True) -> list[str]:
-    """Sentences that say what stands beside the accuracy of some answers, margins or not."""
-    found = list(results)
-    shown = [name for name in GUESSES if margins or name not in IN_NATS]
-    known = {name for answers in found for name in shown if GUESSES[name] in answers}
-    sentences = [text for name, text in EXPLAINED.items() if name in known]
-    if any(answers["held_out"].any() for answers in found):
-        sentences.append("Chance and these are of the held-out prompts, where there are any.")
-    return sentences
-
-
-EXPLAINED = {
-    "majority": "Majority: what a guesser gets right who knows how often each answer is right in "
-    "the relation, but not the subject.",
-    "subject_masked": "Masked: the model's own accuracy when it is asked of a neutral subject.",
-    "margin": "Margin: the right choice's log-probability less the best wrong one's, in nats.",
-    "margin_beyond_masked": "Beyond masked: the margin less that with the subject masked.",
-}
 
 
 def has_f1(answers: xr.Dataset) -> bool:

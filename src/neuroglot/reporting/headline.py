@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 
 from neuroglot.reporting.accuracy import (
+    GUESS_COLUMNS,
     KINDS,
+    OF_HELD_OUT,
     beside_accuracy,
     counted_by_kind,
-    guesses_explained,
     has_f1,
     mean_of,
     to_be_compared,
@@ -31,31 +32,16 @@ NUMBERS = (
     *(*KINDS, "chance", "majority", "subject_masked", "all_shared"),
     *("if_items_shuffled", "if_layer_rate", "margin", "margin_beyond_masked"),
 )
-NOT_MASKED = "none"  # in the place of a number that there is of other runs
-
-
-def _masked(share: float, *accuracies: float) -> str:
-    """The share; where there are answers without it, the word for that."""
-    is_answered = not all(np.isnan(accuracies))
-    return NOT_MASKED if is_answered and np.isnan(share) else percent(share)
-
-
 # Some are left out where they say nothing: a task either has held-out prompts or not.
 COLUMNS = (
     Column("run", ("run",)),
     Column("accuracy", ("accuracy",), percent, is_optional=True),
     Column("taught", ("taught",), percent, is_optional=True),
-    Column("held out", ("held_out",), percent, is_optional=True),
-    Column("chance", ("chance",), percent, is_optional=True),
-    Column("majority", ("majority",), percent, is_optional=True),
-    Column("masked", ("subject_masked", *KINDS), _masked, is_optional=True),
+    Column("held out", ("held_out",), percent, is_optional=True, explained=OF_HELD_OUT),
+    *GUESS_COLUMNS,
     Column("all-shared", ("all_shared",), percent),
     Column("shuffled", ("if_items_shuffled",), percent),
     Column("by rate", ("if_layer_rate",), percent),
-)
-TAUGHT = (
-    "Taught, held out: accuracy on prompts in languages in which the fact was taught to the model, "
-    "and in languages in which it never was."
 )
 FRACTIONS = (
     "Fractions are means over items and layers. Shuffled: the all-shared fraction with each "
@@ -67,11 +53,7 @@ FRACTIONS = (
 
 def headline_table(found: Gathered, title: str = "All runs") -> Table:
     """One row a run: accuracy and the all-shared fraction beside its baselines."""
-    rows = headline(found)
-    answers = _of(found)[1].values()
-    taught = [TAUGHT] if any(not np.isnan(row["held_out"]) for row in rows) else []
-    guesses = guesses_explained(answers, margins=False) if answers else []
-    return Table(title, COLUMNS, rows, explained=[*taught, *guesses, FRACTIONS])
+    return Table(title, COLUMNS, headline(found), explained=[FRACTIONS])
 
 
 def _of(found: Gathered) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -35,18 +35,6 @@ class Sheet:
     is_always_there: bool = False
 
 
-def _no_tables(_: Group) -> list[Table]:
-    return []
-
-
-def _no_figures(_: str, __: Group) -> Figures:
-    return {}
-
-
-def _no_records(_: Any) -> dict[str, Any]:
-    return {}
-
-
 @dataclass(frozen=True)
 class Kind:
     """One kind of result.
@@ -65,9 +53,9 @@ class Kind:
     """
 
     unit: str
-    tables: Callable[[Group], list[Table]] = _no_tables
-    figures: Callable[[str, Group], Figures] = _no_figures
-    records: Callable[[Any], dict[str, Any]] = _no_records
+    tables: Callable[[Group], list[Table]] = lambda _: []
+    figures: Callable[[str, Group], Figures] = lambda _, __: {}
+    records: Callable[[Any], dict[str, Any]] = lambda _: {}
     has_notes: bool = False
     sheet: Sheet | None = None
     group_of: Callable[[Any], str] | None = None

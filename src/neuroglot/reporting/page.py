@@ -61,7 +61,7 @@ def sections(found: Gathered) -> list[Section]:
     said: dict[str, None] = {}
     made = []
     for tables in parts:
-        explained = dict.fromkeys(text for table in tables for text in table.explained)
+        explained = dict.fromkeys(text for table in tables for text in table.explanations())
         made.append(Section(tables, [text for text in explained if text not in said]))
         said |= explained
     return made

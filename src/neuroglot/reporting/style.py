@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import altair as alt
@@ -105,6 +105,12 @@ def frame_of(runs: Mapping[str, xr.DataArray], value: str) -> pd.DataFrame:
     if "category" in frame:
         frame["category"] = frame["category"].map(CATEGORY_LABELS)
     return frame.reset_index(drop=True)
+
+
+def stacked(runs: Mapping[str, Any], make: Callable[[Any], pd.DataFrame]) -> pd.DataFrame:
+    """What ``make`` makes of each run, below each other; the last column is ``run``."""
+    frames = [make(data).assign(run=run) for run, data in runs.items()]
+    return pd.concat(frames, ignore_index=True)
 
 
 def layer_axis(frame: pd.DataFrame) -> alt.X:

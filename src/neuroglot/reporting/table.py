@@ -27,6 +27,7 @@ class Column:
             interval. A value that a row lacks is NaN.
         write: makes the text of a cell from these values.
         is_optional: whether the column is left out where no row knows its first value.
+        explained: a sentence on what the numbers are, for whoever does not know.
         is_for_page: whether it is left out in a terminal, which has less room.
     """
 
@@ -34,6 +35,7 @@ class Column:
     keys: tuple[str, ...]
     write: Callable[..., str] = str
     is_optional: bool = False
+    explained: str = ""
     is_for_page: bool = False
 
     def cell(self, row: Row) -> str:
@@ -54,7 +56,7 @@ class Table:
         columns: what is shown of each row; the first column is text.
         rows: plain numbers and texts; they may know more than is shown.
         said: sentences on this result, such as what was found.
-        explained: sentences on the columns, which are the same for every table of its kind.
+        explained: sentences on all of it, which are the same for every table of its kind.
         group: rows with the same cell here stand together, below a line with that cell.
         is_for_page: whether the table is left out in a terminal.
     """
@@ -92,6 +94,11 @@ class Table:
             cells += [[f"  {first}", *others] for _, (first, *others) in group]
         return cells
 
+    def explanations(self, *, in_terminal: bool = False) -> list[str]:
+        """What explains the table and the columns that are shown, each sentence once."""
+        of_columns = (column.explained for column in self.shown(in_terminal=in_terminal))
+        return [text for text in dict.fromkeys([*self.explained, *of_columns]) if text]
+
     def frame(self) -> pd.DataFrame:
         """Everything that the rows know."""
         return pd.DataFrame(self.records())
@@ -108,7 +115,7 @@ class Table:
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the table with its title and sentences."""
-        sentences = [*self.said, " ".join(self.explained)]
+        sentences = [*self.said, " ".join(self.explanations())]
         below = "".join(f"<p>{html.escape(plain(text))}</p>" for text in sentences)
         return f"<h4>{html.escape(plain(self.title))}</h4>{self.html()}{below}"
 

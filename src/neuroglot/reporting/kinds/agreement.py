@@ -21,6 +21,7 @@ from neuroglot.reporting.style import (
     heading,
     layer_axis,
     legend_filter,
+    stacked,
     styled,
 )
 from neuroglot.reporting.table import Column, Table
@@ -33,8 +34,8 @@ COLUMNS = (
     Column("size only (95 %)", tuple(f"size_agreement{end}" for end in ENDS), number_with),
 )
 EXPLAINED = (
-    "Agreement: how alike a score and the effect of zeroing rank the neurons of a layer, with their "
-    "signs and by size only. A contribution has no sign.",
+    "Agreement: how alike a score and the effect of zeroing rank the neurons of a layer, with "
+    "their signs and by size only. A contribution has no sign.",
 )
 
 
@@ -59,16 +60,19 @@ def tables(runs: Group) -> list[Table]:
     ]
 
 
+def _both(data: xr.Dataset) -> pd.DataFrame:
+    """Rank correlations with sign, and below them those of the size only."""
+    frames = []
+    for prefix, kind in (("", "with sign"), ("size_", "size only")):
+        names = {f"{prefix}agreement{end}": f"agreement{end}" for end in ENDS}
+        frame = data[list(names)].rename(names).to_dataframe().reset_index()
+        frames.append(frame.assign(kind=kind).replace({"score": SCORE_LABELS}))
+    return pd.concat(frames)
+
+
 def agreement_by_layer(runs: Group) -> alt.TopLevelMixin:
     """Rank correlation of each score with what zeroing a neuron does, by layer."""
-    frames = []
-    for run, data in runs.items():
-        for prefix, kind in (("", "with sign"), ("size_", "size only")):
-            names = {f"{prefix}agreement{end}": f"agreement{end}" for end in ENDS}
-            found = data[list(names)].rename(names)
-            frame = found.to_dataframe().reset_index().assign(run=run, kind=kind)
-            frames.append(frame.replace({"score": SCORE_LABELS}))
-    frame = pd.concat(frames, ignore_index=True).dropna(subset=["agreement"])
+    frame = stacked(runs, _both).dropna(subset=["agreement"])
     picked = legend_filter("score")
     scores = [label for label in SCORE_LABELS.values() if label in set(frame["score"])]
     colour = alt.Color("score:N", title="score", scale=alt.Scale(domain=scores, range=LINE_COLOURS))

@@ -22,6 +22,7 @@ from neuroglot.reporting.style import (
     dimmed,
     heading,
     legend_filter,
+    stacked,
     styled,
 )
 from neuroglot.reporting.table import Column, Table
@@ -69,14 +70,16 @@ def _colour(runs: Group) -> alt.Color:
     return alt.Color("run:N", title=None, scale=scale)
 
 
+def _smoothed(result: xr.Dataset) -> pd.DataFrame:
+    """The loss as running means, at some two hundred steps."""
+    frame = result["loss"].to_dataframe().reset_index()
+    frame["loss"] = frame["loss"].rolling(SMOOTHED, min_periods=1).mean()
+    return frame[:: max(1, len(frame) // 200)]
+
+
 def _loss(runs: Group, picked: alt.Parameter) -> Any:
-    frames = []
-    for run, data in runs.items():
-        frame = data["loss"].to_dataframe().reset_index().assign(run=run)
-        frame["loss"] = frame["loss"].rolling(SMOOTHED, min_periods=1).mean()
-        frames.append(frame[:: max(1, len(frame) // 200)])
     return (
-        alt.Chart(pd.concat(frames, ignore_index=True))
+        alt.Chart(stacked(runs, _smoothed))
         .mark_line()
         .encode(
             x=alt.X("step:Q", title="step", axis=WHOLE),
@@ -95,14 +98,18 @@ def held_out_sharing(result: xr.Dataset, name: str) -> xr.DataArray:
     return found.mean("layer")
 
 
+def _shares(result: xr.Dataset) -> pd.DataFrame:
+    """The all-shared share as it was measured, and below it the baseline."""
+    kinds = {MEASURED: "fraction", SHUFFLED: "fraction_if_items_shuffled"}
+    frames = [
+        held_out_sharing(result, name).to_dataframe(name="share").reset_index().assign(kind=kind)
+        for kind, name in kinds.items()
+    ]
+    return pd.concat(frames)
+
+
 def _all_shared(runs: Group, picked: alt.Parameter) -> Any:
-    frames = []
-    for run, data in runs.items():
-        kinds = {MEASURED: "fraction", SHUFFLED: "fraction_if_items_shuffled"}
-        for kind, name in kinds.items():
-            frame = held_out_sharing(data, name).to_dataframe(name="share")
-            frames.append(frame.reset_index().assign(run=run, kind=kind))
-    frame = pd.concat(frames, ignore_index=True).dropna(subset=["share"])
+    frame = stacked(runs, _shares).dropna(subset=["share"])
     dash = alt.Scale(domain=[MEASURED, SHUFFLED], range=[[1, 0], [4, 3]])
     return (
         alt.Chart(frame)
@@ -122,10 +129,8 @@ def _all_shared(runs: Group, picked: alt.Parameter) -> Any:
 
 def _accuracy(runs: Group, picked: alt.Parameter) -> Any:
     names = ["accuracy", "accuracy_low", "accuracy_high"]
-    frame = pd.concat(
-        [data[names].to_dataframe().reset_index().assign(run=run) for run, data in runs.items()],
-        ignore_index=True,
-    ).dropna(subset=["accuracy"])
+    frame = stacked(runs, lambda data: data[names].to_dataframe().reset_index())
+    frame = frame.dropna(subset=["accuracy"])
     frame["part"] = frame["part"].map(PART_LABELS)
     base = alt.Chart(frame).encode(
         x=alt.X("check:Q", title="step", axis=WHOLE), color=_colour(runs)

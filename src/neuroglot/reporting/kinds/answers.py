@@ -12,11 +12,12 @@ import xarray as xr
 from neuroglot.answering.evaluation import accuracy
 from neuroglot.answering.observations import OVER_RELATIONS
 from neuroglot.reporting.accuracy import (
+    GUESS_COLUMNS,
     GUESSES,
     KINDS,
+    OF_HELD_OUT,
     beside_accuracy,
     counted_by_kind,
-    guesses_explained,
     has_f1,
     means_of,
     to_be_compared,
@@ -29,37 +30,50 @@ from neuroglot.reporting.style import (
     WIDTH,
     dimmed,
     legend_filter,
+    stacked,
     styled,
 )
 from neuroglot.reporting.table import Column, Table
 
 MOST_WIDTH = 1400  # of a figure that grows with the number of languages and runs
-LABELS = {kind: kind.replace("_", " ") for kind in KINDS}
+OVER = "Over relations: 95 % intervals of the wider claim, for other relations."
+
+
+def _of_kind(kind: str) -> Column:
+    keys, label = (kind, f"{kind}_low", f"{kind}_high"), kind.replace("_", " ")
+    explained = OF_HELD_OUT if kind == "held_out" else ""
+    return Column(label, keys, percent_with, is_optional=True, explained=explained)
+
+
+def _over_relations(kind: str) -> Column:
+    label, keys = kind.replace("_", " "), tuple(f"{kind}{end}" for end in OVER_RELATIONS)
+    head = f"{label} over relations"
+    return Column(head, keys, percent_range, is_optional=True, explained=OVER)
+
+
 COLUMNS = (
     Column("language", ("language",)),
-    *(
-        Column(label, (kind, f"{kind}_low", f"{kind}_high"), percent_with, is_optional=True)
-        for kind, label in LABELS.items()
+    *map(_of_kind, KINDS),
+    *map(_over_relations, KINDS),
+    *GUESS_COLUMNS,
+    Column(
+        "margin",
+        ("margin",),
+        nats,
+        is_optional=True,
+        explained="Margin: the right choice's log-probability less the best wrong one's, in nats.",
     ),
-    *(
-        Column(
-            f"{label} over relations",
-            tuple(f"{kind}{end}" for end in OVER_RELATIONS),
-            percent_range,
-            is_optional=True,
-        )
-        for kind, label in LABELS.items()
+    Column(
+        "beyond masked",
+        ("margin_beyond_masked",),
+        nats,
+        is_optional=True,
+        explained="Beyond masked: the margin less that with the subject masked.",
     ),
-    Column("chance", ("chance",), percent, is_optional=True),
-    Column("majority", ("majority",), percent, is_optional=True),
-    Column("masked", ("subject_masked",), percent, is_optional=True),
-    Column("margin", ("margin",), nats, is_optional=True),
-    Column("beyond masked", ("margin_beyond_masked",), nats, is_optional=True),
     Column("token f1", ("token_f1",), percent, is_optional=True),
     Column("prompts", tuple(f"{kind}_prompts" for kind in KINDS), lambda *n: _sum(n)),
 )
 INTERVALS = "In brackets: 95 % intervals over subjects."
-WIDER = "Over relations: 95 % intervals of the wider claim, for other relations."
 
 
 def _sum(numbers: tuple[float, ...]) -> str:
@@ -112,20 +126,11 @@ def accuracy_rows(answers: xr.Dataset) -> list[dict[str, Any]]:
 
 def tables(runs: Group) -> list[Table]:
     """Accuracy by language of every run."""
-    made = []
-    for run, answers in runs.items():
-        found = accuracy_rows(answers)
-        wider = [WIDER] if any(f"{kind}{OVER_RELATIONS[0]}" in found[0] for kind in KINDS) else []
-        made.append(
-            Table(
-                f"{run}: accuracy by language",
-                COLUMNS,
-                found,
-                said=what_is_missing(answers),
-                explained=[INTERVALS, *guesses_explained([answers]), *wider],
-            )
-        )
-    return made
+    what, explained = "accuracy by language", [INTERVALS]
+    return [
+        Table(f"{run}: {what}", COLUMNS, accuracy_rows(x), what_is_missing(x), explained)
+        for run, x in runs.items()
+    ]
 
 
 def what_is_missing(answers: xr.Dataset) -> list[str]:
@@ -153,8 +158,7 @@ def why_not_masked(answers: xr.Dataset) -> str:
 
 def accuracy_by_language(runs: Group) -> alt.TopLevelMixin:
     """Accuracy with its 95 % interval, and what a guesser knows; one panel a kind of prompts."""
-    frames = [accuracy_frame(data).assign(run=run) for run, data in runs.items()]
-    frame = pd.concat(frames, ignore_index=True)
+    frame = stacked(runs, accuracy_frame)
     frame = frame[frame["prompts"] > 0]
     frame["kind"] = frame["kind"].map(KINDS)
     picked, runs_in_order = legend_filter("run"), list(runs)

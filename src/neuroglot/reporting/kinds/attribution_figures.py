@@ -22,6 +22,7 @@ from neuroglot.reporting.style import (
     legend_filter,
     main_score,
     panels,
+    stacked,
     styled,
 )
 
@@ -219,14 +220,13 @@ def correct_beside_incorrect(attribution: xr.Dataset, run: str) -> alt.TopLevelM
 
 def size_and_share(runs: Group) -> alt.TopLevelMixin:
     """How large each category is, and how much of the score of correct answers it has."""
-    frames = []
-    for run, data in runs.items():
-        names = [f"model_positive_share{end}" for end in ("", "_low", "_high")]
-        chosen = data[["model_fraction", *names]].sel(
-            score=main_score(data), answered=_answered(data), drop=True
-        )
-        frames.append(_frame(chosen).assign(run=run))
-    frame = pd.concat(frames, ignore_index=True).dropna(subset=["model_positive_share"])
+    names = [f"model_positive_share{end}" for end in ("", "_low", "_high")]
+
+    def chosen(data: xr.Dataset) -> pd.DataFrame:
+        place = {"score": main_score(data), "answered": _answered(data)}
+        return _frame(data[["model_fraction", *names]].sel(place, drop=True))
+
+    frame = stacked(runs, chosen).dropna(subset=["model_positive_share"])
     scores = {SCORE_LABELS[main_score(data)] for data in runs.values()}
     picked = legend_filter("category")
     x = alt.X("model_fraction:Q", title="share of all neurons", axis=alt.Axis(format="%"))

@@ -46,7 +46,7 @@ EXPLAINED = (
 def fragility_rows(found: xr.Dataset) -> list[dict[str, Any]]:
     """One row a comparison, over all layers: flipped categories and the margin at which."""
     rows = []
-    for name in found["comparison"].values:
+    for name in found["comparison"].to_numpy():
         one = found.sel(comparison=name)
         largest = float(one["margin_largest"].max())
         rows.append(

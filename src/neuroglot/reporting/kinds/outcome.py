@@ -15,14 +15,16 @@ from neuroglot.reporting.cells import UNKNOWN, p_text, percent, points_range, po
 from neuroglot.reporting.kind import Group, Kind, Sheet
 from neuroglot.reporting.kinds.outcome_figures import figures
 from neuroglot.reporting.kinds.outcome_findings import findings
-from neuroglot.reporting.kinds.outcome_names import AMPLIFICATION, group_of, is_of_preset
 from neuroglot.reporting.kinds.outcome_rows import (
+    AMPLIFICATION,
     NUMBERS,
     PLACEBO,
     WIDER,
     against_label,
     condition_label,
     effect_rows,
+    group_of,
+    is_of_preset,
 )
 from neuroglot.reporting.table import Column, Table
 
@@ -52,25 +54,42 @@ COLUMNS = (
     Column("corrected", ("p_holm",), p_text),
     Column("prompts", ("prompts",), "{:,}".format),
     Column("over relations", WIDER, points_range, is_optional=True),
-    Column("placebo (95 %)", PLACEBO[:3], points_with, is_optional=True),
+    Column(
+        "placebo (95 %)",
+        PLACEBO[:3],
+        points_with,
+        is_optional=True,
+        explained="Placebo: the first draw of a control, less its other draws, which should be "
+        "nothing.",
+    ),
     Column("placebo p", (PLACEBO[3],), p_text, is_optional=True),
     Column("placebo corrected", (PLACEBO[4],), p_text, is_optional=True),
-    Column("contribution", ("share", "share_against"), _contribution, is_for_page=True),
+    Column(
+        "contribution",
+        ("share", "share_against"),
+        _contribution,
+        is_for_page=True,
+        explained="Contribution: the neurons' share of all |m|·‖v‖, and in brackets that of the "
+        "control's, over the same prompts.",
+    ),
     Column("accuracy", ("accuracy",), percent, is_for_page=True),
-    Column("finding", ("verdict", "difference"), _verdict, is_for_page=True),
+    Column(
+        "finding",
+        ("verdict", "difference"),
+        _verdict,
+        is_for_page=True,
+        explained="Finding: a difference (corrected p < .05), equivalent within the bounds that "
+        "were given beforehand, or too few items to tell; a dash where fewer than ten subjects are "
+        "left to compare.",
+    ),
 )
 EXPLAINED = (
     "Neurons: how many a condition edits in a prompt, or keeps where it edits all others (mean). "
     "Difference: accuracy less that of no edit, or of random neurons, as many in each layer, "
     "edited in the same way; in percentage points, over the prompts for which there are such "
-    "neurons, with 95 % intervals over subjects and p by itself and after Holm's correction. "
-    "Placebo: the first draw of a control, less its other draws, which should be nothing.",
+    "neurons, with 95 % intervals over subjects and p by itself and after Holm's correction.",
     "Random neurons are mostly inactive, so claims rest on active ones, and on ones that "
     "contribute as much.",
-    "Contribution: the neurons' share of all |m|·‖v‖, and in brackets that of the control's, over "
-    "the same prompts. Finding: a difference (corrected p < .05), equivalent within the bounds "
-    "that were given beforehand, or too few items to tell; a dash where fewer than ten subjects "
-    "are left to compare.",
 )
 PLACES = {
     "answer": "at the last prompt token and the answer's tokens",

@@ -11,7 +11,8 @@ import xarray as xr
 
 from neuroglot.interventions.conditions import NO_EDIT
 from neuroglot.reporting.kind import Figures, Group
-from neuroglot.reporting.kinds.outcome_names import (
+from neuroglot.reporting.kinds.outcome_rows import (
+    AGAINST_LABELS,
     AMPLIFICATION,
     BANDS,
     CONDITIONS,
@@ -22,11 +23,8 @@ from neuroglot.reporting.kinds.outcome_names import (
     KEEP_ONLY,
     SCALED,
     VARIANTS,
-    along,
-)
-from neuroglot.reporting.kinds.outcome_rows import (
-    AGAINST_LABELS,
     against_label,
+    along,
     condition_label,
     effect_rows,
 )
@@ -38,6 +36,7 @@ from neuroglot.reporting.style import (
     heading,
     legend_filter,
     panels,
+    stacked,
     styled,
 )
 
@@ -54,6 +53,8 @@ ARM_COLOURS = {
 ROW, ARM_ROW = 26, 11  # pixels
 POINTS = alt.Axis(labelExpr="datum.value == 0 ? '0' : format(datum.value, '+~g')")
 ENDS = ("", "_low", "_high")
+SHOWN = dict(zip(("accuracy", "low", "high"), ENDS, strict=True))
+DIFFERENCE = [f"difference{end}" for end in ENDS]
 ENOUGH = 0.95  # of the prompts, for a control's accuracy to be comparable by eye
 
 
@@ -77,7 +78,7 @@ def accuracy_by_condition(outcome: xr.Dataset, run: str, what: str = OFF) -> alt
         x=alt.X("accuracy:Q", title="accuracy"),
         opacity=dimmed(picked),
         tooltip=["condition:N", "language:N", "arm:N",
-                 *(alt.Tooltip(f"{x}:Q", format=".1%") for x in ("accuracy", "low", "high"))],
+                 *(alt.Tooltip(f"{x}:Q", format=".1%") for x in SHOWN)],
     )  # fmt: skip
     order = [condition_label(str(name)) for name in outcome["condition"].to_numpy()]
     return styled(
@@ -95,23 +96,23 @@ def accuracy_by_condition(outcome: xr.Dataset, run: str, what: str = OFF) -> alt
 
 
 def _accuracy_frame(outcome: xr.Dataset, what: str) -> pd.DataFrame:
-    arms = {"accuracy": what, "accuracy_no_edit": AGAINST_LABELS[NO_EDIT]}
+    """One row a condition, language and arm, which is the condition or what it is held against."""
+    arms: dict[str, tuple[str, str, dict[str, str]]] = {
+        what: ("accuracy", NO_EDIT, {}),
+        AGAINST_LABELS[NO_EDIT]: ("accuracy_no_edit", NO_EDIT, {}),
+    }
+    for kind in map(str, outcome["kind"].to_numpy()):
+        arms[against_label(kind)] = ("accuracy_control", kind, {"kind": kind})
+    # Over other prompts than the rest, a control is not to be compared by eye.
+    enough = outcome["n_prompts"] >= ENOUGH * outcome["counted"].sum()
     parts = []
-    for name, label in arms.items():
-        values = xr.Dataset({x: outcome[f"{name}{end}"] for x, end in _ends()})
-        values = values.expand_dims(condition=outcome["condition"]) if label != what else values
-        parts.append(values.to_dataframe().reset_index().assign(arm=label))
-    for control in outcome["kind"].to_numpy():
-        values = xr.Dataset(
-            {x: outcome[f"accuracy_control{end}"].sel(kind=control) for x, end in _ends()}
-        )
-        label = against_label(str(control))
-        # Over other prompts than the rest, it is not to be compared by eye.
-        enough = outcome["n_prompts"].sel(against=control) >= ENOUGH * outcome["counted"].sum()
-        parts.append(values.where(enough).to_dataframe().reset_index().assign(arm=label))
+    for arm, (name, against, place) in arms.items():
+        values = {x: outcome[f"{name}{end}"].sel(place, drop=True) for x, end in SHOWN.items()}
+        known = xr.Dataset(values).where(enough.sel(against=against, drop=True))
+        parts.append(known.to_dataframe(["condition", "language"]).reset_index().assign(arm=arm))
     frame = pd.concat(parts, ignore_index=True).dropna(subset=["accuracy"])
     frame["condition"] = frame["condition"].map(condition_label)
-    return frame[["condition", "language", "arm", "accuracy", "low", "high"]]
+    return frame[["condition", "language", "arm", *SHOWN]]
 
 
 def _arms_of(frame: pd.DataFrame) -> list[str]:
@@ -119,10 +120,6 @@ def _arms_of(frame: pd.DataFrame) -> list[str]:
     there = list(dict.fromkeys(frame["arm"]))
     return [*(arm for arm in ARM_COLOURS if arm in there),
             *(arm for arm in there if arm not in ARM_COLOURS)]  # fmt: skip
-
-
-def _ends() -> list[tuple[str, str]]:
-    return list(zip(("accuracy", "low", "high"), ENDS, strict=True))
 
 
 def _arm_colour(arms: list[str]) -> alt.Color:
@@ -134,17 +131,17 @@ def _arm_colour(arms: list[str]) -> alt.Color:
 
 def _effects(runs: Group, coordinate: str = "condition") -> pd.DataFrame:
     """One row a run, condition and control, in percentage points; a coordinate as ``value``."""
-    frames = []
-    for run, outcome in runs.items():
-        frame = pd.DataFrame(effect_rows(outcome)).assign(run=run)
-        names = outcome["condition"].to_numpy().astype(str)
+
+    def rows(outcome: xr.Dataset) -> pd.DataFrame:
+        frame = pd.DataFrame(effect_rows(outcome))
+        places = outcome["condition"].to_index().get_indexer(pd.Index(frame["condition"]))
         for column, name in (("value", coordinate), ("category", "category")):
             known = outcome[name if name in outcome.coords else "condition"].to_numpy()
-            frame[column] = frame["condition"].map(dict(zip(names, known.tolist(), strict=True)))
-        frames.append(frame)
-    frame = pd.concat(frames, ignore_index=True)
-    for name in ("difference", "difference_low", "difference_high"):
-        frame[name] *= 100
+            frame[column] = known[places].tolist()
+        return frame
+
+    frame = stacked(runs, rows)
+    frame[DIFFERENCE] *= 100
     frame["arm"] = frame["against"].map(against_label)
     for name in ("condition", "category"):
         frame[name] = frame[name].astype(str).map(condition_label)
@@ -266,8 +263,7 @@ def per_neuron(runs: Group) -> alt.TopLevelMixin:
     frame = _effects(runs)
     frame = frame[frame["against"] == NO_EDIT].dropna(subset=["difference"])
     frame = frame[frame["neurons"] > 0].copy()
-    for name in ("difference", "difference_low", "difference_high"):
-        frame[name] *= 100 / frame["neurons"]
+    frame[DIFFERENCE] = frame[DIFFERENCE].mul(100 / frame["neurons"], axis="index")
     conditions = list(dict.fromkeys(frame["condition"]))
     title = "points per 100 neurons"
     base = alt.Chart(frame).encode(

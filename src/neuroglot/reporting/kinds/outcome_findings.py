@@ -98,7 +98,7 @@ def _sufficient(row: Row) -> str:
     if needed > there:
         return (
             f" (about {needed:,.0f} subjects would tell {100 * row['equivalent_within']:g} points "
-            f"from none; there are {there:,})"
+            f"from none; there are {there:,.0f})"
         )
     return f" (the difference is near the bounds of {bounds(row)})"
 
