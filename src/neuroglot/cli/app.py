@@ -115,7 +115,7 @@ def run(
     """
     from neuroglot.cli.places import check_folder
     from neuroglot.pipeline import PREDICTIONS, Answering, Reading
-    from neuroglot.reporting.gathering import sample_notes, sort_results, tables_of
+    from neuroglot.reporting.gathering import in_page_order, sample_notes, sort_results
     from neuroglot.reporting.headline import headline_table
 
     check_folder(out, overwrite=overwrite)
@@ -137,11 +137,10 @@ def run(
     if json:
         terminal.as_json({"results": overall.records(), "notes": notes, "report": str(page)})
         return
-    parts = [done.results.get(f"{chosen.name}/{part}") for part in ("answers", "attribution")]
-    tables = [tables_of(part, chosen.name) for part in parts if part is not None]
-    terminal.show([overall, *itertools.chain(*tables)])
+    parts = [kind.tables(runs) for kind, _, runs in in_page_order(found)]
+    terminal.show([overall, *itertools.chain(*parts)])
     terminal.notes(notes)
-    if parts[0] is not None:
+    if "evaluation" in found:
         terminal.say(f"Every answer: {(out / PREDICTIONS).resolve()}")
     terminal.say(f"The report: {page.resolve()}")
 

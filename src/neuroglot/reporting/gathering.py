@@ -126,12 +126,11 @@ def sheets(found: Gathered) -> dict[str, pd.DataFrame]:
     for kind in KINDS:
         groups = groups_of(found, kind)
         if kind.sheet is not None and (groups or kind.sheet.is_always_there):
-            frames = []
-            for runs in groups.values():
-                for run, result in runs.items():
-                    frame = kind.sheet.frame(result)
-                    frame.insert(0, "run", run)
-                    frames.append(frame)
+            frames = [
+                kind.sheet.frame(result).assign(run=run)
+                for runs in groups.values()
+                for run, result in runs.items()
+            ]
             made[kind.sheet.name] = joined(frames, kind.sheet.columns)
     return made
 

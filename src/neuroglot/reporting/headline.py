@@ -102,7 +102,5 @@ def item_table(found: Gathered) -> pd.DataFrame:
             kept = [x for x in OF_ANSWERS if x in answers]
             kept += ["f1"] if has_f1(answers) else []
             parts.append(answers[kept].to_dataframe())
-        frame = pd.concat(parts, axis=1).reset_index()
-        frame.insert(0, "run", run)
-        frames.append(frame)
+        frames.append(pd.concat(parts, axis=1).reset_index().assign(run=run))
     return joined(frames, (*OF_A_PROMPT, "active", "shared_of_active", *OF_ANSWERS, "f1"))

@@ -6,7 +6,8 @@ import hashlib
 import io
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -39,22 +40,15 @@ LONGEST_NAME = 120  # bytes of a file name, which most file systems bound to 255
 
 def charts(found: Gathered) -> Figures:
     """Every figure that the results allow, by file name."""
-    made: Figures = {}
-    for kind, group, runs in in_page_order(found):
-        made |= kind.figures(group, runs)
-    return made
+    return {
+        name: chart
+        for kind, group, runs in in_page_order(found)
+        for name, chart in kind.figures(group, runs).items()
+    }
 
 
-@dataclass(frozen=True)
-class Section:
-    """Tables below each other, and sentences on their columns that no table above explains."""
-
-    tables: list[Table]
-    explained: list[str]
-
-
-def sections(found: Gathered) -> list[Section]:
-    """The headline, and the tables of each kind of result."""
+def sections(found: Gathered) -> list[tuple[list[Table], list[str]]]:
+    """The headline, then the tables of each kind, with what no section above has explained."""
     headline = headline_table(found)
     parts = [[headline] if headline.rows else []]
     parts += [kind.tables(runs) for kind, _, runs in in_page_order(found)]
@@ -62,7 +56,7 @@ def sections(found: Gathered) -> list[Section]:
     made = []
     for tables in parts:
         explained = dict.fromkeys(text for table in tables for text in table.explanations())
-        made.append(Section(tables, [text for text in explained if text not in said]))
+        made.append((tables, [text for text in explained if text not in said]))
         said |= explained
     return made
 
@@ -97,7 +91,7 @@ def report(
         provenance=_plain(provenance_rows(results)),
         script=vlc.javascript_bundle(),  # type: ignore[call-arg]  # the stub lacks its default,
     )
-    try:
+    with _said_if_not_written("the report", page):
         place = real_path(page)
         if place.exists() and not place.is_file():
             raise NeuroglotError(f"{str(page)!r} is no file; name another place for the report.")
@@ -110,11 +104,18 @@ def report(
         if figures is not None:
             _write_figures(drawn, Path(figures))
         write_file(place, html)  # last: where it is, everything is
+    return page
+
+
+@contextmanager
+def _said_if_not_written(what: str, place: Path) -> Iterator[None]:
+    """Within the block, what cannot be written is an error for users."""
+    try:
+        yield
     except NeuroglotError:
         raise
-    except (OSError, ValueError) as error:
-        raise NeuroglotError(f"cannot write the report to {str(page)!r}: {error}.") from error
-    return page
+    except (OSError, ValueError) as error:  # a null character in a path is a ValueError
+        raise NeuroglotError(f"cannot write {what} to {str(place)!r}: {error}.") from error
 
 
 def _specifications(found: Gathered) -> dict[str, dict[str, Any]]:
@@ -131,12 +132,8 @@ def save_figures(results: Results, folder: Path) -> None:
         NeuroglotError: there are no results, one cannot be drawn, or the folder cannot be written.
     """
     made = _specifications(sort_results(results))
-    try:
+    with _said_if_not_written("figures", folder):
         _write_figures(_drawn(made), folder)
-    except NeuroglotError:
-        raise
-    except (OSError, ValueError) as error:  # a null character in a path is a ValueError
-        raise NeuroglotError(f"cannot write figures to {str(folder)!r}: {error}.") from error
 
 
 def _drawn(made: dict[str, dict[str, Any]]) -> dict[str, bytes | str]:

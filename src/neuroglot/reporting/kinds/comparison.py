@@ -60,6 +60,17 @@ OF_FLOW = (
     Column("from, to", ("category",)),
     *(Column(CATEGORY_LABELS[name], (name,), percent) for name in CATEGORIES[::-1]),
 )
+OF_SHARED = {
+    name: name.replace("fraction", "all_shared")
+    for name in ("fraction", "fraction_if_items_shuffled", *_with_ends("fraction_change"))
+}
+OF_RUN = (
+    *("accuracy_overall", *_with_ends("accuracy_overall_change")),
+    *("odds_ratio", "odds_ratio_low", "odds_ratio_high", "odds_ratio_p"),
+    *(f"{name}{end}" for name in ("spearman", "spearman_of_changes") for end in ENDS),
+    *(f"accuracy_overall_{name}" for name in TESTED),
+)
+TEXTS = ("model", "accuracy_overall_verdict", "odds_ratio_reason")
 HOW = (
     "All-shared: share of all neurons, and with each language's items shuffled. Changes are from "
     "the first run, with 95 % intervals over subjects. Odds: of a right answer, for ten points "
@@ -74,26 +85,14 @@ NO_FLOW = (
 
 
 def comparison_rows(compared: xr.Dataset) -> list[dict[str, Any]]:
-    """One row a run: levels, changes from the first, and what goes with what; for JSON."""
+    """One row a run: levels, changes from the first, and what goes with what."""
     rows = []
     for run in run_names(compared):
         here = compared.sel(run=run)
-        shared = here.sel(category="all_shared")
-        row: dict[str, Any] = {"run": run, "model": str(here["model"].to_numpy())}
-        row["all_shared"] = float(shared["fraction"])
-        row["all_shared_if_items_shuffled"] = float(shared["fraction_if_items_shuffled"])
-        changes = values_of(shared, _with_ends("fraction_change"))
-        row |= {name.replace("fraction", "all_shared"): x for name, x in changes.items()}
-        names = ["accuracy_overall", *(f"accuracy_overall_change{end}" for end in ENDS)]
-        names += ["odds_ratio", "odds_ratio_low", "odds_ratio_high", "odds_ratio_p"]
-        names += [f"{n}{end}" for n in ("spearman", "spearman_of_changes") for end in ENDS]
-        names += [f"accuracy_overall_change{end}" for end in OVER_RELATIONS]
-        names += [f"accuracy_overall_{name}" for name in TESTED]
-        row |= values_of(here, names)
-        if "accuracy_overall_verdict" in here:
-            row["accuracy_overall_verdict"] = str(here["accuracy_overall_verdict"].to_numpy())
-        row["odds_ratio_reason"] = str(here["odds_ratio_reason"].to_numpy())
-        rows.append(row)
+        shared = values_of(here.sel(category="all_shared"), OF_SHARED)
+        texts = {name: str(here[name].to_numpy()) for name in TEXTS if name in here}
+        row = {"run": run, **{OF_SHARED[name]: value for name, value in shared.items()}}
+        rows.append(row | values_of(here, OF_RUN) | texts)
     return rows
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
@@ -24,8 +26,8 @@ from neuroglot.reporting.kinds.outcome_rows import (
     SCALED,
     VARIANTS,
     against_label,
-    along,
     condition_label,
+    coordinate_of,
     effect_rows,
 )
 from neuroglot.reporting.style import (
@@ -201,35 +203,33 @@ def _by_run(chart: Any, runs: Group, title: str) -> alt.TopLevelMixin:
     return styled(chart.facet(**panels(runs)).properties(title=heading(title, NOTE)))
 
 
-def doses(runs: Group) -> alt.TopLevelMixin:
-    """Difference by the share of a category that is switched off, its strongest neurons first."""
-    frame = _effects(runs, "top").dropna(subset=["difference"])
-    frame["dose"] = [f"{100 * top:g}%" for top in frame["value"]]
-    order = list(dict.fromkeys(frame.sort_values("value")["dose"]))
-    title = "Dose and response: the strongest neurons switched off"
-    return _beside(frame, ("dose", "share of the category's neurons", order), runs, title)
+@dataclass(frozen=True)
+class Along:
+    """A coordinate of conditions, along which their differences stand.
 
-
-def bands(runs: Group) -> alt.TopLevelMixin:
-    """Difference by the layers in which a category is switched off."""
-    frame = _effects(runs, "layers").dropna(subset=["difference"])
-    order = list(dict.fromkeys(frame["value"]))
-    title = "Where it matters: accuracy by layers switched off"
-    return _beside(frame, ("value", "layers switched off", order), runs, title)
-
-
-def along_coordinate(runs: Group, name: str) -> alt.TopLevelMixin:
-    """Difference along a coordinate that the user gave the conditions.
-
-    Numbers stand in their order, all else as it was given.
+    Attributes:
+        coordinate: its name in an outcome.
+        what: it is, for people.
+        title: of the figure.
+        column: its name in the figure.
+        write: makes the text for a value.
     """
-    frame = _effects(runs, name).dropna(subset=["difference"])
+
+    coordinate: str
+    what: str
+    title: str
+    column: str = "value"
+    write: Callable[[Any], str] = str
+
+
+def differences_along(runs: Group, along: Along) -> alt.TopLevelMixin:
+    """Difference along a coordinate; numbers stand in their order, all else as it was given."""
+    frame = _effects(runs, along.coordinate).dropna(subset=["difference"])
     is_numeric = pd.api.types.is_numeric_dtype(frame["value"])
     in_order = frame.sort_values("value") if is_numeric else frame
-    order = list(dict.fromkeys(map(str, in_order["value"])))
-    frame["value"] = frame["value"].map(str)
-    what = name.replace("_", " ")
-    return _beside(frame, ("value", what, order), runs, f"Accuracy by {what}")
+    order = list(dict.fromkeys(map(along.write, in_order["value"])))
+    frame[along.column] = frame["value"].map(along.write)
+    return _beside(frame, (along.column, along.what, order), runs, along.title)
 
 
 def _beside(
@@ -291,22 +291,26 @@ TITLES = {
     VARIANTS: "Variants: accuracy beside no edit and controls",
     CONDITIONS: "Conditions: accuracy beside no edit and controls",
 }
+STRONGEST = Along(
+    "top",
+    "share of the category's neurons",
+    "Dose and response: the strongest neurons switched off",
+    "dose",
+    lambda top: f"{100 * top:g}%",
+)
+ALONG = {
+    DOSES: STRONGEST,
+    DOSES_BY_ANSWER: STRONGEST,
+    BANDS: Along(
+        "layers", "layers switched off", "Where it matters: accuracy by layers switched off"
+    ),
+}
 
 
 def figures(group: str, runs: Group) -> Figures:
     """Every figure that outcomes allow which differ in the same."""
-    found: Figures = {}
     known = {run: x for run, x in runs.items() if x["difference"].count() > 0}
-    if known and group in (DOSES, DOSES_BY_ANSWER):
-        found[group] = doses(known)
-    elif known and group == BANDS:
-        found[group] = bands(known)
-    elif known and group in TITLES:
-        found[group] = differences(known, TITLES[group])
-    elif known:
-        name = along(next(iter(known.values())))
-        assert name is not None
-        found[group] = along_coordinate(known, name)
+    found = {group: main_figure(group, known)} if known else {}
     if known and group == DEACTIVATION:
         found["effect-per-neuron"] = per_neuron(known)
     if group in (DEACTIVATION, CONDITIONS):
@@ -314,3 +318,12 @@ def figures(group: str, runs: Group) -> Figures:
         for run, outcome in runs.items():
             found[f"{group}-accuracy-{run}"] = accuracy_by_condition(outcome, run, what)
     return found
+
+
+def main_figure(group: str, runs: Group) -> alt.TopLevelMixin:
+    """The differences of all conditions: beside each other, or along a coordinate of theirs."""
+    if group in TITLES:
+        return differences(runs, TITLES[group])
+    name = coordinate_of(next(iter(runs.values()))) or ""
+    what = name.replace("_", " ")
+    return differences_along(runs, ALONG.get(group, Along(name, what, f"Accuracy by {what}")))

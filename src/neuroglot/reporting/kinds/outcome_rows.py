@@ -51,7 +51,7 @@ def _is(value: object, usual: object) -> bool:
     return value == usual or (value != value and usual != usual)  # noqa: PLR0124 (NaN)
 
 
-def along(outcome: xr.Dataset) -> str | None:
+def coordinate_of(outcome: xr.Dataset) -> str | None:
     """The only coordinate of a user's that varies between conditions, if there is one.
 
     A ``category`` stands beside it.
@@ -71,7 +71,7 @@ def group_of(outcome: xr.Dataset) -> str:
     if "development_accuracy" in outcome:
         return AMPLIFICATION
     if not is_of_preset(outcome):
-        own = along(outcome)
+        own = coordinate_of(outcome)
         return CONDITIONS if own is None else f"by-{own.replace('_', '-')}"
     kind = KINDS.get(unusual(outcome), VARIANTS)
     if kind == DOSES and (outcome["rank_by"] != "contribution").any():
