@@ -36,6 +36,11 @@ from neuroglot.reporting.style import (
 from neuroglot.reporting.table import Column, Table
 
 MOST_WIDTH = 1400  # of a figure that grows with the number of languages and runs
+ENDS = {"": "accuracy"} | {
+    f"_{name}": name
+    for name in ("low", "high", *(end.removeprefix("_") for end in OVER_RELATIONS), "prompts")
+}
+"""What a row says of the prompts of one kind, and what it is called in the frame."""
 OVER = "Over relations: 95 % intervals of the wider claim, for other relations."
 
 
@@ -111,9 +116,7 @@ def accuracy_rows(answers: xr.Dataset) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"language": str(language), **dict.fromkeys(GUESSES, np.nan)}
         for one in frame[asked & (frame["language"] == language)].to_dict("records"):
             kind = str(one["kind"])
-            row |= {kind: one["accuracy"], f"{kind}_low": one["low"], f"{kind}_high": one["high"]}
-            row |= {f"{kind}{end}": one[end[1:]] for end in OVER_RELATIONS if end[1:] in one}
-            row |= {f"{kind}_prompts": one["prompts"]}
+            row |= {f"{kind}{end}": one[name] for end, name in ENDS.items() if name in one}
             if one["prompts"]:
                 row |= {key: one[key] for key in GUESSES}
         rows.append(row)
