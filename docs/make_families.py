@@ -81,7 +81,7 @@ Quantised weights can be recorded; `FFNSite.value_vectors()` refuses them.
 ## Add a family
 
 Load a model of it: most are found by structure. If not, try
-`sites="model.layers.{i}.mlp.down_proj"`, then add that leaf to `LEAF_PATHS` in
+`down_projection="model.layers.{i}.mlp.down_proj"`, then add that leaf to `LEAF_PATHS` in
 `src/neuroglot/models/finding.py`, and a line with its tiny configuration and its paths to
 `tests/families.py`; all tests above then run on it.
 """

@@ -59,5 +59,5 @@ def test_public_names_are_there_and_shadow_no_builtin() -> None:
     for name, instead in neuroglot.REMOVED.items() - {("tasks", "list_tasks")}:
         with pytest.raises(AttributeError, match=f"{name} is gone; use neuroglot.{instead[:4]}"):
             getattr(neuroglot, name)
-    with pytest.raises(AttributeError, match=r"no .*attribute 'nothing'"):
+    with pytest.raises(AttributeError, match="nothing"):
         neuroglot.nothing  # noqa: B018

@@ -13,12 +13,12 @@ from functools import cache
 
 import numpy as np
 
+from neuroglot.tasks.parallel import ParallelTask
+from neuroglot.tasks.records import Item
 from training.embedded_tasks import inference
 from training.embedded_tasks.inference import LABELS, Case
 from training.embedded_tasks.names import Entity
 from training.embedded_tasks.world import facts
-from neuroglot.tasks.parallel import ParallelTask
-from neuroglot.tasks.records import Item
 
 Guesser = Callable[[Item, str], str]
 

@@ -15,7 +15,6 @@ from neuroglot.answering.observations import SAME, samples_of
 from neuroglot.answering.statistics import accuracy_interval
 from neuroglot.models.loading import EMBEDDED
 from neuroglot.store.provenance import versions
-from training.embedded_tasks.names import LANGUAGES
 from neuroglot.tasks.guessing import majority
 from training.baselines import (
     guesses_right,
@@ -23,6 +22,7 @@ from training.baselines import (
     overlap_guesser,
 )
 from training.corpus import N_INFERENCE_CASES, corpus
+from training.embedded_tasks.names import LANGUAGES
 from training.train import PACKAGED
 
 CARD = Path(__file__).parents[1] / "docs" / "embedded-models.md"

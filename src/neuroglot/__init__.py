@@ -11,10 +11,12 @@ REMOVED = {
     "PromptSets": "NeuronSet, which is fixed or has a set for each prompt",
     "Variant": "NeuronSet.layers, .strongest and ~, with ng.Zero or ng.Scale, in ng.intervene",
     "amplify": "intervene with ng.Scale, or neuroglot.interventions.presets.amplify",
+    "compare_tasks": "compare, which also takes recordings of several tasks",
     "deactivate": "intervene with ng.Zero, or neuroglot.interventions.presets.deactivate",
     "doses": "NeuronSet.strongest(share), one condition for each share, in ng.intervene",
     "layer_bands": "NeuronSet.layers(0, 1, ...), one condition for each band, in ng.intervene",
     "open": "load",
+    "sweep_thresholds": "classify(recording, thresholds=...)",
     "tasks": "list_tasks",
 }
 

@@ -1,7 +1,7 @@
 # The public names, and where each is made; they are imported when they are first used.
 from .alignment.align import align
 from .alignment.changes import weight_changes
-from .alignment.settings import Training
+from .alignment.training_settings import Training
 from .answering.evaluation import accuracy, evaluate
 from .answering.predictions import predictions
 from .attribution.agreement import causal_agreement
@@ -25,8 +25,9 @@ from .pipeline import run
 from .recording.recorder import plan_recording, record
 from .recording.recording import Recording
 from .recording.saved import load
+from .reporting.gathering import tables_of
 from .reporting.page import report
-from .sharing.categories import categories, classify, compare_tasks, sweep_thresholds
+from .sharing.categories import categories, classify, most_often
 from .sharing.flow import category_flow
 from .store.results import save
 from .tasks.catalogue import list_tasks, load_task
@@ -58,7 +59,6 @@ __all__ = [
     "causal_agreement",
     "classify",
     "compare",
-    "compare_tasks",
     "describe",
     "edit",
     "effects",
@@ -71,6 +71,7 @@ __all__ = [
     "load_model",
     "load_task",
     "logit_parts",
+    "most_often",
     "neuron_scores",
     "plan_recording",
     "predictions",
@@ -79,7 +80,7 @@ __all__ = [
     "run",
     "save",
     "share_of_correct",
-    "sweep_thresholds",
+    "tables_of",
     "weight_changes",
     "wrap_model",
 ]

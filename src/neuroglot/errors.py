@@ -1,4 +1,4 @@
-"""The error that a user can mend, and how messages show what others wrote."""
+"""Errors that a user can mend, and how messages show what others wrote."""
 
 from __future__ import annotations
 
@@ -24,6 +24,10 @@ class NeuroglotError(ValueError):
 
     def __init__(self, message: str) -> None:
         super().__init__(_bounded(plain(message)))
+
+
+class UnsupportedError(NeuroglotError):
+    """The model does not have what is asked for, whatever the settings; others do."""
 
 
 def _bounded(message: str) -> str:

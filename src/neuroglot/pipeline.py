@@ -15,14 +15,14 @@ from neuroglot.attribution.by_category import attribute
 from neuroglot.attribution.direct import weights_for
 from neuroglot.attribution.neuron_scores import check_scores
 from neuroglot.defaults import DEMO_ITEMS, MAX_NEW_TOKENS, NEURON_SCORES
-from neuroglot.errors import NeuroglotError
+from neuroglot.errors import NeuroglotError, UnsupportedError
 from neuroglot.models.loading import EMBEDDED, load_model
 from neuroglot.models.model import Model
 from neuroglot.models.operations import operation
 from neuroglot.recording.recorder import record
 from neuroglot.recording.recording import Recording
 from neuroglot.running.batching import BatchSize
-from neuroglot.sharing.categories import classify, compare_tasks, sweep_thresholds
+from neuroglot.sharing.categories import classify, compare_tasks
 from neuroglot.store.results import keep
 from neuroglot.store.whose import folder_for_results
 from neuroglot.tasks.catalogue import load_task
@@ -123,7 +123,7 @@ def run(
     )
     results: Results = {
         f"{name}/sharing": classify(recording),
-        f"{name}/thresholds": sweep_thresholds(recording),
+        f"{name}/thresholds": classify(recording, thresholds=recording.thresholds),
     }
     if out is not None:
         for key, result in results.items():
@@ -163,7 +163,7 @@ def _defined(model: Model, scores: Sequence[str]) -> list[str]:
     for score in scores:
         try:
             weights_for(model, [score])
-        except NeuroglotError as error:
+        except UnsupportedError as error:
             warnings.warn(f"{score} is left out: {error}", stacklevel=4)
         else:
             found.append(score)

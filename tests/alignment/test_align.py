@@ -411,7 +411,7 @@ def test_adapters_on_adapters(tmp_path: Path) -> None:
 
 def test_sites_that_a_user_named(tmp_path: Path) -> None:
     tiny_folder(tmp_path / "base", "llama")
-    model = ng.load_model(tmp_path / "base", sites="model.layers.{i}.mlp.down_proj")
+    model = ng.load_model(tmp_path / "base", down_projection="model.layers.{i}.mlp.down_proj")
     assert model.sites[0].found_by == "path"
     found = ng.align(model, small_task(24), method="unpaired", out=tmp_path / "a", training=SHORT)
     assert int(found["changed"].sum()) > 0

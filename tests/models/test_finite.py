@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 import neuroglot as ng
 from neuroglot.attribution.targets import against_best_wrong
 from neuroglot.models.finite import why_not_finite
-from neuroglot.models.loading import _dtype
+from neuroglot.models.loading import EMBEDDED, _dtype
 from neuroglot.running.writing import _Finite, _NotFiniteError
 from tests.testing import small_task, tiny_hf, tokenizer
 
@@ -176,7 +176,7 @@ def test_load_model_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("neuroglot.models.loading._device", lambda _device: torch.device("cuda"))
     monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", stop)
-    for name in ng.models.EMBEDDED:
+    for name in EMBEDDED:
         with pytest.raises(ng.NeuroglotError, match="EnoughError"):
             ng.load_model(name)
     assert asked == [torch.float32] * 2

@@ -407,7 +407,7 @@ def test_results_with_the_old_fingerprint_can_be_read_only(tmp_path: Path) -> No
         lambda: ng.describe(model, 0, 0, recording),
         lambda: ng.compare({"one": (recording, answers), "two": (recording, answers)}),
         lambda: ng.category_flow(recording, fresh, lineage=True),
-        lambda: ng.compare_tasks([recording, recording]),
+        lambda: ng.compare([recording, recording]),
     ):
         with pytest.raises(ng.NeuroglotError, match="earlier version of neuroglot"):
             join()

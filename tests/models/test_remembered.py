@@ -93,11 +93,11 @@ def test_a_path_of_the_users_is_verified_by_itself(cache: Path, passes: Counter)
     hf = tiny_hf("llama")
     passes(hf)
     path = "model.layers.{i}.mlp.down_proj"
-    assert passes(hf, sites=path) > 0
-    assert passes(hf, sites=path) == 0
-    assert ng.wrap_model(hf, tokenizer(), sites=path).describe()["found_by"] == "path"
+    assert passes(hf, down_projection=path) > 0
+    assert passes(hf, down_projection=path) == 0
+    assert ng.wrap_model(hf, tokenizer(), down_projection=path).describe()["found_by"] == "path"
     with pytest.raises(ng.NeuroglotError, match="are 20 wide"):
-        ng.wrap_model(hf, tokenizer(), sites="model.layers.{i}.self_attn.o_proj")
+        ng.wrap_model(hf, tokenizer(), down_projection="model.layers.{i}.self_attn.o_proj")
     assert cache.exists()
 
 

@@ -17,24 +17,24 @@ from tests.testing import tiny_hf, tokenizer
 
 def test_a_user_names_the_path() -> None:
     hf = tiny_hf("llama")
-    model = ng.wrap_model(hf, tokenizer(), sites="model.layers.{i}.mlp.down_proj")
+    model = ng.wrap_model(hf, tokenizer(), down_projection="model.layers.{i}.mlp.down_proj")
     assert [site.path for site in model.sites] == [
         f"model.layers.{i}.mlp.down_proj" for i in range(3)
     ]
     assert model.sites[0].activation is hf.model.layers[0].mlp.act_fn
     assert model.describe()["found_by"] == "path"
     with pytest.raises(ng.NeuroglotError, match=r"must hold '\{i\}' once"):
-        ng.wrap_model(hf, tokenizer(), sites="model.layers.0.mlp.down_proj")
+        ng.wrap_model(hf, tokenizer(), down_projection="model.layers.0.mlp.down_proj")
     with pytest.raises(ng.NeuroglotError, match="its linear modules are"):
-        ng.wrap_model(hf, tokenizer(), sites="model.layers.{i}.mlp.nothing")
+        ng.wrap_model(hf, tokenizer(), down_projection="model.layers.{i}.mlp.nothing")
     with pytest.raises(ng.NeuroglotError, match="is no dense down projection"):
-        ng.wrap_model(hf, tokenizer(), sites="model.layers.{i}.mlp")
+        ng.wrap_model(hf, tokenizer(), down_projection="model.layers.{i}.mlp")
 
 
 def test_verification_catches_wrong_sites() -> None:
     hf = tiny_hf("llama")
     with pytest.raises(ng.NeuroglotError, match=r"16 wide, but .* are 20 wide"):
-        ng.wrap_model(hf, tokenizer(), sites="model.layers.{i}.self_attn.o_proj")
+        ng.wrap_model(hf, tokenizer(), down_projection="model.layers.{i}.self_attn.o_proj")
     hf.model.layers[1].mlp.forward = lambda x: x * 0.5
     with pytest.raises(ng.NeuroglotError, match=r"layers.1.*fired 0 times"):
         ng.wrap_model(hf, tokenizer())
@@ -53,7 +53,7 @@ def test_attention_of_the_same_width_mixes_positions() -> None:
         hf = build("LlamaForCausalLM", sizes | {"num_key_value_heads": heads})
         assert ng.wrap_model(hf, tokenizer()).sites[0].path == "model.layers.0.mlp.down_proj"
         with pytest.raises(ng.NeuroglotError, match=message):
-            ng.wrap_model(hf, tokenizer(), sites="model.layers.{i}.self_attn.o_proj")
+            ng.wrap_model(hf, tokenizer(), down_projection="model.layers.{i}.self_attn.o_proj")
 
 
 def _added(mlp: Any) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -320,7 +320,7 @@ def test_structure_refuses_what_it_cannot_tell_apart() -> None:
     for path in ("transformer.h.{i}.ffn.2", "transformer.h.{i}.second.1"):
         assert f"{path} (possible)" in str(caught.value)
     assert "more than one feed-forward down projection" in str(caught.value)
-    named = ng.wrap_model(hf, tokenizer(), sites="transformer.h.{i}.ffn.2")
+    named = ng.wrap_model(hf, tokenizer(), down_projection="transformer.h.{i}.ffn.2")
     assert named.sites[2].path == "transformer.h.2.ffn.2"
 
 
@@ -330,4 +330,4 @@ def test_a_network_in_some_layers_only_is_refused() -> None:
     with pytest.raises(ng.NeuroglotError, match=r"mlp.down_proj \(only in the layers 0, 2\)"):
         ng.wrap_model(hf, tokenizer())
     with pytest.raises(ng.NeuroglotError, match="in the layers 0, 2, expected 0 to 2"):
-        ng.wrap_model(hf, tokenizer(), sites="model.layers.{i}.mlp.down_proj")
+        ng.wrap_model(hf, tokenizer(), down_projection="model.layers.{i}.mlp.down_proj")

@@ -229,10 +229,10 @@ def test_results_reload_equal(tmp_path: Path) -> None:
     renamed = ng.Recording(recording.dataset.assign_attrs(task="other"))
     results = {
         "categories": ng.categories(recording),
-        "sweep": ng.sweep_thresholds(recording),
+        "sweep": ng.classify(recording, thresholds=recording.thresholds),
         "sharing": ng.classify(recording),
         "answers": ng.evaluate(tiny_model("llama"), small_task()),
-        "compared": ng.compare_tasks([recording, renamed]),
+        "compared": ng.compare([recording, renamed]),
     }
     for name, result in results.items():
         ng.save(result, tmp_path / name)

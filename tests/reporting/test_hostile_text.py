@@ -54,8 +54,8 @@ def results() -> dict[str, Any]:
     return {
         f"{name}/sharing": ng.classify(recording),
         f"{name}/answers": ng.evaluate(model, task),
-        f"{name}/thresholds": ng.sweep_thresholds(recording),
-        name: ng.compare_tasks([recording, other_task]),
+        f"{name}/thresholds": ng.classify(recording, thresholds=recording.thresholds),
+        name: ng.compare([recording, other_task]),
     }
 
 

@@ -54,7 +54,7 @@ def named(made: dict[str, Any], name: str) -> dict[str, Any]:
     found |= {f"other/{kind}": made[kind] for kind in kinds}
     one, two = made["comparison of tasks"]
     renamed = ng.Recording(two.dataset.assign_attrs(task=name))
-    found[f"{name}/tasks"] = ng.compare_tasks([one, renamed])
+    found[f"{name}/tasks"] = ng.compare([one, renamed])
     runs = dict(zip((f"{name} 0", f"{name} 1"), made["runs"], strict=True))
     found[f"{name}/runs"] = ng.compare(runs, "step\\now", lineage=True)
     return found

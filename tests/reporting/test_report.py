@@ -31,9 +31,9 @@ def results() -> dict:
         "one/answers": ng.evaluate(model, task),
         "one/attribution": ng.attribute(model, task, recording),
         "one/agreement": ng.causal_agreement(model, task.first(4), n_neurons=5),
-        "one/thresholds": ng.sweep_thresholds(recording),
+        "one/thresholds": ng.classify(recording, thresholds=recording.thresholds),
         "two/sharing": ng.classify(recording),
-        "tasks": ng.compare_tasks(
+        "tasks": ng.compare(
             [recording, ng.Recording(recording.dataset.assign_attrs(task="other"))]
         ),
     }

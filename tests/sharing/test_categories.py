@@ -142,7 +142,7 @@ def test_one_language_is_refused() -> None:
 
 def test_sweep_agrees_with_classify_at_every_threshold() -> None:
     recording = ng.record(tiny_model("llama"), small_task(), thresholds=(0.0, 0.2, 0.4))
-    sweep = ng.sweep_thresholds(recording)
+    sweep = ng.classify(recording, thresholds=recording.thresholds)
     for tau in (0.0, 0.2, 0.4):
         expected = ng.classify(recording, tau)["fraction"].mean("item")
         np.testing.assert_allclose(sweep.sel(threshold=tau), expected)
@@ -153,7 +153,7 @@ def test_sweep_agrees_with_classify_at_every_threshold() -> None:
 def test_comparison_of_tasks() -> None:
     one = recording_of(random_active(0, (4, 3, 2, 13), 0.5), task="one")
     other = recording_of(random_active(1, (4, 3, 2, 13), 0.3), task="other")
-    compared = ng.compare_tasks([one, other])
+    compared = ng.compare([one, other])
     assert list(compared["task"].values) == ["one", "other"]
     for name, recording in {"one": one, "other": other}.items():
         sharing = ng.classify(recording)
@@ -194,11 +194,11 @@ def test_comparison_refuses_other_layers_and_the_same_task_twice() -> None:
     one = recording_of(random_active(0, (4, 3, 2, 13), 0.5), task="one")
     lower = recording_of(random_active(0, (4, 3, 3, 13), 0.5), task="two")
     with pytest.raises(ng.NeuroglotError, match="different layers: 0, 1; 0, 1, 2"):
-        ng.compare_tasks([one, lower])
+        ng.compare([one, lower])
     with pytest.raises(ng.NeuroglotError, match="different tasks, found one, one"):
-        ng.compare_tasks([one, one])
+        ng.compare([one, one])
     with pytest.raises(ng.NeuroglotError, match="at least two recordings"):
-        ng.compare_tasks([one])
+        ng.compare([one])
 
 
 @pytest.mark.parametrize(
@@ -214,9 +214,9 @@ def test_unlike_tasks_are_refused(shape: tuple[int, ...], attrs: dict, message: 
     one = recording_of(random_active(0, (4, 3, 2, 13), 0.5), task="one")
     other = recording_of(random_active(1, shape, 0.5), task="other", **attrs)
     with pytest.raises(ng.NeuroglotError, match=message) as caught:
-        ng.compare_tasks([one, other])
+        ng.compare([one, other])
     assert "one" in str(caught.value)
     assert "other" in str(caught.value)
     if shape != (4, 3, 2, 13):
         alike = other.select(languages=one.languages, items=4)
-        assert len(ng.compare_tasks([one, alike])["task"]) == 2
+        assert len(ng.compare([one, alike])["task"]) == 2

@@ -62,7 +62,7 @@ def make(kind: str, out: Path) -> None:
     else:
         recording = ng.record(model, task, thresholds=(0.0, 0.1), keep_values=True)
         made: dict[str, Any] = {"saved": recording, "sharing": ng.classify(recording)}
-        ng.save(made.get(kind, ng.sweep_thresholds(recording)), out)
+        ng.save(made.get(kind, ng.classify(recording, thresholds=recording.thresholds)), out)
 
 
 @cache

@@ -11,10 +11,10 @@ import pytest
 import neuroglot as ng
 from neuroglot.models.loading import EMBEDDED
 from neuroglot.tasks.catalogue import catalogue
+from training.corpus import corpus
 from training.embedded_tasks.names import LANGUAGES, Kind, name
 from training.embedded_tasks.sentences import ask, templates
 from training.embedded_tasks.world import facts
-from training.corpus import corpus
 from training.tokenizer import train_tokenizer
 
 

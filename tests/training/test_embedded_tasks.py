@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import lzma
 from collections import Counter
 
 import pytest
 
 import neuroglot as ng
-from neuroglot.tasks.catalogue import catalogue
+from neuroglot.tasks.catalogue import EMBEDDED, catalogue, embedded_file
 from training.embedded_tasks import inference, world
 from training.embedded_tasks.names import LANGUAGES, name
 from training.embedded_tasks.sentences import templates

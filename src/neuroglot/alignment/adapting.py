@@ -70,9 +70,9 @@ def copied(model: Model, mask: NeuronSet | None) -> Iterator[Trainee]:
     """A copy whose weights are trained, all or those of some neurons; the model stays as it is."""
     hf = copy.deepcopy(model.hf).requires_grad_()
     set_lineage(hf, continued(model.hf))
-    sites = _sites_of(model)
+    path = _down_projection(model)
     trained = wrap_model(
-        hf, model.tokenizer, name=model.name, sites=sites, tokenization=model.tokenization
+        hf, model.tokenizer, name=model.name, down_projection=path, tokenization=model.tokenization
     )
 
     def write(folder: Path) -> None:
@@ -81,7 +81,7 @@ def copied(model: Model, mask: NeuronSet | None) -> Iterator[Trainee]:
         model.tokenizer.save_pretrained(folder)
 
     def changes(folder: Path) -> xr.Dataset:
-        saved = load_model(folder, model.device, model.hf.dtype, sites=sites)
+        saved = load_model(folder, model.device, model.hf.dtype, down_projection=path)
         return weight_changes(model, saved)
 
     trainee = Trainee(trained, hf, write, changes)
@@ -92,8 +92,8 @@ def copied(model: Model, mask: NeuronSet | None) -> Iterator[Trainee]:
         yield trainee
 
 
-def _sites_of(model: Model) -> str | None:
-    """The path that a user named for the sites, if one was needed."""
+def _down_projection(model: Model) -> str | None:
+    """The path that a user named for the down projections, if one was needed."""
     if model.sites[0].found_by != "path":
         return None
     return re.sub(rf"\b{model.sites[0].layer}\b", "{i}", model.sites[0].path, count=1)

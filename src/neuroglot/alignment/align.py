@@ -16,15 +16,15 @@ from neuroglot.alignment.adapting import Trainee, adapted, check_trainable, copi
 from neuroglot.alignment.changes import require_change
 from neuroglot.alignment.checks import Checks
 from neuroglot.alignment.schedule import Split, checked_part, schedule, split
-from neuroglot.alignment.settings import (
+from neuroglot.alignment.sharing import SharingTerm, before_training
+from neuroglot.alignment.texts import training_texts
+from neuroglot.alignment.training_settings import (
     Method,
     Training,
     check_method,
     check_training,
     described,
 )
-from neuroglot.alignment.sharing import SharingTerm, before_training
-from neuroglot.alignment.texts import training_texts
 from neuroglot.errors import NeuroglotError
 from neuroglot.models.model import Model
 from neuroglot.models.training import check_preactivations

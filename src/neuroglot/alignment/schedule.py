@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from neuroglot.alignment.settings import Training
+from neuroglot.alignment.training_settings import Training
 from neuroglot.errors import NeuroglotError, listed
 from neuroglot.tasks.halves import parts_of
 from neuroglot.tasks.parallel import ParallelTask

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from neuroglot.alignment.schedule import Pair, Split
-from neuroglot.alignment.settings import Method
+from neuroglot.alignment.training_settings import Method
 from neuroglot.errors import NeuroglotError
 from neuroglot.models.model import Model
 from neuroglot.models.tokenization import between, without_spaces

@@ -28,9 +28,9 @@ from transformers import (
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from neuroglot.alignment.schedule import Pair
-from neuroglot.alignment.settings import Training, rate_of
 from neuroglot.alignment.sharing import SharingTerm
 from neuroglot.alignment.texts import Text, collate
+from neuroglot.alignment.training_settings import Training, rate_of
 from neuroglot.errors import NeuroglotError
 from neuroglot.models.model import Model
 from neuroglot.models.training import reading_preactivations

@@ -11,7 +11,10 @@ exchange are looked at, and the larger p-value counts:
 - with one of the draws. That is too ready where the draws of a control resemble each other, as
   they do when the pool that they are drawn from is small.
 
-Each is right where the other is not. With a single draw, or none, the two are the same.
+Each is right where the other is not. With a single draw, or none, the two are the same. Where the
+condition has several draws itself, all draws stand in a ring, the condition's first, and an
+exchange turns the ring of a cluster: with one draw of its own, it changes places with one of the
+others.
 
 All p-values but those of equivalence are mid-p-values, which count half of the exchanges that make
 just the difference that was found (Lancaster 1961); with one answer for each cluster that is the
@@ -96,14 +99,18 @@ def check_bound(equivalent_within: float) -> float:
     return float(equivalent_within)
 
 
-def difference(values: Values, clusters: Values, bound: float, seed: int) -> Difference:
+def difference(
+    values: Values, clusters: Values, bound: float, seed: int, n_own: int = 1
+) -> Difference:
     """Compare a condition with the draws of its control.
 
     Args:
-        values: of the condition, and of each draw that it is held against (arm, observation).
+        values: of the condition, in each of its draws, and of each draw that it is held against
+            (arm, observation).
         clusters: which cluster each observation is of (observation,).
         bound: differences of less than this, either way, count as equivalence.
         seed: of the exchanges, where there are too many for all of them.
+        n_own: how many arms are the condition's own draws.
 
     Returns:
         All NaN with fewer than ten clusters.
@@ -112,9 +119,11 @@ def difference(values: Values, clusters: Values, bound: float, seed: int) -> Dif
     sizes = sums_by_cluster(values[0], clusters)[1]
     if len(sizes) < LEAST_CLUSTERS:
         return Difference()
-    moved = values[0] - values[1:].mean(axis=0)
-    tests = [_Exchanges.of(arms, sizes, seed) for arms in _kinds(sums)]
-    careful = [_Exchanges.of(*_with_two_more(arms, sizes), seed) for arms in _kinds(sums)]
+    moved = values[:n_own].mean(axis=0) - values[n_own:].mean(axis=0)
+    tests = [_Exchanges.of(arms, sizes, seed, n) for arms, n in _kinds(sums, n_own)]
+    careful = [
+        _Exchanges.of(*_with_two_more(arms, sizes, n), seed, n) for arms, n in _kinds(sums, n_own)
+    ]
     low, high = _interval(tests, moved, clusters)
     return Difference(
         mean=float(moved.mean()),
@@ -143,18 +152,18 @@ def _interval(tests: Sequence[_Exchanges], moved: Values, clusters: Values) -> I
     return min(lows), max(highs)
 
 
-def _kinds(sums: Values) -> Iterator[Values]:
-    """What the condition can change places with: the mean of all draws, and one of several."""
-    yield np.stack([sums[0], sums[1:].mean(axis=0)])
+def _kinds(sums: Values, n_own: int) -> Iterator[tuple[Values, int]]:
+    """What can change places, and how many of it are the condition's own: means, and draws."""
+    yield np.stack([sums[:n_own].mean(axis=0), sums[n_own:].mean(axis=0)]), 1
     if len(sums) > 2:
-        yield sums
+        yield sums, n_own
 
 
-def _with_two_more(sums: Values, sizes: Values) -> tuple[Values, Values]:
+def _with_two_more(sums: Values, sizes: Values, n_own: int) -> tuple[Values, Values]:
     """Two more clusters: one in which the condition alone is right, one in which it is wrong."""
     size = MORE * sizes.mean()
     rises = np.zeros(len(sums))
-    rises[0] = size
+    rises[:n_own] = size
     return np.column_stack([sums, rises, -rises]), np.append(sizes, [size, size])
 
 
@@ -177,20 +186,20 @@ class _Exchanges:
     every: bool
 
     @classmethod
-    def of(cls, arms: Values, sizes: Values, seed: int) -> _Exchanges:
+    def of(cls, arms: Values, sizes: Values, seed: int, n_own: int = 1) -> _Exchanges:
         """All exchanges, or as many as are drawn.
 
         Args:
             arms: sums of the condition and of what it can change places with (arm, cluster).
             sizes: of the clusters (cluster,).
             seed: of the draw.
+            n_own: how many arms are the condition's own draws.
         """
         n_arms, n = arms.shape
-        # That of each arm from the mean of the others.
-        beside = np.ascontiguousarray(n_arms / (n_arms - 1) * (arms - arms.mean(axis=0)).T)
+        beside, more = _turned(arms, n_own)
         places, every = _places(n_arms, n, seed)
         sums, added = np.empty(len(places)), np.empty(len(places))
-        _exchange(places, beside, sizes.astype(float), sums, added)
+        _exchange(places, beside, more, sizes.astype(float), sums, added)
         return cls(float(beside[:, 0].sum()), float(sizes.sum()), sums, added, every)
 
     def p(self) -> float:
@@ -235,37 +244,61 @@ class _Exchanges:
         return float((counts.sum() + own) / (len(counts) + 1))
 
 
+def _turned(arms: Values, n_own: int) -> tuple[Values, Values]:
+    """What the condition differs by under each turn of the ring of all arms.
+
+    Args:
+        arms: sums of its own draws, then of the others (arm, cluster).
+        n_own: how many are its own.
+
+    Returns:
+        The difference (cluster, turn), and what a difference of one would add (turn,).
+    """
+    n_arms = len(arms)
+    if n_own == 1:  # that of each arm from the mean of the others
+        beside = n_arms / (n_arms - 1) * (arms - arms.mean(axis=0)).T
+    else:
+        turns = [np.roll(arms, -turn, axis=0) for turn in range(n_arms)]
+        beside = np.stack([x[:n_own].mean(axis=0) - x[n_own:].mean(axis=0) for x in turns], axis=1)
+    is_own = np.arange(n_arms) < n_own
+    turns = [np.roll(is_own, -turn) for turn in range(n_arms)]
+    more = np.array([x[:n_own].mean() - x[n_own:].mean() for x in turns])
+    return np.ascontiguousarray(beside), more
+
+
 PLACES = types.Array(types.uint16, 2, "C", readonly=True)
 BESIDE = types.Array(types.float64, 2, "C", readonly=True)
 SIZES, SUMS = types.Array(types.float64, 1, "C", readonly=True), types.Array(types.float64, 1, "C")
 
 
-@compiled(types.void(PLACES, BESIDE, SIZES, SUMS, SUMS), nogil=True)
-def _exchange(places: Values, beside: Values, sizes: Values, sums: Values, added: Values) -> None:
+@compiled(types.void(PLACES, BESIDE, SIZES, SIZES, SUMS, SUMS), nogil=True)
+def _exchange(
+    places: Values, beside: Values, more: Values, sizes: Values, sums: Values, added: Values
+) -> None:
     """Add up the clusters under each exchange.
 
     Args:
-        places: which arm stands in the condition's place (exchange, cluster).
-        beside: what each arm differs from the mean of the others by (cluster, arm).
+        places: by how much the ring of a cluster is turned (exchange, cluster).
+        beside: what the condition then differs by (cluster, turn).
+        more: what a difference of one, of the condition alone, then adds (turn,).
         sizes: of the clusters (cluster,).
         sums: takes the differences (exchange,).
         added: takes what a difference of one, of the condition alone, would add (exchange,).
     """
-    others = 1 / (beside.shape[1] - 1)
     for exchange in range(len(places)):
-        total = more = 0.0
+        total = gained = 0.0
         for cluster in range(len(sizes)):
-            arm = places[exchange, cluster]
-            total += beside[cluster, arm]
-            more += sizes[cluster] if arm == 0 else -others * sizes[cluster]
+            turn = places[exchange, cluster]
+            total += beside[cluster, turn]
+            gained += more[turn] * sizes[cluster]
         sums[exchange] = total
-        added[exchange] = more
+        added[exchange] = gained
 
 
 # Two kinds, each also with two clusters more, of subjects and of relations: one comparison's.
 @lru_cache(maxsize=8)
 def _places(n_arms: int, n_clusters: int, seed: int) -> tuple[Values, bool]:
-    """Which arm stands in the condition's place (exchange, cluster), and whether these are all."""
+    """How far each cluster's ring is turned (exchange, cluster), and whether these are all."""
     n_all = n_arms**n_clusters if n_clusters < 64 else math.inf
     if n_all <= N_EXCHANGES:
         every = np.unravel_index(np.arange(n_all), (n_arms,) * n_clusters)

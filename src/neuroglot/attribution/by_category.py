@@ -35,7 +35,7 @@ from neuroglot.errors import NeuroglotError, is_whole_number, listed
 from neuroglot.models.model import Model
 from neuroglot.models.operations import operation
 from neuroglot.recording.part import recorded_part
-from neuroglot.recording.recording import Recording
+from neuroglot.recording.recording import Recording, require_recording
 from neuroglot.recording.saved import load
 from neuroglot.running.batching import BatchSize, check_batch_size
 from neuroglot.sharing.bits import CATEGORIES
@@ -134,11 +134,7 @@ def attribute(  # noqa: PLR0913 (the public contract)
     """
     check_scores(scores)
     check_batch_size(batch_size)
-    if not isinstance(recording, Recording):
-        raise NeuroglotError(
-            f"recording is a {type(recording).__name__}; expected what neuroglot.record returns, "
-            "or neuroglot.load of its folder."
-        )
+    require_recording(recording)
     recording.check_threshold(threshold)
     chosen = recorded_part(model, task, recording)
     k = _check_top_k(model, top_k)

@@ -13,7 +13,7 @@ from neuroglot.models.finite import why_not_finite
 from neuroglot.models.model import Model
 from neuroglot.models.operations import operation
 from neuroglot.models.tokenization import token_names
-from neuroglot.recording.recording import Recording
+from neuroglot.recording.recording import Recording, require_recording
 from neuroglot.sharing.bits import CATEGORIES
 from neuroglot.sharing.categories import categories
 from neuroglot.store.joining import AS_RECORDED, require_of_model
@@ -113,6 +113,8 @@ def describe(
             raise NeuroglotError(f"{name}={value}: expected a number from 0 to {size - 1}.")
     if not is_whole_number(k, 1):
         raise NeuroglotError(f"k={k}: expected at least 1, a whole number.")
+    if recording is not None:
+        require_recording(recording)
     activity = None if recording is None else _activity(model, recording, layer, neuron, k)
     with torch.inference_mode():
         vector = model.sites[layer].value_vectors()[neuron].float()

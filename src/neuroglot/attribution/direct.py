@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from neuroglot.attribution.targets import Target
-from neuroglot.errors import NeuroglotError
+from neuroglot.errors import NeuroglotError, UnsupportedError
 from neuroglot.models.direct_path import DirectPath, check_unembedding, find_direct_path
 from neuroglot.models.forward import run_body
 from neuroglot.models.hooks import Reader
@@ -114,10 +114,10 @@ def weights_for(model: Model, scores: Sequence[str]) -> Weights:
     """Everything that the named scores need.
 
     Raises:
-        NeuroglotError: the model does not have it; it says why.
+        UnsupportedError: the model does not have it; it says why.
     """
     if "integrated_gradients" in scores and model.norm_after_ffn:
-        raise NeuroglotError(
+        raise UnsupportedError(
             f"integrated gradients are not defined for {model.name!r}: a norm after its "
             "feed-forward networks leaves out the size of what they give, so that all change "
             "happens in a jump at zero. Use 'gradient_x_activation' or another score."

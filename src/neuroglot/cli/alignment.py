@@ -10,7 +10,7 @@ import typer
 
 import neuroglot as ng
 from neuroglot import defaults
-from neuroglot.alignment.settings import METHODS, Training, check_method, check_training
+from neuroglot.alignment.training_settings import METHODS, Training, check_method, check_training
 from neuroglot.cli import options as o
 from neuroglot.cli import terminal
 from neuroglot.cli.parsing import language_codes, named_path

@@ -95,7 +95,7 @@ Device = Annotated[
 ]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, auto, …")]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of the Hub.")]
-Sites = Annotated[
+DownProjection = Annotated[
     str | None,
     typer.Option(help="Down projections by name, {i} for the layer, where they are not known."),
 ]
@@ -203,7 +203,7 @@ class ModelOptions:
     device: Device = None
     dtype: Dtype = None
     revision: Revision = None
-    sites: Sites = None
+    down_projection: DownProjection = None
     special_tokens: SpecialTokens = True
     chat_template: ChatTemplate = False
     template_argument: TemplateArguments = None
@@ -220,7 +220,12 @@ class ModelOptions:
             template_arguments=template_arguments(self.template_argument or ()),
         )
         return ng.load_model(
-            name, self.device, self.dtype, self.revision, self.sites, tokenization=tokenization
+            name,
+            self.device,
+            self.dtype,
+            self.revision,
+            self.down_projection,
+            tokenization=tokenization,
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import xarray as xr
@@ -23,7 +23,8 @@ from neuroglot.comparison.association import Slope, correctness_on_sharing, rank
 from neuroglot.comparison.runs import ComparedRun, Source, opened_runs, places_along
 from neuroglot.defaults import EQUIVALENT_WITHIN
 from neuroglot.errors import NeuroglotError, is_whole_number
-from neuroglot.sharing.categories import OF_A_TASK, shared_of_active
+from neuroglot.recording.recording import Recording
+from neuroglot.sharing.categories import OF_A_TASK, compare_tasks, shared_of_active
 from neuroglot.sharing.flow import are_related, category_flow
 from neuroglot.store.joining import said_of
 from neuroglot.store.provenance import versions
@@ -37,7 +38,7 @@ Values = np.ndarray[Any, Any]
 
 
 def compare(
-    runs: Mapping[str, Source] | Sequence[str | Path],
+    runs: Mapping[str, Source] | Sequence[str | Path] | Sequence[Recording],
     x: str | None = None,
     *,
     threshold: float = 0.0,
@@ -48,7 +49,9 @@ def compare(
 ) -> xr.Dataset:
     """Compare runs of one task: a model before and after training, or a series of checkpoints.
 
-    The models may differ in their weights, and in nothing else.
+    The models may differ in their weights, and in nothing else. Recordings of one model on several
+    tasks are compared as :func:`neuroglot.sharing.categories.compare_tasks` says; only
+    ``threshold`` then matters.
 
     Changes are those against the first run, with 95 % intervals by exchanges of whole subjects
     between the two runs. There are none of these with fewer than ten subjects. Prompts that are
@@ -56,7 +59,8 @@ def compare(
 
     Args:
         runs: folders that ``neuroglot run`` wrote, or those in ``runs`` of an alignment; or
-            ``{name: folder}``, or ``{name: (recording, answers)}``.
+            ``{name: folder}``, or ``{name: (recording, answers)}``. Or recordings of one model, one
+            for each of several tasks.
         x: what the runs are a series of, such as ``"step"``; they are then ordered by the number
             in their names, which becomes a coordinate.
         threshold: a neuron is active where its site value was greater.
@@ -105,7 +109,10 @@ def compare(
     if not is_whole_number(seed, 0):
         raise NeuroglotError(f"seed={seed!r}: expected a whole number from 0.")
     bound = check_bound(equivalent_within)
-    found = opened_runs(runs, threshold, unrelated=unrelated)
+    if not isinstance(runs, Mapping) and any(isinstance(run, Recording) for run in runs):
+        return compare_tasks(cast("Sequence[Recording]", runs), threshold)
+    named = cast("Mapping[str, Source] | Sequence[str | Path]", runs)
+    found = opened_runs(named, threshold, unrelated=unrelated)
     if x is not None:
         places = places_along(x, [run.name for run in found])
         order = np.argsort(places, kind="stable")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -129,7 +130,7 @@ class Controls:
     def code(self) -> str:
         """Tells functions of a user's from others of the same names; empty where there are none."""
         own = [kind for name, kind in self.by_name.items() if CONTROLS.get(name) is not kind]
-        said = b"".join(_code(getattr(kind, "__code__", None)) for kind in own)
+        said = "".join(map(_said_of_function, own)).encode("utf-8", "surrogatepass")
         return hashlib.sha256(said).hexdigest()[:16] if own else ""
 
     @property
@@ -193,30 +194,64 @@ class Condition:
         for row, key in enumerate(prompts.keys):
             rng = np.random.default_rng(seed_of(self.controls.seed, self.name, *key))
             here = None if known_active is None else known_active[row]
-            for one, (own, whole) in zip(found, masks, strict=True):
-                of = OfPrompt(own[row], whole[row], prompts.contribution[row], here)
-                for arm, mask in enumerate(_all(of, self.controls, rng, self.n_draws)):
-                    if mask is None:
-                        there[row, arm] = False
-                    else:
-                        one.masks[row, arm] = mask
+            own = np.stack([mask[row] for mask, _ in masks])
+            whole = np.logical_or.reduce([mask[row] for _, mask in masks])
+            drawn = _all(own, OfPrompt(whole, whole, prompts.contribution[row], here), self, rng)
+            for arm, of_edits in enumerate(drawn):
+                if of_edits is None:
+                    there[row, arm] = False
+                    continue
+                for one, mask in zip(found, of_edits, strict=True):
+                    one.masks[row, arm] = mask
         return found
 
 
 def _all(
-    of: OfPrompt, controls: Controls, rng: np.random.Generator, n_draws: int
+    own: Mask, of: OfPrompt, condition: Condition, rng: np.random.Generator
 ) -> Iterator[Mask | None]:
-    """The neurons of the condition itself, in each of its draws, and of each control."""
-    yield from itertools.repeat(of.edited, n_draws)
-    for name, control in controls.by_name.items():
-        for _ in range(controls.draws):
-            mask = control(of, rng)
-            if mask is not None and (mask.shape != of.edited.shape or mask.dtype != np.bool_):
-                raise NeuroglotError(
-                    f"the control {name!r} gave {mask.dtype} of shape {mask.shape}, expected true "
-                    f"and false of shape {of.edited.shape} (layer, neuron), or None."
-                )
-            yield mask
+    """The neurons of each edit (edit, layer, neuron): of the condition itself and of each control.
+
+    A control of several edits has as many neurons that are in the same ones of them: what two edits
+    have in common, they have in common there, and no neuron stands for two.
+
+    Args:
+        own: the neurons of each edit (edit, layer, neuron).
+        of: what controls are drawn from.
+        condition: the edits and their controls.
+        rng: draws.
+    """
+    yield from itertools.repeat(own, condition.n_draws)
+    in_edits = (1 << np.arange(len(own)))[:, None, None]
+    in_which = np.where(own, in_edits, 0).sum(axis=0)
+    patterns = [pattern for pattern in np.unique(in_which).tolist() if pattern] or [1]
+    for name, control in condition.controls.by_name.items():
+        for _ in range(condition.controls.draws):
+            masks, taken = np.zeros_like(own), of.whole
+            for pattern in patterns:
+                some = replace(of, edited=in_which == pattern, whole=taken)
+                mask = _checked(control(some, rng), name, taken.shape)
+                if mask is None:
+                    break
+                taken = taken | mask
+                masks |= mask & ((pattern & in_edits) > 0)
+            else:
+                yield masks
+                continue
+            yield None
+
+
+def _checked(mask: Mask | None, name: str, shape: tuple[int, ...]) -> Mask | None:
+    """What a control gave.
+
+    Raises:
+        NeuroglotError: it is no mask of these layers and neurons.
+    """
+    if mask is not None and (mask.shape != shape or mask.dtype != np.bool_):
+        raise NeuroglotError(
+            f"the control {name!r} gave {mask.dtype} of shape {mask.shape}, expected true and "
+            f"false of shape {shape} (layer, neuron), or None."
+        )
+    return mask
 
 
 @dataclass(frozen=True)
@@ -247,9 +282,27 @@ class Drawn:
         return found
 
 
-def _code(code: Any) -> bytes:
-    """What a function does, as far as that can be told."""
-    return b"" if code is None else code.co_code + repr((code.co_consts, code.co_names)).encode()
+def _said_of_function(function: Any) -> str:
+    """What a function does, as far as that can be told: its code, its defaults and its closure."""
+    closure = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
+    names = ("__code__", "__defaults__", "__kwdefaults__")
+    return _said_of([*(getattr(function, name, None) for name in names), closure])
+
+
+def _said_of(value: Any) -> str:
+    """The same of what code holds; nothing of it depends on the process."""
+    if isinstance(value, CodeType):
+        value = (value.co_code, value.co_names, value.co_consts)
+    elif isinstance(value, dict):
+        value = list(value.items())
+    if isinstance(value, tuple | list | set | frozenset):
+        parts = [_said_of(part) for part in value]
+        return f"[{', '.join(sorted(parts) if isinstance(value, set | frozenset) else parts)}]"
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}"
+    if value is None or isinstance(value, bool | int | float | complex | str | bytes):
+        return repr(value)
+    return f"{type(value).__qualname__} {_said_of(getattr(value, '__code__', None))}"
 
 
 def deciles(contribution: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:

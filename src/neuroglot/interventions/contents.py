@@ -15,8 +15,9 @@ from neuroglot.errors import NeuroglotError, is_whole_number, listed, shown
 from neuroglot.models.model import Model
 from neuroglot.neurons.sampling import seed_of
 from neuroglot.recording.blocks import Prompt
-from neuroglot.recording.recording import Recording
+from neuroglot.recording.recording import Recording, require_recording
 from neuroglot.store.joining import AS_RECORDED, require_of_model
+from neuroglot.tasks.halves import subject_of
 from neuroglot.tasks.parallel import ParallelTask
 
 Values = np.ndarray[Any, np.dtype[np.float32]]
@@ -88,7 +89,7 @@ class Means(Contents):
     def of(
         self, prompts: Sequence[Any] | None, _draws: Sequence[int] | None = None
     ) -> tuple[Values, Own]:
-        """Means of each prompt's group, whichever the draw."""
+        """Means of each prompt's group, the prompt itself among them, whichever the draw."""
         if self.within is None or prompts is None:
             if self.within is not None:
                 raise NeuroglotError(
@@ -97,9 +98,10 @@ class Means(Contents):
                 )
             return self.all_means[None], np.zeros(1, np.bool_)
         groups = [self._group(prompt) for prompt in prompts]
+        means = np.stack([self._mean(group) for group in groups])
         own = [self._members[group] == [(str(x[0]), str(x[1]))] for group, x in
                zip(groups, prompts, strict=True)]  # fmt: skip
-        return np.stack([self._mean(group) for group in groups]), np.array(own)
+        return means, np.array(own)
 
     @cached_property
     def all_means(self) -> Values:
@@ -157,7 +159,7 @@ class Means(Contents):
     def __str__(self) -> str:
         digest = hashlib.sha256(self.all_means.tobytes())
         if self.within is None:
-            return f"the means {digest.hexdigest()[:16]} of other prompts"
+            return f"the means {digest.hexdigest()[:16]} of prompts"
         digest.update(repr((self.within, sorted(self.relations.items()))).encode())
         alike = "language and relation" if self.within == "both" else self.within
         return f"the means {digest.hexdigest()[:16]} of prompts of the same {alike}"
@@ -180,16 +182,15 @@ class Draw(Contents):
             NeuroglotError: no recording, no such prompt or language, or relations that are not
                 known.
         """
-        if not isinstance(source, Recording):
-            raise NeuroglotError(
-                f"source is a {type(source).__name__}; expected what neuroglot.record returns."
-            )
+        require_recording(source, "source")
         for name, number, least in (("seed", seed, 0), ("draws", draws, 1)):
             if not is_whole_number(number, least):
                 raise NeuroglotError(f"{name}={number!r}: expected a whole number from {least}.")
         self.source, self.which, self.seed = source, of, int(seed)
         self.n_draws = int(draws) if of in ("relation", "task") else 1
         self.relations = _relations(task) if of == "relation" else {}
+        items = [] if task is None else task.items
+        self._subjects = {str(item["id"]): subject_of(item) for item in items}
         if of not in ("relation", "task"):
             known = (of,) if isinstance(of, str) else (of[1],)
             if not set(known) <= set(source.languages) or not (
@@ -219,9 +220,11 @@ class Draw(Contents):
         return others[int(rng.integers(len(others)))], language
 
     def _others(self, item: str) -> list[str]:
-        """Items that one may be drawn from."""
+        """Items that one may be drawn from: of another subject, where the task says of which."""
         relation = _relation_of(item, self.relations) if self.which == "relation" else ""
-        return [other for other in self._items.get(relation, ()) if other != item]
+        subject = self._subjects.get(item, item)
+        alike = self._items.get(relation, ())
+        return [x for x in alike if x != item and self._subjects.get(x, x) != subject]
 
     def lacks(self, prompts: Sequence[Any]) -> Own:
         """Those of an item that is alone in its relation."""
@@ -250,7 +253,7 @@ class Draw(Contents):
                 )
             prompts, sources = [("", "")], [self.which]
         else:
-            which = [0] * len(prompts) if draws is None else draws
+            which = [0] * len(prompts) if draws is None else [x % self.n_draws for x in draws]
             sources = [self.source_of(*each) for each in zip(prompts, which, strict=True)]
         own = [(str(x[0]), str(x[1])) == source for x, source in
                zip(prompts, sources, strict=True)]  # fmt: skip
@@ -277,15 +280,19 @@ class Draw(Contents):
         """Refuse a recording of another model, site or position."""
         require_of_model(self.source.attrs, model, "the source", AS_RECORDED)
         values_of(self.source, "the source")
-        if self.source.attrs["position"] != "last":
+        if self.source.layers != tuple(range(model.n_layers)):
             raise NeuroglotError(
-                "the source looks at all prompt tokens; record it with position='last'."
+                f"the source holds the layers {listed(self.source.layers)}, expected all "
+                f"{model.n_layers}."
             )
 
     def __str__(self) -> str:
         attrs = self.source.attrs
+        held = (attrs.get("prompts_checksum"), self.source.items, self.source.languages)
+        alike = sorted(self.relations.items()), sorted(self._subjects.items())
+        digest = hashlib.sha256(repr((held, alike)).encode("utf-8", "surrogatepass")).hexdigest()
         which = self.which if isinstance(self.which, str) else " ".join(self.which)
-        said = f"{which} of {attrs['task']} {attrs['task_checksum'][:16]}"
+        said = f"{which} of {attrs['task']} {digest[:16]}"
         if self.which in ("relation", "task"):
             return f"another item of the {said}, seed {self.seed},"
         return said
@@ -302,6 +309,11 @@ def values_of(recording: Recording, what: str) -> xr.DataArray:
         raise NeuroglotError(
             f"{what} holds values of the site {site!r}, expected those of 'coefficient'; record it "
             "with site='coefficient' and keep_values=True."
+        )
+    if recording.attrs["position"] != "last":
+        raise NeuroglotError(
+            f"{what} holds the largest values over all prompt tokens; record it with "
+            "position='last'."
         )
     return recording.values
 

@@ -201,7 +201,7 @@ class _FromElsewhere(Edit):
 
 @dataclass(frozen=True, eq=False)
 class MeanAblate(_FromElsewhere):
-    """Give every neuron its mean coefficient over other prompts.
+    """Give every neuron its mean coefficient over recorded prompts.
 
     A prompt that is the only one of its group keeps its coefficients, which are their own mean.
 
@@ -344,7 +344,7 @@ def applied(
         for one in edits:
             at = one.positions or positions
             stack.enter_context(model.running.edited(f"{one} at {at}"))
-            editor = _token_editor(model, one)
+            editor = _token_editor(model, one, at)
             stack.enter_context(model.editing_tokens(editor, at, first_layer))
         yield
 
@@ -357,6 +357,8 @@ class _Held:
         self.prompts: tuple[Any, ...] | None = ()
         self.bits = np.zeros((0, 0, 0), np.uint8)
         self.given: Scores | None = None
+        self.own = np.zeros(0, np.bool_)
+        self.same: dict[tuple[int, Any], bool] = {}
 
     def see(self, prompts: Sequence[Any] | None) -> None:
         """Look it up, unless these ran just before."""
@@ -371,10 +373,29 @@ class _Held:
             )
         self.bits = neurons.bits_of(Prompts([("", "")] if keys is None else keys))
         if contents is not None:
-            self.given, own = self._given(contents, keys)
-            if own.any():
-                self.bits = np.where(own[:, None, None], 0, self.bits)
+            self.given, self.own = self._given(contents, keys)
         self.prompts = keys
+
+    def stays(self, layer: int, far: Tensor, rows: Tensor, last: Tensor) -> Tensor:
+        """Which tokens keep what they have, since a prompt is its own source (token,).
+
+        A source goes by item and language, and may be a prompt of other words under the same names.
+        Whether it is the same shows at the prompt's last token, and holds for what follows it.
+
+        Args:
+            layer: which.
+            far: whether what is given differs from what is there (token,).
+            rows: of the tokens, which are of these prompts.
+            last: which tokens are the last of their prompts (token,).
+        """
+        assert self.prompts is not None
+        for token in last.nonzero()[:, 0].tolist():
+            self.same[layer, self.prompts[int(rows[token])]] = not bool(far[token])
+        stay = [
+            bool(own) and self.same.get((layer, prompt), True)
+            for own, prompt in zip(self.own, self.prompts, strict=True)
+        ]
+        return torch.tensor(stay, device=rows.device)[rows]
 
     def _given(self, contents: Contents, keys: tuple[Any, ...] | None) -> tuple[Scores, Scores]:
         """What prompts are given (prompt, layer, neuron), and which keep their own (prompt,)."""
@@ -393,7 +414,17 @@ class _Held:
         return given, own
 
 
-def _token_editor(model: Model, one: Edit) -> TokenEditor:
+CLOSE = {torch.float32: 1e-3, torch.float64: 1e-6}  # of the largest coefficient of a layer
+CLOSE_ELSE = 0.1  # in other number types
+
+
+def _are_far(values: Tensor, given: Tensor) -> Tensor:
+    """Whether coefficients (token, neuron) differ by more than rounding (token,)."""
+    allowed = CLOSE.get(values.dtype, CLOSE_ELSE) * given.abs().amax(dim=1)
+    return (values - given).abs().amax(dim=1) > allowed
+
+
+def _token_editor(model: Model, one: Edit, at: Positions) -> TokenEditor:
     held, width = _Held(one), one.neurons.members.shape[1]
 
     def of_rows(found: Scores, values: Tensor, rows: Tensor) -> Tensor:
@@ -403,8 +434,13 @@ def _token_editor(model: Model, one: Edit) -> TokenEditor:
     def change(layer: int, values: Tensor, rows: Tensor) -> Tensor:
         held.see(model.running.prompts)
         meant = of_rows(unpack(held.bits[:, layer], width).astype(np.bool_), values, rows)
-        given = held.given
-        here = None if given is None else of_rows(given[:, layer], values, rows).to(values.dtype)
-        return torch.where(meant, one.new(layer, values, here), values)
+        if held.given is None:
+            return torch.where(meant, one.new(layer, values, None), values)
+        given = of_rows(held.given[:, layer], values, rows).to(values.dtype)
+        if held.own.any():
+            running = model.running
+            last = running.tokens("last")[running.tokens(at)].to(values.device)
+            meant = meant & ~held.stays(layer, _are_far(values, given), rows, last)[:, None]
+        return torch.where(meant, one.new(layer, values, given), values)
 
     return change

@@ -92,13 +92,19 @@ def effects(
     )  # fmt: skip
     parts = [_means(here, beside, of), _differences(here, beside), _placebos(here, beside)]
     found = xr.merge(parts, join="exact")
-    return found.assign(reason=_reasons(found, int(outcome["counted"].sum())))
+    counted = beside.counted & here.own.isnull().all("draw").to_numpy()
+    without = counted.sum(axis=(1, 2))
+    return found.assign(reason=_reasons(found, int(outcome["counted"].sum()), without))
 
 
 def of_conditions(values: xr.DataArray) -> xr.DataArray:
     """What conditions themselves have (…, without ``arm``): the mean of their draws."""
-    own = values["control"].to_numpy() == ""
-    return values.isel(arm=own).mean("arm")
+    return values.isel(arm=_are_of(values, "")).mean("arm")
+
+
+def _are_of(values: xr.DataArray, control: str) -> np.ndarray[Any, np.dtype[np.intp]]:
+    """Places of the arms of a control; of a condition itself, the control is empty."""
+    return np.flatnonzero(values["control"].to_numpy() == control)
 
 
 def by_control(values: xr.DataArray) -> xr.DataArray:
@@ -106,14 +112,19 @@ def by_control(values: xr.DataArray) -> xr.DataArray:
 
     Args:
         values: (condition, arm, item, language), with the coordinates of an outcome.
+
+    Raises:
+        NeuroglotError: some of the arms of an outcome are missing.
     """
-    drawn = values.isel(arm=values["control"].to_numpy() != "")
-    kinds = list(dict.fromkeys(drawn["control"].to_numpy().tolist()))
-    shape = (len(kinds), drawn.sizes["arm"] // max(1, len(kinds)))
-    dims = ("condition", "arm", *PROMPT)
-    found = drawn.transpose(*dims).to_numpy()
+    kinds = [kind for kind in dict.fromkeys(values["control"].to_numpy().tolist()) if kind]
+    arms = [_are_of(values, kind) for kind in kinds]
+    if len(set(map(len, arms))) > 1:
+        raise NeuroglotError("expected as many draws of each control; some arms are missing.")
+    found = values.transpose("condition", "arm", *PROMPT).to_numpy()
+    n_draws = len(arms[0]) if arms else 0
+    order = np.array(arms, np.intp).reshape(len(kinds), n_draws)
     return xr.DataArray(
-        found.reshape(found.shape[0], *shape, *found.shape[2:]),
+        found[:, order],
         dims=("condition", "kind", "draw", *PROMPT),
         coords={
             "condition": values["condition"].to_numpy(),
@@ -128,7 +139,7 @@ class _Values:
     """What is compared: under conditions, without an edit, and under controls.
 
     Attributes:
-        own: (condition, item, language).
+        own: (condition, draw, item, language); NaN for the draws that only others have.
         plain: (item, language).
         controls: (condition, kind, draw, item, language).
     """
@@ -141,8 +152,9 @@ class _Values:
     def of(cls, outcome: xr.Dataset, name: str) -> _Values:
         """What an outcome says of a measure."""
         values = outcome[name].astype(float)
-        own = of_conditions(values).transpose("condition", *PROMPT)
-        unknown = xr.full_like(own.isel(condition=0, drop=True), np.nan)
+        own = values.isel(arm=_are_of(values, "")).drop_vars(["arm", "control", "draw"])
+        own = own.rename(arm="draw").transpose("condition", "draw", *PROMPT)
+        unknown = xr.full_like(own.isel(condition=0, draw=0, drop=True), np.nan)
         plain = outcome.get(f"{name}_no_edit", unknown).astype(float).transpose(*PROMPT)
         return cls(own, plain, by_control(values))
 
@@ -151,7 +163,7 @@ def _means(values: _Values, beside: _Beside, of: str) -> xr.Dataset:
     """Mean of every arm by language, with its intervals over subjects and relations."""
     arms = {
         f"{MEASURES[of]}_no_edit": values.plain,
-        MEASURES[of]: values.own,
+        MEASURES[of]: values.own.mean("draw"),
         f"{MEASURES[of]}_control": values.controls.mean("draw", skipna=False),
     }
     how = accuracy_interval if of == "correct" else clustered_interval
@@ -193,25 +205,28 @@ class _Beside:
     bound: float
     seed: int
 
-    def compared(self, correct: Numbers, against: Numbers, language: int | None = None) -> Numbers:
+    def compared(self, own: Numbers, against: Numbers, language: int | None = None) -> Numbers:
         """The columns, over the prompts that count and have both.
 
         Args:
-            correct: under the condition (item, language).
+            own: under the condition, in each of its draws (draw, item, language).
             against: without an edit, or under each draw of a control (draw, item, language); NaN
                 where there is none.
             language: index of the only one that is meant; by default all are.
         """
-        kept = self.counted & ~np.isnan(correct) & ~np.isnan(against).any(axis=0)
+        own = own[~np.isnan(own).all(axis=(1, 2))]
+        if not len(own):
+            own = np.full((1, *self.counted.shape), np.nan)
+        kept = self.counted & ~np.isnan([*own, *against]).any(axis=0)
         if language is not None:
             kept = column(kept, language)
-        observed = [self.samples.observed(values, kept) for values in (correct, *against)]
+        observed = [self.samples.observed(values, kept) for values in (*own, *against)]
         arms = np.stack([one.numbers for one in observed])
         subjects, relations = observed[0].subjects, observed[0].relations
-        found = difference(arms, subjects, self.bound, self.seed)
+        found = difference(arms, subjects, self.bound, self.seed, len(own))
         wider = Difference()
         if relations is not None:
-            wider = difference(arms, relations, self.bound, self.seed)
+            wider = difference(arms, relations, self.bound, self.seed, len(own))
         known = (found.mean, found.low, found.high, found.p, found.p_equivalent, found.variance)
         n_relations = 0 if relations is None else len(np.unique(relations))
         numbers = (int(kept.sum()), len(np.unique(subjects)), n_relations)
@@ -266,23 +281,32 @@ def _placebos(values: _Values, beside: _Beside) -> xr.Dataset:
     rows = np.full((*draws.shape[:2], len(PLACEBO)), np.nan)
     if draws.shape[2] > 1:
         for place in np.ndindex(rows.shape[:-1]):
-            found = beside.compared(draws[place][0], draws[place][1:])
+            found = beside.compared(draws[place][:1], draws[place][1:])
             rows[place] = [found[COLUMNS.index(name)] for name in PLACEBO]
     known = {f"placebo_{name}": (dims, rows[..., k]) for k, name in enumerate(PLACEBO)}
     known["placebo_p_holm"] = (dims, holm(rows[..., PLACEBO.index("p")]))
     return xr.Dataset(known, coords={dim: values.controls[dim] for dim in dims})
 
 
-def _reasons(found: xr.Dataset, n_all: int) -> xr.DataArray:
-    """Why a difference is not known, or only for some prompts (condition, against); else ``""``."""
+def _reasons(found: xr.Dataset, n_all: int, without: Numbers) -> xr.DataArray:
+    """Why a difference is not known, or only for some prompts (condition, against); else ``""``.
+
+    Args:
+        found: the differences.
+        n_all: prompts that count.
+        without: of them, those in which the condition itself could not be (condition,).
+    """
     n_prompts, n_subjects = found["n_prompts"].to_numpy(), found["n_subjects"].to_numpy()
     reasons = np.empty(n_prompts.shape, dtype=object)
     for place in np.ndindex(reasons.shape):
-        missing = n_all - int(n_prompts[place])
-        said = [f"the pool was too small for {missing:,} of {n_all:,} prompts"] if missing else []
+        alone = int(without[place[0]])
+        missing = n_all - int(n_prompts[place]) - alone
+        said = []
+        if alone:
+            said.append(f"there was nothing to patch {alone:,} of {n_all:,} prompts with")
+        if missing:
+            said.append(f"the pool was too small for {missing:,} of {n_all:,} prompts")
         if n_subjects[place] < LEAST_CLUSTERS:
-            said.append(
-                "fewer than ten subjects are left" if missing else "fewer than ten subjects"
-            )
+            said.append("fewer than ten subjects are left" if said else "fewer than ten subjects")
         reasons[place] = "; ".join(said)
     return found["n_prompts"].copy(data=reasons.astype(str)).rename("reason")

@@ -38,7 +38,7 @@ from neuroglot.models.operations import operation
 from neuroglot.neurons.members import Prompts
 from neuroglot.recording.blocks import prompt_keys, tokenize_block
 from neuroglot.recording.part import recorded_part
-from neuroglot.recording.recording import Recording
+from neuroglot.recording.recording import Recording, require_recording
 from neuroglot.sharing.bits import unpack
 from neuroglot.store.folders import as_path
 from neuroglot.store.growing import InMemory, Made, grow, in_folder, is_whole
@@ -132,7 +132,7 @@ def intervene(  # noqa: PLR0913 (the public contract)
     require_answerable(task)
     part = task
     if recording is not None:
-        check_recording(recording)
+        require_recording(recording)
         recording.check_threshold(given_controls.threshold)
         part = recorded_part(model, task, recording)
         _warn_of_position(recording, how)
@@ -175,19 +175,6 @@ def _warn_of_position(recording: Recording, how: Answering) -> None:
             "the recording looks at all prompt tokens, so that categories are not those of the "
             "tokens that are edited; record with position='last', or edit positions='all'.",
             stacklevel=5,
-        )
-
-
-def check_recording(recording: object) -> None:
-    """Refuse what is no recording.
-
-    Raises:
-        NeuroglotError: it says where recordings come from.
-    """
-    if not isinstance(recording, Recording):
-        raise NeuroglotError(
-            f"recording is a {type(recording).__name__}; expected what neuroglot.record returns, "
-            "or neuroglot.load of its folder."
         )
 
 

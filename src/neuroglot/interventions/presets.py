@@ -20,11 +20,11 @@ from neuroglot.errors import NeuroglotError, is_whole_number, listed, require_fi
 from neuroglot.interventions.answering import Answering
 from neuroglot.interventions.conditions import OWN, Controls
 from neuroglot.interventions.edits import Edit, Scale, Zero
-from neuroglot.interventions.intervene import check_recording, intervene, options_of
+from neuroglot.interventions.intervene import intervene, options_of
 from neuroglot.models.model import Model
 from neuroglot.neurons.neuron_set import NeuronSet, layer_range, sorted_layers
 from neuroglot.recording.part import recorded_part
-from neuroglot.recording.recording import Recording
+from neuroglot.recording.recording import Recording, require_recording
 from neuroglot.sharing.bits import CATEGORIES
 from neuroglot.sharing.categories import category_membership
 from neuroglot.store.results import save
@@ -146,7 +146,7 @@ def deactivate(  # noqa: PLR0913 (as intervene)
     chosen, beside = options_of(parts, Parts), options_of(controls, Controls)
     chosen.check_fits(model)
     names, how = check_categories(categories), options_of(answering, Answering)
-    check_recording(recording)
+    require_recording(recording)
     development, test, folder = recording, recording, out
     if chosen.needs_halves:
         development, test = _halves(model, task, recording, beside.seed, how)
@@ -293,7 +293,7 @@ def amplify(  # noqa: PLR0913 (as intervene)
     """
     names, values = check_categories([category]), _checked(factors)
     beside, how = options_of(controls, Controls), options_of(answering, Answering)
-    check_recording(recording)
+    require_recording(recording)
     development, test = _halves(model, task, recording, beside.seed, how)
 
     def outcome(

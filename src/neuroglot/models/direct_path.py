@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from neuroglot.errors import NeuroglotError
+from neuroglot.errors import UnsupportedError
 from neuroglot.models.hooks import editing, on_input, on_output, reading_stream
 from neuroglot.models.norms import Norm, norms_in
 from neuroglot.models.probing import input_device, probe_logits, relative_change
@@ -81,17 +81,17 @@ def unembedding(hf: PreTrainedModel) -> tuple[nn.Module, Tensor]:
     """The LM head, and its weight (token, d_model).
 
     Raises:
-        NeuroglotError: there is none that can be read, or it is not as wide as the layers.
+        UnsupportedError: there is none that can be read, or it is not as wide as the layers.
     """
     find: Any = hf.get_output_embeddings  # which has no types
     head: nn.Module | None = find()
     if head is None:
-        raise NeuroglotError(
+        raise UnsupportedError(
             f"{type(hf).__name__} names no output embeddings, so that neurons cannot be read as "
             "tokens."
         )
     if not is_ordinary(head):
-        raise NeuroglotError(
+        raise UnsupportedError(
             f"the LM head of {type(hf).__name__} is a {type(head).__name__} whose weights are "
             "quantised, offloaded or not those of a linear map; load the model unquantised and "
             "wholly on one device."
@@ -103,12 +103,12 @@ def check_unembedding(hf: PreTrainedModel, site: FFNSite) -> Tensor:
     """The LM head's weight (token, d_model), where value vectors can be multiplied with it.
 
     Raises:
-        NeuroglotError: see :func:`unembedding`, or it has another width than the layers.
+        UnsupportedError: see :func:`unembedding`, or it has another width than the layers.
     """
     _, weight = unembedding(hf)
     d_model = down_widths(site.down)[1]
     if weight.shape[1] != d_model:
-        raise NeuroglotError(
+        raise UnsupportedError(
             f"the LM head of {type(hf).__name__} takes vectors of {weight.shape[1]}, but the "
             f"layers work with {d_model}: a projection stands between them, so that value vectors "
             "cannot be multiplied with output embeddings."
@@ -164,7 +164,7 @@ def find_direct_path(hf: PreTrainedModel, sites: tuple[FFNSite, ...]) -> DirectP
     """Measure the way from every FFN to the logits; one forward pass a layer and a few more.
 
     Raises:
-        NeuroglotError: the model has another way; it says where.
+        UnsupportedError: the model has another way; it says where.
     """
     weight = check_unembedding(hf, sites[0])
     head, _ = unembedding(hf)
@@ -180,7 +180,7 @@ def find_direct_path(hf: PreTrainedModel, sites: tuple[FFNSite, ...]) -> DirectP
         logits = probe_logits(hf)[:, -1].float().to(input_device(hf))
     end = seen.stream[len(sites)]
     if not (torch.isfinite(end).all() and torch.isfinite(logits).all()):
-        raise NeuroglotError(
+        raise UnsupportedError(
             f"{type(hf).__name__} gives NaN or infinite activations; load it with dtype='float32'."
         )
     near = [
@@ -191,7 +191,7 @@ def find_direct_path(hf: PreTrainedModel, sites: tuple[FFNSite, ...]) -> DirectP
         and relative_change(seen.out_of[part], seen.into[head]) < TOLERANCE
     ]
     if len(near) != 1:
-        raise NeuroglotError(
+        raise UnsupportedError(
             f"{type(hf).__name__} has no norm between its last layer and its LM head that takes "
             "the whole residual stream and gives what the LM head takes; direct logit attribution "
             "needs one. The other scores do not."
@@ -205,7 +205,7 @@ def _scale(hf: PreTrainedModel, logits: Tensor, given: Tensor) -> tuple[float, f
     """What turns the LM head's output into logits: a factor, and a bound if there is one.
 
     Raises:
-        NeuroglotError: something else.
+        UnsupportedError: something else.
     """
     ways: list[tuple[float | None, Tensor]] = [(None, logits)]
     cap = getattr(hf.config.get_text_config(), "final_logit_softcapping", None)
@@ -218,7 +218,7 @@ def _scale(hf: PreTrainedModel, logits: Tensor, given: Tensor) -> tuple[float, f
         if error < tolerance:
             return _exactly(scale, tolerance), bound
     error = fits[0][1]
-    raise NeuroglotError(
+    raise UnsupportedError(
         f"the logits of {type(hf).__name__} are not proportional to what its LM head gives "
         f"({error:.1%} are left over); direct logit attribution needs that. The other scores do "
         "not."
@@ -237,7 +237,7 @@ def _after(hf: PreTrainedModel, site: FFNSite) -> AfterFFN:
     """What becomes of one layer's FFN output, measured by changing its coefficients.
 
     Raises:
-        NeuroglotError: it does not simply add to the residual stream.
+        UnsupportedError: it does not simply add to the residual stream.
     """
     d_model = down_widths(site.down)[1]
     norms = norms_in(site.block.modules(), d_model, input_device(hf))
@@ -258,13 +258,13 @@ def _after(hf: PreTrainedModel, site: FFNSite) -> AfterFFN:
         if allowed < _tolerance(hf):
             break
     if allowed > MOST_ROUNDING:
-        raise NeuroglotError(
+        raise UnsupportedError(
             f"in {hf.dtype} what the feed-forward network of layer {site.layer} adds is lost in "
             "the rounding of the residual stream; for direct logit attribution load the model "
             "with dtype='float32'."
         )
     if not (error < 4 * allowed and math.isfinite(factor)):
-        raise NeuroglotError(
+        raise UnsupportedError(
             f"the feed-forward network of layer {site.layer} of {type(hf).__name__} does not just "
             f"add to the residual stream ({error:.1%} of what it changes is left over), as where a "
             "norm follows the sum; direct logit attribution needs that. The other scores do not."

@@ -109,8 +109,8 @@ def _named_layers(hf: PreTrainedModel, path: str) -> list[int]:
     """
     if path.count("{i}") != 1:
         raise NeuroglotError(
-            f"sites={path!r} must hold '{{i}}' once, in place of the layer number, for example "
-            "'model.layers.{i}.mlp.down_proj'."
+            f"down_projection={path!r} must hold '{{i}}' once, in place of the layer number, for "
+            "example 'model.layers.{i}.mlp.down_proj'."
         )
     pattern = re.compile(r"(\d+)".join(map(re.escape, path.split("{i}"))))
     matches = (pattern.fullmatch(name) for name, _ in hf.named_modules())
@@ -119,7 +119,7 @@ def _named_layers(hf: PreTrainedModel, path: str) -> list[int]:
         raise NeuroglotError(f"nothing in {type(hf).__name__} is called {path!r}; {_linear(hf)}")
     if not _is_complete(hf, layers):
         raise NeuroglotError(
-            f"sites={path!r} is in the layers {listed(layers)}, expected 0 to "
+            f"down_projection={path!r} is in the layers {listed(layers)}, expected 0 to "
             f"{_n_layers(hf, layers) - 1}: models with a feed-forward network in some layers only "
             "are unsupported."
         )
@@ -194,7 +194,7 @@ def find_sites(hf: PreTrainedModel, path: str | None = None) -> tuple[FFNSite, .
         f"{'more than one' if fitting else 'no'} feed-forward down projection found in "
         f"{type(hf).__name__}: looked for {listed(LEAF_PATHS)}, and for a linear map to d_model in "
         f"each of its {_n_layers(hf, ())} layers; saw {listed(candidates) or 'none'}. "
-        f"Name it with sites='…{{i}}…'; {_linear(hf)}"
+        f"Name it with down_projection='…{{i}}…'; {_linear(hf)}"
     )
 
 

@@ -103,7 +103,7 @@ def load_model(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     revision: str | None = None,
-    sites: str | None = None,
+    down_projection: str | None = None,
     *,
     tokenization: Tokenization | None = None,
     token: str | None = None,
@@ -121,7 +121,8 @@ def load_model(
         dtype: ``"float32"``, ``"bfloat16"``, …, or ``"auto"`` for the checkpoint's own type; by
             default float32 on the CPU and for embedded models, else the checkpoint's own type.
         revision: branch, tag or commit of the Hub.
-        sites: path of the down projections with ``{i}`` for the layer, where it is not known.
+        down_projection: path of the down projections with ``{i}`` for the layer, where it is not
+            known.
         tokenization: special tokens, chat template and its arguments, padding side and truncation;
             by default as the tokenizer does.
         token: for gated models; by default the one of ``hf auth login`` or ``HF_TOKEN``.
@@ -133,6 +134,12 @@ def load_model(
     Raises:
         NeuroglotError: the model cannot be found or read, or has no sites that verify.
     """
+    if not isinstance(name, str | Path):
+        raise NeuroglotError(
+            f"name is a {type(name).__name__}; expected a Hub id, a folder or the name of an "
+            "embedded model. A model that is loaded already is used with "
+            "neuroglot.wrap_model(model, tokenizer)."
+        )
     refuse_default_dtype()
     chosen = {"revision": revision, "token": token}
     try:
@@ -144,7 +151,7 @@ def load_model(
                 tokenizer,
                 name=str(name),
                 revision=commit,
-                sites=sites,
+                down_projection=down_projection,
                 tokenization=tokenization,
             )
     except NeuroglotError:

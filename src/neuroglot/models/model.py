@@ -40,6 +40,7 @@ from neuroglot.models.tokenization import (
 )
 from neuroglot.models.turns import Turn, hooking, taking_turn, turn_of
 from neuroglot.models.verify import Verified, verify
+from neuroglot.notebook import as_html
 
 # Tokenizers without a limit report a number of this order.
 NO_LIMIT = 10**9
@@ -81,6 +82,9 @@ class Model:
             f"Model({self.name!r}, {type(self.hf).__name__}, {self.n_layers} layers of "
             f"{self.n_neurons} neurons, {self.dtype} on {self.device})"
         )
+
+    def _repr_html_(self) -> str:
+        return as_html(self.name, self.describe())
 
     @property
     def padding_side(self) -> PaddingSide:
@@ -325,7 +329,7 @@ def wrap_model(
     *,
     name: str | None = None,
     revision: str | None = None,
-    sites: str | None = None,
+    down_projection: str | None = None,
     tokenization: Tokenization | None = None,
 ) -> Model:
     """Make a loaded Hugging Face model ready: find its sites and verify them.
@@ -335,7 +339,8 @@ def wrap_model(
         tokenizer: its tokenizer; a missing padding token is replaced by the end token.
         name: what to call it in results; by default the name it was loaded by.
         revision: what to record as its revision.
-        sites: path of the down projections with ``{i}`` for the layer, where it is not known.
+        down_projection: path of the down projections with ``{i}`` for the layer, where it is not
+            known.
         tokenization: how prompts become tokens; by default as the tokenizer does.
 
     Raises:
@@ -362,7 +367,7 @@ def wrap_model(
                 "would be measured so; leave the block of neuroglot.edit first."
             )
         hf.train(mode=False)
-        return _wrapped(hf, tokenizer, name, revision, sites, chosen)
+        return _wrapped(hf, tokenizer, name, revision, down_projection, chosen)
 
 
 def _wrapped(
@@ -370,7 +375,7 @@ def _wrapped(
     tokenizer: PreTrainedTokenizerBase,
     name: str | None,
     revision: str | None,
-    sites: str | None,
+    down_projection: str | None,
     tokenization: Tokenization,
 ) -> Model:
     """As :func:`wrap_model`, of a model that nobody else runs."""
@@ -381,7 +386,7 @@ def _wrapped(
             )
         tokenizer.pad_token = tokenizer.eos_token
     with operating(hf):
-        found, verified = _looked_into(hf, sites)
+        found, verified = _looked_into(hf, down_projection)
         model = Model(
             hf,
             tokenizer,

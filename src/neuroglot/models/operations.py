@@ -9,6 +9,7 @@ from typing import Concatenate, ParamSpec, TypeVar, cast
 
 from neuroglot.errors import NeuroglotError
 from neuroglot.models.model import Model
+from neuroglot.tasks.parallel import ParallelTask
 
 REMOVED = {"edit": "run it within `with neuroglot.edit(model, neuroglot.Zero(neurons)):`."}
 """What took the place of keywords that functions had before."""
@@ -31,6 +32,12 @@ def operation(run: Callable[Concatenate[Model, P], R]) -> Callable[Concatenate[M
             raise NeuroglotError(
                 f"model is a {type(model).__name__}; expected what neuroglot.load_model or "
                 "neuroglot.wrap_model returns."
+            )
+        task = args[0] if args else kwargs.get("task")
+        if "task" in known and task is not None and not isinstance(task, ParallelTask):
+            raise NeuroglotError(
+                f"task is a {type(task).__name__}; expected what neuroglot.load_task or "
+                "neuroglot.ParallelTask.from_records returns, after the model."
             )
         gone = [name for name in kwargs if name in REMOVED and name not in known]
         if gone:

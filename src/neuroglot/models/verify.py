@@ -106,7 +106,7 @@ def _checking_firing(sites: Sequence[FFNSite], n_rows: int) -> Iterator[None]:
                 raise NeuroglotError(
                     f"{site.path} ({kind}) fired {len(found)} times in one forward pass, expected "
                     "once: the model's code goes round this module (BLOOM does with "
-                    "slow_but_exact=True). Name the right one with sites=…"
+                    "slow_but_exact=True). Name the right one with down_projection=…"
                 )
             if found[0] != expected:
                 raise NeuroglotError(

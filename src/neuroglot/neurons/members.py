@@ -12,7 +12,7 @@ import numpy as np
 
 from neuroglot.errors import NeuroglotError, listed, shown
 from neuroglot.recording.blocks import Prompt
-from neuroglot.recording.recording import Bits, Recording
+from neuroglot.recording.recording import Bits, Recording, require_recording
 from neuroglot.sharing.bits import CATEGORIES, category_bits, unpack
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
@@ -122,6 +122,7 @@ def active_in(recording: Recording, threshold: float, category: str | None = Non
     """
     if category is not None and category not in CATEGORIES:
         raise NeuroglotError(f"unknown category {category!r}; there are {listed(CATEGORIES)}.")
+    require_recording(recording)
     recording.check_threshold(threshold)
     widths = (recording.n_neurons,) * len(recording.layers)
     of_item = {item: i for i, item in enumerate(recording.items)}
@@ -165,8 +166,23 @@ def joined(sign: Sign, one: Members, other: Members) -> Members:
             return first | second
         return first & (second if sign == "&" else ~second)
 
-    per_prompt = one.per_prompt or other.per_prompt
-    return Members(one.widths, bits, lambda: f"({one.said()} {sign} {other.said()})", per_prompt)
+    return Members(
+        one.widths,
+        bits,
+        lambda: f"({one.said()} {sign} {other.said()})",
+        one.per_prompt or other.per_prompt,
+        part_of=_whole_of(sign, one, other),
+    )
+
+
+def _whole_of(sign: Sign, one: Members, other: Members) -> Members | None:
+    """Of what a joined set is a part, if one of the two is a part of something."""
+    if sign == "|":
+        if one.part_of is None and other.part_of is None:
+            return None
+        return joined("|", one.whole, other.whole)
+    parts = [one] if sign == "-" else [one, other]
+    return next((part.whole for part in parts if part.part_of is not None), None)
 
 
 def others(of: Members) -> Members:
@@ -176,7 +192,7 @@ def others(of: Members) -> Members:
     return Members(
         of.widths,
         lambda prompts: all_others(of.bits(prompts), of.widths),
-        lambda: f"~{of.said()}",
+        lambda: f"~({of.said()})",
         of.per_prompt,
         kept=(of, None),
     )
@@ -195,7 +211,7 @@ def in_layers(of: Members, layers: tuple[int, ...]) -> Members:
     if of.kept is not None:
         there = layers if of.kept[1] is None else tuple(x for x in layers if x in of.kept[1])
         kept = (in_layers(of.kept[0], there), there)
-    said = lambda: f"{of.said()} in {layers}"  # noqa: E731
+    said = lambda: f"({of.said()}) in {layers}"  # noqa: E731
     return Members(of.widths, bits, said, of.per_prompt, part_of=of, kept=kept)
 
 
@@ -224,7 +240,9 @@ def strongest(of: Members, share: float, scores: Scores | None = None) -> Member
         return np.packbits(masks & (place < wanted), axis=-1)
 
     def said() -> str:
-        return f"{share!r} of {of.said()} by {_digest(b'' if scores is None else scores.tobytes())}"
+        return (
+            f"{share!r} of ({of.said()}) by {_digest(b'' if scores is None else scores.tobytes())}"
+        )
 
     return Members(of.widths, bits, said, of.per_prompt or scores is None, part_of=of)
 

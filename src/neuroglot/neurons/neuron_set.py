@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,9 +16,10 @@ import xarray as xr
 from neuroglot.errors import NeuroglotError, is_whole_number, listed, require_finite
 from neuroglot.models.model import Model
 from neuroglot.neurons import members as m
-from neuroglot.neurons.files import Provenance, read_set, write_set
 from neuroglot.neurons.members import Mask, Members, Prompts, Sign
 from neuroglot.neurons.sampling import sample
+from neuroglot.neurons.set_file import Provenance, read_set, write_set
+from neuroglot.notebook import as_html
 from neuroglot.recording.recording import Bits, Recording
 from neuroglot.sharing.bits import unpack
 from neuroglot.sharing.categories import category_membership
@@ -167,6 +169,16 @@ class NeuronSet:
             f"{listed(self.sizes, 6)})"
         )
 
+    def _repr_html_(self) -> str:
+        facts: dict[str, object] = {"unit": self.unit, "layers": len(self.widths)}
+        if self.per_prompt:
+            facts |= {"neurons": "each prompt has its own"}
+        else:
+            facts |= {"neurons": f"{len(self):,} of {sum(self.widths):,}"}
+            facts |= {"by_layer": listed(self.sizes, 6)}
+        facts |= {"items_chosen_on": len(self.chosen_on) or ""}
+        return as_html(self.name, facts | dict(self.provenance))
+
     def __eq__(self, other: object) -> bool:
         """Whether both have the same neurons, whatever their names."""
         if not isinstance(other, NeuronSet):
@@ -193,7 +205,11 @@ class NeuronSet:
         return self._joined(other, "-")
 
     def __invert__(self) -> NeuronSet:
-        name = self.name.removeprefix("~") if self.name.startswith("~") else f"~{self.name}"
+        is_complement = self.members.kept is not None and self.members.kept[1] is None
+        if is_complement and self.name.startswith("~"):
+            name = self.name.removeprefix("~")
+        else:
+            name = f"~{self.name}" if re.fullmatch(r"\w+|\(.*\)", self.name) else f"~({self.name})"
         return self._of(m.others(self.members), name)
 
     def _joined(self, other: NeuronSet, sign: Sign) -> NeuronSet:
@@ -419,8 +435,7 @@ class NeuronSet:
         Raises:
             NeuroglotError: a threshold that was not recorded.
         """
-        made = _origin(recording, threshold)
-        return cls(m.active_in(recording, threshold), "active", made)
+        return cls(m.active_in(recording, threshold), "active", _origin(recording, threshold))
 
     @classmethod
     def specific_here(cls, recording: Recording, *, threshold: float = 0.0) -> NeuronSet:
@@ -479,6 +494,8 @@ class NeuronSet:
         ``provenance``, ``sha256`` of what follows, and where they are not the usual ones ``widths``
         of the layers, ``unit`` and ``chosen_on``), then the mask as packed bits, layer by layer,
         each layer to a full byte, its first neuron in the highest bit. :meth:`load` reads it again.
+        Of what it is a part, or all others of what, is not kept: controls of a loaded ``~neurons``
+        are drawn as those of any other set.
 
         Raises:
             NeuroglotError: each prompt has a set of its own, ``path`` exists and ``overwrite`` is
@@ -574,10 +591,9 @@ def _frozen(mask: Mask) -> Mask:
 
 def _scores(by: Any, shape: tuple[int, int]) -> np.ndarray[Any, Any]:
     values = np.asarray(by, dtype=float)
-    if values.shape != shape or np.isnan(values).any():
+    if values.shape != shape or not np.isfinite(values).all():
         raise NeuroglotError(
-            f"expected scores (layer, neuron) of shape {shape} without NaN, found shape "
-            f"{values.shape}."
+            f"expected finite scores (layer, neuron) of shape {shape}, found shape {values.shape}."
         )
     return values
 

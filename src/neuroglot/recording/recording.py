@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from neuroglot.errors import NeuroglotError, listed
+from neuroglot.notebook import as_html
 from neuroglot.store.damage import DamagedError
 
 UNIT = "recording"
@@ -82,6 +83,14 @@ class Recording:
             f"{self.n_neurons} neurons)"
         )
 
+    def _repr_html_(self) -> str:
+        kept = ("model", "task", "site", "position", "dtype")
+        facts: dict[str, object] = {key: self.attrs.get(key) for key in kept}
+        facts |= {"items": len(self), "languages": " ".join(self.languages)}
+        facts |= {"layers": listed(self.layers, 6), "neurons_per_layer": self.n_neurons}
+        facts |= {"thresholds": listed(self.thresholds), "values_kept": "values" in self.dataset}
+        return as_html("recording", facts)
+
     def check_threshold(self, threshold: float) -> None:
         """Refuse a threshold at which activity was not recorded.
 
@@ -111,6 +120,28 @@ class Recording:
                 f"the recording is damaged in some of the items {ids} ({error.reason}). Record "
                 "with the same settings into the same folder; what is whole is kept."
             ) from error
+
+    def active(
+        self, threshold: float = 0.0, items: slice | Sequence[int] = slice(None)
+    ) -> xr.DataArray:
+        """Which neurons were active, unpacked (item, language, layer, neuron).
+
+        Args:
+            threshold: a neuron is active where its site value was greater.
+            items: places of items, to bound what is in memory: a byte for each neuron.
+
+        Raises:
+            NeuroglotError: see :meth:`bits`.
+        """
+        bits = self.bits(threshold, items)
+        chosen = self.dataset["active"].isel(item=items)
+        return xr.DataArray(
+            np.unpackbits(bits, axis=-1, count=self.n_neurons).astype(np.bool_),
+            dims=VALUE_DIMS,
+            coords={dim: chosen[dim].to_numpy() for dim in VALUE_DIMS[:-1]},
+            name="active",
+            attrs=self.attrs | {"threshold": threshold},
+        )
 
     def select(
         self, *, languages: Sequence[str] | None = None, items: int | Sequence[str] | None = None
@@ -158,6 +189,23 @@ def checked_recording(data: xr.Dataset) -> Recording:
     if "values" in data and data["values"].sizes.get("neuron") != neurons:
         raise ValueError(f"'values' are not of {neurons} neurons")
     return Recording(data)
+
+
+def require_recording(found: object, what: str = "recording") -> None:
+    """Refuse what is no recording.
+
+    Args:
+        found: what was given.
+        what: the name of the argument.
+
+    Raises:
+        NeuroglotError: it says where recordings come from.
+    """
+    if not isinstance(found, Recording):
+        raise NeuroglotError(
+            f"{what} is a {type(found).__name__}; expected what neuroglot.record returns, or "
+            "neuroglot.load of its folder."
+        )
 
 
 def _require(wanted: Sequence[str], known: Sequence[str], what: str) -> None:

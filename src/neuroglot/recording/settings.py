@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -42,21 +42,18 @@ class Settings:
     added_tokens: bool = True
 
 
-def check_settings(
-    model: Model,
-    *,
+def check_reading(
     site: str,
     position: str,
-    thresholds: Sequence[float] | float,
-    layers: Sequence[int] | None,
-    keep_values: bool,
+    thresholds: Sequence[float] | float = 0.0,
+    *,
     added_tokens: bool = True,
 ) -> Settings:
-    """Settings from what a user passed.
+    """Settings from what a user passed, as far as they need no model.
 
     Raises:
-        NeuroglotError: an unknown site or position, repeated or infinite thresholds, layers that
-            the model does not have, or added tokens left out of a position that has none.
+        NeuroglotError: an unknown site or position, repeated or infinite thresholds, or added
+            tokens left out of a position that has none.
     """
     if site not in SITE_KINDS:
         raise NeuroglotError(f"unknown site {site!r}; there are {listed(SITE_KINDS)}.")
@@ -71,6 +68,25 @@ def check_settings(
     levels = tuple(float(threshold) for threshold in given)
     if not levels or len(set(levels)) < len(levels) or not np.isfinite(levels).all():
         raise NeuroglotError(f"thresholds={levels}: expected different finite numbers.")
+    return Settings(site, position, levels, added_tokens=added_tokens)
+
+
+def check_settings(
+    model: Model,
+    *,
+    site: str,
+    position: str,
+    thresholds: Sequence[float] | float,
+    layers: Sequence[int] | None,
+    keep_values: bool,
+    added_tokens: bool = True,
+) -> Settings:
+    """Settings from what a user passed.
+
+    Raises:
+        NeuroglotError: see :func:`check_reading`, or layers that the model does not have.
+    """
+    reading = check_reading(site, position, thresholds, added_tokens=added_tokens)
     chosen = tuple(range(model.n_layers)) if layers is None else tuple(layers)
     known = range(model.n_layers)
     unknown = [x for x in chosen if not isinstance(x, int) or x not in known]
@@ -78,7 +94,7 @@ def check_settings(
         raise NeuroglotError(
             f"layers={list(chosen)}: expected different numbers from 0 to {model.n_layers - 1}."
         )
-    return Settings(site, position, levels, tuple(sorted(chosen)), keep_values, added_tokens)
+    return replace(reading, layers=tuple(sorted(chosen)), keep_values=keep_values)
 
 
 def header(

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 import altair as alt
 import jinja2
 import vl_convert as vlc
+import xarray as xr
 
 from neuroglot.answering.spreadsheet import as_csv
 from neuroglot.errors import NeuroglotError, plain
@@ -80,6 +81,11 @@ def report(
     Raises:
         NeuroglotError: there are no results, one cannot be drawn, or ``out`` cannot be written.
     """
+    if not isinstance(results, Mapping) or isinstance(results, xr.Dataset):
+        raise NeuroglotError(
+            f"results are a {type(results).__name__}; expected them by name, as "
+            "{'base': result} or {'base/sharing': one, 'base/answers': another}."
+        )
     found = sort_results(results)
     made = _specifications(found)
     page = Path(out)

@@ -6,13 +6,14 @@ Source: *Sharing Matters* (arXiv 2406.09265), section 3; terms as in the project
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from neuroglot.errors import NeuroglotError, listed
-from neuroglot.recording.recording import Recording
+from neuroglot.recording.recording import Recording, require_recording
 from neuroglot.sharing.baselines import layer_rate_fraction, shuffled_fraction
 from neuroglot.sharing.bits import (
     CATEGORIES,
@@ -85,15 +86,28 @@ def category_membership(recording: Recording, threshold: float = 0.0) -> xr.Data
     )
 
 
-def classify(recording: Recording, threshold: float = 0.0) -> xr.Dataset:
+@overload
+def classify(recording: Recording, threshold: float = 0.0) -> xr.Dataset: ...
+
+
+@overload
+def classify(recording: Recording, *, thresholds: Sequence[float]) -> xr.DataArray: ...
+
+
+def classify(
+    recording: Recording, threshold: float = 0.0, *, thresholds: Sequence[float] | None = None
+) -> xr.Dataset | xr.DataArray:
     """How languages share neurons, with the baselines that sharing must be compared with.
 
     Args:
         recording: from :func:`neuroglot.record`.
         threshold: a neuron is active where its site value was greater.
+        thresholds: several in its place, which must have been recorded, to see how sharing changes
+            with the threshold.
 
     Returns:
-        A dataset with
+        With ``thresholds``, the mean fraction over items (threshold, layer, category). Else a
+        dataset with
 
         - ``fraction`` (item, layer, category): share of the layer's neurons;
         - ``active`` (item, layer, language): share of neurons active in that language;
@@ -112,6 +126,9 @@ def classify(recording: Recording, threshold: float = 0.0) -> xr.Dataset:
     Raises:
         NeuroglotError: the threshold was not recorded.
     """
+    require_recording(recording)
+    if thresholds is not None:
+        return _sweep(recording, thresholds)
     require_languages(len(recording.languages))
     n, neurons = len(recording), recording.n_neurons
     tally = tally_of(recording, threshold)
@@ -154,6 +171,37 @@ def classify(recording: Recording, threshold: float = 0.0) -> xr.Dataset:
     )
 
 
+def most_often(
+    sharing: xr.Dataset, category: str = "all_shared", *, layer: int | None = None, n: int = 20
+) -> pd.DataFrame:
+    """The neurons that are in a category for the most items.
+
+    Args:
+        sharing: from :func:`classify`.
+        category: one of the four.
+        layer: only this one; by default all layers.
+        n: how many neurons; of equal ones the first in order of layer and neuron.
+
+    Returns:
+        A table with ``layer``, ``neuron`` and ``membership``, the fraction of items.
+
+    Raises:
+        NeuroglotError: no such category or layer.
+    """
+    if category not in CATEGORIES:
+        raise NeuroglotError(f"unknown category {category!r}; there are {listed(CATEGORIES)}.")
+    found = sharing["membership"].sel(category=category, drop=True).transpose("layer", "neuron")
+    if layer is not None:
+        if layer not in found["layer"]:
+            raise NeuroglotError(f"layer={layer!r}; there are {listed(found['layer'].to_numpy())}.")
+        found = found.sel(layer=[layer])
+    if "neuron" not in found.coords:
+        found = found.assign_coords(neuron=np.arange(found.sizes["neuron"]))
+    rows = found.to_series().rename("membership").reset_index()
+    ranked = rows.sort_values("membership", ascending=False, kind="stable")
+    return ranked.head(n).reset_index(drop=True)
+
+
 def shared_of_active(sharing: xr.Dataset) -> xr.DataArray:
     """All-shared neurons over active ones, of all layers together (item, language).
 
@@ -164,17 +212,10 @@ def shared_of_active(sharing: xr.Dataset) -> xr.DataArray:
     return shared / sharing["active"].sum("layer")
 
 
-def sweep_thresholds(recording: Recording) -> xr.DataArray:
-    """How sharing changes with the threshold.
-
-    Args:
-        recording: from :func:`neuroglot.record` with several ``thresholds``.
-
-    Returns:
-        Mean fraction over items (threshold, layer, category).
-    """
+def _sweep(recording: Recording, thresholds: Sequence[float]) -> xr.DataArray:
+    """Mean fraction over items (threshold, layer, category)."""
     fractions = []
-    for threshold in recording.thresholds:
+    for threshold in thresholds:
         totals = np.zeros((len(recording.layers), len(CATEGORIES)))
         for start in range(0, len(recording), ITEMS_AT_ONCE):
             bits = recording.bits(threshold, slice(start, start + ITEMS_AT_ONCE))
@@ -184,7 +225,7 @@ def sweep_thresholds(recording: Recording) -> xr.DataArray:
         np.stack(fractions),
         dims=("threshold", "layer", "category"),
         coords={
-            "threshold": list(recording.thresholds),
+            "threshold": [float(threshold) for threshold in thresholds],
             "layer": list(recording.layers),
             "category": list(CATEGORIES),
         },
@@ -250,6 +291,8 @@ def task_label(recording: Recording) -> str:
 
 
 def _require_alike(recordings: Sequence[Recording]) -> None:
+    for recording in recordings:
+        require_recording(recording)
     if len(recordings) < 2:
         raise NeuroglotError("a comparison needs at least two recordings.")
     first = recordings[0]

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from neuroglot.errors import NeuroglotError, listed
-from neuroglot.recording.recording import Bits, Recording
+from neuroglot.recording.recording import Bits, Recording, require_recording
 from neuroglot.sharing.bits import CATEGORIES, category_bits, count, inverted
 from neuroglot.sharing.tally import ITEMS_AT_ONCE
 from neuroglot.store.joining import RUN_AS, refuse_old, said_of
@@ -53,6 +53,8 @@ def category_flow(
         NeuroglotError: nothing says that neuron *i* is the same in both, or the recordings differ
             in items, languages, layers, width, site, position or task; it says which.
     """
+    require_recording(before, "before")
+    require_recording(after, "after")
     _require_same_neurons(before, after, lineage=lineage)
     n = before.n_neurons
     totals = np.zeros((len(before.layers), len(CATEGORIES), len(CATEGORIES)))

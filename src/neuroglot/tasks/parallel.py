@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from neuroglot.errors import NeuroglotError, listed, shown
+from neuroglot.notebook import as_html
 from neuroglot.outputs import write_file
 from neuroglot.tasks.files import json_objects, read_text
 from neuroglot.tasks.guessing import Guesses, guesses_of
@@ -74,6 +75,14 @@ class ParallelTask:
     def __repr__(self) -> str:
         languages = " ".join(self.languages)
         return f"ParallelTask({self.name!r}, {len(self)} items, languages {languages})"
+
+    def _repr_html_(self) -> str:
+        facts: dict[str, object] = {"items": len(self), "languages": " ".join(self.languages)}
+        answered = "choosing" if self.has_choices else "writing" if self.has_answers else ""
+        facts |= {"answered_by": answered, "template": self.template}
+        if self.items:
+            facts |= {f"first prompt, {x}": self.items[0]["prompts"][x] for x in self.languages[:5]}
+        return as_html(self.name, facts)
 
     @property
     def checksum(self) -> str:

@@ -166,7 +166,7 @@ def _shares(one: xr.Dataset, against: str) -> dict[str, float]:
     if against == NO_EDIT:
         return {"share": float(own.where(counted).mean()), "share_against": np.nan}
     other = _of_control(one["share"], against)
-    both = counted & ~np.isnan(other)
+    both = counted & ~np.isnan(other) & ~np.isnan(own)
     return {
         "share": float(own.where(both).mean()),
         "share_against": float(other.where(both).mean()),
@@ -178,9 +178,10 @@ def _accuracies(outcome: xr.Dataset, one: xr.Dataset, against: str) -> dict[str,
     other = outcome["correct_no_edit"].astype(float)
     if against != NO_EDIT:
         other = _of_control(one["correct"], against)
-    both = outcome["counted"] & ~np.isnan(other)
+    own = of_conditions(one["correct"])
+    both = outcome["counted"] & ~np.isnan(other) & ~np.isnan(own)
     return {
-        "accuracy": mean_of(of_conditions(one["correct"]), outcome, both),
+        "accuracy": mean_of(own, outcome, both),
         "accuracy_against": mean_of(other, outcome, both),
     }
 

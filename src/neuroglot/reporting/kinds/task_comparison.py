@@ -1,4 +1,4 @@
-"""Results of :func:`neuroglot.compare_tasks`: the pattern of sharing of several tasks."""
+"""Results of :func:`neuroglot.compare` of recordings: how several tasks share neurons."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results of :func:`neuroglot.sweep_thresholds`: sharing at several thresholds of activity."""
+"""Results of :func:`neuroglot.classify` with ``thresholds``: sharing at several of them."""
 
 from __future__ import annotations
 
