@@ -51,10 +51,10 @@ def kind_of(name: str, result: xr.Dataset | xr.DataArray) -> Kind:
     for kind in KINDS:
         if kind.unit == unit and isinstance(result, kind.container):
             return kind
-        if unit in kind.older_units:
+        if instead := kind.older_units.get(str(unit)):
             raise NeuroglotError(
                 f"result {name!r} is a {unit!r} of an earlier version of neuroglot; make it again "
-                "with neuroglot.intervene, or `neuroglot deactivate` or `neuroglot amplify`."
+                f"with {instead}."
             )
     known = listed([kind.unit for kind in KINDS], 20)
     raise NeuroglotError(f"result {name!r} is of kind {unit!r}; a report shows {known}.")

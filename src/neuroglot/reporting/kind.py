@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import altair as alt
@@ -49,7 +49,8 @@ class Kind:
         group_of: the name of the group to which a result belongs, where a kind has several;
             results of different groups are drawn apart.
         container: what a result is.
-        older_units: what results of this kind were called by earlier versions.
+        older_units: what results of this kind were called by earlier versions, and what makes
+            them again.
     """
 
     unit: str
@@ -60,4 +61,4 @@ class Kind:
     sheet: Sheet | None = None
     group_of: Callable[[Any], str] | None = None
     container: type = xr.Dataset
-    older_units: Sequence[str] = ()
+    older_units: Mapping[str, str] = field(default_factory=dict)

@@ -167,8 +167,11 @@ OUTCOME = Kind(
     has_notes=True,
     sheet=Sheet("effects", frame, EFFECT_COLUMNS),
     group_of=group_of,
-    older_units=(
-        *("deactivation", "dose-response", "dose-response-by-answer", "layer-bands", "keep-only"),
-        *("fixed-sets", "amplification", "scaled", "variants"),
+    older_units=dict.fromkeys(
+        (
+            *("deactivation", "dose-response", "dose-response-by-answer", "layer-bands"),
+            *("keep-only", "fixed-sets", "amplification", "scaled", "variants"),
+        ),
+        "neuroglot.intervene, or `neuroglot deactivate` or `neuroglot amplify`",
     ),
 )
