@@ -310,7 +310,7 @@ def test_every_kind_is_drawn(planted: dict[str, xr.Dataset], tmp_path: Path) -> 
     table = (tmp_path / "report.effects.csv").read_text(encoding="utf-8-sig").splitlines()
     assert table[0].startswith("run,kind,condition,against,neurons")
     assert "planted,by-dose,0.25,any_but_the_first," in "\n".join(table)
-    assert "<td>  any but the first</td>" in text
+    assert "<td>&emsp;any but the first</td>" in text
 
 
 def test_figures_show_every_known_difference(planted: dict[str, xr.Dataset]) -> None:

@@ -71,6 +71,7 @@ def test_rows_of_a_group_stand_below_its_line() -> None:
     assert [row[0] for row in cells] == ["a: 7", "  x", "  x", "b: 8", "  x"]
     assert [row[1] for row in cells] == ["", "50.0% (25.0–75.0)", "25.0%", "", "25.0%"]
     assert Table("t", columns, rows, group=group).records() == rows
+    assert "<td>&emsp;x</td><td>25.0%</td>" in Table("t", columns, rows, group=group).html()
 
 
 def test_intervals_are_joined_as_far_as_they_are_known() -> None:

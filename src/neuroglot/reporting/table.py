@@ -121,5 +121,8 @@ class Table:
 
 
 def _line(tag: str, cells: Sequence[str]) -> str:
-    inner = "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
+    # HTML takes spaces before a text for nothing.
+    indents = ["&emsp;" if cell.startswith("  ") else "" for cell in cells]
+    texts = [html.escape(cell.strip()) for cell in cells]
+    inner = "".join(f"<{tag}>{x}{y}</{tag}>" for x, y in zip(indents, texts, strict=True))
     return f"<tr>{inner}</tr>"
