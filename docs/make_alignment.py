@@ -22,8 +22,8 @@ import neuroglot as ng
 from neuroglot.answering.observations import samples_of
 from neuroglot.answering.statistics import clustered_interval
 from neuroglot.comparison.association import rank_correlation
-from neuroglot.reporting.alignment import held_out_sharing
-from neuroglot.reporting.effects import points
+from neuroglot.reporting.cells import points
+from neuroglot.reporting.kinds.alignment import held_out_sharing
 from neuroglot.reporting.page import save_figures
 
 SEEDS = (0, 1, 2)

@@ -10,7 +10,7 @@ import argparse
 import itertools
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,20 +20,17 @@ import xarray as xr
 import neuroglot as ng
 from neuroglot.answering.differences import DIFFERENT, EQUIVALENT
 from neuroglot.interventions.presets import DOSES, Parts, amplify, deactivate, layer_bands
-from neuroglot.reporting.effects import (
+from neuroglot.reporting.cells import in_brackets, p_text, points, points_range
+from neuroglot.reporting.kinds.outcome_findings import findings
+from neuroglot.reporting.kinds.outcome_rows import (
     AGAINST_LABELS,
-    Row,
+    STRICT,
     by_condition,
     condition_label,
     effect_rows,
-    in_brackets,
-    interval,
-    p_text,
-    points,
-    share_cell,
 )
-from neuroglot.reporting.findings import findings
 from neuroglot.reporting.page import save_figures
+from neuroglot.reporting.table import Row
 
 MODELS = ("base", "aligned")
 TASKS = ("facts", "inference", "editing_en_xx", "editing_xx_en")
@@ -169,13 +166,25 @@ def table(rows: dict[str, xr.Dataset], first: str) -> Iterator[str]:
             yield f"| {' | '.join(cells)} |"
 
 
+def share_cell(rows: Sequence[Row]) -> str:
+    """Share of all contributions, and beside it that of the control that should have the same."""
+    said = f"{100 * rows[0]['share']:.0f}%"
+    matched = [row for row in rows if row["against"] == STRICT[-1]]
+    if not matched or np.isnan(matched[0]["share_against"]):
+        return said
+    own, other = (100 * matched[0][name] for name in ("share", "share_against"))
+    return f"{said} ({own:.0f}%, {other:.0f}%)"
+
+
 def _cell(row: Row, n_all: int) -> str:
     if np.isnan(row["difference"]):
         return "–"
     some = f"<br>{row['prompts']:,}" if row["prompts"] < n_all else ""
     tested = f"<br>p {p_text(row['p'])}, corrected {p_text(row['p_holm'])}"
+    ends = points_range(row["difference_low"], row["difference_high"])
+    known = [] if np.isnan(row["difference_low"]) else [ends]
     mark = {DIFFERENT: "\\*", EQUIVALENT: " ="}.get(row["verdict"], "")
-    return f"{points(row['difference'])}{mark}{in_brackets(interval(row))}{tested}{some}"
+    return f"{points(row['difference'])}{mark}{in_brackets(known)}{tested}{some}"
 
 
 def page(main: Main, others: Others, note: str) -> str:

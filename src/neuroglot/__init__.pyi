@@ -25,6 +25,7 @@ from .pipeline import run
 from .recording.recorder import plan_recording, record
 from .recording.recording import Recording
 from .recording.saved import load
+from .reporting.gathering import tables_of
 from .reporting.page import report
 from .sharing.categories import categories, classify, most_often
 from .sharing.flow import category_flow
@@ -79,6 +80,7 @@ __all__ = [
     "run",
     "save",
     "share_of_correct",
+    "tables_of",
     "weight_changes",
     "wrap_model",
 ]

@@ -39,7 +39,7 @@ def test_align_and_compare(cli: Cli, tiny: tuple[Path, Path], tmp_path: Path) ->
     code, said, err = cli("compare", *steps, "-x", "step", "--out", tmp_path / "compared")
     assert code == 0, err
     assert "step-000004" in said
-    assert "What neurons became" in said
+    assert "what neurons became" in said
     figures = {path.name for path in (tmp_path / "compared" / "figures").glob("*.png")}
     kinds = ("flow", "series", "change-by-layer", "sharing-and-accuracy")
     assert {f"{kind}-compared.png" for kind in kinds} <= figures

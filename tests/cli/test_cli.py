@@ -13,7 +13,7 @@ import torch
 from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
 import neuroglot as ng
-from neuroglot.reporting.accuracy import accuracy_rows
+from neuroglot.reporting.kinds.answers import accuracy_rows
 from tests.cli.conftest import Cli
 from tests.tasks.published import LANGUAGES, write_published
 from tests.tasks.test_published import DATA

@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 import neuroglot as ng
-from neuroglot.reporting.conditions import kind_of
+from neuroglot.reporting.kinds.outcome_rows import group_of
 from tests.cli.conftest import Cli
 
 
@@ -66,7 +66,7 @@ def test_parts_of_deactivate(cli: Cli, tiny: tuple[Path, Path], tmp_path: Path) 
         found = ng.load(out / "test" / "outcome" if is_of_half else out / "outcome")
         assert isinstance(found, xr.Dataset)
         assert found["condition"].values.tolist() == conditions
-        assert kind_of(found) == kind
+        assert group_of(found) == kind
         assert bool(found.attrs["chosen_on"]) == is_of_half
 
 

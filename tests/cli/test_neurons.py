@@ -22,7 +22,7 @@ def test_attribute(cli: Cli, tiny: tuple[Path, Path], recorded: Path, tmp_path: 
     asked = ("attribute", *tiny, recorded, "--out", tmp_path / "attribution")
     code, out, _ = cli(*asked)
     assert code == 0
-    assert "All-shared neurons in correct answers" in out
+    assert "all-shared neurons in correct answers" in out
     assert "(effective score)" in out
     assert [line.split()[0] for line in out.splitlines() if line[1:3] in ("en", "de", "th")]
     found = ng.load(tmp_path / "attribution")

@@ -11,9 +11,11 @@ import pytest
 
 import neuroglot as ng
 from neuroglot.answering.observations import OVER_RELATIONS
-from neuroglot.cli import show, terminal
-from neuroglot.reporting.accuracy import KINDS, accuracy_rows
-from neuroglot.reporting.tables import HEADLINE_COLUMNS, headline_table
+from neuroglot.cli import terminal
+from neuroglot.reporting.accuracy import KINDS
+from neuroglot.reporting.headline import COLUMNS
+from neuroglot.reporting.kinds.answers import accuracy_rows
+from neuroglot.reporting.table import Table
 from tests.cli.conftest import Cli
 from tests.testing import small_task, tiny_hf, tiny_model, tokenizer
 
@@ -22,11 +24,13 @@ def test_tables_fit_a_terminal_of_80_columns(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    shares = dict.fromkeys(HEADLINE_COLUMNS, 1.0) | {"accuracy": float("nan")}
-    rows = [shares | {"run": run} for run in ("base, native", "aligned, shared")]
-    terminal.table(*headline_table(rows))
+    shares = dict.fromkeys((column.keys[0] for column in COLUMNS), 1.0)
+    runs = ("base, native", "aligned, shared")
+    rows = [shares | {"accuracy": float("nan"), "run": run} for run in runs]
+    table = Table("runs", COLUMNS, rows)
+    terminal.show([table])
     printed = capsys.readouterr().out
-    for heading in headline_table(rows)[0]:
+    for heading in table.headings():
         assert all(word in printed for word in heading.split())
     assert printed.count("100.0%") == 2 * 8
     assert "aligned, shared" in printed
@@ -173,7 +177,7 @@ def test_intervals_over_relations_stand_beside_those_over_subjects(
         records = [{**item, "relation": f"r{i % n_relations}"} for i, item in enumerate(items)]
         task = ng.ParallelTask.from_records(records, name="t")
         answers = ng.evaluate(tiny_model("llama"), task)
-        show.accuracy_table(answers, "t")
+        terminal.result(answers, "t", json=False)
         said = capsys.readouterr().out
         row = accuracy_rows(answers)[0]
         kind = next(name for name in KINDS if f"{name}_low" in row)

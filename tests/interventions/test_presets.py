@@ -14,7 +14,7 @@ import neuroglot as ng
 from neuroglot.interventions.conditions import CONTROLS, OWN
 from neuroglot.interventions.effects import by_control
 from neuroglot.interventions.presets import Parts, amplify, deactivate, layer_bands
-from neuroglot.reporting.conditions import kind_of
+from neuroglot.reporting.kinds.outcome_rows import group_of
 from neuroglot.sharing.categories import categories
 from tests import killing
 from tests.interventions.longhand import edited_log_probs, zeroed
@@ -208,13 +208,13 @@ def test_fixed_sets_and_rankings_by_answer_come_from_the_other_half() -> None:
     np.testing.assert_array_equal(own["correct"], expected["correct"])
     np.testing.assert_allclose(own["margin"], expected["margin"], atol=1e-4)
     assert fixed["condition"].values.tolist() == ["all_shared, membership 0.4"]
-    assert kind_of(fixed) == "fixed-sets"
+    assert group_of(fixed) == "fixed-sets"
     ranked = deactivate(
         model, task, recording, categories=["all_shared"], controls=NONE,
         parts=Parts([0.5], rank_by="effective"),
     )  # fmt: skip
     assert ranked["item"].values.tolist() == test
-    assert kind_of(ranked) == "dose-response-by-answer"
+    assert group_of(ranked) == "dose-response-by-answer"
     assert fixed.attrs["chosen_on"] == ranked.attrs["chosen_on"] == 6
     with pytest.raises(ng.NeuroglotError, match="depends on the language"):
         deactivate(
@@ -247,7 +247,7 @@ def test_amplification_is_chosen_on_one_half_and_reported_on_the_other(tmp_path:
             assert float(ng.evaluate(model, half)["correct"].mean()) == pytest.approx(
                 float(expected)
             )
-    assert kind_of(found) == "amplification"
+    assert group_of(found) == "amplification"
     xr.testing.assert_identical(ng.load(tmp_path / "out" / "test" / "outcome"), found)
     for bad in ((), (1.0, 2.0), (2.0, 2.0), (0.0,), (float("nan"),), ("a",), 2.0):
         with pytest.raises(ng.NeuroglotError, match="factors"):

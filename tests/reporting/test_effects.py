@@ -16,17 +16,13 @@ import neuroglot as ng
 from neuroglot.answering.differences import DIFFERENT, EQUIVALENT, OPEN
 from neuroglot.interventions.conditions import OfPrompt, size
 from neuroglot.interventions.presets import Parts, amplify, deactivate, layer_bands
-from neuroglot.reporting.conditions import kind_of
-from neuroglot.reporting.effects import (
-    effect_cells,
-    effect_lines,
-    effect_rows,
-    how_edited,
-    points,
-)
-from neuroglot.reporting.findings import findings
+from neuroglot.reporting.cells import points
+from neuroglot.reporting.gathering import sort_results, tables_of
+from neuroglot.reporting.kinds.outcome import how_edited
+from neuroglot.reporting.kinds.outcome_findings import findings
+from neuroglot.reporting.kinds.outcome_rows import effect_rows, group_of
 from neuroglot.reporting.page import charts
-from neuroglot.reporting.results import sort_results
+from neuroglot.reporting.table import Table
 from tests.interventions.planted import planted_model, planted_task
 
 CONTROLS = ("size", "active", "contribution")
@@ -84,6 +80,16 @@ def outcome(**differences: tuple[float, float, float, float]) -> xr.Dataset:
         },
         attrs={"unit": "outcome", "equivalent_within": 0.05, "positions": "last", "chosen_on": 0},
     )
+
+
+def table_of(data: xr.Dataset) -> Table:
+    (table,) = tables_of(data.assign_attrs(model="m", task="t"))
+    return table
+
+
+def below(heading: str, table: Table) -> list[str]:
+    place = table.headings().index(heading)
+    return [cells[place] for cells in table.cells()]
 
 
 def found_in(data: xr.Dataset) -> list[str]:
@@ -148,7 +154,7 @@ def test_a_claim_needs_both_controls_and_says_of_which_prompts_it_is() -> None:
     assert found_in(unknown)[0].startswith("all-shared: accuracy falls, but too few prompts can be")
     data["n_prompts"][0, 3] = 3
     assert "−10.0 against random, same contribution on 3 of 4 prompts" in found_in(data)[0]
-    assert effect_cells(effect_rows(data))[1][-2][-1] == "3"
+    assert below("prompts", table_of(data)) == ["", "4", "4", "4", "3"]
 
 
 def test_a_placebo_that_differs_is_said() -> None:
@@ -168,27 +174,30 @@ def test_an_outcome_of_before_is_to_be_made_again(unit: str) -> None:
 
 
 def test_cells_show_differences_with_intervals_and_p_values() -> None:
-    data = outcome(all_shared=(-0.1, 0.0, np.nan, -0.05))
-    heads, cells = effect_cells(effect_rows(data))
-    of_condition = ["all-shared", "100", "25% (20%, 10%)", "100.0%"]
-    assert heads[4:] == [
-        "held against", "difference (95 %)", "p", "corrected", "finding", "prompts"
+    table = table_of(outcome(all_shared=(-0.1, 0.0, np.nan, -0.05)))
+    assert table.title.endswith("accuracy 100.0% without any edit")
+    assert table.headings() == [
+        "condition, and held against", "difference (95 %)", "p", "corrected", "prompts",
+        "placebo (95 %)", "placebo p", "placebo corrected", "contribution", "accuracy", "finding",
     ]  # fmt: skip
-    assert cells[0] == [
-        *of_condition, "no edit", "−10.0 (−12.0 to −9.0)", "< 0.001", "0.010", "difference", "4",
+    placebo = ["+0.4 (−1.0 to +2.0)", "0.400", "0.900"]
+    cells = table.cells()
+    assert cells[0] == ["all-shared: 100 neurons", *[""] * 10]
+    assert cells[1] == [
+        "  no edit", "−10.0 (−12.0 to −9.0)", "< 0.001", "0.010", "4", "–", "–", "–",
+        "25%", "100.0%", "difference",
     ]  # fmt: skip
-    assert cells[1][4:] == [
-        "random, as many", "+0.0 (−2.0 to +1.0)", "0.030", "0.250", "equivalent", "4"
+    assert cells[2] == [
+        "  random, as many", "+0.0 (−2.0 to +1.0)", "0.030", "0.250", "4", *placebo,
+        "20% (10%)", "100.0%", "equivalent",
     ]  # fmt: skip
-    assert cells[2][4:] == [
-        "placebo of random, as many", "+0.4 (−1.0 to +2.0)", "0.400", "0.900", "", "4"
+    unknown = ["–", "–", "–", "0", *placebo, "20% (10%)", "100.0%", "–"]
+    assert cells[3] == ["  random active", *unknown]
+    assert cells[4][:5] == [
+        "  random, same contribution", "−5.0 (−7.0 to −4.0)", "< 0.001", "0.010", "4"
     ]  # fmt: skip
-    assert cells[3][4:] == ["random active", "–", "–", "–", "–", "0"]
-    _, lines = effect_lines(effect_rows(data))
-    assert lines[0] == ["all-shared: 100 neurons", "", "", "", ""]
-    assert lines[3] == ["    placebo of size", "+0.4 (−1.0 to +2.0)", "0.400", "0.900", ""]
-    assert lines[4] == ["  active", "–", "–", "–", "0"]
-    assert lines[6] == ["  contribution", "−5.0 (−7.0 to −4.0)", "< 0.001", "0.010", "4"]
+    # Sentences below the table in a terminal say what it leaves out.
+    assert table.headings(in_terminal=True) == table.headings()[:8]
     assert [points(x) for x in (0.0, -0.0, np.nan)] == ["+0.0", "+0.0", "–"]
 
 
@@ -248,7 +257,7 @@ def test_rows_are_of_the_prompts_that_have_both(planted: dict[str, xr.Dataset]) 
 
 def test_kinds_are_by_what_conditions_differ_in(planted: dict[str, xr.Dataset]) -> None:
     expected = {kind: kind for kind in planted} | {"by-share": "by-prompts"}
-    assert {name: kind_of(found) for name, found in planted.items()} == expected
+    assert {name: group_of(found) for name, found in planted.items()} == expected
 
 
 def test_what_was_done_is_said(planted: dict[str, xr.Dataset]) -> None:
@@ -301,7 +310,7 @@ def test_every_kind_is_drawn(planted: dict[str, xr.Dataset], tmp_path: Path) -> 
     table = (tmp_path / "report.effects.csv").read_text(encoding="utf-8-sig").splitlines()
     assert table[0].startswith("run,kind,condition,against,neurons")
     assert "planted,by-dose,0.25,any_but_the_first," in "\n".join(table)
-    assert "<td>any but the first</td>" in text
+    assert "<td>&emsp;any but the first</td>" in text
 
 
 def test_figures_show_every_known_difference(planted: dict[str, xr.Dataset]) -> None:
@@ -374,10 +383,8 @@ def test_a_category_beside_a_coordinate_has_a_panel_of_its_own(
 
 def test_a_control_of_the_user_is_in_tables_and_figures(planted: dict[str, xr.Dataset]) -> None:
     found, name = planted["conditions"], "any but the first"
-    _, cells = effect_cells(effect_rows(found))
-    assert [row[4] for row in cells].count(name) == 2
-    _, lines = effect_lines(effect_rows(found))
-    assert [row[0] for row in lines].count(f"  {name}") == 2
+    (table,) = tables_of(found, "planted")
+    assert [row[0] for row in table.cells()].count(f"  {name}") == 2
     made = charts(sort_results({"planted": found}))
     assert set(made) == {"conditions", "conditions-accuracy-planted"}
     for chart in made.values():

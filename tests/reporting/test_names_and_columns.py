@@ -16,8 +16,8 @@ import neuroglot as ng
 from neuroglot.answering.spreadsheet import in_order, read_table
 from neuroglot.interventions.presets import deactivate
 from neuroglot.reporting import page as pages
+from neuroglot.reporting.gathering import sort_results
 from neuroglot.reporting.page import _specifications
-from neuroglot.reporting.results import sort_results
 from tests.testing import small_task, tiny_model
 
 NAMES = ("C:\\new x.y[0]", '\\u0041 a\\"b\\')

@@ -12,12 +12,13 @@ import pytest
 import xarray as xr
 
 import neuroglot as ng
-from neuroglot.reporting.accuracy import accuracy_cells, accuracy_rows, percent, why_not_masked
-from neuroglot.reporting.by_layer import activity_by_language
+from neuroglot.reporting.cells import percent
+from neuroglot.reporting.gathering import run_facts, sort_results, tables_of
+from neuroglot.reporting.headline import headline, headline_table
+from neuroglot.reporting.kinds.answers import accuracy_rows, why_not_masked
+from neuroglot.reporting.kinds.sharing import activity_by_language
 from neuroglot.reporting.page import charts
-from neuroglot.reporting.results import run_facts, sort_results
 from neuroglot.reporting.style import CATEGORY_COLOURS, language_lines
-from neuroglot.reporting.tables import headline, headline_table
 from tests.testing import small_task, tiny_model
 
 
@@ -140,9 +141,9 @@ def test_taught_and_held_out_prompts_stand_apart_beside_the_majority() -> None:
     (row,) = headline(sort_results({"one/answers": answers}))
     assert (row["taught"], row["held_out"]) == (0.5, 0.25)
     assert (row["majority"], row["margin"]) == (0.5, -0.5)  # of four held-out prompts
-    columns, cells = headline_table([row])
-    assert columns[:5] == ["run", "taught", "held out", "chance", "majority"]
-    assert cells[0][:5] == ["one", "50.0%", "25.0%", "50.0%", "50.0%"]
+    table = headline_table(sort_results({"one/answers": answers}))
+    assert table.headings()[:5] == ["run", "taught", "held out", "chance", "majority"]
+    assert table.cells()[0][:5] == ["one", "50.0%", "25.0%", "50.0%", "50.0%"]
     figure = str(charts(sort_results({"one/answers": answers}))["accuracy"].to_dict())
     assert "'kind': 'taught'" in figure
     assert "'kind': 'held out'" in figure
@@ -154,8 +155,8 @@ def test_a_task_without_held_out_prompts_has_one_accuracy() -> None:
     assert (english["accuracy"], english["accuracy_prompts"]) == (pytest.approx(1 / 3), 3)
     assert (english["majority"], german["majority"]) == (pytest.approx(0.5), pytest.approx(0.25))
     assert "taught" not in english
-    columns, _ = headline_table(headline(sort_results({"one/answers": answers})))
-    assert columns[:4] == ["run", "accuracy", "chance", "majority"]
+    table = headline_table(sort_results({"one/answers": answers}))
+    assert table.headings()[:4] == ["run", "accuracy", "chance", "majority"]
     figure = str(charts(sort_results({"one/answers": answers}))["accuracy"].to_dict())
     assert "'kind': 'all prompts'" in figure
 
@@ -170,18 +171,18 @@ def shown_on(page: Path) -> str:
 
 def test_results_of_before_show_what_they_have(tmp_path: Path) -> None:
     old = answered([[False, False]] * 3).drop_vars(NEW)
-    columns, _ = headline_table(headline(sort_results({"one/answers": old})))
+    columns = headline_table(sort_results({"one/answers": old})).headings()
     assert columns[:3] == ["run", "accuracy", "chance"]
     assert "majority" not in columns
     assert np.isnan(accuracy_rows(old)[0]["majority"])
-    headings, cells = accuracy_cells(accuracy_rows(old))
-    assert headings == ["language", "accuracy", "chance", "prompts"]
-    assert "–" not in {cell for row in cells for cell in row}
+    (table,) = tables_of(old, "one")
+    assert table.headings() == ["language", "accuracy", "chance", "prompts"]
+    assert "–" not in {cell for row in table.cells() for cell in row}
     page = ng.report({"one/answers": old}, tmp_path / "r.html")
     assert "An earlier version kept no majority and no margins." in shown_on(page)
-    table = pd.read_csv(page.with_suffix(".accuracy.csv"))
-    assert {"accuracy", "chance"} <= set(table)
-    assert not {"low", "high", "majority", "margin", "subject_masked"} & set(table)
+    csv = pd.read_csv(page.with_suffix(".accuracy.csv"))
+    assert {"accuracy", "chance"} <= set(csv)
+    assert not {"low", "high", "majority", "margin", "subject_masked"} & set(csv)
 
 
 def with_masked(answers: xr.Dataset) -> xr.Dataset:
@@ -199,7 +200,9 @@ def test_what_a_guesser_knows_stands_beside_every_accuracy(tmp_path: Path) -> No
     assert english["subject_masked"] == german["subject_masked"] == pytest.approx(1 / 3)
     assert english["margin"] == pytest.approx(-0.5)
     assert english["margin_beyond_masked"] == pytest.approx((1 + 0 - 0.5) / 3)
-    headings, cells = accuracy_cells([english, german])
+    (table,) = tables_of(answers, "one")
+    assert str(table.records()) == str([english, german])  # NaN is no NaN
+    headings, cells = table.headings(), table.cells()
     assert headings[2:] == ["chance", "majority", "masked", "margin", "beyond masked", "prompts"]
     assert cells[0][2:] == ["50.0%", "50.0%", "33.3%", "-0.50", "+0.17", "3"]
     page = ng.report({"one/answers": answers}, tmp_path / "r.html")
@@ -207,10 +210,10 @@ def test_what_a_guesser_knows_stands_beside_every_accuracy(tmp_path: Path) -> No
     for cell in (*headings, *cells[0], *cells[1]):
         assert f">{cell}</t" in shown, cell
     assert "no masked prompts" not in shown
-    table = pd.read_csv(page.with_suffix(".accuracy.csv"))
+    csv = pd.read_csv(page.with_suffix(".accuracy.csv"))
     names = ["chance", "majority", "subject_masked", "margin", "margin_beyond_masked"]
     expected = [english[name] for name in names]
-    assert table[names].iloc[0].tolist() == pytest.approx(expected)
+    assert csv[names].iloc[0].tolist() == pytest.approx(expected)
     items = pd.read_csv(page.with_suffix(".items.csv"))
     assert items["margin_beyond_masked"].tolist() == pytest.approx([1, 0.5, 0, 0, -0.5, 1.5])
     figure = str(charts(sort_results({"one/answers": answers}))["accuracy"].to_dict())
@@ -238,13 +241,13 @@ def test_where_no_subject_is_masked_the_page_says_why(tmp_path: Path) -> None:
         assert why_not_masked(answers) == sentence
         assert sentence in shown_on(ng.report({"one/answers": answers}, tmp_path / "r.html"))
     both = sort_results({"one/answers": whole, "two/answers": plain})
-    columns, cells = headline_table(headline(both))
-    masked = columns.index("masked")
-    assert [row[masked] for row in cells] == ["33.3%", "none"]
+    table = headline_table(both)
+    masked = table.headings().index("masked")
+    assert [row[masked] for row in table.cells()] == ["33.3%", "none"]
 
 
 def test_the_page_shows_openly_what_a_run_is_of(results: dict, tmp_path: Path) -> None:
-    rows = {row["run"]: row for row in run_facts(results)}
+    rows = {row["run"]: row for row in run_facts(results).records()}
     expected = {"model": "tiny-llama", "task": "small", "items": "24", "languages": "en, de, th"}
     expected |= {"site": "gate", "position": "last"}
     assert expected.items() <= rows["one"].items()

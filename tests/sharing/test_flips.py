@@ -14,7 +14,7 @@ import xarray as xr
 import neuroglot as ng
 from neuroglot.models.convert import in_dtype
 from neuroglot.recording.recording import Recording
-from neuroglot.reporting.fragility import fragility_by_layer
+from neuroglot.reporting.kinds.fragility import fragility_by_layer
 from neuroglot.sharing.flips import compare_values
 from tests.families import GROUPED, SIZES, TOKENS, build
 from tests.testing import ARCHITECTURES, longhand_categories, small_task, tiny_model, tokenizer

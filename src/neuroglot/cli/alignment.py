@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -15,10 +15,6 @@ from neuroglot.cli import options as o
 from neuroglot.cli import terminal
 from neuroglot.cli.parsing import language_codes, named_path
 from neuroglot.errors import NeuroglotError, listed
-
-if TYPE_CHECKING:
-    import xarray as xr
-
 
 DEFAULT = Training()
 
@@ -104,8 +100,6 @@ def align(
     what was measured to OUT/report.html.
     """
     from neuroglot.cli.places import check_alignment
-    from neuroglot.reporting.alignment import alignment_lines, alignment_rows, what_changed
-    from neuroglot.reporting.observations import said_of
 
     page = out / "report.html"
     check_alignment(out, overwrite=overwrite)
@@ -124,27 +118,8 @@ def align(
         overwrite=overwrite,
     )
     report = ng.report({f"{out.resolve().name}/alignment": result}, page, out / "figures")
-    rows = alignment_rows(result)
-    if json:
-        found = {
-            "checks": rows,
-            "notes": said_of(result),
-            "provenance": result.attrs,
-            "report": str(report.resolve()),
-        }
-        terminal.as_json(found | {"model": str((out / "model").resolve())})
-        return
-    terminal.table(
-        *alignment_lines(rows), f"{model} on {task}, {method}: accuracy by part, sharing"
-    )
-    terminal.say(
-        "Accuracy where item and language were trained, or either or both were held out; "
-        "all-shared (and with each language's items shuffled) on held-out items, of all neurons."
-    )
-    terminal.notes(said_of(result))
-    terminal.say(what_changed(result))
-    terminal.say(f"The model: {(out / 'model').resolve()}")
-    terminal.say(f"The report: {report.resolve()}")
+    name = f"{model} on {task}, {method}"
+    terminal.result(result, name, json=json, model=out / "model", report=report)
 
 
 def compare(
@@ -183,8 +158,6 @@ def compare(
 ) -> None:
     """Compare two models on a task, or a series of checkpoints, with the first of them."""
     from neuroglot.cli.places import check_folder
-    from neuroglot.reporting.comparison_tables import comparison_rows, flow_rows, run_names
-    from neuroglot.reporting.observations import said_of
 
     page = out / "report.html"
     check_folder(out, overwrite=overwrite)
@@ -200,45 +173,7 @@ def compare(
     # What follows from the runs alone takes no time, so the folder's own result is replaced.
     ng.save(compared, out / "comparison", overwrite=overwrite or _is_comparison(out))
     report = ng.report({f"{out.resolve().name}/comparison": compared}, page, out / "figures")
-    if json:
-        later = run_names(compared)[1:] if "flow" in compared else []
-        found: dict[str, Any] = {"runs": comparison_rows(compared)}
-        found |= {"flow": {run: flow_rows(compared, run) for run in later}}
-        found |= {"notes": said_of(compared)}
-        terminal.as_json(found | {"provenance": compared.attrs, "report": str(report.resolve())})
-        return
-    _print(compared)
-    terminal.say(f"The report: {report.resolve()}")
-
-
-def _print(compared: xr.Dataset) -> None:
-    """Changes from the first run, and what neurons became in the last."""
-    from neuroglot.reporting.comparison_tables import (
-        FLOW,
-        HOW,
-        change_findings,
-        comparison_lines,
-        flow_cells,
-        run_names,
-    )
-    from neuroglot.reporting.observations import said_of
-
-    terminal.table(
-        *comparison_lines(compared), f"{compared.attrs['task']}: compared with the first"
-    )
-    terminal.say(HOW)
-    for finding in change_findings(compared):
-        terminal.say(finding)
-    terminal.notes(said_of(compared))
-    if "flow" in compared:
-        last = run_names(compared)[-1]
-        terminal.table(*flow_cells(compared, last), f"What neurons became in {last}")
-        terminal.say(FLOW)
-    else:
-        terminal.say(
-            "No flow between categories: nothing says that all models continue one checkpoint "
-            "(--lineage says so)."
-        )
+    terminal.result(compared, str(compared.attrs["task"]), json=json, report=report)
 
 
 def _named(runs: list[str]) -> dict[str, Path] | list[Path]:

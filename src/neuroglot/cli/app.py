@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,6 +21,8 @@ from neuroglot.cli.parsing import (
     warnings_as_lines,
 )
 from neuroglot.cli.streams import enduring_streams
+
+YES_OR_NO = ("norm_after_ffn", "special_tokens", "truncate")  # some are numbers, as Zarr has them
 
 app = typer.Typer(
     cls=Commands,
@@ -64,13 +67,11 @@ def demo(
     json: o.Json = False,
 ) -> None:
     """Run the main job on the embedded models and write a report."""
-    from neuroglot.cli import show
     from neuroglot.cli.places import check_folder
     from neuroglot.pipeline import run_demo
-    from neuroglot.reporting.accuracy import guesses_explained
-    from neuroglot.reporting.observations import sample_notes
-    from neuroglot.reporting.results import sort_results
-    from neuroglot.reporting.tables import headline, headline_table, score_rows
+    from neuroglot.reporting.gathering import sample_notes, sort_results
+    from neuroglot.reporting.headline import headline_table
+    from neuroglot.reporting.kinds.attribution import score_table
 
     began = time.perf_counter()
     check_folder(out)
@@ -78,17 +79,14 @@ def demo(
     seconds = time.perf_counter() - began
     page = ng.report(results, out / "report.html", figures=out / "figures")
     found = sort_results(results)
-    rows = headline(found)
+    overall = headline_table(found, f"facts, {items} items in ten languages")
+    scores, notes = score_table(found["attribution"]), sample_notes(found)
     if json:
-        done = {"results": rows, "scores": score_rows(found), "seconds": seconds}
-        done |= {"notes": sample_notes(found)}
-        terminal.as_json(done | {"report": str(page.resolve())})
+        done = {"results": overall.records(), "scores": scores.records(), "seconds": seconds}
+        terminal.as_json(done | {"notes": notes, "report": str(page.resolve())})
         return
-    title = f"facts, {items} items in ten languages"
-    terminal.table(*headline_table(rows), title)
-    terminal.say(" ".join(guesses_explained(found.evaluations.values(), margins=False)))
-    terminal.notes(sample_notes(found))
-    show.score_table(score_rows(found))
+    terminal.show([overall, scores])
+    terminal.notes(notes)
     terminal.say(f"Analysed in {seconds:.0f} s. The report: {page.resolve()}")
 
 
@@ -115,14 +113,10 @@ def run(
 
     With more items or languages in the same folder it adds these; nothing else may differ.
     """
-    import xarray as xr
-
-    from neuroglot.cli import show
     from neuroglot.cli.places import check_folder
     from neuroglot.pipeline import PREDICTIONS, Answering, Reading
-    from neuroglot.reporting.observations import said_of, sample_notes
-    from neuroglot.reporting.results import sort_results
-    from neuroglot.reporting.tables import headline, headline_table
+    from neuroglot.reporting.gathering import in_page_order, sample_notes, sort_results
+    from neuroglot.reporting.headline import headline_table
 
     check_folder(out, overwrite=overwrite)
     size, wanted = batch_size_of(batch_size), score_names(scores)
@@ -138,22 +132,16 @@ def run(
         overwrite=overwrite,
     )
     page = ng.report(done.results, out / "report.html", figures=out / "figures")
-    rows = headline(sort_results(done.results))
+    found = sort_results(done.results)
+    overall, notes = headline_table(found, f"{model} on {task}"), sample_notes(found)
     if json:
-        notes = sample_notes(sort_results(done.results))
-        terminal.as_json({"results": rows, "notes": notes, "report": str(page)})
+        terminal.as_json({"results": overall.records(), "notes": notes, "report": str(page)})
         return
-    terminal.table(*headline_table(rows), f"{model} on {task}")
-    if f"{chosen.name}/answers" in done.results:
-        answers = done.results[f"{chosen.name}/answers"]
-        assert isinstance(answers, xr.Dataset)
-        show.accuracy_table(answers, "Accuracy by language")
-        terminal.notes(said_of(answers))
+    parts = [kind.tables(runs) for kind, _, runs in in_page_order(found)]
+    terminal.show([overall, *itertools.chain(*parts)])
+    terminal.notes(notes)
+    if "evaluation" in found:
         terminal.say(f"Every answer: {(out / PREDICTIONS).resolve()}")
-    if f"{chosen.name}/attribution" in done.results:
-        attributed = done.results[f"{chosen.name}/attribution"]
-        assert isinstance(attributed, xr.Dataset)
-        show.attribution_table(attributed)
     terminal.say(f"The report: {page.resolve()}")
 
 
@@ -165,27 +153,50 @@ def check(
     json: o.Json = False,
 ) -> None:
     """Load a model, find its feed-forward neurons, verify them, and say what was found."""
-    from neuroglot.cli import show
-
     found = how.load(model).describe()
     if json:
         terminal.as_json(found)
         return
     for key, value in found.items():
-        terminal.say(f"{key.replace('_', ' '):18} {show.found_text(key, value)}", indent=19)
+        terminal.say(f"{key.replace('_', ' '):18} {_found_text(key, value)}", indent=19)
     terminal.say("verified: one firing a layer, zeroing changes the logits, removal restores them")
 
 
 @app.command()
 def tasks(json: o.Json = False) -> None:
     """List the tasks that can be named, and the published data behind them."""
-    from neuroglot.cli import show
-
-    rows = show.task_rows()
+    rows = _task_rows()
     if json:
         terminal.as_json(rows)
         return
-    show.tasks(rows)
+    for row in rows:
+        terminal.say(f"{row['task']:15} {row['summary']}", indent=16)
+        if "licence" in row:
+            languages = f"{' '.join(row['languages'])}; licence: {row['licence']}"
+            terminal.say(f"{'':15} {languages}", indent=16)
+            terminal.say(f"{'':15} {row['citation']}", indent=16)
+
+
+def _task_rows() -> list[dict[str, Any]]:
+    """One dict a task of the catalogue."""
+    from neuroglot.tasks.catalogue import catalogue
+
+    rows = []
+    for entry in catalogue().values():
+        row: dict[str, Any] = {"task": entry.name, "summary": entry.summary}
+        if entry.dataset is not None:
+            kept = ("languages", "revision", "licence", "citation")
+            row |= {field: getattr(entry.dataset, field) for field in kept}
+            row["hub"] = entry.dataset.hub.get("address", entry.dataset.hub["path"])
+        rows.append(row)
+    return rows
+
+
+def _found_text(key: str, value: Any) -> str:
+    """What :meth:`neuroglot.Model.describe` says under a key, for people."""
+    if key in YES_OR_NO:
+        return "yes" if value else "no"
+    return "–" if value is None or value == "" else str(value)
 
 
 for step in (

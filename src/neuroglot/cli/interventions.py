@@ -178,7 +178,6 @@ def amplify(
     The factor is chosen on one half of the items, and what it does is that of the other half.
     The same command goes on if stopped.
     """
-    from neuroglot.cli import show
     from neuroglot.cli.places import check_folder
     from neuroglot.interventions import presets
     from neuroglot.interventions.presets import check_categories
@@ -202,14 +201,7 @@ def amplify(
         out=out,
         overwrite=overwrite,
     )
-    if not json:
-        rows = [
-            {"factor": f"{factor:g}", "accuracy": float(value)}
-            for factor, value in outcome["development_accuracy"].to_series().items()
-        ]
-        terminal.say("Accuracy on the half of the items for choosing (factor 1: no edit):")
-        show.rows_as_table(rows)
-    _show(outcome, f"{model} on {task}, the other half", page, json=json)
+    _show(outcome, f"{model} on {task}", page, json=json)
 
 
 def _recorded(
@@ -220,27 +212,7 @@ def _recorded(
     return ng.record(model, task, folder, batch_size=size, grow=False, overwrite=overwrite)
 
 
-def _show(outcome: xr.Dataset, title: str, page: Path, *, json: bool) -> None:
-    from neuroglot.reporting.accuracy import mean_of
-    from neuroglot.reporting.effects import effect_lines, effect_rows
-    from neuroglot.reporting.findings import findings
-    from neuroglot.reporting.observations import said_of
-
+def _show(outcome: xr.Dataset, name: str, page: Path, *, json: bool) -> None:
     run = f"{outcome.attrs['model']}, {outcome.attrs['task']}".replace("/", " ")
     report = ng.report({f"{run}/{page.parent.name}": outcome}, page, page.parent / "figures")
-    rows = effect_rows(outcome)
-    if json:
-        found = {"effects": rows, "findings": findings(rows), "notes": said_of(outcome)}
-        terminal.as_json(found | {"provenance": outcome.attrs, "report": str(report.resolve())})
-        return
-    before = mean_of(outcome["correct_no_edit"], outcome, outcome["counted"])
-    terminal.table(*effect_lines(rows), f"{title}: accuracy {100 * before:.1f}% without any edit")
-    terminal.say(
-        "Difference: accuracy less that of no edit, or of random neurons, in percentage points of "
-        "the prompts for which there are such; p by itself, and after Holm's correction. Placebo: "
-        "the first draw of a control, less the others."
-    )
-    for finding in findings(rows):
-        terminal.say(finding)
-    terminal.notes(said_of(outcome))
-    terminal.say(f"The report: {report.resolve()}")
+    terminal.result(outcome, name, json=json, report=report)

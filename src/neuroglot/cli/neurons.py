@@ -45,10 +45,8 @@ def attribute(
     With more items in the same folder it adds these; with another language it adds up all again.
     """
     from neuroglot.attribution.by_category import UNIT as ATTRIBUTION
-    from neuroglot.cli import show
     from neuroglot.cli.places import check_figures, check_result
     from neuroglot.reporting.page import save_figures
-    from neuroglot.reporting.tables import attribution_rows
 
     size, wanted = batch_size_of(batch_size), score_names(scores)
     if not wanted:
@@ -73,11 +71,7 @@ def attribute(
     )
     if figures is not None:
         save_figures({str(task): found}, figures)
-    if json:
-        rows = {score: attribution_rows(found, score) for score in wanted}
-        terminal.as_json({"all_shared": rows, "provenance": found.attrs})
-        return
-    show.attribution_table(found)
+    terminal.result(found, f"{model} on {task}", json=json)
 
 
 @o.grouped
@@ -101,9 +95,7 @@ def agreement(
     The same command goes on if stopped.
     """
     from neuroglot.attribution.agreement import UNIT as AGREEMENT
-    from neuroglot.cli import show
     from neuroglot.cli.places import check_result
-    from neuroglot.reporting.observations import said_of
 
     check_result(out, AGREEMENT, overwrite=overwrite)
     wanted, chosen = score_names(scores), which.load(task)
@@ -117,14 +109,7 @@ def agreement(
         out=out,
         overwrite=overwrite,
     )
-    rows = show.agreement_rows(found)
-    if json:
-        notes = {"notes": said_of(found)}
-        terminal.as_json({"agreement": rows, "provenance": found.attrs} | notes)
-        return
-    title = f"{model} on {task}: Spearman's correlation of scores with what zeroing does"
-    show.agreement_table(rows, title)
-    terminal.notes(said_of(found))
+    terminal.result(found, f"{model} on {task}", json=json)
 
 
 @o.grouped

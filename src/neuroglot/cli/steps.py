@@ -103,7 +103,6 @@ def classify(
     json: o.Json = False,
 ) -> None:
     """Put neurons into sharing categories, with the baselines."""
-    from neuroglot.cli import show
     from neuroglot.cli.places import check_result
     from neuroglot.store.results import is_saved
 
@@ -111,11 +110,7 @@ def classify(
     sharing = ng.classify(open_recording(recording), threshold)
     if out is not None and (overwrite or not is_saved(sharing, real_path(out))):
         ng.save(sharing, out, overwrite=overwrite)
-    rows = show.sharing_rows(sharing)
-    if json:
-        terminal.as_json({"categories": rows, "provenance": sharing.attrs})
-    else:
-        show.rows_as_table(rows, "Share of neurons, mean over items and layers")
+    terminal.result(sharing, None, json=json)
 
 
 @o.grouped
@@ -144,10 +139,7 @@ def evaluate(
     With --out, the same command goes on if stopped, and adds more items or languages.
     """
     from neuroglot.answering.predictions import save_predictions
-    from neuroglot.cli import show
     from neuroglot.cli.places import check_predictions, check_result, check_table
-    from neuroglot.reporting.accuracy import accuracy_rows
-    from neuroglot.reporting.observations import said_of
 
     size = batch_size_of(batch_size)
     check_result(out, "evaluation", overwrite=overwrite)
@@ -167,12 +159,7 @@ def evaluate(
     )
     if predictions is not None:
         save_predictions(chosen, answers, predictions)
-    if json:
-        found = {"accuracy": accuracy_rows(answers), "notes": said_of(answers)}
-        terminal.as_json(found | {"provenance": answers.attrs})
-    else:
-        show.accuracy_table(answers, f"{model} on {task}")
-        terminal.notes(said_of(answers))
+    terminal.result(answers, f"{model} on {task}", json=json)
 
 
 @o.grouped
@@ -192,7 +179,6 @@ def fragility(
 
     The same command goes on if stopped.
     """
-    from neuroglot.cli import show
     from neuroglot.cli.places import check_result
 
     check_result(out, "fragility", overwrite=overwrite)
@@ -206,11 +192,7 @@ def fragility(
         out=out,
         overwrite=overwrite,
     )
-    rows = show.fragility_rows(found)
-    if json:
-        terminal.as_json({"fragility": rows, "provenance": found.attrs})
-        return
-    show.rows_as_table(rows, f"{model} on {task}: what depends on rounding")
+    terminal.result(found, f"{model} on {task}", json=json)
 
 
 def report(

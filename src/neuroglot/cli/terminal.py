@@ -6,7 +6,8 @@ import json
 import math
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich import box
@@ -16,8 +17,13 @@ from rich.table import Table
 
 from neuroglot.errors import plain
 
+if TYPE_CHECKING:
+    import xarray as xr
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> None:
+    from neuroglot.reporting.table import Table as Shown
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str) -> None:
     """A table as wide as the terminal; the first column is text, the others are numbers.
 
     Where the terminal is too narrow for all columns, those that are left follow below, beside the
@@ -28,14 +34,15 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | No
     unbounded = console.options.update(max_width=WIDER_THAN_ANY)
     cells = [[plain(cell) for cell in row] for row in rows]
     left = list(range(1, len(columns)))
+    say(plain(title))
     while True:
         n_shown = len(left)
-        made = _table(columns, cells, [0, *left], title)
+        made = _table(columns, cells, [0, *left])
         while n_shown > 1 and console.measure(made, options=unbounded).minimum > console.width:
             n_shown -= 1
-            made = _table(columns, cells, [0, *left[:n_shown]], title)
+            made = _table(columns, cells, [0, *left[:n_shown]])
         console.print(made)
-        left, title = left[n_shown:], None
+        left = left[n_shown:]
         if not left:
             return
 
@@ -69,13 +76,9 @@ def wrapped(text: str, width: int, indent: int = 0) -> list[str]:
     return lines
 
 
-def _table(
-    columns: Sequence[str], cells: Sequence[Sequence[str]], chosen: list[int], title: str | None
-) -> Table:
+def _table(columns: Sequence[str], cells: Sequence[Sequence[str]], chosen: list[int]) -> Table:
     """The chosen columns as a table."""
     shown = Table(
-        title=plain(title or ""),
-        title_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         padding=(0, 1, 0, 0),
@@ -117,6 +120,39 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def show(tables: Iterable[Shown]) -> None:
+    """Tables with their sentences; what explains columns is said once."""
+    said: set[str] = set()
+    for one in tables:
+        if not one.is_for_page:
+            table(one.headings(in_terminal=True), one.cells(in_terminal=True), one.title)
+            explained = one.explanations(in_terminal=True)
+            new = " ".join(text for text in explained if text not in said)
+            notes([*([new] if new else []), *one.said])
+            said.update(explained)
+
+
+def result(
+    found: xr.Dataset | xr.DataArray, name: str | None, *, json: bool, **written: Path
+) -> None:
+    """A result as one JSON document, or its tables and notes.
+
+    Args:
+        found: of any kind that a report shows.
+        name: what its tables are titled; by default, its model and task.
+        json: whether it is to be JSON.
+        written: files that were written, by what they are.
+    """
+    from neuroglot.reporting.gathering import notes_of, records_of, tables_of
+
+    places = {what: str(path.resolve()) for what, path in written.items()}
+    if json:
+        as_json(records_of(found) | places)
+        return
+    show(tables_of(found, name))
+    notes([*notes_of(found), *(f"The {what}: {place}" for what, place in places.items())])
 
 
 def notes(lines: Iterable[str]) -> None:

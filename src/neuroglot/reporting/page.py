@@ -6,81 +6,59 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import altair as alt
 import jinja2
-import pandas as pd
 import vl_convert as vlc
 import xarray as xr
 
 from neuroglot.answering.spreadsheet import as_csv
 from neuroglot.errors import NeuroglotError, plain
 from neuroglot.outputs import real_path, write_file
-from neuroglot.reporting import alignment, attribution, by_layer, comparison, deactivation, overall
-from neuroglot.reporting.accuracy import guesses_explained
-from neuroglot.reporting.agreement import agreement_by_layer
-from neuroglot.reporting.comparison_tables import comparison_tables
-from neuroglot.reporting.effects import effect_table
-from neuroglot.reporting.findings import effect_tables
-from neuroglot.reporting.fragility import fragility_by_layer
-from neuroglot.reporting.observations import sample_notes
-from neuroglot.reporting.results import Results, Sorted, provenance_rows, run_facts, sort_results
-from neuroglot.reporting.tables import (
-    SCORE_COLUMNS,
-    accuracy_table,
-    accuracy_tables,
-    attribution_table,
-    headline,
-    headline_table,
-    item_table,
-    layer_table,
-    score_cells,
-    score_rows,
+from neuroglot.reporting.gathering import (
+    Gathered,
+    Results,
+    in_page_order,
+    provenance_rows,
+    run_facts,
+    sample_notes,
+    sheets,
+    sort_results,
 )
+from neuroglot.reporting.headline import headline_table, item_table
+from neuroglot.reporting.kind import Figures
+from neuroglot.reporting.table import Table
 
 PNG_SCALE = 2.0
 PAGE, TITLE, END = "page.html.jinja", "<title>neuroglot report</title>", "</html>"
 LONGEST_NAME = 120  # bytes of a file name, which most file systems bound to 255
 
 
-def charts(found: Sorted) -> dict[str, alt.TopLevelMixin]:
+def charts(found: Gathered) -> Figures:
     """Every figure that the results allow, by file name."""
-    makers: dict[str, tuple[bool, Callable[[], alt.TopLevelMixin]]] = {
-        "accuracy": (
-            bool(found.evaluations),
-            lambda: overall.accuracy_by_language(found.evaluations),
-        ),
-        "baselines": (bool(found.sharing), lambda: by_layer.baselines_by_layer(found.sharing)),
-        "fractions": (bool(found.sharing), lambda: by_layer.fractions_by_layer(found.sharing)),
-        "activity": (bool(found.sharing), lambda: by_layer.activity_by_language(found.sharing)),
-        "repetition": (bool(found.sharing), lambda: by_layer.repetition_by_layer(found.sharing)),
-        "overlap": (bool(found.sharing), lambda: overall.language_overlap(found.sharing)),
-        "thresholds": (bool(found.thresholds), lambda: overall.threshold_sweep(found.thresholds)),
-        "score-shares": (
-            bool(found.attributions),
-            lambda: attribution.size_and_share(found.attributions),
-        ),
-        "causal-agreement": (
-            bool(found.agreements),
-            lambda: agreement_by_layer(found.agreements),
-        ),
+    return {
+        name: chart
+        for kind, group, runs in in_page_order(found)
+        for name, chart in kind.figures(group, runs).items()
     }
-    made = {name: make() for name, (wanted, make) in makers.items() if wanted}
-    for name, attributed in found.attributions.items():
-        for kind, chart in attribution.figures(attributed, name).items():
-            made[f"{kind}-{name}"] = chart
-    made |= deactivation.figures(found.interventions)
-    made |= alignment.figures(found.alignments)
-    for name, runs in found.run_comparisons.items():
-        made |= {f"{kind}-{name}": chart for kind, chart in comparison.figures(runs, name).items()}
-    for name, compared in found.comparisons.items():
-        made[f"tasks-{name}"] = by_layer.task_comparison(compared)
-    for name, rounded in found.fragilities.items():
-        made[f"fragility-{name}"] = fragility_by_layer(rounded)
+
+
+def sections(found: Gathered) -> list[tuple[list[Table], list[str]]]:
+    """The headline, then the tables of each kind, with what no section above has explained."""
+    headline = headline_table(found)
+    parts = [[headline] if headline.rows else []]
+    parts += [kind.tables(runs) for kind, _, runs in in_page_order(found)]
+    said: dict[str, None] = {}
+    made = []
+    for tables in parts:
+        explained = dict.fromkeys(text for table in tables for text in table.explanations())
+        made.append((tables, [text for text in explained if text not in said]))
+        said |= explained
     return made
 
 
@@ -111,55 +89,42 @@ def report(
     found = sort_results(results)
     made = _specifications(found)
     page = Path(out)
-    columns, rows = headline_table(headline(found))
     html = _template().render(
-        columns=columns,
-        rows=_plain(rows),
-        guesses=guesses_explained(found.evaluations.values()) if found.evaluations else [],
-        accuracies=_plain(accuracy_tables(found)),
-        score_columns=SCORE_COLUMNS,
-        scores=_plain(score_cells(score_rows(found))),
-        agrees=bool(found.agreements),
-        effects=_plain(effect_tables(found)),
-        tables=_plain([*alignment.alignment_tables(found), *comparison_tables(found)]),
-        notes=_plain(sample_notes(found)),
-        facts=_plain(run_facts(results)),
+        sections=sections(found),
+        notes=sample_notes(found),
+        facts=run_facts(results),
         charts={name: _json(chart) for name, chart in made.items()},
         provenance=_plain(provenance_rows(results)),
         script=vlc.javascript_bundle(),  # type: ignore[call-arg]  # the stub lacks its default,
     )
-    try:
+    with _said_if_not_written("the report", page):
         place = real_path(page)
         if place.exists() and not place.is_file():
             raise NeuroglotError(f"{str(page)!r} is no file; name another place for the report.")
         drawn = {} if figures is None else _drawn(made)
-        tables = {kind: as_csv(table) for kind, table in _tables(found).items()}
+        beside = {"items": item_table(found), **sheets(found)}
+        tables = {name: as_csv(table) for name, table in beside.items()}
         place.parent.mkdir(parents=True, exist_ok=True)
-        for kind, table in tables.items():
-            write_file(place.with_suffix(f".{kind}.csv"), table)
+        for name, table in tables.items():
+            write_file(place.with_suffix(f".{name}.csv"), table)
         if figures is not None:
             _write_figures(drawn, Path(figures))
         write_file(place, html)  # last: where it is, everything is
-    except NeuroglotError:
-        raise
-    except (OSError, ValueError) as error:
-        raise NeuroglotError(f"cannot write the report to {str(page)!r}: {error}.") from error
     return page
 
 
-def _tables(found: Sorted) -> dict[str, pd.DataFrame]:
-    """What stands beside the page, by the kind that ends its name."""
-    makers: dict[str, tuple[Any, Callable[[Sorted], pd.DataFrame]]] = {
-        "items": (True, item_table),
-        "layers": (True, layer_table),
-        "accuracy": (found.evaluations, accuracy_table),
-        "effects": (found.interventions, effect_table),
-        "attribution": (found.attributions, attribution_table),
-    }
-    return {kind: make(found) for kind, (wanted, make) in makers.items() if wanted}
+@contextmanager
+def _said_if_not_written(what: str, place: Path) -> Iterator[None]:
+    """Within the block, what cannot be written is an error for users."""
+    try:
+        yield
+    except NeuroglotError:
+        raise
+    except (OSError, ValueError) as error:  # a null character in a path is a ValueError
+        raise NeuroglotError(f"cannot write {what} to {str(place)!r}: {error}.") from error
 
 
-def _specifications(found: Sorted) -> dict[str, dict[str, Any]]:
+def _specifications(found: Gathered) -> dict[str, dict[str, Any]]:
     """Every figure as Vega-Lite."""
     with alt.data_transformers.enable("default", max_rows=None):
         # The limit is there for notebooks; a page of many runs and layers has more rows.
@@ -173,12 +138,8 @@ def save_figures(results: Results, folder: Path) -> None:
         NeuroglotError: there are no results, one cannot be drawn, or the folder cannot be written.
     """
     made = _specifications(sort_results(results))
-    try:
+    with _said_if_not_written("figures", folder):
         _write_figures(_drawn(made), folder)
-    except NeuroglotError:
-        raise
-    except (OSError, ValueError) as error:  # a null character in a path is a ValueError
-        raise NeuroglotError(f"cannot write figures to {str(folder)!r}: {error}.") from error
 
 
 def _drawn(made: dict[str, dict[str, Any]]) -> dict[str, bytes | str]:
@@ -231,6 +192,7 @@ def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("neuroglot.reporting", "."), autoescape=True
     )
+    environment.filters["plain"] = plain
     return environment.get_template(PAGE)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import altair as alt
@@ -37,9 +37,19 @@ MOST_LAYER_LABELS = 9
 WHOLE = alt.Axis(format="d", tickMinStep=1)  # of what is counted
 FONT = "DejaVu Sans, Verdana, sans-serif"
 
+SCORE_LABELS = {
+    "contribution": "contribution",
+    "effective": "effective score",
+    "direct_logit": "direct logit",
+    "gradient_x_activation": "gradient × activation",
+    "integrated_gradients": "integrated gradients",
+}
 
-Runs = Mapping[str, xr.Dataset]
-"""Results by the name of their run, for example ``"aligned, native"``."""
+
+def main_score(attribution: xr.Dataset) -> str:
+    """The score that a figure of one score shows: the effective score where there is one."""
+    known = [str(name) for name in attribution["score"].to_numpy()]
+    return "effective" if "effective" in known else known[0]
 
 
 def category_scale() -> alt.Scale:
@@ -53,6 +63,15 @@ def category_scale() -> alt.Scale:
 def columns(n_panels: int) -> int:
     """Panels in a row: all of up to four, else three."""
     return n_panels if n_panels <= 4 else 3
+
+
+def panels(runs: Iterable[str]) -> dict[str, Any]:
+    """One panel a run: what the ``facet`` of a chart takes."""
+    names = list(runs)
+    return {
+        "facet": alt.Facet("run:N", title=None, sort=names),
+        "columns": columns(len(names)),
+    }
 
 
 def styled(chart: Any) -> alt.TopLevelMixin:
@@ -86,6 +105,12 @@ def frame_of(runs: Mapping[str, xr.DataArray], value: str) -> pd.DataFrame:
     if "category" in frame:
         frame["category"] = frame["category"].map(CATEGORY_LABELS)
     return frame.reset_index(drop=True)
+
+
+def stacked(runs: Mapping[str, Any], make: Callable[[Any], pd.DataFrame]) -> pd.DataFrame:
+    """What ``make`` makes of each run, below each other; the last column is ``run``."""
+    frames = [make(data).assign(run=run) for run, data in runs.items()]
+    return pd.concat(frames, ignore_index=True)
 
 
 def layer_axis(frame: pd.DataFrame) -> alt.X:

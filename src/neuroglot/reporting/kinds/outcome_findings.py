@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from neuroglot.answering.differences import DIFFERENT, EQUIVALENT, LEVEL
 from neuroglot.answering.statistics import LEAST_CLUSTERS
 from neuroglot.interventions.conditions import NO_EDIT
-from neuroglot.reporting.effects import (
+from neuroglot.reporting.cells import p_text, points, points_range
+from neuroglot.reporting.kinds.outcome_rows import (
     STRICT,
     against_label,
     by_condition,
     condition_label,
-    effect_cells,
-    effect_rows,
-    how_edited,
-    interval,
-    p_text,
-    points,
 )
-from neuroglot.reporting.results import Sorted
+from neuroglot.reporting.table import Row
 
 BEYOND = "active and equally contributing random neurons"
-
-Row = Mapping[str, Any]
-"""What ``reporting.effects.effect_rows`` says of a condition and what it is beside."""
 
 
 def findings(rows: Sequence[Row]) -> list[str]:
@@ -81,8 +72,9 @@ def _against(row: Row) -> str:
     where = f"against {against_label(row['against'])}"
     if row["prompts"] < row["all_prompts"]:
         where += f" on {row['prompts']:,} of {row['all_prompts']:,} prompts"
-    inside = ["".join(interval(row)), f"p {p_text(row['p'])}, corrected {p_text(row['p_holm'])}"]
-    known = "; ".join(part for part in inside if part)
+    known = f"p {p_text(row['p'])}, corrected {p_text(row['p_holm'])}"
+    if not np.isnan(row["difference_low"]):
+        known = f"{points_range(row['difference_low'], row['difference_high'])}; {known}"
     return f"{points(row['difference'])} {where} ({known}): {verdict_text(row)}"
 
 
@@ -106,7 +98,7 @@ def _sufficient(row: Row) -> str:
     if needed > there:
         return (
             f" (about {needed:,.0f} subjects would tell {100 * row['equivalent_within']:g} points "
-            f"from none; there are {there:,})"
+            f"from none; there are {there:,.0f})"
         )
     return f" (the difference is near the bounds of {bounds(row)})"
 
@@ -119,16 +111,3 @@ def _placebos(rows: Sequence[Row]) -> list[str]:
         f"{points(row['placebo_difference'])}: do not rest claims on this control."
         for row in failed
     ]
-
-
-def effect_tables(found: Sorted) -> list[dict[str, Any]]:
-    """What the page says of every intervention: title, finding, headings and cells."""
-    tables = []
-    for kind, runs in found.interventions.items():
-        for run, outcome in runs.items():
-            rows = effect_rows(outcome)
-            columns, cells = effect_cells(rows)
-            said = {"title": f"{run}: {kind.replace('-', ' ')}", "findings": findings(rows)}
-            said |= {"how": how_edited(outcome)}
-            tables.append({**said, "columns": columns, "rows": cells})
-    return tables

@@ -1,11 +1,16 @@
-"""Figure of the neurons whose category depends on rounding."""
+"""Results of :func:`neuroglot.fragility`: neurons whose category depends on rounding."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import altair as alt
+import numpy as np
 import pandas as pd
 import xarray as xr
 
+from neuroglot.reporting.cells import UNKNOWN, small_percent
+from neuroglot.reporting.kind import Group, Kind
 from neuroglot.reporting.style import (
     HEIGHT,
     LINE_COLOURS,
@@ -16,12 +21,52 @@ from neuroglot.reporting.style import (
     legend_filter,
     styled,
 )
+from neuroglot.reporting.table import Column, Table
 
 MARGINS = {
     "margin_largest": "largest where flipped",
     "margin_median": "median where flipped",
     "value_median": "median of all",
 }
+
+COLUMNS = (
+    Column("changed", ("changed",)),
+    Column("flipped categories", ("flipped_categories",), small_percent),
+    Column("number", ("number",)),
+    Column("margin at most", ("margin_at_most",)),
+    Column("median distance", ("median_distance",)),
+)
+EXPLAINED = (
+    "Flipped categories: how many neurons change theirs, of all neurons and items. Margin at most: "
+    "the farthest that the value of one whose activity flipped was from the threshold; the median "
+    "distance is that of all values.",
+)
+
+
+def fragility_rows(found: xr.Dataset) -> list[dict[str, Any]]:
+    """One row a comparison, over all layers: flipped categories and the margin at which."""
+    rows = []
+    for name in found["comparison"].to_numpy():
+        one = found.sel(comparison=name)
+        largest = float(one["margin_largest"].max())
+        rows.append(
+            {
+                "changed": str(name),
+                "flipped_categories": float(one["category_flips"].mean()),
+                "number": int(one["n_category_flips"].sum()),
+                "margin_at_most": UNKNOWN if np.isnan(largest) else f"{largest:.2g}",
+                "median_distance": f"{float(one['value_median'].median()):.2g}",
+            }
+        )
+    return rows
+
+
+def tables(runs: Group) -> list[Table]:
+    """What depends on rounding, for every run."""
+    return [
+        Table(f"{run}: what depends on rounding", COLUMNS, fragility_rows(x), explained=EXPLAINED)
+        for run, x in runs.items()
+    ]
 
 
 def fragility_by_layer(found: xr.Dataset) -> alt.TopLevelMixin:
@@ -81,3 +126,11 @@ def _margins(frame: pd.DataFrame, _picked: alt.Parameter) -> alt.Chart:
         .properties(width=1.5 * WIDTH, height=HEIGHT)
     )
     return chart
+
+
+FRAGILITY = Kind(
+    "fragility",
+    tables=tables,
+    figures=lambda _, runs: {f"fragility-{run}": fragility_by_layer(x) for run, x in runs.items()},
+    records=lambda found: {"fragility": fragility_rows(found)},
+)

@@ -1,39 +1,60 @@
-"""Figures and tables of what alignment does."""
+"""Results of :func:`neuroglot.align`: what becomes of accuracy and sharing."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import altair as alt
-import numpy as np
 import pandas as pd
 import xarray as xr
 
+from neuroglot.alignment.align import UNIT
 from neuroglot.alignment.changes import summary_rows
 from neuroglot.alignment.schedule import PARTS
 from neuroglot.answering.observations import OVER_RELATIONS
-from neuroglot.reporting.comparison_tables import percent
-from neuroglot.reporting.effects import in_brackets
-from neuroglot.reporting.results import Sorted
+from neuroglot.reporting.cells import percent, percent_with
+from neuroglot.reporting.kind import Group, Kind
 from neuroglot.reporting.style import (
     HEIGHT,
     LINE_COLOURS,
     WHOLE,
     WIDTH,
-    Runs,
     dimmed,
     heading,
     legend_filter,
+    stacked,
     styled,
 )
+from neuroglot.reporting.table import Column, Table
 
 PART_LABELS = {name: name.replace("_", " ") for name in PARTS}
 FEW = alt.Axis(tickCount=4, format="~g")
 SMOOTHED = 20  # steps that a point of the loss is a mean of
 MEASURED, SHUFFLED = "measured", "items shuffled"
+ENDS = ("", "_low", "_high", *OVER_RELATIONS)
 
 
-def alignment_figure(runs: Runs) -> alt.TopLevelMixin:
+def _two_digits(share: float) -> str:
+    return percent(share, 2)
+
+
+COLUMNS = (
+    Column("step", ("step",)),
+    *(
+        Column(label, tuple(f"{part}{end}" for end in ENDS), percent_with, is_optional=True)
+        for part, label in PART_LABELS.items()
+    ),
+    Column("all-shared", ("all_shared",), _two_digits),
+    Column("shuffled", ("all_shared_if_items_shuffled",), _two_digits),
+)
+EXPLAINED = (
+    "Accuracy where item and language were trained, or either or both were held out, with 95 % "
+    "intervals over subjects; all-shared (and with each language's items shuffled) on held-out "
+    "items, of all neurons.",
+)
+
+
+def alignment_figure(runs: Group) -> alt.TopLevelMixin:
     """Loss, all-shared neurons with their baseline, and accuracy by part, along the steps."""
     picked = legend_filter("run")
     rows = alt.hconcat(_loss(runs, picked).add_params(picked), _all_shared(runs, picked))
@@ -44,19 +65,21 @@ def alignment_figure(runs: Runs) -> alt.TopLevelMixin:
     return styled(alt.vconcat(*parts).properties(title=heading("Alignment", note)))
 
 
-def _colour(runs: Runs) -> alt.Color:
+def _colour(runs: Group) -> alt.Color:
     scale = alt.Scale(domain=list(runs), range=LINE_COLOURS[: len(runs)])
     return alt.Color("run:N", title=None, scale=scale)
 
 
-def _loss(runs: Runs, picked: alt.Parameter) -> Any:
-    frames = []
-    for run, data in runs.items():
-        frame = data["loss"].to_dataframe().reset_index().assign(run=run)
-        frame["loss"] = frame["loss"].rolling(SMOOTHED, min_periods=1).mean()
-        frames.append(frame[:: max(1, len(frame) // 200)])
+def _smoothed(result: xr.Dataset) -> pd.DataFrame:
+    """The loss as running means, at some two hundred steps."""
+    frame = result["loss"].to_dataframe().reset_index()
+    frame["loss"] = frame["loss"].rolling(SMOOTHED, min_periods=1).mean()
+    return frame[:: max(1, len(frame) // 200)]
+
+
+def _loss(runs: Group, picked: alt.Parameter) -> Any:
     return (
-        alt.Chart(pd.concat(frames, ignore_index=True))
+        alt.Chart(stacked(runs, _smoothed))
         .mark_line()
         .encode(
             x=alt.X("step:Q", title="step", axis=WHOLE),
@@ -75,14 +98,18 @@ def held_out_sharing(result: xr.Dataset, name: str) -> xr.DataArray:
     return found.mean("layer")
 
 
-def _all_shared(runs: Runs, picked: alt.Parameter) -> Any:
-    frames = []
-    for run, data in runs.items():
-        kinds = {MEASURED: "fraction", SHUFFLED: "fraction_if_items_shuffled"}
-        for kind, name in kinds.items():
-            frame = held_out_sharing(data, name).to_dataframe(name="share")
-            frames.append(frame.reset_index().assign(run=run, kind=kind))
-    frame = pd.concat(frames, ignore_index=True).dropna(subset=["share"])
+def _shares(result: xr.Dataset) -> pd.DataFrame:
+    """The all-shared share as it was measured, and below it the baseline."""
+    kinds = {MEASURED: "fraction", SHUFFLED: "fraction_if_items_shuffled"}
+    frames = [
+        held_out_sharing(result, name).to_dataframe(name="share").reset_index().assign(kind=kind)
+        for kind, name in kinds.items()
+    ]
+    return pd.concat(frames)
+
+
+def _all_shared(runs: Group, picked: alt.Parameter) -> Any:
+    frame = stacked(runs, _shares).dropna(subset=["share"])
     dash = alt.Scale(domain=[MEASURED, SHUFFLED], range=[[1, 0], [4, 3]])
     return (
         alt.Chart(frame)
@@ -100,12 +127,10 @@ def _all_shared(runs: Runs, picked: alt.Parameter) -> Any:
     )
 
 
-def _accuracy(runs: Runs, picked: alt.Parameter) -> Any:
+def _accuracy(runs: Group, picked: alt.Parameter) -> Any:
     names = ["accuracy", "accuracy_low", "accuracy_high"]
-    frame = pd.concat(
-        [data[names].to_dataframe().reset_index().assign(run=run) for run, data in runs.items()],
-        ignore_index=True,
-    ).dropna(subset=["accuracy"])
+    frame = stacked(runs, lambda data: data[names].to_dataframe().reset_index())
+    frame = frame.dropna(subset=["accuracy"])
     frame["part"] = frame["part"].map(PART_LABELS)
     base = alt.Chart(frame).encode(
         x=alt.X("check:Q", title="step", axis=WHOLE), color=_colour(runs)
@@ -128,11 +153,6 @@ def _accuracy(runs: Runs, picked: alt.Parameter) -> Any:
     )
 
 
-def figures(alignments: Runs) -> dict[str, alt.TopLevelMixin]:
-    """The figure of all alignments together."""
-    return {"alignment": alignment_figure(alignments)} if alignments else {}
-
-
 def alignment_rows(result: xr.Dataset) -> list[dict[str, Any]]:
     """One row a measured step: accuracy by part, all-shared and its baseline, as shares."""
     shared = {
@@ -145,63 +165,12 @@ def alignment_rows(result: xr.Dataset) -> list[dict[str, Any]]:
     rows = []
     for i, step in enumerate(result["check"].to_numpy()):
         row: dict[str, Any] = {"step": int(step)}
-        if "accuracy" in result:
-            for part in PART_LABELS:
-                here = result.isel(check=i).sel(part=part)
-                row[part] = float(here["accuracy"])
-                ends = [
-                    end for end in ("_low", "_high", *OVER_RELATIONS) if f"accuracy{end}" in here
-                ]
-                row |= {f"{part}{end}": float(here[f"accuracy{end}"]) for end in ends}
+        ends = [end for end in ENDS if f"accuracy{end}" in result]
+        for part in PART_LABELS if ends else ():
+            here = result.isel(check=i).sel(part=part)
+            row |= {f"{part}{end}": float(here[f"accuracy{end}"]) for end in ends}
         rows.append(row | {name: float(values[i]) for name, values in shared.items()})
     return rows
-
-
-def _parts(rows: list[dict[str, Any]]) -> list[str]:
-    """Those that have prompts."""
-    return [part for part in PART_LABELS if not np.isnan(rows[0].get(part, np.nan))]
-
-
-def alignment_lines(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells for a terminal, without intervals."""
-    parts = _parts(rows)
-    columns = ["step", *(PART_LABELS[part] for part in parts), "all-shared", "shuffled"]
-    shared = ("all_shared", "all_shared_if_items_shuffled")
-    cells = [
-        [
-            str(row["step"]),
-            *(percent(row[part]) for part in parts),
-            *(percent(row[name], 2) for name in shared),
-        ]
-        for row in rows
-    ]
-    return columns, cells
-
-
-def alignment_cells(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells, with intervals."""
-    parts = _parts(rows)
-    columns = ["step", *(f"accuracy, {PART_LABELS[part]}" for part in parts)]
-    columns += ["all-shared", "items shuffled"]
-    cells = [
-        [
-            str(row["step"]),
-            *(_with_interval(row, part) for part in parts),
-            percent(row["all_shared"], 2),
-            percent(row["all_shared_if_items_shuffled"], 2),
-        ]
-        for row in rows
-    ]
-    return columns, cells
-
-
-def _with_interval(row: dict[str, Any], part: str) -> str:
-    found = {"": ("_low", "_high"), "over relations ": OVER_RELATIONS}
-    shown = []
-    for over, names in found.items():
-        low, high = (100 * row.get(f"{part}{end}", np.nan) for end in names)
-        shown += [] if np.isnan(low) else [f"{over}{low:.1f}–{high:.1f}"]
-    return percent(row[part]) + in_brackets(shown)
 
 
 def what_changed(result: xr.Dataset) -> str:
@@ -213,13 +182,21 @@ def what_changed(result: xr.Dataset) -> str:
     return f"{changed:,} of {of:,} weights have changed (most: {where})."
 
 
-def alignment_tables(found: Sorted) -> list[dict[str, Any]]:
-    """What the page says of every alignment: title, sentence, headings and cells."""
-    tables = []
-    for run, result in found.alignments.items():
-        columns, cells = alignment_cells(alignment_rows(result))
-        method = result.attrs["training_method"]
-        how = f"Trained by {method}, {result.attrs['training_steps']} steps. "
-        how += what_changed(result)
-        tables.append({"title": f"{run}: alignment", "how": how, "columns": columns, "rows": cells})
-    return tables
+def tables(runs: Group) -> list[Table]:
+    """Accuracy and sharing along the steps of every alignment."""
+    made = []
+    for run, result in runs.items():
+        method, steps = (result.attrs[f"training_{name}"] for name in ("method", "steps"))
+        said = [f"Trained by {method}, {steps} steps. {what_changed(result)}"]
+        title, rows = f"{run}: alignment, accuracy by part and sharing", alignment_rows(result)
+        made.append(Table(title, COLUMNS, rows, said=said, explained=EXPLAINED))
+    return made
+
+
+ALIGNMENT = Kind(
+    UNIT,
+    tables=tables,
+    figures=lambda _, runs: {"alignment": alignment_figure(runs)},
+    records=lambda result: {"checks": alignment_rows(result)},
+    has_notes=True,
+)

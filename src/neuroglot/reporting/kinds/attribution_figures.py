@@ -6,20 +6,23 @@ import altair as alt
 import pandas as pd
 import xarray as xr
 
-from neuroglot.reporting.results import SCORE_LABELS, main_score
+from neuroglot.reporting.kind import Figures, Group
 from neuroglot.reporting.style import (
     CATEGORY_COLOURS,
     CATEGORY_LABELS,
     HEIGHT,
     LINE_COLOURS,
+    SCORE_LABELS,
     WIDTH,
-    Runs,
     category_colour,
     columns,
     dimmed,
     heading,
     layer_axis,
     legend_filter,
+    main_score,
+    panels,
+    stacked,
     styled,
 )
 
@@ -215,16 +218,15 @@ def correct_beside_incorrect(attribution: xr.Dataset, run: str) -> alt.TopLevelM
     )
 
 
-def size_and_share(runs: Runs) -> alt.TopLevelMixin:
+def size_and_share(runs: Group) -> alt.TopLevelMixin:
     """How large each category is, and how much of the score of correct answers it has."""
-    frames = []
-    for run, data in runs.items():
-        names = [f"model_positive_share{end}" for end in ("", "_low", "_high")]
-        chosen = data[["model_fraction", *names]].sel(
-            score=main_score(data), answered=_answered(data), drop=True
-        )
-        frames.append(_frame(chosen).assign(run=run))
-    frame = pd.concat(frames, ignore_index=True).dropna(subset=["model_positive_share"])
+    names = [f"model_positive_share{end}" for end in ("", "_low", "_high")]
+
+    def chosen(data: xr.Dataset) -> pd.DataFrame:
+        place = {"score": main_score(data), "answered": _answered(data)}
+        return _frame(data[["model_fraction", *names]].sel(place, drop=True))
+
+    frame = stacked(runs, chosen).dropna(subset=["model_positive_share"])
     scores = {SCORE_LABELS[main_score(data)] for data in runs.values()}
     picked = legend_filter("category")
     x = alt.X("model_fraction:Q", title="share of all neurons", axis=alt.Axis(format="%"))
@@ -255,12 +257,12 @@ def size_and_share(runs: Runs) -> alt.TopLevelMixin:
         alt.layer(equal, bars, points, data=frame)
         .properties(width=WIDTH, height=HEIGHT)
         .add_params(picked)
-        .facet(facet=alt.Facet("run:N", title=None, sort=list(runs)), columns=columns(len(runs)))
+        .facet(**panels(runs))
         .properties(title=heading("How many neurons, and how much of the score", note))
     )
 
 
-def figures(attribution: xr.Dataset, run: str) -> dict[str, alt.TopLevelMixin]:
+def figures(attribution: xr.Dataset, run: str) -> Figures:
     """Figures of one run, by the beginning of their file name."""
     found = {
         "shares": shares_by_layer(attribution, run),

@@ -1,4 +1,4 @@
-"""Figures of what happens from layer to layer."""
+"""Results of :func:`neuroglot.classify`: how many neurons are in each category of sharing."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import altair as alt
 import pandas as pd
 import xarray as xr
 
+from neuroglot.reporting.cells import small_percent
+from neuroglot.reporting.kind import Figures, Group, Kind, Sheet
 from neuroglot.reporting.style import (
     CATEGORY_LABELS,
     HEIGHT,
-    LINE_COLOURS,
     WIDTH,
-    Runs,
     category_colour,
-    columns,
     dashes,
     dimmed,
     frame_of,
@@ -21,8 +20,10 @@ from neuroglot.reporting.style import (
     language_lines,
     layer_axis,
     legend_filter,
+    panels,
     styled,
 )
+from neuroglot.reporting.table import Column, Table
 from neuroglot.sharing.bits import CATEGORIES
 
 BASELINES = {
@@ -32,7 +33,56 @@ BASELINES = {
 }
 
 
-def fractions_by_layer(runs: Runs) -> alt.TopLevelMixin:
+COLUMNS = (
+    Column("category", ("category",)),
+    Column("fraction", ("fraction",), small_percent),
+    Column("if items shuffled", ("if_items_shuffled",), small_percent),
+    Column("if layer rate", ("if_layer_rate",), small_percent),
+    Column("repetition", ("repetition",), small_percent),
+)
+EXPLAINED = (
+    "If items shuffled: with each language's items permuted, so same languages and template but "
+    "other content. If layer rate: languages independent, as active as they are in the layer. "
+    "Repetition: in the category for every item.",
+    "Partial-shared can lie below its baselines: where languages agree on a neuron more than by "
+    "chance, it is more often active in all of them or in none, and so more rarely in only some.",
+)
+
+
+def sharing_rows(sharing: xr.Dataset) -> list[dict[str, object]]:
+    """One row a category: mean over items and layers of fraction, baselines and repetition."""
+    names = {name.removeprefix("fraction_"): name for name in (*BASELINES, "repetition")}
+    return [
+        {"category": category}
+        | {key: float(sharing[name].sel(category=category).mean()) for key, name in names.items()}
+        for category in CATEGORIES
+    ]
+
+
+def tables(runs: Group) -> list[Table]:
+    """Of every run, how many neurons are in each category."""
+    what = "share of neurons, mean over items and layers"
+    return [
+        Table(f"{run}: {what}", COLUMNS, sharing_rows(sharing), explained=EXPLAINED)
+        for run, sharing in runs.items()
+    ]
+
+
+def layers(sharing: xr.Dataset) -> pd.DataFrame:
+    """One row a layer and category: fraction, baselines and repetition."""
+    fraction = sharing["fraction"]
+    found = {
+        "mean": fraction.mean("item"),
+        "min": fraction.min("item"),
+        "max": fraction.max("item"),
+        "if_items_shuffled": sharing["fraction_if_items_shuffled"],
+        "if_layer_rate": sharing["fraction_if_layer_rate"],
+        "repetition": sharing["repetition"],
+    }
+    return xr.Dataset(found).to_dataframe().reset_index()
+
+
+def fractions_by_layer(runs: Group) -> alt.TopLevelMixin:
     """Category fractions: mean over items with the min-max band, one panel a run."""
     mean = frame_of({k: v["fraction"].mean("item") for k, v in runs.items()}, "mean")
     low = frame_of({k: v["fraction"].min("item") for k, v in runs.items()}, "min")
@@ -57,12 +107,12 @@ def fractions_by_layer(runs: Runs) -> alt.TopLevelMixin:
         (band + line)
         .properties(width=WIDTH, height=HEIGHT)
         .add_params(picked)
-        .facet(facet=alt.Facet("run:N", title=None, sort=list(runs)), columns=columns(len(runs)))
+        .facet(**panels(runs))
         .properties(title=heading("Sharing by layer", "mean over items, band from least to most"))
     )
 
 
-def baselines_by_layer(runs: Runs) -> alt.TopLevelMixin:
+def baselines_by_layer(runs: Group) -> alt.TopLevelMixin:
     """All-shared and partial-shared fractions beside their two baselines."""
     frames = []
     for variable, label in BASELINES.items():
@@ -110,12 +160,12 @@ def _baseline_row(frame: pd.DataFrame, runs: list[str], category: str) -> alt.Fa
     row: alt.FacetChart = (
         _lines_by_kind(frame, picked, title=CATEGORY_LABELS[category], tooltip_format=".2%")
         .encode(color=category_colour(), strokeDash=kinds)
-        .facet(facet=alt.Facet("run:N", title=None, sort=runs), columns=columns(len(runs)))
+        .facet(**panels(runs))
     )
     return row
 
 
-def activity_by_language(runs: Runs) -> alt.TopLevelMixin:
+def activity_by_language(runs: Group) -> alt.TopLevelMixin:
     """Share of neurons active in each language, and of those the all-shared share."""
     variables = {"active": "active neurons", "shared_of_active": "all-shared among active"}
     picked = legend_filter("language")
@@ -137,14 +187,13 @@ def activity_by_language(runs: Runs) -> alt.TopLevelMixin:
         )
         if not rows:
             lines = lines.add_params(picked)  # once: both rows follow the one legend
-        panels = alt.Facet("run:N", title=None, sort=list(runs))
-        rows.append(lines.facet(facet=panels, columns=columns(len(runs))))
+        rows.append(lines.facet(**panels(runs)))
     note = "mean over items; click a language in the legend to pick it out"
     title = heading("Activity by language", note)
     return styled(alt.vconcat(*rows).properties(title=title))
 
 
-def repetition_by_layer(runs: Runs) -> alt.TopLevelMixin:
+def repetition_by_layer(runs: Group) -> alt.TopLevelMixin:
     """Neurons in one category for every item, beside the category's mean share."""
     arrays = {
         "in the category for every item": {k: v["repetition"] for k, v in runs.items()},
@@ -158,40 +207,74 @@ def repetition_by_layer(runs: Runs) -> alt.TopLevelMixin:
     chart = (
         _lines_by_kind(frame, picked, title="share of the layer's neurons", tooltip_format=".1%")
         .encode(color=category_colour(alt.Legend()), strokeDash=dashes(list(arrays)))
-        .facet(facet=alt.Facet("run:N", title=None, sort=list(runs)), columns=columns(len(runs)))
+        .facet(**panels(runs))
     )
     note = "solid: in the category for every item; dashed: mean share over items"
     return styled(chart.properties(title=heading("Repetition over items", note)))
 
 
-def task_comparison(compared: xr.Dataset) -> alt.TopLevelMixin:
-    """The aggregated pattern of several tasks side by side: one panel a category."""
-    frame = compared[["mean", "min", "max"]].to_dataframe().reset_index()
-    frame["category"] = frame["category"].map(CATEGORY_LABELS)
-    picked = legend_filter("task")
-    colour = alt.Color("task:N", title="task", scale=alt.Scale(range=LINE_COLOURS), sort=None)
-    base = alt.Chart(frame).encode(x=layer_axis(frame), color=colour)
-    band = base.mark_area().encode(
-        y=alt.Y("min:Q", title="share of the layer's neurons", axis=alt.Axis(format="%")),
-        y2="max:Q",
-        opacity=alt.condition(picked, alt.value(0.12), alt.value(0.02)),
+def language_overlap(runs: Group) -> alt.TopLevelMixin:
+    """Jaccard index of the active sets of two languages, mean over layers and items."""
+    frame = frame_of({k: v["overlap"].mean("layer") for k, v in runs.items()}, "jaccard")
+    frame = frame[
+        frame["language"] != frame["language_other"]
+    ]  # a language with itself says nothing
+    languages = [str(x) for x in next(iter(runs.values()))["language"].to_numpy()]
+    size = max(WIDTH, 24 * len(languages))
+    domain = [float(frame["jaccard"].min()), float(frame["jaccard"].max())]
+    base = alt.Chart(frame).encode(
+        x=alt.X("language:N", title=None, sort=languages, axis=alt.Axis(labelAngle=0)),
+        y=alt.Y("language_other:N", title=None, sort=languages),
     )
-    line = base.mark_line(point=alt.OverlayMarkDef(size=18)).encode(
-        y="mean:Q",
-        opacity=dimmed(picked),
+    heat = base.mark_rect().encode(
+        color=alt.Color(
+            "jaccard:Q",
+            title="Jaccard",
+            scale=alt.Scale(scheme="blues", domain=domain),
+            legend=alt.Legend(format=".0%"),
+        ),
         tooltip=[
-            "task:N",
-            "layer:Q",
-            *(alt.Tooltip(f"{c}:Q", format=".1%") for c in ("mean", "min", "max")),
+            "run:N",
+            "language:N",
+            "language_other:N",
+            alt.Tooltip("jaccard:Q", format=".1%"),
         ],
     )
-    order = [CATEGORY_LABELS[name] for name in reversed(CATEGORIES)]
-    note = "mean over items, band from least to most; same languages, equally many items"
-    return styled(
-        (band + line)
-        .properties(width=WIDTH, height=HEIGHT)
-        .add_params(picked)
-        .facet(facet=alt.Facet("category:N", title=None, sort=order), columns=2)
-        .resolve_scale(y="independent")
-        .properties(title=heading("Sharing by task", note))
+    dark = domain[0] + 0.55 * (domain[1] - domain[0])
+    text = base.mark_text(fontSize=9).encode(
+        text=alt.Text("jaccard:Q", format=".0%"),
+        color=alt.condition(f"datum.jaccard > {dark}", alt.value("#ffffff"), alt.value("#111111")),
     )
+    note = "Jaccard index of the neurons active in two languages, mean over items and layers"
+    return styled(
+        (heat + text)
+        .properties(width=size, height=size)
+        .facet(facet=alt.Facet("run:N", title=None, sort=list(runs)), columns=2)
+        .resolve_scale(x="independent", y="independent")  # runs may have different languages
+        .properties(title=heading("Language overlap", note))
+    )
+
+
+def figures(_: str, runs: Group) -> Figures:
+    """Sharing from layer to layer, and the overlap of languages."""
+    return {
+        "baselines": baselines_by_layer(runs),
+        "fractions": fractions_by_layer(runs),
+        "activity": activity_by_language(runs),
+        "repetition": repetition_by_layer(runs),
+        "overlap": language_overlap(runs),
+    }
+
+
+SHARING = Kind(
+    "sharing",
+    tables=tables,
+    figures=figures,
+    records=lambda sharing: {"categories": sharing_rows(sharing)},
+    sheet=Sheet(
+        "layers",
+        layers,
+        ("run", "layer", "category", "mean", "min", "max"),
+        is_always_there=True,
+    ),
+)

@@ -1,4 +1,4 @@
-"""Figures and tables of runs that are compared."""
+"""Figures of runs that are compared."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import altair as alt
 import pandas as pd
 import xarray as xr
 
-from neuroglot.reporting.comparison_tables import ENDS, flow_rows, percent, run_names
+from neuroglot.reporting.cells import percent
+from neuroglot.reporting.kind import Figures
 from neuroglot.reporting.style import (
     CATEGORY_LABELS,
     HEIGHT,
@@ -17,12 +18,12 @@ from neuroglot.reporting.style import (
     WHOLE,
     WIDTH,
     category_colour,
-    columns,
     dashes,
     dimmed,
     heading,
     layer_axis,
     legend_filter,
+    panels,
     styled,
 )
 from neuroglot.sharing.bits import CATEGORIES
@@ -31,8 +32,30 @@ DOTS = alt.Legend(symbolType="circle", symbolStrokeWidth=0, symbolSize=70)
 # What screen readers say of a mark. By default Vega-Lite makes it from the titles of axes, in which
 # it takes a backslash for the beginning of an escape.
 SAID = alt.Description("said:N")
+ENDS = ("", "_low", "_high")
 CELL = 62  # pixels of one in the flow
 POINTS = alt.Axis(labelExpr="datum.value == 0 ? '0' : format(100 * datum.value, '+~g')")
+
+
+def run_names(compared: xr.Dataset) -> list[str]:
+    """The runs of a comparison, in order."""
+    return [str(run) for run in compared["run"].to_numpy()]
+
+
+def flow_rows(compared: xr.Dataset, run: str) -> list[dict[str, Any]]:
+    """One row for each category and what it became: share of it, and of all neurons."""
+    flow = compared["flow"].sel(run=run).mean("layer")
+    share = flow / flow.sum("category_after")
+    return [
+        {
+            "category": before,
+            "category_after": after,
+            "of_category": float(share.sel(category=before, category_after=after)),
+            "of_all": float(flow.sel(category=before, category_after=after)),
+        }
+        for before in CATEGORIES[::-1]
+        for after in CATEGORIES[::-1]
+    ]
 
 
 def change_by_layer(compared: xr.Dataset, name: str) -> alt.TopLevelMixin:
@@ -59,7 +82,7 @@ def change_by_layer(compared: xr.Dataset, name: str) -> alt.TopLevelMixin:
         (zero + band + line)
         .properties(width=WIDTH, height=HEIGHT)
         .add_params(picked)
-        .facet(facet=alt.Facet("run:N", title=None, sort=runs[1:]), columns=columns(len(runs) - 1))
+        .facet(**panels(runs[1:]))
         .properties(title=heading(f"{name}: what has changed by layer", note))
     )
 
@@ -132,7 +155,7 @@ def flow_figure(compared: xr.Dataset, name: str) -> alt.TopLevelMixin:
     return styled(
         (cells + texts)
         .properties(width=CELL * len(labels), height=CELL * len(labels) * 0.6)
-        .facet(facet=alt.Facet("run:N", title=None, sort=runs), columns=columns(len(runs)))
+        .facet(**panels(runs))
         .properties(title=heading(f"{name}: what the neurons of each category became", note))
     )
 
@@ -181,7 +204,7 @@ def _after(data: Any) -> Any:
     return data.isel(run=slice(1, None)).drop_vars("model", errors="ignore")
 
 
-def figures(compared: xr.Dataset, name: str) -> dict[str, alt.TopLevelMixin]:
+def figures(compared: xr.Dataset, name: str) -> Figures:
     """Every figure that a comparison allows, by what it shows."""
     found = {"sharing-and-accuracy": sharing_and_accuracy(compared, name)}
     if compared.attrs["x"]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
@@ -11,7 +12,9 @@ import pandas as pd
 import xarray as xr
 
 from neuroglot.interventions.conditions import NO_EDIT
-from neuroglot.reporting.conditions import (
+from neuroglot.reporting.kind import Figures, Group
+from neuroglot.reporting.kinds.outcome_rows import (
+    AGAINST_LABELS,
     AMPLIFICATION,
     BANDS,
     CONDITIONS,
@@ -22,18 +25,20 @@ from neuroglot.reporting.conditions import (
     KEEP_ONLY,
     SCALED,
     VARIANTS,
-    along,
+    against_label,
+    condition_label,
+    coordinate_of,
+    effect_rows,
 )
-from neuroglot.reporting.effects import AGAINST_LABELS, against_label, condition_label, effect_rows
 from neuroglot.reporting.style import (
     HEIGHT,
     LINE_COLOURS,
     WIDTH,
-    Runs,
-    columns,
     dimmed,
     heading,
     legend_filter,
+    panels,
+    stacked,
     styled,
 )
 
@@ -50,6 +55,8 @@ ARM_COLOURS = {
 ROW, ARM_ROW = 26, 11  # pixels
 POINTS = alt.Axis(labelExpr="datum.value == 0 ? '0' : format(datum.value, '+~g')")
 ENDS = ("", "_low", "_high")
+SHOWN = dict(zip(("accuracy", "low", "high"), ENDS, strict=True))
+DIFFERENCE = [f"difference{end}" for end in ENDS]
 ENOUGH = 0.95  # of the prompts, for a control's accuracy to be comparable by eye
 
 
@@ -73,7 +80,7 @@ def accuracy_by_condition(outcome: xr.Dataset, run: str, what: str = OFF) -> alt
         x=alt.X("accuracy:Q", title="accuracy"),
         opacity=dimmed(picked),
         tooltip=["condition:N", "language:N", "arm:N",
-                 *(alt.Tooltip(f"{x}:Q", format=".1%") for x in ("accuracy", "low", "high"))],
+                 *(alt.Tooltip(f"{x}:Q", format=".1%") for x in SHOWN)],
     )  # fmt: skip
     order = [condition_label(str(name)) for name in outcome["condition"].to_numpy()]
     return styled(
@@ -91,23 +98,23 @@ def accuracy_by_condition(outcome: xr.Dataset, run: str, what: str = OFF) -> alt
 
 
 def _accuracy_frame(outcome: xr.Dataset, what: str) -> pd.DataFrame:
-    arms = {"accuracy": what, "accuracy_no_edit": AGAINST_LABELS[NO_EDIT]}
+    """One row a condition, language and arm, which is the condition or what it is held against."""
+    arms: dict[str, tuple[str, str, dict[str, str]]] = {
+        what: ("accuracy", NO_EDIT, {}),
+        AGAINST_LABELS[NO_EDIT]: ("accuracy_no_edit", NO_EDIT, {}),
+    }
+    for kind in map(str, outcome["kind"].to_numpy()):
+        arms[against_label(kind)] = ("accuracy_control", kind, {"kind": kind})
+    # Over other prompts than the rest, a control is not to be compared by eye.
+    enough = outcome["n_prompts"] >= ENOUGH * outcome["counted"].sum()
     parts = []
-    for name, label in arms.items():
-        values = xr.Dataset({x: outcome[f"{name}{end}"] for x, end in _ends()})
-        values = values.expand_dims(condition=outcome["condition"]) if label != what else values
-        parts.append(values.to_dataframe().reset_index().assign(arm=label))
-    for control in outcome["kind"].to_numpy():
-        values = xr.Dataset(
-            {x: outcome[f"accuracy_control{end}"].sel(kind=control) for x, end in _ends()}
-        )
-        label = against_label(str(control))
-        # Over other prompts than the rest, it is not to be compared by eye.
-        enough = outcome["n_prompts"].sel(against=control) >= ENOUGH * outcome["counted"].sum()
-        parts.append(values.where(enough).to_dataframe().reset_index().assign(arm=label))
+    for arm, (name, against, place) in arms.items():
+        values = {x: outcome[f"{name}{end}"].sel(place, drop=True) for x, end in SHOWN.items()}
+        known = xr.Dataset(values).where(enough.sel(against=against, drop=True))
+        parts.append(known.to_dataframe(["condition", "language"]).reset_index().assign(arm=arm))
     frame = pd.concat(parts, ignore_index=True).dropna(subset=["accuracy"])
     frame["condition"] = frame["condition"].map(condition_label)
-    return frame[["condition", "language", "arm", "accuracy", "low", "high"]]
+    return frame[["condition", "language", "arm", *SHOWN]]
 
 
 def _arms_of(frame: pd.DataFrame) -> list[str]:
@@ -117,10 +124,6 @@ def _arms_of(frame: pd.DataFrame) -> list[str]:
             *(arm for arm in there if arm not in ARM_COLOURS)]  # fmt: skip
 
 
-def _ends() -> list[tuple[str, str]]:
-    return list(zip(("accuracy", "low", "high"), ENDS, strict=True))
-
-
 def _arm_colour(arms: list[str]) -> alt.Color:
     spare = itertools.cycle((LINE_COLOURS[3], LINE_COLOURS[2], LINE_COLOURS[7]))
     colours = [ARM_COLOURS.get(arm) or next(spare) for arm in arms]
@@ -128,26 +131,26 @@ def _arm_colour(arms: list[str]) -> alt.Color:
     return alt.Color("arm:N", title=None, scale=scale)
 
 
-def _effects(runs: Runs, coordinate: str = "condition") -> pd.DataFrame:
+def _effects(runs: Group, coordinate: str = "condition") -> pd.DataFrame:
     """One row a run, condition and control, in percentage points; a coordinate as ``value``."""
-    frames = []
-    for run, outcome in runs.items():
-        frame = pd.DataFrame(effect_rows(outcome)).assign(run=run)
-        names = outcome["condition"].to_numpy().astype(str)
+
+    def rows(outcome: xr.Dataset) -> pd.DataFrame:
+        frame = pd.DataFrame(effect_rows(outcome))
+        places = outcome["condition"].to_index().get_indexer(pd.Index(frame["condition"]))
         for column, name in (("value", coordinate), ("category", "category")):
             known = outcome[name if name in outcome.coords else "condition"].to_numpy()
-            frame[column] = frame["condition"].map(dict(zip(names, known.tolist(), strict=True)))
-        frames.append(frame)
-    frame = pd.concat(frames, ignore_index=True)
-    for name in ("difference", "difference_low", "difference_high"):
-        frame[name] *= 100
+            frame[column] = known[places].tolist()
+        return frame
+
+    frame = stacked(runs, rows)
+    frame[DIFFERENCE] *= 100
     frame["arm"] = frame["against"].map(against_label)
     for name in ("condition", "category"):
         frame[name] = frame[name].astype(str).map(condition_label)
     return frame
 
 
-def differences(runs: Runs, title: str) -> alt.TopLevelMixin:
+def differences(runs: Group, title: str) -> alt.TopLevelMixin:
     """Accuracy less that of no edit and of each control, one panel a run."""
     frame = _effects(runs)
     conditions = list(dict.fromkeys(frame["condition"]))
@@ -196,46 +199,41 @@ def _zero_line(frame: pd.DataFrame, axis: str) -> Any:
     return line.encode(**{axis: alt.datum(0)})
 
 
-def _by_run(chart: Any, runs: Runs, title: str) -> alt.TopLevelMixin:
-    facet = alt.Facet("run:N", title=None, sort=list(runs))
-    return styled(
-        chart.facet(facet=facet, columns=columns(len(runs))).properties(title=heading(title, NOTE))
-    )
+def _by_run(chart: Any, runs: Group, title: str) -> alt.TopLevelMixin:
+    return styled(chart.facet(**panels(runs)).properties(title=heading(title, NOTE)))
 
 
-def doses(runs: Runs) -> alt.TopLevelMixin:
-    """Difference by the share of a category that is switched off, its strongest neurons first."""
-    frame = _effects(runs, "top").dropna(subset=["difference"])
-    frame["dose"] = [f"{100 * top:g}%" for top in frame["value"]]
-    order = list(dict.fromkeys(frame.sort_values("value")["dose"]))
-    title = "Dose and response: the strongest neurons switched off"
-    return _beside(frame, ("dose", "share of the category's neurons", order), runs, title)
+@dataclass(frozen=True)
+class Along:
+    """A coordinate of conditions, along which their differences stand.
 
-
-def bands(runs: Runs) -> alt.TopLevelMixin:
-    """Difference by the layers in which a category is switched off."""
-    frame = _effects(runs, "layers").dropna(subset=["difference"])
-    order = list(dict.fromkeys(frame["value"]))
-    title = "Where it matters: accuracy by layers switched off"
-    return _beside(frame, ("value", "layers switched off", order), runs, title)
-
-
-def along_coordinate(runs: Runs, name: str) -> alt.TopLevelMixin:
-    """Difference along a coordinate that the user gave the conditions.
-
-    Numbers stand in their order, all else as it was given.
+    Attributes:
+        coordinate: its name in an outcome.
+        what: it is, for people.
+        title: of the figure.
+        column: its name in the figure.
+        write: makes the text for a value.
     """
-    frame = _effects(runs, name).dropna(subset=["difference"])
+
+    coordinate: str
+    what: str
+    title: str
+    column: str = "value"
+    write: Callable[[Any], str] = str
+
+
+def differences_along(runs: Group, along: Along) -> alt.TopLevelMixin:
+    """Difference along a coordinate; numbers stand in their order, all else as it was given."""
+    frame = _effects(runs, along.coordinate).dropna(subset=["difference"])
     is_numeric = pd.api.types.is_numeric_dtype(frame["value"])
     in_order = frame.sort_values("value") if is_numeric else frame
-    order = list(dict.fromkeys(map(str, in_order["value"])))
-    frame["value"] = frame["value"].map(str)
-    what = name.replace("_", " ")
-    return _beside(frame, ("value", what, order), runs, f"Accuracy by {what}")
+    order = list(dict.fromkeys(map(along.write, in_order["value"])))
+    frame[along.column] = frame["value"].map(along.write)
+    return _beside(frame, (along.column, along.what, order), runs, along.title)
 
 
 def _beside(
-    frame: pd.DataFrame, along: tuple[str, str, list[str]], runs: Runs, title: str
+    frame: pd.DataFrame, along: tuple[str, str, list[str]], runs: Group, title: str
 ) -> alt.TopLevelMixin:
     """Differences beside each other along a column: its name, what it is, and its values."""
     column, what, order = along
@@ -260,13 +258,12 @@ def _beside(
     return styled(faceted.properties(title=heading(title, NOTE)))
 
 
-def per_neuron(runs: Runs) -> alt.TopLevelMixin:
+def per_neuron(runs: Group) -> alt.TopLevelMixin:
     """Fall in accuracy against no edit for every hundred neurons that are switched off."""
     frame = _effects(runs)
     frame = frame[frame["against"] == NO_EDIT].dropna(subset=["difference"])
     frame = frame[frame["neurons"] > 0].copy()
-    for name in ("difference", "difference_low", "difference_high"):
-        frame[name] *= 100 / frame["neurons"]
+    frame[DIFFERENCE] = frame[DIFFERENCE].mul(100 / frame["neurons"], axis="index")
     conditions = list(dict.fromkeys(frame["condition"]))
     title = "points per 100 neurons"
     base = alt.Chart(frame).encode(
@@ -282,9 +279,7 @@ def per_neuron(runs: Runs) -> alt.TopLevelMixin:
     )  # fmt: skip
     chart = (_zero_line(frame, "x") + whiskers + dots).properties(width=190, height=alt.Step(ROW))
     note = "accuracy less that of no edit, for every 100 neurons switched off; bars: 95 %"
-    facet = alt.Facet("run:N", title=None, sort=list(runs))
-    faceted = chart.facet(facet=facet, columns=columns(len(runs)))
-    return styled(faceted.properties(title=heading("Effect per neuron", note)))
+    return styled(chart.facet(**panels(runs)).properties(title=heading("Effect per neuron", note)))
 
 
 TITLES = {
@@ -296,27 +291,39 @@ TITLES = {
     VARIANTS: "Variants: accuracy beside no edit and controls",
     CONDITIONS: "Conditions: accuracy beside no edit and controls",
 }
+STRONGEST = Along(
+    "top",
+    "share of the category's neurons",
+    "Dose and response: the strongest neurons switched off",
+    "dose",
+    lambda top: f"{100 * top:g}%",
+)
+ALONG = {
+    DOSES: STRONGEST,
+    DOSES_BY_ANSWER: STRONGEST,
+    BANDS: Along(
+        "layers", "layers switched off", "Where it matters: accuracy by layers switched off"
+    ),
+}
 
 
-def figures(interventions: Mapping[str, Runs]) -> dict[str, alt.TopLevelMixin]:
-    """Every figure that the results allow, by name."""
-    found: dict[str, alt.TopLevelMixin] = {}
-    for kind, runs in interventions.items():
-        known = {run: x for run, x in runs.items() if x["difference"].count() > 0}
-        if known and kind in (DOSES, DOSES_BY_ANSWER):
-            found[kind] = doses(known)
-        elif known and kind == BANDS:
-            found[kind] = bands(known)
-        elif known and kind in TITLES:
-            found[kind] = differences(known, TITLES[kind])
-        elif known:
-            name = along(next(iter(known.values())))
-            assert name is not None
-            found[kind] = along_coordinate(known, name)
-        if known and kind == DEACTIVATION:
-            found["effect-per-neuron"] = per_neuron(known)
-        if kind in (DEACTIVATION, CONDITIONS):
-            what = OFF if kind == DEACTIVATION else EDITED
-            for run, outcome in runs.items():
-                found[f"{kind}-accuracy-{run}"] = accuracy_by_condition(outcome, run, what)
+def figures(group: str, runs: Group) -> Figures:
+    """Every figure that outcomes allow which differ in the same."""
+    known = {run: x for run, x in runs.items() if x["difference"].count() > 0}
+    found = {group: main_figure(group, known)} if known else {}
+    if known and group == DEACTIVATION:
+        found["effect-per-neuron"] = per_neuron(known)
+    if group in (DEACTIVATION, CONDITIONS):
+        what = OFF if group == DEACTIVATION else EDITED
+        for run, outcome in runs.items():
+            found[f"{group}-accuracy-{run}"] = accuracy_by_condition(outcome, run, what)
     return found
+
+
+def main_figure(group: str, runs: Group) -> alt.TopLevelMixin:
+    """The differences of all conditions: beside each other, or along a coordinate of theirs."""
+    if group in TITLES:
+        return differences(runs, TITLES[group])
+    name = coordinate_of(next(iter(runs.values()))) or ""
+    what = name.replace("_", " ")
+    return differences_along(runs, ALONG.get(group, Along(name, what, f"Accuracy by {what}")))

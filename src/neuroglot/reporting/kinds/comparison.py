@@ -1,0 +1,185 @@
+"""Results of :func:`neuroglot.compare`: runs beside the first of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from neuroglot.answering.differences import OPEN
+from neuroglot.answering.observations import OVER_RELATIONS
+from neuroglot.comparison.comparison import UNIT
+from neuroglot.reporting.cells import number_with, p_text, percent, points_with
+from neuroglot.reporting.kind import Figures, Group, Kind
+from neuroglot.reporting.kinds import comparison_figures
+from neuroglot.reporting.kinds.comparison_figures import ENDS, flow_rows, run_names
+from neuroglot.reporting.kinds.outcome_findings import verdict_text
+from neuroglot.reporting.style import CATEGORY_LABELS
+from neuroglot.reporting.table import Column, Table
+from neuroglot.sharing.bits import CATEGORIES
+
+TESTED = ("p", "p_holm", "p_equivalent", "p_equivalent_holm", "subjects", "sufficient_subjects")
+
+
+def _with_ends(name: str) -> tuple[str, ...]:
+    """The keys of a number and its intervals, those over relations too."""
+    return tuple(f"{name}{end}" for end in (*ENDS, *OVER_RELATIONS))
+
+
+def _rank(value: float, *ends: float) -> str:
+    return number_with(value, *ends, form="+.2f").replace("-", "−")
+
+
+BY_RUN = (
+    Column("run", ("run",)),
+    Column("all-shared", ("all_shared",), partial(percent, digits=2)),
+    Column("change (points)", _with_ends("all_shared_change"), partial(points_with, digits=2)),
+    Column("items shuffled", ("all_shared_if_items_shuffled",), partial(percent, digits=2)),
+    Column("accuracy", ("accuracy_overall",), percent),
+    Column("change (points)", _with_ends("accuracy_overall_change"), points_with),
+    Column(
+        "odds of a right answer",
+        tuple(f"odds_ratio{end}" for end in ENDS),
+        partial(number_with, sign="×"),
+    ),
+    Column("Spearman", tuple(f"spearman{end}" for end in ENDS), _rank),
+)
+BY_LANGUAGE = (
+    Column("language", ("language",)),
+    Column("shared of active", ("shared_of_active",), percent),
+    Column("change (points)", _with_ends("shared_of_active_change"), points_with),
+    Column("accuracy", ("accuracy",), percent),
+    Column("change (points)", _with_ends("accuracy_change"), points_with),
+    Column("p", ("accuracy_p",), p_text),
+    Column("corrected", ("accuracy_p_holm",), p_text),
+)
+OF_FLOW = (
+    Column("from, to", ("category",)),
+    *(Column(CATEGORY_LABELS[name], (name,), percent) for name in CATEGORIES[::-1]),
+)
+OF_SHARED = {
+    name: name.replace("fraction", "all_shared")
+    for name in ("fraction", "fraction_if_items_shuffled", *_with_ends("fraction_change"))
+}
+OF_RUN = (
+    *("accuracy_overall", *_with_ends("accuracy_overall_change")),
+    *("odds_ratio", "odds_ratio_low", "odds_ratio_high", "odds_ratio_p"),
+    *(f"{name}{end}" for name in ("spearman", "spearman_of_changes") for end in ENDS),
+    *(f"accuracy_overall_{name}" for name in TESTED),
+)
+TEXTS = ("model", "accuracy_overall_verdict", "odds_ratio_reason")
+HOW = (
+    "All-shared: share of all neurons, and with each language's items shuffled. Changes are from "
+    "the first run, with 95 % intervals over subjects. Odds: of a right answer, for ten points "
+    "more of a prompt's active neurons being all-shared, with the language as covariate. Spearman: "
+    "over languages, of shared-of-active and accuracy."
+)
+FLOW = "Share of each category's neurons in the first run, mean over items, all layers together."
+NO_FLOW = (
+    "No flow between categories: nothing says that all models continue one checkpoint "
+    "(lineage=True or --lineage says so)."
+)
+
+
+def comparison_rows(compared: xr.Dataset) -> list[dict[str, Any]]:
+    """One row a run: levels, changes from the first, and what goes with what."""
+    rows = []
+    for run in run_names(compared):
+        here = compared.sel(run=run)
+        shared = values_of(here.sel(category="all_shared"), OF_SHARED)
+        texts = {name: str(here[name].to_numpy()) for name in TEXTS if name in here}
+        row = {"run": run, **{OF_SHARED[name]: value for name, value in shared.items()}}
+        rows.append(row | values_of(here, OF_RUN) | texts)
+    return rows
+
+
+def language_rows(compared: xr.Dataset, run: str) -> list[dict[str, Any]]:
+    """One row a language: what one run shares and answers, and how that has changed."""
+    keys = [key for column in BY_LANGUAGE[1:] for key in column.keys]
+    return [
+        {"language": str(language)} | values_of(compared.sel(run=run, language=language), keys)
+        for language in compared["language"].to_numpy()
+    ]
+
+
+def values_of(here: xr.Dataset, names: Iterable[str]) -> dict[str, float]:
+    """Numbers of one place, as far as they are there."""
+    return {name: float(here[name]) for name in names if name in here}
+
+
+def change_findings(compared: xr.Dataset) -> list[str]:
+    """One sentence a run: how accuracy over all languages has changed from the first run."""
+    found = []
+    for run in run_names(compared)[1:]:
+        here = compared.sel(run=run)
+        tested, known = _tested(here), values_of(here, _with_ends("accuracy_overall_change"))
+        changed = points_with(*known.values())
+        found.append(
+            f"{run}: accuracy over all languages changes by "
+            f"{changed} points (p {p_text(tested['p'])}, corrected "
+            f"{p_text(tested['p_holm'])}): {verdict_text(tested)}."
+        )
+    return found
+
+
+def _tested(here: xr.Dataset) -> dict[str, Any]:
+    """What :func:`verdict_text` is about; NaN, and open, of results of before, which lack it."""
+    names = {name: f"accuracy_overall_{name}" for name in (*TESTED, "verdict")}
+    known = {name: here[full].item() if full in here else np.nan for name, full in names.items()}
+    known["verdict"] = known["verdict"] if names["verdict"] in here else OPEN
+    return known | {"equivalent_within": here.attrs.get("equivalent_within", np.nan)}
+
+
+def flow_table(compared: xr.Dataset, run: str, title: str, *, is_for_page: bool) -> Table:
+    """What share of each category has become which."""
+    rows: dict[str, dict[str, Any]] = {}
+    for row in flow_rows(compared, run):
+        before = rows.setdefault(row["category"], {"category": CATEGORY_LABELS[row["category"]]})
+        before[row["category_after"]] = row["of_category"]
+    found = list(rows.values())
+    return Table(title, OF_FLOW, found, explained=[FLOW], is_for_page=is_for_page)
+
+
+def tables(runs: Group) -> list[Table]:
+    """Changes from the first run, by run and by language, and what neurons became.
+
+    In a terminal, only the flow to the last run is shown, and nothing by language.
+    """
+    made = []
+    for name, compared in runs.items():
+        said = [*change_findings(compared), *([] if "flow" in compared else [NO_FLOW])]
+        title, found = f"{name}: against the first run", comparison_rows(compared)
+        made.append(Table(title, BY_RUN, found, said=said, explained=[HOW]))
+        _, *later = run_names(compared)
+        for run in later:
+            by_language = language_rows(compared, run)
+            title = f"{name}: {run} by language"
+            made.append(Table(title, BY_LANGUAGE, by_language, is_for_page=True))
+            if "flow" in compared:
+                title = f"{name}: {run}, what neurons became"
+                made.append(flow_table(compared, run, title, is_for_page=run != later[-1]))
+    return made
+
+
+def figures(_: str, runs: Group) -> Figures:
+    """Every figure that the comparisons allow."""
+    return {
+        f"{shown}-{name}": chart
+        for name, compared in runs.items()
+        for shown, chart in comparison_figures.figures(compared, name).items()
+    }
+
+
+def records(compared: xr.Dataset) -> dict[str, Any]:
+    """The rows by run, and the flow to each later run."""
+    later = run_names(compared)[1:] if "flow" in compared else []
+    return {
+        "runs": comparison_rows(compared),
+        "flow": {run: flow_rows(compared, run) for run in later},
+    }
+
+
+COMPARISON = Kind(UNIT, tables=tables, figures=figures, records=records, has_notes=True)
