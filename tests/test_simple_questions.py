@@ -63,3 +63,21 @@ def test_what_notebooks_show(recording: ng.Recording) -> None:
     assert "LlamaForCausalLM" in model
     assert "first prompt, de" in task
     assert "en de" in of_recording
+
+
+def test_one_table_and_one_figure(recording: ng.Recording) -> None:
+    answers = ng.evaluate(MODEL, TASK)
+    (table,) = ng.tables(answers)
+    frame = table.frame().set_index("language")
+    taught = answers["correct"].where(~answers["held_out"]).mean("item").to_series()
+    np.testing.assert_allclose(frame["taught"], taught[frame.index], atol=1e-9)
+    assert "<table>" in table._repr_html_()
+    sharing = ng.classify(recording)
+    chart = ng.plot(sharing, "fractions").to_dict()
+    assert "vega-lite" in chart["$schema"]
+    assert chart != ng.plot(sharing, "overlap").to_dict()
+    assert ng.plot(answers).to_dict()["$schema"] == chart["$schema"]
+    with pytest.raises(ng.NeuroglotError, match="there are"):
+        ng.plot(sharing, "nothing")
+    with pytest.raises(ng.NeuroglotError, match="of kind"):
+        ng.plot(sharing["fraction"])

@@ -27,6 +27,7 @@ from .recording.recording import Recording
 from .recording.saved import load
 from .reporting.gathering import tables_of
 from .reporting.page import report
+from .reporting.showing import plot, tables
 from .sharing.categories import categories, classify, most_often
 from .sharing.flow import category_flow
 from .store.results import save
@@ -74,12 +75,14 @@ __all__ = [
     "most_often",
     "neuron_scores",
     "plan_recording",
+    "plot",
     "predictions",
     "record",
     "report",
     "run",
     "save",
     "share_of_correct",
+    "tables",
     "tables_of",
     "weight_changes",
     "wrap_model",

@@ -113,13 +113,17 @@ def run(
 
     With more items or languages in the same folder it adds these; nothing else may differ.
     """
+    from neuroglot.answering.evaluation import check_answering
     from neuroglot.cli.places import check_folder
     from neuroglot.pipeline import PREDICTIONS, Answering, Reading
+    from neuroglot.recording.settings import check_reading
     from neuroglot.reporting.gathering import in_page_order, sample_notes, sort_results
     from neuroglot.reporting.headline import headline_table
 
     check_folder(out, overwrite=overwrite)
     size, wanted = batch_size_of(batch_size), score_names(scores)
+    check_reading(site, position, added_tokens=added_tokens)
+    check_answering(score, max_new_tokens)
     chosen = which.load(task)
     done = ng.run(
         how.load(model),

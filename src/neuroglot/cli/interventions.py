@@ -180,12 +180,12 @@ def amplify(
     """
     from neuroglot.cli.places import check_folder
     from neuroglot.interventions import presets
-    from neuroglot.interventions.presets import check_categories
+    from neuroglot.interventions.presets import check_categories, check_factors
 
     page = out / "report.html"
     check_folder(out, overwrite=overwrite)
     check_categories([category])
-    size, tried = batch_size_of(batch_size), numbers(factors)
+    size, tried = batch_size_of(batch_size), check_factors(numbers(factors))
     settings = beside.checked(score, max_new_tokens, size)
     recorded = None if recording is None else open_recording(recording)
     chosen, loaded = which.load(task), how.load(model)

@@ -53,11 +53,13 @@ def record(
     With more items or languages in the same folder it adds these.
     """
     from neuroglot.cli.places import check_result
+    from neuroglot.recording.settings import check_reading
 
     if out is None and not dry_run:
         raise NeuroglotError("name a folder to record into with --out, or pass --dry-run.")
     what: dict[str, Any] = {"site": site, "position": position, "keep_values": keep_values}
     what |= {"thresholds": numbers(thresholds), "added_tokens": added_tokens}
+    check_reading(site, position, what["thresholds"], added_tokens=added_tokens)
     size = batch_size_of(batch_size)
     if not dry_run:
         check_result(out, "recording", overwrite=overwrite)
@@ -138,12 +140,14 @@ def evaluate(
 
     With --out, the same command goes on if stopped, and adds more items or languages.
     """
+    from neuroglot.answering.evaluation import check_answering
     from neuroglot.answering.predictions import save_predictions
     from neuroglot.cli.places import check_predictions, check_result, check_table
 
     size = batch_size_of(batch_size)
     check_result(out, "evaluation", overwrite=overwrite)
     check_table(predictions)
+    check_answering(score, max_new_tokens)
     chosen = which.load(task)
     check_predictions(predictions, chosen, out, overwrite=overwrite)
     loaded = how.load(model)
@@ -180,8 +184,10 @@ def fragility(
     The same command goes on if stopped.
     """
     from neuroglot.cli.places import check_result
+    from neuroglot.recording.settings import check_reading
 
     check_result(out, "fragility", overwrite=overwrite)
+    check_reading(site, position, threshold)
     chosen = which.load(task)
     found = ng.fragility(
         how.load(model),

@@ -291,7 +291,7 @@ def amplify(  # noqa: PLR0913 (as intervene)
     Raises:
         NeuroglotError: see :func:`neuroglot.intervene`; or factors that are none.
     """
-    names, values = check_categories([category]), _checked(factors)
+    names, values = check_categories([category]), check_factors(factors)
     beside, how = options_of(controls, Controls), options_of(answering, Answering)
     require_recording(recording)
     development, test = _halves(model, task, recording, beside.seed, how)
@@ -329,7 +329,12 @@ def amplify(  # noqa: PLR0913 (as intervene)
     return found
 
 
-def _checked(factors: Sequence[float]) -> list[float]:
+def check_factors(factors: Sequence[float]) -> list[float]:
+    """The factors to choose from, as numbers.
+
+    Raises:
+        NeuroglotError: none, one twice, or one of 0 and 1.
+    """
     if not isinstance(factors, Iterable):
         raise NeuroglotError(f"factors={factors!r}: expected a list of numbers.")
     for factor in factors:

@@ -86,9 +86,13 @@ def tables_of(result: xr.Dataset | xr.DataArray, name: str | None = None) -> lis
     Raises:
         NeuroglotError: no report shows results of this kind.
     """
-    known = [str(result.attrs[key]) for key in ("model", "task") if key in result.attrs]
-    called = " on ".join(known) if name is None else name
+    called = name_of(result) if name is None else name
     return kind_of(called, result).tables({called: result})
+
+
+def name_of(result: xr.Dataset | xr.DataArray) -> str:
+    """What a result is called where nobody says: by its model and task."""
+    return " on ".join(str(result.attrs[key]) for key in ("model", "task") if key in result.attrs)
 
 
 def records_of(result: xr.Dataset | xr.DataArray) -> dict[str, Any]:

@@ -1,0 +1,56 @@
+"""One table or one figure of a result, for a notebook."""
+
+from __future__ import annotations
+
+import altair as alt
+import xarray as xr
+
+from neuroglot.errors import NeuroglotError, listed
+from neuroglot.reporting.gathering import kind_of, name_of, tables_of
+from neuroglot.reporting.table import Table
+
+
+def tables(result: xr.Dataset | xr.DataArray) -> list[Table]:
+    """The tables that a report would show of a result.
+
+    Args:
+        result: of any kind that :func:`neuroglot.report` shows.
+
+    Returns:
+        Tables that a notebook shows as they are. ``table.frame()`` is a pandas table of its plain
+        numbers, such as accuracy by language of what :func:`neuroglot.evaluate` returns.
+
+    Raises:
+        NeuroglotError: no report shows results of this kind.
+    """
+    return tables_of(result)
+
+
+def plot(result: xr.Dataset | xr.DataArray, figure: str | None = None) -> alt.TopLevelMixin:
+    """One of the figures that a report would show of a result.
+
+    Args:
+        result: of any kind that :func:`neuroglot.report` shows.
+        figure: its name, such as ``"fractions"`` of what :func:`neuroglot.classify` returns; by
+            default the first.
+
+    Returns:
+        An Altair chart, which a notebook shows and ``chart.save("name.png")`` writes.
+
+    Raises:
+        NeuroglotError: there is no such figure (it lists those that there are), or no report shows
+            results of this kind.
+    """
+    kind, run = kind_of("result", result), name_of(result)
+    group = kind.unit if kind.group_of is None else kind.group_of(result)
+    with alt.data_transformers.enable("default", max_rows=None):
+        made = {
+            name.removesuffix(f"-{run}"): chart
+            for name, chart in kind.figures(group, {run: result}).items()
+        }
+        if not made or (figure is not None and figure not in made):
+            raise NeuroglotError(f"figure={figure!r}: there are {listed(made) or 'none'}.")
+        chosen = made[next(iter(made)) if figure is None else figure]
+        # With its data inside, the chart has no limit of rows, which is for tables that come later.
+        shown: alt.TopLevelMixin = type(chosen).from_dict(chosen.to_dict())  # type: ignore[attr-defined]
+    return shown
