@@ -25,7 +25,6 @@ from .pipeline import run
 from .recording.recorder import plan_recording, record
 from .recording.recording import Recording
 from .recording.saved import load
-from .reporting.gathering import tables_of
 from .reporting.page import report
 from .reporting.showing import plot, tables
 from .sharing.categories import categories, classify, most_often
@@ -83,7 +82,6 @@ __all__ = [
     "save",
     "share_of_correct",
     "tables",
-    "tables_of",
     "weight_changes",
     "wrap_model",
 ]

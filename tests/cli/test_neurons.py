@@ -9,6 +9,7 @@ import pytest
 import xarray as xr
 
 import neuroglot as ng
+from neuroglot.errors import UnsupportedError
 from tests.cli.conftest import Cli
 
 
@@ -24,6 +25,7 @@ def test_attribute(cli: Cli, tiny: tuple[Path, Path], recorded: Path, tmp_path: 
     assert code == 0
     assert "all-shared neurons in correct answers" in out
     assert "(effective score)" in out
+    assert "by run" not in out, "of one run, only the table by language is printed"
     assert [line.split()[0] for line in out.splitlines() if line[1:3] in ("en", "de", "th")]
     found = ng.load(tmp_path / "attribution")
     assert isinstance(found, xr.Dataset)
@@ -95,7 +97,7 @@ def test_describe(cli: Cli, tiny: tuple[Path, Path], recorded: Path) -> None:
 def test_run_attributes(cli: Cli, tiny: tuple[Path, Path], tmp_path: Path) -> None:
     code, out, _ = cli("run", *tiny, "--out", tmp_path / "run")
     assert code == 0
-    assert "All-shared neurons in correct answers" in out
+    assert "all-shared neurons in correct answers" in out
     table = (tmp_path / "run" / "report.attribution.csv").read_text().splitlines()
     assert len(table) == 1 + 3 * 3 * 3 * 3 * 4
     assert (tmp_path / "run" / "figures" / "score-shares.png").exists()
@@ -109,7 +111,7 @@ def test_run_leaves_out_what_is_not_defined(
     cli: Cli, tiny: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: object) -> None:
-        raise ng.NeuroglotError("there is another way.")
+        raise UnsupportedError("there is another way.")
 
     monkeypatch.setattr("neuroglot.attribution.direct.find_direct_path", refused)
     code, _, err = cli("run", *tiny, "--out", tmp_path / "run")

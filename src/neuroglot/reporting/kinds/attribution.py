@@ -78,13 +78,14 @@ def score_rows(runs: Group) -> list[dict[str, Any]]:
 
 
 def score_table(runs: Group) -> Table:
-    """What all-shared neurons contribute to correct answers, by run."""
+    """What all-shared neurons contribute to correct answers, by run, where there are several."""
     title = "All-shared neurons in correct answers, by run"
-    return Table(title, BY_RUN, score_rows(runs), explained=EXPLAINED)
+    rows, is_alone = score_rows(runs), len(runs) == 1
+    return Table(title, BY_RUN, rows, explained=EXPLAINED, is_for_page=is_alone)
 
 
 def tables(runs: Group) -> list[Table]:
-    """The same by run, and by language; of many runs, the latter is left out in a terminal."""
+    """The same by run, and by language; a terminal shows one of them, and a page both."""
     made = [score_table(runs)]
     for run, attribution in runs.items():
         score = main_score(attribution)
