@@ -153,7 +153,8 @@ class _Values:
         """What an outcome says of a measure."""
         values = outcome[name].astype(float)
         own = values.isel(arm=_are_of(values, "")).drop_vars(["control", "draw"])
-        own = own.drop_vars("arm", errors="ignore").rename(arm="draw").transpose("condition", "draw", *PROMPT)
+        own = own.drop_vars("arm", errors="ignore").rename(arm="draw")
+        own = own.transpose("condition", "draw", *PROMPT)
         unknown = xr.full_like(own.isel(condition=0, draw=0, drop=True), np.nan)
         plain = outcome.get(f"{name}_no_edit", unknown).astype(float).transpose(*PROMPT)
         return cls(own, plain, by_control(values))
