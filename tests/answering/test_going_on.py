@@ -101,7 +101,7 @@ def test_what_was_done_is_not_done_again(
 
 KILLED = """
 import os, signal, sys
-from tests.experiments import test_going_on as t
+from tests.answering import test_going_on as t
 from tests.testing import tiny_model
 counted = 0
 def counting(real):
