@@ -25,8 +25,9 @@ from .pipeline import run
 from .recording.recorder import plan_recording, record
 from .recording.recording import Recording
 from .recording.saved import load
+from .reporting.gathering import tables
 from .reporting.page import report
-from .reporting.showing import plot, tables
+from .reporting.showing import plot
 from .sharing.categories import categories, classify, most_often
 from .sharing.flow import category_flow
 from .store.results import save

@@ -18,7 +18,7 @@ import zarr
 import neuroglot as ng
 from neuroglot.answering import evaluation, masked
 from neuroglot.answering.answers import margins
-from neuroglot.reporting.gathering import sort_results, tables_of
+from neuroglot.reporting.gathering import sort_results, tables
 from neuroglot.reporting.headline import headline_table
 from neuroglot.reporting.kinds.answers import accuracy_rows
 from neuroglot.store.damage import mark_layout
@@ -388,4 +388,4 @@ def test_equal_prompts_of_which_some_have_a_masked_form_weigh_as_much_as_others(
     # The headline has no margins, and so explains none.
     headline = headline_table(sort_results({"t": found}))
     assert not any("argin" in text for text in headline.explanations())
-    assert any("argin" in text for table in tables_of(found) for text in table.explanations())
+    assert any("argin" in text for table in tables(found) for text in table.explanations())

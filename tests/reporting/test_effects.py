@@ -17,7 +17,7 @@ from neuroglot.answering.differences import DIFFERENT, EQUIVALENT, OPEN
 from neuroglot.interventions.conditions import OfPrompt, size
 from neuroglot.interventions.presets import Parts, amplify, deactivate, layer_bands
 from neuroglot.reporting.cells import points
-from neuroglot.reporting.gathering import sort_results, tables_of
+from neuroglot.reporting.gathering import sort_results, tables
 from neuroglot.reporting.kinds.outcome import how_edited
 from neuroglot.reporting.kinds.outcome_findings import findings
 from neuroglot.reporting.kinds.outcome_rows import effect_rows, group_of
@@ -83,7 +83,7 @@ def outcome(**differences: tuple[float, float, float, float]) -> xr.Dataset:
 
 
 def table_of(data: xr.Dataset) -> Table:
-    (table,) = tables_of(data.assign_attrs(model="m", task="t"))
+    (table,) = tables(data.assign_attrs(model="m", task="t"))
     return table
 
 
@@ -383,7 +383,7 @@ def test_a_category_beside_a_coordinate_has_a_panel_of_its_own(
 
 def test_a_control_of_the_user_is_in_tables_and_figures(planted: dict[str, xr.Dataset]) -> None:
     found, name = planted["conditions"], "any but the first"
-    (table,) = tables_of(found, "planted")
+    (table,) = tables(found, "planted")
     assert [row[0] for row in table.cells()].count(f"  {name}") == 2
     made = charts(sort_results({"planted": found}))
     assert set(made) == {"conditions", "conditions-accuracy-planted"}

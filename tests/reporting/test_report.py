@@ -13,7 +13,7 @@ import xarray as xr
 
 import neuroglot as ng
 from neuroglot.reporting.cells import percent
-from neuroglot.reporting.gathering import run_facts, sort_results, tables_of
+from neuroglot.reporting.gathering import run_facts, sort_results, tables
 from neuroglot.reporting.headline import headline, headline_table
 from neuroglot.reporting.kinds.answers import accuracy_rows, why_not_masked
 from neuroglot.reporting.kinds.sharing import activity_by_language
@@ -175,7 +175,7 @@ def test_results_of_before_show_what_they_have(tmp_path: Path) -> None:
     assert columns[:3] == ["run", "accuracy", "chance"]
     assert "majority" not in columns
     assert np.isnan(accuracy_rows(old)[0]["majority"])
-    (table,) = tables_of(old, "one")
+    (table,) = tables(old, "one")
     assert table.headings() == ["language", "accuracy", "chance", "prompts"]
     assert "–" not in {cell for row in table.cells() for cell in row}
     page = ng.report({"one/answers": old}, tmp_path / "r.html")
@@ -200,7 +200,7 @@ def test_what_a_guesser_knows_stands_beside_every_accuracy(tmp_path: Path) -> No
     assert english["subject_masked"] == german["subject_masked"] == pytest.approx(1 / 3)
     assert english["margin"] == pytest.approx(-0.5)
     assert english["margin_beyond_masked"] == pytest.approx((1 + 0 - 0.5) / 3)
-    (table,) = tables_of(answers, "one")
+    (table,) = tables(answers, "one")
     assert str(table.records()) == str([english, german])  # NaN is no NaN
     headings, cells = table.headings(), table.cells()
     assert headings[2:] == ["chance", "majority", "masked", "margin", "beyond masked", "prompts"]

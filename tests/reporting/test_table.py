@@ -11,7 +11,7 @@ import pytest
 import neuroglot as ng
 from neuroglot.cli import terminal
 from neuroglot.reporting.cells import number_with, percent, percent_with, points_with
-from neuroglot.reporting.gathering import in_page_order, sort_results, tables_of
+from neuroglot.reporting.gathering import in_page_order, sort_results, tables
 from neuroglot.reporting.kinds import KINDS
 from neuroglot.reporting.table import Column, Table
 from tests.testing import small_task, tiny_model
@@ -109,8 +109,8 @@ def test_page_and_terminal_ask_the_kinds_and_know_none_by_name() -> None:
     answers = ng.evaluate(tiny_model("llama"), small_task(12))
     ((kind, group, runs),) = in_page_order(sort_results({"one/answers": answers}))
     assert (kind.unit, group, list(runs)) == ("evaluation", "evaluation", ["one"])
-    (table,) = tables_of(answers)
+    (table,) = tables(answers)
     assert table.title == "tiny-llama on small: accuracy by language"
     assert [row["language"] for row in table.records()] == ["en", "de", "th"]
     with pytest.raises(ng.NeuroglotError, match="'tiny-llama on small' is of kind 'soup'"):
-        tables_of(answers.assign_attrs(unit="soup"))
+        tables(answers.assign_attrs(unit="soup"))

@@ -255,15 +255,15 @@ def _turned(arms: Values, n_own: int) -> tuple[Values, Values]:
         The difference (cluster, turn), and what a difference of one would add (turn,).
     """
     n_arms = len(arms)
-    if n_own == 1:  # that of each arm from the mean of the others
-        beside = n_arms / (n_arms - 1) * (arms - arms.mean(axis=0)).T
-    else:
-        turns = [np.roll(arms, -turn, axis=0) for turn in range(n_arms)]
-        beside = np.stack([x[:n_own].mean(axis=0) - x[n_own:].mean(axis=0) for x in turns], axis=1)
-    is_own = np.arange(n_arms) < n_own
-    turns = [np.roll(is_own, -turn) for turn in range(n_arms)]
-    more = np.array([x[:n_own].mean() - x[n_own:].mean() for x in turns])
-    return np.ascontiguousarray(beside), more
+
+    def by_turn(values: Values) -> Values:
+        turns = (np.roll(values, -turn, axis=0) for turn in range(n_arms))
+        return np.stack([x[:n_own].mean(axis=0) - x[n_own:].mean(axis=0) for x in turns], axis=-1)
+
+    # With one draw of its own, each arm from the mean of the others: the same, but for rounding,
+    # which decides between exchanges that tie.
+    beside = n_arms / (n_arms - 1) * (arms - arms.mean(axis=0)).T if n_own == 1 else by_turn(arms)
+    return np.ascontiguousarray(beside), by_turn(np.arange(n_arms) < n_own)
 
 
 PLACES = types.Array(types.uint16, 2, "C", readonly=True)

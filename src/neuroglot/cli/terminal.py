@@ -145,13 +145,13 @@ def result(
         json: whether it is to be JSON.
         written: files that were written, by what they are.
     """
-    from neuroglot.reporting.gathering import notes_of, records_of, tables_of
+    from neuroglot.reporting.gathering import notes_of, records_of, tables
 
     places = {what: str(path.resolve()) for what, path in written.items()}
     if json:
         as_json(records_of(found) | places)
         return
-    show(tables_of(found, name))
+    show(tables(found, name))
     notes([*notes_of(found), *(f"The {what}: {place}" for what, place in places.items())])
 
 

@@ -224,20 +224,21 @@ def _all(
     in_edits = (1 << np.arange(len(own)))[:, None, None]
     in_which = np.where(own, in_edits, 0).sum(axis=0)
     patterns = [pattern for pattern in np.unique(in_which).tolist() if pattern] or [1]
+
+    def drawn(name: str, control: Control) -> Mask | None:
+        masks, taken = np.zeros_like(own), of.whole
+        for pattern in patterns:
+            some = replace(of, edited=in_which == pattern, whole=taken)
+            mask = _checked(control(some, rng), name, taken.shape)
+            if mask is None:
+                return None
+            taken = taken | mask
+            masks |= mask & ((pattern & in_edits) > 0)
+        return masks
+
     for name, control in condition.controls.by_name.items():
         for _ in range(condition.controls.draws):
-            masks, taken = np.zeros_like(own), of.whole
-            for pattern in patterns:
-                some = replace(of, edited=in_which == pattern, whole=taken)
-                mask = _checked(control(some, rng), name, taken.shape)
-                if mask is None:
-                    break
-                taken = taken | mask
-                masks |= mask & ((pattern & in_edits) > 0)
-            else:
-                yield masks
-                continue
-            yield None
+            yield drawn(name, control)
 
 
 def _checked(mask: Mask | None, name: str, shape: tuple[int, ...]) -> Mask | None:

@@ -15,6 +15,7 @@ from neuroglot.errors import NeuroglotError, is_whole_number, listed, shown
 from neuroglot.models.model import Model
 from neuroglot.neurons.sampling import seed_of
 from neuroglot.recording.blocks import Prompt
+from neuroglot.recording.part import require_all_layers
 from neuroglot.recording.recording import Recording, require_recording
 from neuroglot.store.joining import AS_RECORDED, require_of_model
 from neuroglot.tasks.halves import subject_of
@@ -280,11 +281,7 @@ class Draw(Contents):
         """Refuse a recording of another model, site or position."""
         require_of_model(self.source.attrs, model, "the source", AS_RECORDED)
         values_of(self.source, "the source")
-        if self.source.layers != tuple(range(model.n_layers)):
-            raise NeuroglotError(
-                f"the source holds the layers {listed(self.source.layers)}, expected all "
-                f"{model.n_layers}."
-            )
+        require_all_layers(self.source, model, "the source")
 
     def __str__(self) -> str:
         attrs = self.source.attrs

@@ -389,8 +389,9 @@ class _Held:
             last: which tokens are the last of their prompts (token,).
         """
         assert self.prompts is not None
-        for token in last.nonzero()[:, 0].tolist():
-            self.same[layer, self.prompts[int(rows[token])]] = not bool(far[token])
+        for row, is_far, is_last in zip(rows.tolist(), far.tolist(), last.tolist(), strict=True):
+            if is_last:
+                self.same[layer, self.prompts[row]] = not is_far
         stay = [
             bool(own) and self.same.get((layer, prompt), True)
             for own, prompt in zip(self.own, self.prompts, strict=True)

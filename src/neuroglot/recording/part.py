@@ -10,6 +10,18 @@ from neuroglot.store.provenance import checksum_of_prompts
 from neuroglot.tasks.parallel import ParallelTask
 
 
+def require_all_layers(recording: Recording, model: Model, what: str) -> None:
+    """Refuse a recording of some layers only.
+
+    Raises:
+        NeuroglotError: it says which there are.
+    """
+    if recording.layers != tuple(range(model.n_layers)):
+        raise NeuroglotError(
+            f"{what} holds the layers {listed(recording.layers)}, expected all {model.n_layers}."
+        )
+
+
 def recorded_part(model: Model, task: ParallelTask, recording: Recording) -> ParallelTask:
     """The items and languages of a task that a recording holds.
 
@@ -23,11 +35,7 @@ def recorded_part(model: Model, task: ParallelTask, recording: Recording) -> Par
     # Only of the right task; else it would be the other prompts that are told of.
     now = {"prompts_checksum": checksum_of_prompts(model, task)}
     require_alike(recording.attrs, now, what, "task")
-    if recording.layers != tuple(range(model.n_layers)):
-        raise NeuroglotError(
-            f"the recording holds the layers {listed(recording.layers)}, expected all "
-            f"{model.n_layers}."
-        )
+    require_all_layers(recording, model, what)
     kept = set(recording.items)
     by_id = {item["id"]: item for item in task.items if item["id"] in kept}
     items = [by_id[item] for item in recording.items]

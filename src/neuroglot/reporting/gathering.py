@@ -33,7 +33,7 @@ def sort_results(results: Results) -> Gathered:
     found: Gathered = {}
     for name, result in results.items():
         run, kind = name.partition("/")[0], kind_of(name, result)
-        group = kind.group_of(result) if kind.group_of else kind.unit
+        group = kind.group(result)
         runs = found.setdefault(group, {})
         if run in runs:
             raise NeuroglotError(f"run {run!r} has two results of kind {group!r}; name runs apart.")
@@ -76,12 +76,16 @@ def in_page_order(found: Gathered) -> Iterator[tuple[Kind, str, Group]]:
             yield kind, name, runs
 
 
-def tables_of(result: xr.Dataset | xr.DataArray, name: str | None = None) -> list[Table]:
-    """The tables of a result, as the page and the command line show them.
+def tables(result: xr.Dataset | xr.DataArray, name: str | None = None) -> list[Table]:
+    """The tables that a report, and the command line, show of a result.
 
     Args:
-        result: of any kind that a report shows.
+        result: of any kind that :func:`neuroglot.report` shows.
         name: of its run, for the titles; by default, those of its model and task.
+
+    Returns:
+        Tables that a notebook shows as they are. ``table.frame()`` is a pandas table of its plain
+        numbers, such as accuracy by language of what :func:`neuroglot.evaluate` returns.
 
     Raises:
         NeuroglotError: no report shows results of this kind.

@@ -62,3 +62,7 @@ class Kind:
     group_of: Callable[[Any], str] | None = None
     container: type = xr.Dataset
     older_units: Mapping[str, str] = field(default_factory=dict)
+
+    def group(self, result: Any) -> str:
+        """The name of the group that a result belongs to; most kinds are one group."""
+        return self.unit if self.group_of is None else self.group_of(result)

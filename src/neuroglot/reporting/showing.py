@@ -1,4 +1,4 @@
-"""One table or one figure of a result, for a notebook."""
+"""One figure of a result, for a notebook."""
 
 from __future__ import annotations
 
@@ -6,24 +6,7 @@ import altair as alt
 import xarray as xr
 
 from neuroglot.errors import NeuroglotError, listed
-from neuroglot.reporting.gathering import kind_of, name_of, tables_of
-from neuroglot.reporting.table import Table
-
-
-def tables(result: xr.Dataset | xr.DataArray) -> list[Table]:
-    """The tables that a report would show of a result.
-
-    Args:
-        result: of any kind that :func:`neuroglot.report` shows.
-
-    Returns:
-        Tables that a notebook shows as they are. ``table.frame()`` is a pandas table of its plain
-        numbers, such as accuracy by language of what :func:`neuroglot.evaluate` returns.
-
-    Raises:
-        NeuroglotError: no report shows results of this kind.
-    """
-    return tables_of(result)
+from neuroglot.reporting.gathering import kind_of, name_of
 
 
 def plot(result: xr.Dataset | xr.DataArray, figure: str | None = None) -> alt.TopLevelMixin:
@@ -42,11 +25,10 @@ def plot(result: xr.Dataset | xr.DataArray, figure: str | None = None) -> alt.To
             results of this kind.
     """
     kind, run = kind_of("result", result), name_of(result)
-    group = kind.unit if kind.group_of is None else kind.group_of(result)
     with alt.data_transformers.enable("default", max_rows=None):
         made = {
             name.removesuffix(f"-{run}"): chart
-            for name, chart in kind.figures(group, {run: result}).items()
+            for name, chart in kind.figures(kind.group(result), {run: result}).items()
         }
         if not made or (figure is not None and figure not in made):
             raise NeuroglotError(f"figure={figure!r}: there are {listed(made) or 'none'}.")
