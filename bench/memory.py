@@ -61,7 +61,7 @@ def _write(path: Path, n_items: int) -> None:
     """A recording of so many items, block by block, as :func:`neuroglot.record` writes it."""
     block = random_recording(50).dataset
     head = block.drop_vars("active").drop_vars("item")
-    head = head.assign_coords(item=np.arange(n_items).astype(str)).assign_attrs(unit="recording")
+    head = head.assign_coords(item=np.arange(n_items).astype(str)).assign_attrs(kind="recording")
     with in_folder(path, head, 50, ("item",), overwrite=True) as folder:
         for rows in folder.missing_blocks():
             folder.write(rows, block[["active"]])

@@ -140,7 +140,7 @@ def test_fragility(cli: Cli, tiny: tuple[Path, Path], tmp_path: Path) -> None:
     code, out, _ = cli("fragility", *tiny, "--limit", "5", "--json")
     rows = json.loads(out)["fragility"]
     assert [row["changed"] for row in rows] == ["other batch size", "bfloat16"]
-    assert ng.load(tmp_path / "f").attrs["unit"] == "fragility"
+    assert ng.load(tmp_path / "f").attrs["kind"] == "fragility"
 
 
 @pytest.fixture(scope="module")

@@ -215,7 +215,7 @@ def test_errors_nobody_reads_do_not_end_the_work(tmp_path: Path) -> None:
     os.close(writer)
     assert run.returncode == 0
     assert json.loads(run.stdout)["accuracy"]
-    assert ng.load(out).attrs["unit"] == "evaluation"
+    assert ng.load(out).attrs["kind"] == "evaluation"
 
 
 @pytest.mark.parametrize(

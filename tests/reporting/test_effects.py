@@ -78,7 +78,7 @@ def outcome(**differences: tuple[float, float, float, float]) -> xr.Dataset:
             "item": ["a", "b"],
             "language": ["en", "de"],
         },
-        attrs={"unit": "outcome", "equivalent_within": 0.05, "positions": "last", "chosen_on": 0},
+        attrs={"kind": "outcome", "equivalent_within": 0.05, "positions": "last", "chosen_on": 0},
     )
 
 
@@ -166,10 +166,10 @@ def test_a_placebo_that_differs_is_said() -> None:
     )
 
 
-@pytest.mark.parametrize("unit", ["deactivation", "dose-response", "amplification", "variants"])
-def test_an_outcome_of_before_is_to_be_made_again(unit: str) -> None:
-    old = outcome(all_shared=(-0.1, -0.1, -0.01, 0.0)).assign_attrs(unit=unit)
-    with pytest.raises(ng.NeuroglotError, match=rf"'old/it' is a '{unit}' of an earlier version"):
+@pytest.mark.parametrize("old", ["deactivation", "dose-response", "amplification", "variants"])
+def test_an_outcome_of_before_is_to_be_made_again(old: str) -> None:
+    old = outcome(all_shared=(-0.1, -0.1, -0.01, 0.0)).assign_attrs(kind=old)
+    with pytest.raises(ng.NeuroglotError, match=rf"'old/it' is a '{old}' of an earlier version"):
         charts(sort_results({"old/it": old}))
 
 

@@ -97,7 +97,7 @@ def test_headline_numbers(results: dict) -> None:
 def test_what_cannot_be_drawn_is_refused(results: dict, tmp_path: Path) -> None:
     with pytest.raises(ng.NeuroglotError, match="no results"):
         ng.report({}, tmp_path / "r.html")
-    odd = results["one/sharing"].assign_attrs(unit="soup")
+    odd = results["one/sharing"].assign_attrs(kind="soup")
     with pytest.raises(ng.NeuroglotError, match="'odd' is of kind 'soup'"):
         ng.report({"odd": odd}, tmp_path / "r.html")
     twice = {"a/one": results["one/sharing"], "a/two": results["two/sharing"]}
@@ -122,7 +122,7 @@ def answered(held_out: list[list[bool]]) -> xr.Dataset:
             "counted": (dims, np.ones(shape, bool)),
         },
         coords={"item": list("abc"), "language": ["en", "de"]},
-        attrs={"unit": "evaluation", "split": "all", "seed": 0},
+        attrs={"kind": "evaluation", "split": "all", "seed": 0},
     )
 
 

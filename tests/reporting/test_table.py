@@ -104,13 +104,13 @@ def test_a_notebook_shows_title_rows_and_sentences() -> None:
 
 
 def test_page_and_terminal_ask_the_kinds_and_know_none_by_name() -> None:
-    units = [kind.unit for kind in KINDS]
-    assert len(set(units)) == len(units) == 10
+    names = [kind.name for kind in KINDS]
+    assert len(set(names)) == len(names) == 10
     answers = ng.evaluate(tiny_model("llama"), small_task(12))
     ((kind, group, runs),) = in_page_order(sort_results({"one/answers": answers}))
-    assert (kind.unit, group, list(runs)) == ("evaluation", "evaluation", ["one"])
+    assert (kind.name, group, list(runs)) == ("evaluation", "evaluation", ["one"])
     (table,) = tables(answers)
     assert table.title == "tiny-llama on small: accuracy by language"
     assert [row["language"] for row in table.records()] == ["en", "de", "th"]
     with pytest.raises(ng.NeuroglotError, match="'tiny-llama on small' is of kind 'soup'"):
-        tables(answers.assign_attrs(unit="soup"))
+        tables(answers.assign_attrs(kind="soup"))

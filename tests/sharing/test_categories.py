@@ -26,7 +26,7 @@ def recording_of(active: np.ndarray, **attrs: object) -> ng.Recording:
     known = {
         "model": "m", "model_weights": "w", "model_config": "c", "tokenizer_checksum": "k",
         "task": "t", "template": "", "site": "gate",
-        "position": "last", "n_neurons": n_neurons, "unit": "recording", "dtype": "float32",
+        "position": "last", "n_neurons": n_neurons, "kind": "recording", "dtype": "float32",
     }  # fmt: skip
     return ng.Recording(
         xr.Dataset(

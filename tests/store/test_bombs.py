@@ -244,7 +244,7 @@ def test_one_long_text_does_not_make_all_others_long(tmp_path: Path) -> None:
     """A table of texts of one length would take 40 GB for it."""
     words = np.array(["yes"] * 100_000, dtype=object)
     words[5] = "x" * 100_000
-    data = xr.Dataset({"text": ("item", words)}, attrs={"unit": "evaluation"})
+    data = xr.Dataset({"text": ("item", words)}, attrs={"kind": "evaluation"})
     ng.save(data, tmp_path / "r")
     with little_room():
         found = ng.load(tmp_path / "r")
@@ -266,7 +266,7 @@ def test_what_is_as_long_as_it_says_is_read(tmp_path: Path) -> None:
             "one": ((), 3.5),
             "word": ((), "word"),
         },
-        attrs={"unit": "x"},
+        attrs={"kind": "x"},
     )
     ng.save(data, tmp_path / "r")
     xr.testing.assert_identical(ng.load(tmp_path / "r"), data)

@@ -354,7 +354,7 @@ def test_what_follows_from_a_recording_is_kept_damaged_or_of_other_settings_repl
 
 def test_what_was_there_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
     old = make("record", tmp_path / "r").load()
-    bad = xr.Dataset({"x": ("y", np.array([object()]))}, attrs={"unit": "recording"})
+    bad = xr.Dataset({"x": ("y", np.array([object()]))}, attrs={"kind": "recording"})
     with pytest.raises(Exception, match="object"):
         ng.save(bad, tmp_path / "r", overwrite=True)
     found = ng.load(tmp_path / "r")

@@ -154,7 +154,7 @@ def test_a_stop_is_no_trouble(file: str, stop: type[BaseException], tmp_path: Pa
 
 @TROUBLES
 def test_trouble_with_sums(trouble: Exception, tmp_path: Path) -> None:
-    head = xr.Dataset(coords={"item": ["a", "b"]}, attrs={"unit": "sums"})
+    head = xr.Dataset(coords={"item": ["a", "b"]}, attrs={"kind": "sums"})
     start = xr.Dataset({"total": ("layer", np.arange(3.0))})
     sums = Sums(head, start, tmp_path / "r")
     sums.n_added = 1
@@ -178,7 +178,7 @@ def test_trouble_with_sums(trouble: Exception, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [-1, 3, 1.5, "1", None, True, [1]])
 def test_sums_that_lie_about_their_items(number: object, tmp_path: Path) -> None:
-    head = xr.Dataset(coords={"item": ["a", "b"]}, attrs={"unit": "sums"})
+    head = xr.Dataset(coords={"item": ["a", "b"]}, attrs={"kind": "sums"})
     start = xr.Dataset({"total": ("layer", np.arange(3.0))})
     Sums(head, start, tmp_path / "r").replace(start.assign_attrs({ITEMS_ADDED: number}))
     with (

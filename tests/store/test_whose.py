@@ -24,7 +24,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 def foreign_zarr(out: Path) -> None:
     """Whose attributes happen to have names that results have."""
     group = zarr.open_group(out, mode="w")
-    group.attrs.update({"unit": "K", "layout": "rows", "task": "weather"})
+    group.attrs.update({"kind": "K", "layout": "rows", "task": "weather"})
     group.create_array("t", data=xr.DataArray([1.0, 2.0]).to_numpy())
 
 
@@ -117,7 +117,7 @@ def test_results_through_a_link(tmp_path: Path) -> None:
 
 def test_an_array_of_a_result_is_no_result(tmp_path: Path) -> None:
     result = xr.Dataset(
-        {"share": ("item", [0.5, 0.25])}, attrs={"unit": "share", "neuroglot_version": "0.1.0"}
+        {"share": ("item", [0.5, 0.25])}, attrs={"kind": "share", "neuroglot_version": "0.1.0"}
     )
     result["share"].attrs |= result.attrs
     ng.save(result, tmp_path / "r")

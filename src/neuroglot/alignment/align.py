@@ -43,7 +43,7 @@ from neuroglot.store.results import open_dataset, opened_dataset, require_same, 
 from neuroglot.store.whose import folder_for_results
 from neuroglot.tasks.parallel import ParallelTask
 
-UNIT = "alignment"
+KIND = "alignment"
 MODEL, RUNS = "model", "runs"
 # Of the training itself: its settings, what the model did before it, and where it stands. Apart,
 # so that what is beside the model can be reported.
@@ -162,10 +162,10 @@ def align(
         finished = _begin(job, task, overwrite=overwrite)
         if finished is not None:
             return finished
-        result = _run(job).assign_attrs(_provenance(job, task), unit=UNIT)
-        save(result, job.out / UNIT, overwrite=True)
+        result = _run(job).assign_attrs(_provenance(job, task), kind=KIND)
+        save(result, job.out / KIND, overwrite=True)
         _remove(job.out, CHECKPOINTS)
-    return opened_dataset(job.out / UNIT)
+    return opened_dataset(job.out / KIND)
 
 
 def _check_mask(mask: NeuronSet | None, model: Model, *, lora: bool) -> None:
@@ -198,7 +198,7 @@ def _provenance(job: Alignment, task: ParallelTask) -> dict[str, Any]:
 
 def _begin(job: Alignment, task: ParallelTask, *, overwrite: bool) -> xr.Dataset | None:
     """The result, if it is finished; else a folder that says what is trained in it."""
-    begun, head = job.out / BEGUN, xr.Dataset(attrs=_provenance(job, task) | {"unit": "settings"})
+    begun, head = job.out / BEGUN, xr.Dataset(attrs=_provenance(job, task) | {"kind": "settings"})
     if is_result(begun) and not overwrite:
         require_same(job.out, open_dataset(begun), head, ())
         return _finished(job.out)
@@ -208,18 +208,18 @@ def _begin(job: Alignment, task: ParallelTask, *, overwrite: bool) -> xr.Dataset
             f"{job.model.name!r} is in {str(job.out)!r} and would be replaced; name another folder."
         )
     # What says that the folder is ours goes last.
-    _remove(job.out, UNIT, MODEL, RUNS, BEFORE, CHECKPOINTS, BEGUN)
+    _remove(job.out, KIND, MODEL, RUNS, BEFORE, CHECKPOINTS, BEGUN)
     save(head, begun)
     return None
 
 
 def _finished(out: Path) -> xr.Dataset | None:
     """The result, if it is there; with a warning none, if it is damaged."""
-    clear_up_after_kill(out / UNIT)
-    if not is_result(out / UNIT):
+    clear_up_after_kill(out / KIND)
+    if not is_result(out / KIND):
         return None
     try:
-        found = opened_dataset(out / UNIT)
+        found = opened_dataset(out / KIND)
     except DamagedError as error:
         warnings.warn(f"{str(out)!r} is damaged ({error.reason}); it is made again.", stacklevel=4)
         return None

@@ -15,7 +15,7 @@ from neuroglot.errors import NeuroglotError
 from neuroglot.models.model import Model
 from neuroglot.store.provenance import versions
 
-UNIT = "weight changes"
+KIND = "weight changes"
 Weights = tuple[str, Tensor, Tensor]
 """Name of a weight, before and after."""
 
@@ -76,7 +76,7 @@ def changes_of(weights: Iterable[Weights]) -> xr.Dataset:
             "of_layer": ("parameter", [layer for layer, _ in places]),
             "kind": ("parameter", [kind for _, kind in places]),
         },
-        attrs={"unit": UNIT},
+        attrs={"kind": KIND},
     )
 
 

@@ -352,7 +352,7 @@ def _provenance(model: Model, task: ParallelTask, settings: _Settings) -> dict[s
         how = {"answered_by": "choosing", "score": settings.score}
         how |= {"masked": settings.masked} if settings.masked else {}
     return {
-        "unit": "evaluation",
+        "kind": "evaluation",
         **provenance(model, task),
         **how,
         "edited": 0,  # 1 in results of before, of functions that edited; now "edits" says what

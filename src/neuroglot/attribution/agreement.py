@@ -39,7 +39,7 @@ from neuroglot.tasks.equal_prompts import first_equal
 from neuroglot.tasks.halves import subject_of
 from neuroglot.tasks.parallel import ParallelTask
 
-UNIT = "causal agreement"
+KIND = "causal agreement"
 EXACT_ENOUGH = (torch.float32, torch.float64)
 PROMPT_DIMS = ("item", "language", "layer")
 KEPT = (*PROMPT_DIMS, "score", "neuron")  # coordinates of a result that goes on
@@ -115,7 +115,7 @@ def causal_agreement(
     sample = _sample(model, min(n_neurons, model.n_neurons), seed)
     zeroing = _Zeroing(model, weights_for(model, scores), scores, sample, batch_size)
     attrs = {
-        "unit": UNIT,
+        "kind": KIND,
         **provenance(model, task),
         "target": name,
         "seed": seed,

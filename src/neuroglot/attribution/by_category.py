@@ -49,7 +49,7 @@ from neuroglot.tasks.equal_prompts import clusters_of, first_equal
 from neuroglot.tasks.halves import subject_of
 from neuroglot.tasks.parallel import ParallelTask
 
-UNIT = "attribution"
+KIND = "attribution"
 # Items that are scored together: their scores are in memory at once, and lost when a run is killed.
 ITEMS_AT_ONCE, BYTES_AT_ONCE = 64, 64 * 2**20
 
@@ -270,7 +270,7 @@ def _head(adding: _Adding) -> xr.Dataset:
             "score": list(settings.scores),
         },
         attrs={
-            "unit": UNIT,
+            "kind": KIND,
             **provenance(adding.model, adding.task, recording.attrs),
             "site": recording.attrs["site"],
             "position": recording.attrs["position"],
@@ -340,10 +340,10 @@ def answers_to(model: Model, recording: Recording, answers: xr.Dataset) -> xr.Da
     Raises:
         NeuroglotError: they are another model's, to other prompts, or under an edit.
     """
-    unit, edited = answers.attrs.get("unit"), answers.attrs.get("edited")
-    if unit != "evaluation" or edited != 0:
+    kind, edited = answers.attrs.get("kind"), answers.attrs.get("edited")
+    if kind != "evaluation" or edited != 0:
         raise NeuroglotError(
-            f"the answers are a result of unit {unit!r}, edited {edited!r}; expected those of "
+            f"the answers are a result of kind {kind!r}, edited {edited!r}; expected those of "
             "neuroglot.evaluate without an edit. Leave them out, and they are found here."
         )
     require_of_model(answers.attrs, model, "the evaluation")
@@ -379,5 +379,5 @@ def share_of_correct(attribution: xr.Dataset, score: str = "effective") -> xr.Da
         found[f"{model_wide}fraction"] = here[f"{model_wide}fraction"]
         for end in ("", "_low", "_high"):
             found[f"{model_wide}share{end}"] = here[f"{model_wide}positive_share{end}"]
-    kept = attribution.attrs | {"unit": "share of correct answers", "score": score}
+    kept = attribution.attrs | {"kind": "share of correct answers", "score": score}
     return xr.Dataset(found).assign_attrs(kept)

@@ -80,7 +80,7 @@ def logit_parts(
         found,
         coords=target_coordinates(model, prompts, targets) | {"layer": range(model.n_layers)},
         attrs={
-            "unit": "logit parts",
+            "kind": "logit parts",
             **provenance(model, prompts),
             "target": name,
         },

@@ -101,7 +101,7 @@ def neuron_scores(
         | {"layer": range(model.n_layers)},
         name=score,
         attrs={
-            "unit": "neuron scores",
+            "kind": "neuron scores",
             **provenance(model, prompts),
             "score": score,
             "target": name,

@@ -195,4 +195,4 @@ def _is_comparison(out: Path) -> bool:
         stored = ng.load(out / "comparison")
     except NeuroglotError:
         return False
-    return isinstance(stored, xr.Dataset) and stored.attrs.get("unit") == "comparison"
+    return isinstance(stored, xr.Dataset) and stored.attrs.get("kind") == "comparison"

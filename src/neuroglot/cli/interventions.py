@@ -45,7 +45,7 @@ class ControlOptions:
     )
     seed: Annotated[int, typer.Option(help="Of draws, halves and resampling.")] = 0
     equivalent_within: o.EquivalentWithin = defaults.EQUIVALENT_WITHIN
-    positions: Annotated[
+    position: Annotated[
         str,
         typer.Option(
             help="Where neurons are edited: answer (last prompt token and answer), last or all."
@@ -64,7 +64,7 @@ class ControlOptions:
 
         plain = self.controls.strip()
         kinds = [] if plain == "none" else [kind.strip() for kind in plain.split(",")]
-        how: dict[str, Any] = {"positions": self.positions, "score": score, "masked": self.masked}
+        how: dict[str, Any] = {"position": self.position, "score": score, "masked": self.masked}
         return {
             "controls": Controls(kinds, self.draws, self.seed, self.threshold),
             "answering": Answering(**how, max_new_tokens=max_new_tokens, batch_size=size),

@@ -44,7 +44,7 @@ def attribute(
 
     With more items in the same folder it adds these; with another language it adds up all again.
     """
-    from neuroglot.attribution.by_category import UNIT as ATTRIBUTION
+    from neuroglot.attribution.by_category import KIND as ATTRIBUTION
     from neuroglot.cli.places import check_figures, check_result
     from neuroglot.reporting.page import save_figures
 
@@ -94,7 +94,7 @@ def agreement(
 
     The same command goes on if stopped.
     """
-    from neuroglot.attribution.agreement import UNIT as AGREEMENT
+    from neuroglot.attribution.agreement import KIND as AGREEMENT
     from neuroglot.cli.places import check_result
 
     check_result(out, AGREEMENT, overwrite=overwrite)

@@ -161,7 +161,7 @@ def open_evaluation(path: Path) -> xr.Dataset:
     import xarray as xr
 
     stored = ng.load(path)
-    if not isinstance(stored, xr.Dataset) or stored.attrs.get("unit") != "evaluation":
+    if not isinstance(stored, xr.Dataset) or stored.attrs.get("kind") != "evaluation":
         raise NeuroglotError(f"{str(path)!r} holds no answers, but another result.")
     return stored
 

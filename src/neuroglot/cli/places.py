@@ -48,12 +48,12 @@ def _in_one_line(
 
 
 @_in_one_line
-def check_result(out: Path, unit: str, *, overwrite: bool = False) -> None:
+def check_result(out: Path, kind: str, *, overwrite: bool = False) -> None:
     """Refuse a folder that no result can be saved in.
 
     Args:
         out: the folder.
-        unit: of the result.
+        kind: of the result.
         overwrite: whether another result may be replaced.
 
     Raises:
@@ -66,10 +66,10 @@ def check_result(out: Path, unit: str, *, overwrite: bool = False) -> None:
         require_free(path, overwrite=True)
     elif not overwrite:
         found = read_attributes(path)
-        if found["unit"] != unit:
+        if found["kind"] != kind:
             raise NeuroglotError(
-                f"{str(path)!r} holds another kind of result, {shown(found['unit'])}, where "
-                f"{unit!r} is expected; name another folder, or pass --overwrite to replace it."
+                f"{str(path)!r} holds another kind of result, {shown(found['kind'])}, where "
+                f"{kind!r} is expected; name another folder, or pass --overwrite to replace it."
             )
         if _is_finished(path):
             return  # nothing needs to be written

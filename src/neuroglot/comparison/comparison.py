@@ -29,7 +29,7 @@ from neuroglot.sharing.flow import are_related, category_flow
 from neuroglot.store.joining import said_of
 from neuroglot.store.provenance import versions
 
-UNIT = "comparison"
+KIND = "comparison"
 ENDS = ("", "_low", "_high")
 OF_ITEMS = ["relation", "subject", SAME]  # coordinates
 OF_SLOPE = ("odds_ratio", "odds_ratio_low", "odds_ratio_high", "odds_ratio_p",
@@ -140,7 +140,7 @@ def _provenance(
     first = runs[0].recording.attrs
     kept = ("task", *OF_A_TASK, "site", "position")
     return {
-        "unit": UNIT,
+        "kind": KIND,
         **{key: first.get(key, "") for key in kept},
         "added_tokens": said_of(first, "added_tokens"),
         "model": ", ".join(str(run.recording.attrs["model"]) for run in runs),

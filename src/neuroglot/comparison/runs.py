@@ -110,9 +110,9 @@ def _read(name: str, source: Source) -> tuple[Recording, xr.Dataset]:
     else:
         both = source
     recording, answers = both
-    units = [getattr(x, "attrs", {}).get("unit") for x in both]
-    if units != ["recording", "evaluation"]:
-        raise NeuroglotError(f"run {name!r} is of {units}; expected a recording and an evaluation.")
+    kinds = [getattr(x, "attrs", {}).get("kind") for x in both]
+    if kinds != ["recording", "evaluation"]:
+        raise NeuroglotError(f"run {name!r} is of {kinds}; expected a recording and an evaluation.")
     for result in both:
         refuse_old(result.attrs, f"run {name!r}")
     return recording, answers

@@ -29,7 +29,7 @@ from neuroglot.answering.evaluation import check_answering
 from neuroglot.defaults import MAX_NEW_TOKENS
 from neuroglot.interventions.edits import Edit, applied
 from neuroglot.models.model import Model
-from neuroglot.models.running import Positions, check_positions
+from neuroglot.models.running import EditPosition, check_edit_position
 from neuroglot.neurons.members import Mask, written_down
 from neuroglot.neurons.neuron_set import NeuronSet
 from neuroglot.recording.blocks import Prompt
@@ -51,7 +51,7 @@ class Answering:
     """How prompts are answered under edits.
 
     Attributes:
-        positions: where neurons are edited, unless an edit says so itself; see
+        position: where neurons are edited, unless an edit says so itself; see
             :func:`neuroglot.edit`.
         score: see :func:`neuroglot.evaluate`.
         max_new_tokens: see :func:`neuroglot.evaluate`.
@@ -60,10 +60,10 @@ class Answering:
         batch_size: prompts in a batch, once for each edit; ``"auto"`` fills a budget of tokens.
 
     Raises:
-        NeuroglotError: unknown positions or score, or no numbers of tokens or prompts.
+        NeuroglotError: an unknown position or score, or no numbers of tokens or prompts.
     """
 
-    positions: Positions = "answer"
+    position: EditPosition = "answer"
     score: Score = "sum"
     max_new_tokens: int = MAX_NEW_TOKENS
     masked: bool = False
@@ -71,7 +71,7 @@ class Answering:
 
     def __post_init__(self) -> None:
         check_batch_size(self.batch_size)
-        check_positions(self.positions)
+        check_edit_position(self.position)
         check_answering(self.score, self.max_new_tokens)
 
 
@@ -107,9 +107,9 @@ class Edited:
             for one, masks in self.edits
         ]
 
-    def begins(self, positions: Positions) -> Positions:
+    def begins(self, position: EditPosition) -> EditPosition:
         """Where edits begin: what stands before a prompt's last token is the same, or is not."""
-        at = {one.positions or positions for one, _ in self.edits}
+        at = {one.position or position for one, _ in self.edits}
         return "all" if "all" in at else "answer"
 
     @property
@@ -201,10 +201,10 @@ def _scored(
     def by_itself(places: Any, arms: Any) -> Scores:
         """Arms of prompts, each of them a row (arm of a prompt, option)."""
         keys = [(*asked.keys[row], arm) for row, arm in zip(places, arms, strict=True)]
-        begins = edited.begins(how.positions)
+        begins = edited.begins(how.position)
         times = 1 if begins == "all" else -(-len(keys) // len(set(places)))
         done = edited.of(np.array(rows)[places], arms, keys)
-        with applied(model, done, how.positions):
+        with applied(model, done, how.position):
             found, _ = scores_of_choices(
                 model,
                 [replace(known[row], prompt=key) for row, key in zip(places, keys, strict=True)],
@@ -243,7 +243,7 @@ def _together(
     Arms that some prompts do not have are then run for them too.
     """
     first = edited.first_layer if edited.edits else 0
-    if not 0 < first < model.n_layers or edited.begins(how.positions) == "all":
+    if not 0 < first < model.n_layers or edited.begins(how.position) == "all":
         return None
     runs = edited.there.size * (1 - first / model.n_layers)
     if runs >= WORTH * edited.there.sum() or not can_replay(model, asked):
@@ -251,7 +251,7 @@ def _together(
 
     def arm(number: int) -> Callable[[], AbstractContextManager[None]]:
         done = edited.of(slice(None), number, edited.keys)
-        return lambda: applied(model, done, how.positions, first)
+        return lambda: applied(model, done, how.position, first)
 
     return Arms([arm(number) for number in range(edited.there.shape[1])], first)
 
@@ -270,7 +270,7 @@ def _written(model: Model, task: ParallelTask, edited: Edited, how: Answering) -
     asked = list(zip(places, keys, strict=True))
     texts = []
     if asked:
-        with applied(model, edited.of(places, arms, keys), how.positions):
+        with applied(model, edited.of(places, arms, keys), how.position):
             texts = written(model, task, asked, how.max_new_tokens, how.batch_size)
     answers, languages = right_answers(task), languages_asked_in(task)
     found: Answers = {

@@ -20,7 +20,7 @@ from neuroglot.errors import NeuroglotError, listed, require_finite
 from neuroglot.interventions.contents import Contents, Draw, Means
 from neuroglot.models.hooks import TokenEditor
 from neuroglot.models.model import Model
-from neuroglot.models.running import Positions, check_positions
+from neuroglot.models.running import EditPosition, check_edit_position
 from neuroglot.models.state import refuse_compiled
 from neuroglot.neurons.members import Prompts
 from neuroglot.neurons.neuron_set import NeuronSet
@@ -37,13 +37,13 @@ class Edit(ABC):
 
     Attributes:
         neurons: which: the same in every prompt, or each prompt's own.
-        positions: at which tokens, see :func:`edit`; by default where the others of the block are
+        position: at which tokens, see :func:`edit`; by default where the others of the block are
             edited.
         draw_of: which draw of :attr:`contents` prompts get, by their keys; else the first.
     """
 
     neurons: NeuronSet
-    positions: Positions | None = field(default=None, kw_only=True)
+    position: EditPosition | None = field(default=None, kw_only=True)
 
     draw_of: Mapping[Any, int] = field(default_factory=dict, init=False, repr=False)
 
@@ -244,7 +244,7 @@ class Patch(_FromElsewhere):
         draws: how many other items are drawn for each prompt, where one is. An outcome has an arm
             for each of them, and :func:`neuroglot.effects` takes their mean; elsewhere the first
             counts.
-        positions: at which tokens, see :func:`edit`.
+        position: at which tokens, see :func:`edit`.
     """
 
     source: Recording
@@ -252,7 +252,7 @@ class Patch(_FromElsewhere):
     task: ParallelTask | None = None
     seed: int = 0
     draws: int = 1
-    positions: Positions | None = field(default="last", kw_only=True)
+    position: EditPosition | None = field(default="last", kw_only=True)
 
     def __post_init__(self) -> None:
         drawn = Draw(self.source, self.of, self.task, self.seed, self.draws)
@@ -273,7 +273,7 @@ EDITS = ("Zero", "Scale", "SetTo", "Add", "MeanAblate", "Patch")
 
 
 @contextmanager
-def edit(model: Model, edits: Edit | Sequence[Edit], positions: str = "answer") -> Iterator[Model]:
+def edit(model: Model, edits: Edit | Sequence[Edit], position: str = "answer") -> Iterator[Model]:
     """Within the block, coefficients of the model are edited; its weights are never touched.
 
     Blocks may stand within each other, and an edit then gets what those around it left. Leaving
@@ -284,16 +284,16 @@ def edit(model: Model, edits: Edit | Sequence[Edit], positions: str = "answer") 
         edits: one or several, in order: ``ng.Zero(neurons)``, ``ng.Scale(neurons, factor)``,
             ``ng.SetTo(neurons, value)``, ``ng.Add(neurons, value)``,
             ``ng.MeanAblate(neurons, reference)``, ``ng.Patch(neurons, source)``.
-        positions: ``"answer"``: the last prompt token and the answer's tokens, given or written;
+        position: ``"answer"``: the last prompt token and the answer's tokens, given or written;
             ``"last"``: the last prompt token; ``"all"``: every token of both. Where the model
             itself is called, all tokens are a prompt's, unless keys and values of others come with
-            them. An edit with ``positions`` of its own is done there.
+            them. An edit with a ``position`` of its own is done there.
 
     Raises:
-        NeuroglotError: sets for a model of another shape, unknown positions, or a model whose
+        NeuroglotError: sets for a model of another shape, an unknown position, or a model whose
             hooks do not fire, as after ``torch.compile``.
     """
-    chosen = check_positions(positions)
+    chosen = check_edit_position(position)
     these = checked_edits(edits, model)
     with model.ready():
         # An edit around this one was proven already, and its sets may be of prompts of a task.
@@ -322,27 +322,27 @@ def checked_edits(edits: Edit | Sequence[Edit], model: Model) -> Sequence[Edit]:
     for one in these:
         if not isinstance(one, Edit):
             raise NeuroglotError(f"{type(one).__name__} is no edit; there are {listed(EDITS)}.")
-        if one.positions is not None:
-            check_positions(one.positions)
+        if one.position is not None:
+            check_edit_position(one.position)
         one.check(model)
     return these
 
 
 @contextmanager
 def applied(
-    model: Model, edits: Sequence[Edit], positions: Positions, first_layer: int = 0
+    model: Model, edits: Sequence[Edit], position: EditPosition, first_layer: int = 0
 ) -> Iterator[None]:
     """As :func:`edit`, of a model and edits that were checked before.
 
     Args:
         model: whose coefficients.
         edits: in order.
-        positions: see :func:`edit`.
+        position: see :func:`edit`.
         first_layer: before which no edit has neurons.
     """
     with ExitStack() as stack:
         for one in edits:
-            at = one.positions or positions
+            at = one.position or position
             stack.enter_context(model.running.edited(f"{one} at {at}"))
             editor = _token_editor(model, one, at)
             stack.enter_context(model.editing_tokens(editor, at, first_layer))
@@ -425,7 +425,7 @@ def _are_far(values: Tensor, given: Tensor) -> Tensor:
     return (values - given).abs().amax(dim=1) > allowed
 
 
-def _token_editor(model: Model, one: Edit, at: Positions) -> TokenEditor:
+def _token_editor(model: Model, one: Edit, at: EditPosition) -> TokenEditor:
     held, width = _Held(one), one.neurons.members.shape[1]
 
     def of_rows(found: Scores, values: Tensor, rows: Tensor) -> Tensor:

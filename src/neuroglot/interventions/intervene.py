@@ -49,7 +49,7 @@ from neuroglot.store.whose import folder_for_results
 from neuroglot.tasks.halves import subject_of
 from neuroglot.tasks.parallel import ParallelTask
 
-UNIT = "outcome"
+KIND = "outcome"
 ANSWERS, PARTS = "answers", "conditions"
 ITEMS_AT_ONCE, BYTES_AT_ONCE = 32, 256 * 2**20
 LONGEST = 100  # signs of a condition's folder
@@ -147,9 +147,9 @@ def intervene(  # noqa: PLR0913 (the public contract)
     outcome = _answers(job, edits).assign_coords(coords).assign(edits=said)
     outcome = outcome.merge(effects(outcome, equivalent_within=bound, seed=given_controls.seed))
     chosen = frozenset[str]().union(*(x.neurons.chosen_on for some in edits.values() for x in some))
-    outcome = outcome.assign_attrs(unit=UNIT, equivalent_within=bound, chosen_on=len(chosen))
+    outcome = outcome.assign_attrs(kind=KIND, equivalent_within=bound, chosen_on=len(chosen))
     if folder is not None:
-        save(outcome, folder / UNIT, overwrite=True)
+        save(outcome, folder / KIND, overwrite=True)
     return outcome
 
 
@@ -170,10 +170,10 @@ def options_of(found: Any, kind: type[Any]) -> Any:
 
 def _warn_of_position(recording: Recording, how: Answering) -> None:
     """Warn of activity that is not that of the tokens that are edited."""
-    if recording.attrs["position"] != "last" and how.positions != "all":
+    if recording.attrs["position"] != "last" and how.position != "all":
         warnings.warn(
             "the recording looks at all prompt tokens, so that categories are not those of the "
-            "tokens that are edited; record with position='last', or edit positions='all'.",
+            "tokens that are edited; record with position='last', or edit position='all'.",
             stacklevel=5,
         )
 
@@ -394,7 +394,7 @@ def _answered(job: _Job, condition: Condition) -> xr.Dataset:
         job.folder(PARTS, condition.name),
         condition.name,
         {"arm": [arm_name(*arm) for arm in condition.arms]},
-        {"unit": "answers under a condition", "condition": condition.name, "done": done},
+        {"kind": "answers under a condition", "condition": condition.name, "done": done},
     )
 
 
@@ -419,7 +419,7 @@ def _kept(
             "language": list(task.languages),
             **coords,
         },
-        attrs={**_attrs(job), "unit": what, **attrs},
+        attrs={**_attrs(job), "kind": what, **attrs},
     )
     prompts = {"item": len(task.languages), "total": len(task) * len(task.languages)}
     size, dims = job.items_at_once, DIMS if coords else DIMS[:2]
@@ -438,7 +438,7 @@ def _kept(
 
 def _done(edits: Sequence[Edit], how: Answering) -> str:
     """What is done, and where."""
-    return "; ".join(f"{one} at {one.positions or how.positions}" for one in edits)
+    return "; ".join(f"{one} at {one.position or how.position}" for one in edits)
 
 
 def _folder_name(name: str) -> str:
@@ -453,13 +453,13 @@ def _folder_name(name: str) -> str:
 def _attrs(job: _Job) -> dict[str, Any]:
     recorded = {} if job.recording is None else job.recording.attrs
     return {
-        "unit": UNIT,
+        "kind": KIND,
         **provenance(job.model, job.task, recorded or None),
         "n_neurons": job.model.n_neurons,
         **{key: recorded[key] for key in ("site", "position") if key in recorded},
         "added_tokens": said_of(recorded, "added_tokens"),
         "threshold": job.controls.threshold,
-        "positions": job.how.positions,
+        "edit_position": job.how.position,
         "score": job.how.score,
         "max_new_tokens": job.how.max_new_tokens,
         "masked": int(job.how.masked),

@@ -325,7 +325,7 @@ def amplify(  # noqa: PLR0913 (as intervene)
     found = found.assign(development_accuracy=("chosen_from", accuracies))
     found = found.assign_coords(chosen_from=given)
     if out is not None:
-        save(found, Path(out, "test", found.attrs["unit"]), overwrite=True)
+        save(found, Path(out, "test", found.attrs["kind"]), overwrite=True)
     return found
 
 

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from neuroglot.errors import NeuroglotError, listed
 from neuroglot.models.forward import CACHES
-from neuroglot.models.running import Positions, Running
+from neuroglot.models.running import EditPosition, Running
 from neuroglot.models.sites import FFNSite, SiteKind
 
 Reader = Callable[[int, Tensor], None]
@@ -364,7 +364,7 @@ def proving(
 
 @contextmanager
 def editing_tokens(
-    hf: PreTrainedModel, sites: Sequence[FFNSite], edit: TokenEditor, at: tuple[Running, Positions]
+    hf: PreTrainedModel, sites: Sequence[FFNSite], edit: TokenEditor, at: tuple[Running, EditPosition]
 ) -> Iterator[None]:
     """Replace the coefficients of chosen tokens by what ``edit`` returns.
 

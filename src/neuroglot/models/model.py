@@ -23,7 +23,7 @@ from neuroglot.models.identity import Identity, identity
 from neuroglot.models.lineage import lineage
 from neuroglot.models.probing import input_device, probe_logits
 from neuroglot.models.remembered import Remembered, key_of, recall, remember
-from neuroglot.models.running import Positions, Running
+from neuroglot.models.running import EditPosition, Running
 from neuroglot.models.sites import FFNSite, SiteKind
 from neuroglot.models.state import (
     operating,
@@ -255,19 +255,19 @@ class Model:
 
     @contextmanager
     def editing_tokens(
-        self, edit: TokenEditor, positions: Positions, first_layer: int = 0
+        self, edit: TokenEditor, position: EditPosition, first_layer: int = 0
     ) -> Iterator[None]:
         """Within the block, coefficients of some tokens are what ``edit`` returns for them.
 
         Args:
             edit: gives new coefficients.
-            positions: at which tokens.
+            position: at which tokens.
             first_layer: before which nothing is edited.
 
         Raises:
             NeuroglotError: a forward pass came to its end without being edited.
         """
-        at = (self.running, positions)
+        at = (self.running, position)
         with (
             hooking(self.hf),
             hooks.editing_tokens(self.hf, self.sites[first_layer:], edit, at),

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from neuroglot.errors import NeuroglotError, listed
 
-Positions = Literal["answer", "last", "all"]
-POSITIONS: tuple[Positions, ...] = ("answer", "last", "all")
+EditPosition = Literal["answer", "last", "all"]
+EDIT_POSITIONS: tuple[EditPosition, ...] = ("answer", "last", "all")
 
 
 @dataclass
@@ -82,7 +82,7 @@ class Running:
         self.is_begun = mask.shape[1] > n_new
         self.index = torch.where(real, real.long().cumsum(dim=1) - 1, -1)[:, -n_new:]
 
-    def tokens(self, positions: Positions) -> Tensor:
+    def tokens(self, position: EditPosition) -> Tensor:
         """Which tokens of the pass are meant (row, position), as true and false.
 
         ``"last"`` is the last prompt token, ``"answer"`` that one and those of the answer, and
@@ -90,10 +90,10 @@ class Running:
         """
         index = self.index
         assert index is not None  # a pass begins before its layers fire
-        if positions == "all":
+        if position == "all":
             return index >= 0
         last = self._last(index)
-        return index == last if positions == "last" else (index >= last) & (index >= 0)
+        return index == last if position == "last" else (index >= last) & (index >= 0)
 
     def _last(self, index: Tensor) -> Tensor | int:
         """Place of the last prompt token (row, 1)."""
@@ -108,12 +108,12 @@ class Running:
         return -2 if self.is_begun else index.max(dim=1, keepdim=True).values
 
 
-def check_positions(positions: str) -> Positions:
-    """The positions, if there are such.
+def check_edit_position(position: str) -> EditPosition:
+    """The position, if there are such.
 
     Raises:
         NeuroglotError: it lists those that there are.
     """
-    if positions not in POSITIONS:
-        raise NeuroglotError(f"unknown positions {positions!r}; there are {listed(POSITIONS)}.")
-    return positions
+    if position not in EDIT_POSITIONS:
+        raise NeuroglotError(f"unknown position {position!r}; there are {listed(EDIT_POSITIONS)}.")
+    return position

@@ -13,7 +13,7 @@ from neuroglot.errors import NeuroglotError, listed
 from neuroglot.notebook import as_html
 from neuroglot.store.damage import DamagedError
 
-UNIT = "recording"
+KIND = "recording"
 BIT_DIMS = ("threshold", "item", "language", "layer", "byte")
 VALUE_DIMS = ("item", "language", "layer", "neuron")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from neuroglot.recording.recording import UNIT, Recording, checked_recording
+from neuroglot.recording.recording import KIND, Recording, checked_recording
 from neuroglot.store.damage import DamagedError, reading
 from neuroglot.store.results import as_saved, opened
 
@@ -23,7 +23,7 @@ def load(path: str | Path) -> Stored:
             read for another reason.
     """
     data = opened(path)
-    if data.attrs.get("unit") != UNIT:
+    if data.attrs.get("kind") != KIND:
         return as_saved(path, data)
     with reading(Path(path)):
         if "active" not in data:

@@ -12,7 +12,7 @@ import xarray as xr
 from neuroglot.errors import NeuroglotError, listed
 from neuroglot.models.model import Model
 from neuroglot.models.sites import SITE_KINDS, SiteKind
-from neuroglot.recording.recording import UNIT
+from neuroglot.recording.recording import KIND
 from neuroglot.running.batching import BatchSize
 from neuroglot.store.provenance import provenance
 from neuroglot.tasks.parallel import ParallelTask
@@ -109,7 +109,7 @@ def header(
             "layer": list(settings.layers),
         },
         attrs={
-            "unit": UNIT,
+            "kind": KIND,
             **provenance(model, task),
             "n_neurons": model.n_neurons,
             "site": settings.site,

@@ -18,7 +18,7 @@ from neuroglot.reporting.table import Column, Table
 Results = Mapping[str, xr.Dataset | xr.DataArray]
 Gathered = dict[str, dict[str, Any]]
 """Results by the name of their group and that of their run; most kinds are one group, of the name
-of their unit."""
+of their kind."""
 
 
 def sort_results(results: Results) -> Gathered:
@@ -47,17 +47,17 @@ def kind_of(name: str, result: xr.Dataset | xr.DataArray) -> Kind:
     Raises:
         NeuroglotError: nothing does.
     """
-    unit = result.attrs.get("unit")
+    name_of_kind = result.attrs.get("kind")
     for kind in KINDS:
-        if kind.unit == unit and isinstance(result, kind.container):
+        if kind.name == name_of_kind and isinstance(result, kind.container):
             return kind
-        if instead := kind.older_units.get(str(unit)):
+        if instead := kind.older_names.get(str(name_of_kind)):
             raise NeuroglotError(
-                f"result {name!r} is a {unit!r} of an earlier version of neuroglot; make it again "
+                f"result {name!r} is a {name_of_kind!r} of an earlier version of neuroglot; make it again "
                 f"with {instead}."
             )
-    known = listed([kind.unit for kind in KINDS], 20)
-    raise NeuroglotError(f"result {name!r} is of kind {unit!r}; a report shows {known}.")
+    known = listed([kind.name for kind in KINDS], 20)
+    raise NeuroglotError(f"result {name!r} is of kind {name_of_kind!r}; a report shows {known}.")
 
 
 def groups_of(found: Gathered, kind: Kind) -> dict[str, Group]:
@@ -65,7 +65,7 @@ def groups_of(found: Gathered, kind: Kind) -> dict[str, Group]:
     return {
         name: runs
         for name, runs in found.items()
-        if next(iter(runs.values())).attrs["unit"] == kind.unit
+        if next(iter(runs.values())).attrs["kind"] == kind.name
     }
 
 

@@ -58,7 +58,7 @@ def headline_table(found: Gathered, title: str = "All runs") -> Table:
 
 def _of(found: Gathered) -> tuple[dict[str, Any], dict[str, Any]]:
     """What is known of sharing and of answers, by run."""
-    return found.get(SHARING.unit, {}), found.get(ANSWERS.unit, {})
+    return found.get(SHARING.name, {}), found.get(ANSWERS.name, {})
 
 
 def headline(found: Gathered) -> list[dict[str, Any]]:

@@ -40,7 +40,7 @@ class Kind:
     """One kind of result.
 
     Attributes:
-        unit: the attribute of a result that names its kind.
+        name: what a result says of its kind, in the attribute ``kind``.
         tables: of some results by run, for the page, the terminal and notebooks.
         figures: of the name of a group of results and the results by run.
         records: what ``--json`` gives of one result, by key.
@@ -49,11 +49,11 @@ class Kind:
         group_of: the name of the group to which a result belongs, where a kind has several;
             results of different groups are drawn apart.
         container: what a result is.
-        older_units: what results of this kind were called by earlier versions, and what makes
+        older_names: what results of this kind were called by earlier versions, and what makes
             them again.
     """
 
-    unit: str
+    name: str
     tables: Callable[[Group], list[Table]] = lambda _: []
     figures: Callable[[str, Group], Figures] = lambda _, __: {}
     records: Callable[[Any], dict[str, Any]] = lambda _: {}
@@ -61,8 +61,8 @@ class Kind:
     sheet: Sheet | None = None
     group_of: Callable[[Any], str] | None = None
     container: type = xr.Dataset
-    older_units: Mapping[str, str] = field(default_factory=dict)
+    older_names: Mapping[str, str] = field(default_factory=dict)
 
     def group(self, result: Any) -> str:
         """The name of the group that a result belongs to; most kinds are one group."""
-        return self.unit if self.group_of is None else self.group_of(result)
+        return self.name if self.group_of is None else self.group_of(result)

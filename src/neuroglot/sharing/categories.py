@@ -230,7 +230,7 @@ def _sweep(recording: Recording, thresholds: Sequence[float]) -> xr.DataArray:
             "category": list(CATEGORIES),
         },
         name="fraction",
-        attrs=recording.attrs | {"unit": "thresholds"},
+        attrs=recording.attrs | {"kind": "thresholds"},
     )
 
 
@@ -331,5 +331,5 @@ def _mean_over_items(values: np.ndarray) -> np.ndarray:
     return mean
 
 
-def _attrs(recording: Recording, threshold: float, unit: str) -> dict[str, Any]:
-    return recording.attrs | {"threshold": threshold, "unit": unit}
+def _attrs(recording: Recording, threshold: float, kind: str) -> dict[str, Any]:
+    return recording.attrs | {"threshold": threshold, "kind": kind}

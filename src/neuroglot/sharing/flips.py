@@ -99,10 +99,10 @@ def fragility_head(
         others: what was changed in the others.
         threshold: of activity.
     """
-    kept = {k: v for k, v in attrs.items() if k not in {"unit", "keep_values"}}
+    kept = {k: v for k, v in attrs.items() if k not in {"kind", "keep_values"}}
     return xr.Dataset(
         coords={"comparison": list(others), "layer": list(layers)},
-        attrs={"unit": "fragility", **kept, "n_items": n_items, "threshold": threshold},
+        attrs={"kind": "fragility", **kept, "n_items": n_items, "threshold": threshold},
     )
 
 

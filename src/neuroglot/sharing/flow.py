@@ -74,7 +74,7 @@ def category_flow(
         },
         name="flow",
         attrs=after.attrs
-        | {"unit": "category flow", "threshold": threshold}
+        | {"kind": "category flow", "threshold": threshold}
         | {f"before_{key}": before.attrs[key] for key in ("model", "model_weights")},
     )
 

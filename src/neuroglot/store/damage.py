@@ -153,9 +153,16 @@ def read_attributes(path: Path) -> dict[str, Any]:
         attributes = found.get("attributes")
         if not isinstance(attributes, dict):
             raise DamagedError(path, f"{METADATA} holds no attributes")
-        if found.get("node_type") != "group":  # an array of a result says a unit and a version too
+        if found.get("node_type") != "group":  # an array of a result says a kind and a version too
             raise DamagedError(path, f"{METADATA} is not that of a result")
-        return attributes
+        return with_kind(attributes)
+
+
+def with_kind(attributes: dict[str, Any]) -> dict[str, Any]:
+    """The attributes of a result under today's names: its kind was once called its unit."""
+    if "unit" in attributes and attributes.get("kind", attributes["unit"]) == attributes["unit"]:
+        attributes = {"kind" if key == "unit" else key: value for key, value in attributes.items()}
+    return attributes
 
 
 def array_names(path: Path) -> list[str]:

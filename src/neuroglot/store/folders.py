@@ -32,8 +32,8 @@ def is_result(path: Path) -> bool:
         found = read_attributes(path)
     except DamagedError:
         return False
-    # Other people's data may say a unit too. Results of before do not say their layout.
-    return "unit" in found and (isinstance(found.get(LAYOUT), dict) or VERSION in found)
+    # Other people's data may say a kind too. Results of before do not say their layout.
+    return "kind" in found and (isinstance(found.get(LAYOUT), dict) or VERSION in found)
 
 
 def as_path(out: str | Path) -> Path:

@@ -338,6 +338,6 @@ def _n_done(done: StoredArray) -> int:
 
 def _unfinished(path: Path, data: xr.Dataset, n_done: object) -> NeuroglotError:
     return NeuroglotError(
-        f"{str(path)!r} is an unfinished {data.attrs['unit']} ({shown(n_done)} of "
+        f"{str(path)!r} is an unfinished {data.attrs['kind']} ({shown(n_done)} of "
         f"{data.sizes.get('item')} items); the same call or command with the same folder goes on."
     )

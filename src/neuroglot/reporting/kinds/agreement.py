@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from neuroglot.answering.observations import OVER_RELATIONS
-from neuroglot.attribution.agreement import UNIT
+from neuroglot.attribution.agreement import KIND
 from neuroglot.reporting.cells import number_with
 from neuroglot.reporting.kind import Group, Kind
 from neuroglot.reporting.style import (
@@ -107,7 +107,7 @@ def agreement_by_layer(runs: Group) -> alt.TopLevelMixin:
 
 
 AGREEMENT = Kind(
-    UNIT,
+    KIND,
     tables=tables,
     figures=lambda _, runs: {"causal-agreement": agreement_by_layer(runs)},
     records=lambda found: {"agreement": agreement_rows(found)},

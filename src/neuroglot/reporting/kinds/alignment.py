@@ -8,7 +8,7 @@ import altair as alt
 import pandas as pd
 import xarray as xr
 
-from neuroglot.alignment.align import UNIT
+from neuroglot.alignment.align import KIND
 from neuroglot.alignment.changes import summary_rows
 from neuroglot.alignment.schedule import PARTS
 from neuroglot.answering.observations import OVER_RELATIONS
@@ -194,7 +194,7 @@ def tables(runs: Group) -> list[Table]:
 
 
 ALIGNMENT = Kind(
-    UNIT,
+    KIND,
     tables=tables,
     figures=lambda _, runs: {"alignment": alignment_figure(runs)},
     records=lambda result: {"checks": alignment_rows(result)},

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from neuroglot.attribution.by_category import UNIT, share_of_correct
+from neuroglot.attribution.by_category import KIND, share_of_correct
 from neuroglot.reporting.cells import percent, percent_with
 from neuroglot.reporting.kind import Figures, Group, Kind, Sheet
 from neuroglot.reporting.kinds import attribution_figures
@@ -117,7 +117,7 @@ def sums(attribution: xr.Dataset) -> pd.DataFrame:
 
 
 ATTRIBUTION = Kind(
-    UNIT,
+    KIND,
     tables=tables,
     figures=figures,
     records=records,

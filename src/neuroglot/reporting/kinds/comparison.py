@@ -11,7 +11,7 @@ import xarray as xr
 
 from neuroglot.answering.differences import OPEN
 from neuroglot.answering.observations import OVER_RELATIONS
-from neuroglot.comparison.comparison import UNIT
+from neuroglot.comparison.comparison import KIND
 from neuroglot.reporting.cells import number_with, p_text, percent, points_with
 from neuroglot.reporting.kind import Figures, Group, Kind
 from neuroglot.reporting.kinds import comparison_figures
@@ -182,4 +182,4 @@ def records(compared: xr.Dataset) -> dict[str, Any]:
     }
 
 
-COMPARISON = Kind(UNIT, tables=tables, figures=figures, records=records, has_notes=True)
+COMPARISON = Kind(KIND, tables=tables, figures=figures, records=records, has_notes=True)

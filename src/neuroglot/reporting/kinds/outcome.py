@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from neuroglot.answering.differences import OPEN
-from neuroglot.interventions.intervene import UNIT
+from neuroglot.interventions.intervene import KIND
 from neuroglot.reporting.accuracy import mean_of
 from neuroglot.reporting.cells import UNKNOWN, p_text, percent, points_range, points_with
 from neuroglot.reporting.kind import Group, Kind, Sheet
@@ -100,7 +100,7 @@ PLACES = {
 
 def how_edited(outcome: xr.Dataset) -> str:
     """A sentence on what was done to neurons, and where."""
-    where, others = PLACES[outcome.attrs["positions"]], outcome.attrs["chosen_on"]
+    where, others = PLACES[outcome.attrs["edit_position"]], outcome.attrs["chosen_on"]
     if not is_of_preset(outcome):
         done = f"edited as the conditions say, {where} where an edit says nothing else"
     elif bool(outcome["keep_only"].any()):
@@ -160,14 +160,14 @@ EFFECT_COLUMNS = (
 )
 
 OUTCOME = Kind(
-    UNIT,
+    KIND,
     tables=tables,
     figures=figures,
     records=records,
     has_notes=True,
     sheet=Sheet("effects", frame, EFFECT_COLUMNS),
     group_of=group_of,
-    older_units=dict.fromkeys(
+    older_names=dict.fromkeys(
         (
             *("deactivation", "dose-response", "dose-response-by-answer", "layer-bands"),
             *("keep-only", "fixed-sets", "amplification", "scaled", "variants"),
