@@ -8,7 +8,7 @@ import neuroglot as ng
 from bench.measure import Row, at_most, in_turns
 from bench.models import bloom, prompts_of
 from neuroglot.interventions import presets
-from neuroglot.models.running import Positions
+from neuroglot.models.running import EditPosition
 
 DRAWS, MANY_DRAWS = 3, 15
 FEW_WORDS = 2_000  # so that layers take most of the time, as in models of billions of parameters
@@ -24,7 +24,7 @@ def _deactivate(
     task: ng.ParallelTask,
     recording: ng.Recording,
     draws: int,
-    positions: Positions = "answer",
+    position: EditPosition = "answer",
     layers: Sequence[int] | None = None,
 ) -> object:
     # Specific neurons are few, so that every prompt has as many random ones.
@@ -35,7 +35,7 @@ def _deactivate(
         categories=["specific"],
         parts=presets.Parts(bands=[layers]),
         controls=ng.Controls(["size"], draws),
-        answering=ng.Answering(positions),
+        position=position,
     )
 
 

@@ -53,9 +53,9 @@ def rows() -> list[Row]:
     task = prompts_of(shape.n_items, (60, 60))
     few = ng.ParallelTask.from_records(task.items[: shape.n_by_sets], name="random")
     with tempfile.TemporaryDirectory() as folder:
-        ng.classify(ng.record(model, few, Path(folder) / "warm"))
+        ng.classify(ng.record(model, few, out=Path(folder) / "warm"))
         ours = _seconds(
-            lambda: ng.classify(ng.record(model, task, Path(folder) / "recording")), device
+            lambda: ng.classify(ng.record(model, task, out=Path(folder) / "recording")), device
         )
     bare_forward(model, few)
     bare = _seconds(lambda: bare_forward(model, task), device)

@@ -27,7 +27,7 @@ def _peak_of_recording(n_items: int) -> float:
     """MB above the loaded model and its task, at the worst moment."""
     model, task = bloom(256, 6, 4), prompts_of(n_items, (16, 60))
     with tempfile.TemporaryDirectory() as folder:
-        ng.record(model, prompts_of(8, (16, 60)), Path(folder) / "warm")
+        ng.record(model, prompts_of(8, (16, 60)), out=Path(folder) / "warm")
         process, peak, done = psutil.Process(), 0, threading.Event()
         before = process.memory_info().rss
 
@@ -38,7 +38,7 @@ def _peak_of_recording(n_items: int) -> float:
 
         watcher = threading.Thread(target=watch)
         watcher.start()
-        ng.record(model, task, Path(folder) / "recording")
+        ng.record(model, task, out=Path(folder) / "recording")
         done.set()
         watcher.join()
     return (peak - before) / 1e6

@@ -96,7 +96,7 @@ def _categories_by_sets(active: dict[str, set[int]], n_neurons: int) -> dict[str
 
 def _recorded(model: ng.Model, task: ng.ParallelTask) -> ng.Recording:
     with tempfile.TemporaryDirectory() as folder:
-        return ng.record(model, task, Path(folder) / "recording")
+        return ng.record(model, task, out=Path(folder) / "recording")
 
 
 def rows(n_items: int = 64, width: int = 512, layers: int = 8) -> list[Row]:

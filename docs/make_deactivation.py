@@ -115,7 +115,7 @@ def prepared(out: Path, name: str, task_name: str, template: str) -> Prepared:
     model = ng.load_model(f"embedded/{name}")
     task = ng.load_task(task_name, limit=N_ITEMS, template=template)
     folder = out / f"{name}-{task_name}-{template}"
-    return Prepared(model, task, ng.record(model, task, folder / "recording"), folder)
+    return Prepared(model, task, ng.record(model, task, out=folder / "recording"), folder)
 
 
 def main_results(out: Path) -> Main:

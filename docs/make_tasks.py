@@ -32,8 +32,9 @@ HEAD = """# Tasks
 
 Made by `python -m docs.make_tasks FOLDER`; a test holds it against the code and the data.
 
-`neuroglot tasks` lists them; `ng.load_task(name, languages, limit, split, template, path)` loads
-one; `distractors` and `relations` are options of `mpararel`, [below](#what-remains-of-mpararel).
+`neuroglot tasks` lists them; `ng.load_task(name)` loads one, with `languages`, `limit`, `split`,
+`template` and `path` as keywords; `distractors` and `relations` are options of `mpararel`,
+[below](#what-remains-of-mpararel).
 Published datasets are read from a folder with their published files (`path=`, `--path`) or,
 with `pip install '.[datasets]'` in this folder, from the Hub or the address that the table names;
 both give the same items. The folder may be what the authors publish, as unpacked or cloned (for
@@ -70,8 +71,8 @@ TEXT = """
   space. Those of mParaRel are the patterns' own. A prompt that ends in a line end or a tab is
   joined by nothing more, unless a join is given; spaces at the end of a prompt
   [move to the answer](method.md#tokens).
-- **XNLI.** The native verdicts are words of unequal length. `--score sum`, the default, favours
-  those with fewer tokens; `--score mean`, by token, is the alternative.
+- **XNLI.** The native verdicts are words of unequal length. `--choice-score sum`, the default,
+  favours those with fewer tokens; `--choice-score mean`, by token, is the alternative.
 - **Order.** Items are ordered by a hash of their id, so the first ones are a sample, and the same
   ones in any set of languages.
 - **Alignment.** Ids, labels and answers must agree between languages; a short row, a bad label or

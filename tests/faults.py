@@ -218,13 +218,13 @@ class Small:
         gc.freeze()  # what is here stays, so no process that is forked needs to look at it
 
     def record(self, out: Path) -> None:
-        ng.record(self.model, self.task, out, keep_values=True)
+        ng.record(self.model, self.task, out=out, reading=ng.Reading(keep_values=True))
 
     def choose(self, out: Path) -> None:
         ng.evaluate(self.model, self.task, out=out)
 
     def write(self, out: Path) -> None:
-        ng.evaluate(self.model, self.written, out=out, max_new_tokens=2)
+        ng.evaluate(self.model, self.written, out=out, answering=ng.Answering(max_new_tokens=2))
 
     def tabulate(self, out: Path) -> None:
         table = out.with_name("answers.csv")
@@ -234,7 +234,7 @@ class Small:
     def attribute(self, out: Path) -> None:
         accumulating.SECONDS_BETWEEN = 0.0  # sums are kept after each block
         scores = ("contribution",)
-        ng.attribute(self.model, self.task, self.recording, scores=scores, out=out)
+        ng.attribute(self.model, self.task, recording=self.recording, scores=scores, out=out)
 
     def deactivate(self, out: Path) -> None:
         deactivate(
@@ -263,11 +263,13 @@ class Small:
         self._grow_to(self.wider, self.task, out)
 
     def _grow_to(self, task: ng.ParallelTask, attributed: ng.ParallelTask, out: Path) -> None:
-        ng.record(self.model, task, out / "recording", keep_values=True)
+        ng.record(self.model, task, out=out / "recording", reading=ng.Reading(keep_values=True))
         ng.evaluate(self.model, task, out=out / "answers")
         recording = ng.record(self.model, attributed)
         scores = ("contribution",)
-        ng.attribute(self.model, attributed, recording, scores=scores, out=out / "attribution")
+        ng.attribute(
+            self.model, attributed, recording=recording, scores=scores, out=out / "attribution"
+        )
 
     def save(self, folder: Path) -> None:
         """What is reported, and what grows."""

@@ -86,9 +86,9 @@ def prepared(n_items: int = N_ITEMS, pause: float = 0.0) -> tuple[ng.Model, ng.P
 def make(what: str, out: Path, model: ng.Model, task: ng.ParallelTask) -> None:
     """Record, evaluate, deactivate or align."""
     if what == "record":
-        ng.record(model, task, out, keep_values=True)
+        ng.record(model, task, out=out, reading=ng.Reading(keep_values=True))
     elif what == "deactivate":
-        recording = ng.record(model, task, out / "recording")
+        recording = ng.record(model, task, out=out / "recording")
         parts, controls = Parts((0.5,), rank_by="effective"), ng.Controls(draws=2)
         deactivate(
             model, task, recording, categories=["all_shared"], parts=parts, controls=controls,

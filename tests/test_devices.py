@@ -47,20 +47,22 @@ def some_neurons(model: ng.Model, seed: int) -> ng.NeuronSet:
 
 
 def recorded(model: ng.Model, site: str, position: str) -> Any:
-    return ng.record(model, TASK, site=site, position=position, keep_values=True).values
+    return ng.record(
+        model, TASK, reading=ng.Reading(site=site, position=position, keep_values=True)
+    ).values
 
 
 def edited(model: ng.Model, positions: str) -> Any:
     one, two, three = (some_neurons(model, seed) for seed in range(3))
     means = np.linspace(-1, 1, model.n_layers * model.n_neurons).reshape(model.n_layers, -1)
     edits = [ng.Scale(one, 2.0), ng.SetTo(two, 0.5), ng.MeanAblate(three, means)]
-    with ng.edit(model, edits, positions):
+    with ng.edit(model, edits, position=positions):
         return ng.evaluate(model, TASK)["log_prob"]
 
 
 def patched(model: ng.Model) -> Any:
     """Sets of prompts, and values that come from elsewhere."""
-    recording = ng.record(model, TASK, site="coefficient", keep_values=True)
+    recording = ng.record(model, TASK, reading=ng.Reading(site="coefficient", keep_values=True))
     shared = ng.NeuronSet.from_category(recording, "all_shared")
     added = np.linspace(-1, 1, model.n_layers * model.n_neurons).reshape(model.n_layers, -1)
     edits = [
@@ -73,18 +75,20 @@ def patched(model: ng.Model) -> Any:
 
 
 def scored(model: ng.Model, score: str) -> Any:
-    return ng.neuron_scores(model, TASK, score)
+    return ng.neuron_scores(model, TASK, score=score)
 
 
 NUMBERS: dict[str, Callable[[ng.Model], Any]] = {
     "gates": partial(recorded, site="gate", position="last"),
     "coefficients": partial(recorded, site="coefficient", position="all"),
     "choices": lambda model: ng.evaluate(model, TASK)["log_prob"],
-    "edits": partial(edited, positions="answer"),
-    "edits of all tokens": partial(edited, positions="all"),
+    "edits": partial(edited, position="answer"),
+    "edits of all tokens": partial(edited, position="all"),
     "edits by prompt": patched,
     "parts of logits": lambda model: ng.logit_parts(model, TASK)["attention"],
-    "description": lambda model: [logit for _, logit in ng.describe(model, 1, 2).promoted],
+    "description": lambda model: [
+        logit for _, logit in ng.describe(model, layer=1, neuron=2).promoted
+    ],
     **{score: partial(scored, score=score) for score in SCORES},
 }
 
@@ -120,8 +124,8 @@ def deactivated(model: ng.Model) -> Any:
 
 # What counts answers or neurons, which rounding may move to either side.
 COUNTS: dict[str, Callable[[ng.Model], Any]] = {
-    "writing": lambda model: ng.evaluate(model, OPEN, max_new_tokens=3),
-    "categories": lambda model: ng.attribute(model, TASK, ng.record(model, TASK)),
+    "writing": lambda model: ng.evaluate(model, OPEN, answering=ng.Answering(max_new_tokens=3)),
+    "categories": lambda model: ng.attribute(model, TASK, recording=ng.record(model, TASK)),
     "agreement": causal,
     "deactivation": deactivated,
     "fragility": lambda model: ng.fragility(model, TASK),

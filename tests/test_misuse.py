@@ -25,8 +25,11 @@ ANY: Any = ng
         (lambda: ng.record(MODEL, "facts"), "task is a str; expected what neuroglot.load_task"),  # type: ignore[arg-type]
         (lambda: ng.evaluate(MODEL, "facts"), "task is a str; expected"),  # type: ignore[arg-type]
         (lambda: ng.run(MODEL, task=MODEL), "task is a Model; expected"),  # type: ignore[arg-type]
-        (lambda: ng.attribute(MODEL, TASK, PATH), "recording is a PosixPath; expected"),
-        (lambda: ng.describe(MODEL, 0, 0, PATH), "recording is a PosixPath; expected"),
+        (lambda: ng.attribute(MODEL, TASK, recording=PATH), "recording is a PosixPath; expected"),
+        (
+            lambda: ng.describe(MODEL, layer=0, neuron=0, recording=PATH),
+            "recording is a PosixPath; expected",
+        ),
         (lambda: ng.classify(PATH), "recording is a PosixPath; expected"),
         (lambda: ng.classify("a", thresholds=[0]), "recording is a str; expected"),  # type: ignore[call-overload]
         (lambda: ng.category_flow(PATH, PATH), "before is a PosixPath; expected"),

@@ -13,7 +13,7 @@ MODEL, TASK = tiny_model("llama"), small_task(24, "en de")
 
 @pytest.fixture(scope="module")
 def recording() -> ng.Recording:
-    return ng.record(MODEL, TASK, keep_values=True)
+    return ng.record(MODEL, TASK, reading=ng.Reading(keep_values=True))
 
 
 def test_unpacked_activity(recording: ng.Recording) -> None:
@@ -42,7 +42,7 @@ def test_the_neurons_that_are_most_often_all_shared(recording: ng.Recording) -> 
     for _, layer, neuron, share in of_all.itertuples():
         assert often[layer, neuron] == pytest.approx(share)
     with pytest.raises(ng.NeuroglotError, match="unknown category 'shared'"):
-        ng.most_often(sharing, "shared")
+        ng.most_often(sharing, category="shared")
     with pytest.raises(ng.NeuroglotError, match="layer=9"):
         ng.most_often(sharing, layer=9)
 

@@ -2,6 +2,7 @@
 from .alignment.align import align
 from .alignment.changes import weight_changes
 from .alignment.training_settings import Training
+from .answering.answering import Answering
 from .answering.evaluation import accuracy, evaluate
 from .answering.predictions import predictions
 from .attribution.agreement import causal_agreement
@@ -12,7 +13,6 @@ from .attribution.neuron_scores import neuron_scores
 from .comparison.comparison import compare
 from .comparison.fragility import fragility
 from .errors import NeuroglotError
-from .interventions.answering import Answering
 from .interventions.conditions import Controls
 from .interventions.edits import Add, MeanAblate, Patch, Scale, SetTo, Zero, edit
 from .interventions.effects import effects
@@ -22,6 +22,7 @@ from .models.model import Model, wrap_model
 from .models.tokenization import Tokenization
 from .neurons.neuron_set import NeuronSet
 from .pipeline import run
+from .recording.reading import Reading
 from .recording.recorder import plan_recording, record
 from .recording.recording import Recording
 from .recording.saved import load
@@ -46,6 +47,7 @@ __all__ = [
     "NeuronSet",
     "ParallelTask",
     "Patch",
+    "Reading",
     "Recording",
     "Scale",
     "SetTo",

@@ -9,19 +9,20 @@ from pathlib import Path
 
 import xarray as xr
 
-from neuroglot.answering.evaluation import check_answering, evaluate
+from neuroglot.answering.answering import Answering
+from neuroglot.answering.evaluation import evaluate
 from neuroglot.answering.predictions import save_predictions
 from neuroglot.attribution.by_category import attribute
 from neuroglot.attribution.direct import weights_for
 from neuroglot.attribution.neuron_scores import check_scores
-from neuroglot.defaults import DEMO_ITEMS, MAX_NEW_TOKENS, NEURON_SCORES
+from neuroglot.defaults import DEMO_ITEMS, NEURON_SCORES
 from neuroglot.errors import NeuroglotError, UnsupportedError
 from neuroglot.models.loading import EMBEDDED, load_model
 from neuroglot.models.model import Model
 from neuroglot.models.operations import operation
+from neuroglot.recording.reading import Reading
 from neuroglot.recording.recorder import record
 from neuroglot.recording.recording import Recording
-from neuroglot.running.batching import BatchSize
 from neuroglot.sharing.categories import classify, compare_tasks
 from neuroglot.store.results import keep
 from neuroglot.store.whose import folder_for_results
@@ -44,43 +45,16 @@ class Run:
     results: Results
 
 
-@dataclass(frozen=True)
-class Reading:
-    """What of the neurons a run records; see :func:`neuroglot.record`.
-
-    Attributes:
-        site: of a neuron.
-        position: of the prompt.
-        thresholds: for the sweep; the categories are those at 0.
-        added_tokens: whether the tokens that the tokenizer added count among all of a prompt.
-    """
-
-    site: str = "gate"
-    position: str = "last"
-    thresholds: tuple[float, ...] = THRESHOLDS
-    added_tokens: bool = True
-
-
-@dataclass(frozen=True)
-class Answering:
-    """How the answers of a run are found; see :func:`neuroglot.evaluate`."""
-
-    score: str = "sum"
-    max_new_tokens: int = MAX_NEW_TOKENS
-    masked: bool = True
-
-
 @operation
 def run(
     model: Model,
     task: ParallelTask,
-    name: str | None = None,
     *,
+    name: str | None = None,
     reading: Reading | None = None,
     answering: Answering | None = None,
     scores: Sequence[str] = NEURON_SCORES,
-    batch_size: BatchSize = "auto",
-    out: Path | None = None,
+    out: str | Path | None = None,
     overwrite: bool = False,
 ) -> Run:
     """Record, classify, evaluate and attribute.
@@ -89,11 +63,11 @@ def run(
         model: from :func:`neuroglot.load_model` or :func:`neuroglot.wrap_model`.
         task: answered where it has answers.
         name: what the results call this run; by default the task's name.
-        reading: what is recorded.
-        answering: how.
+        reading: what is recorded; by default the gates at the last token of the prompt, with the
+            thresholds of the sweep. Categories are those of threshold 0.
+        answering: how prompts are answered; see :class:`neuroglot.Answering`.
         scores: of neurons, to be added up by category; those that the model has none of are left
             out with a warning. See :func:`neuroglot.attribute`.
-        batch_size: prompts in a batch; ``"auto"`` fills a budget of tokens.
         out: folder to keep everything in; a run that was stopped goes on there, and one of fewer
             items or languages grows.
         overwrite: replace what ``out`` holds of other settings.
@@ -101,8 +75,8 @@ def run(
     Raises:
         NeuroglotError: ``out`` holds results of other settings.
     """
-    name, how, read = name or task.name, answering or Answering(), reading or Reading()
-    check_answering(how.score, how.max_new_tokens)  # before the work that comes first
+    read = Reading(thresholds=THRESHOLDS) if reading is None else reading
+    name = name or task.name
     if scores:
         check_scores(scores)
     out = None if out is None else folder_for_results(out)
@@ -110,17 +84,7 @@ def run(
     def place(part: str) -> Path | None:
         return out / part if out is not None else None
 
-    recording = record(
-        model,
-        task,
-        place("recording"),
-        site=read.site,
-        position=read.position,
-        thresholds=read.thresholds,
-        added_tokens=read.added_tokens,
-        batch_size=batch_size,
-        overwrite=overwrite,
-    )
+    recording = record(model, task, reading=read, out=place("recording"), overwrite=overwrite)
     results: Results = {
         f"{name}/sharing": classify(recording),
         f"{name}/thresholds": classify(recording, thresholds=recording.thresholds),
@@ -133,10 +97,7 @@ def run(
             model,
             task,
             out=place("answers"),
-            score=how.score,
-            max_new_tokens=how.max_new_tokens,
-            masked=how.masked,
-            batch_size=batch_size,
+            answering=answering,
             overwrite=overwrite,
         )
         results[f"{name}/answers"] = answers
@@ -147,11 +108,10 @@ def run(
             results[f"{name}/attribution"] = attribute(
                 model,
                 task,
-                recording,
+                recording=recording,
                 scores=defined,
                 answers=answers,
                 out=place("attribution"),
-                batch_size=batch_size,
                 overwrite=overwrite,
             )
     return Run(recording, results)
@@ -187,7 +147,7 @@ def run_demo(items: int = DEMO_ITEMS) -> Results:
             run(
                 model,
                 load_task("facts", limit=items, template=template),
-                f"{short}, {template}",
+                name=f"{short}, {template}",
                 # Of one template, for a page of bearable length.
                 scores=NEURON_SCORES if template == DEMO_TEMPLATES[0] else (),
             )

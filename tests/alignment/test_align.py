@@ -37,7 +37,7 @@ def weights(model: ng.Model) -> dict[str, torch.Tensor]:
 
 
 def loaded(out: Path, device: torch.device | None = None) -> ng.Model:
-    return ng.load_model(out / "model", device)
+    return ng.load_model(out / "model", device=device)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_a_mask_leaves_all_else_as_it_was(architecture: str, tmp_path: Path) -> 
 def tiny_folder(folder: Path, architecture: str = "gpt2", device: str | None = None) -> ng.Model:
     tiny_hf(architecture).save_pretrained(folder)
     tokenizer().save_pretrained(folder)
-    return ng.load_model(folder, device)
+    return ng.load_model(folder, device=device)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -88,10 +88,14 @@ def test_mixed_tasks_are_refused_and_other_matches_are_other_settings(tmp_path: 
     with pytest.raises(ng.NeuroglotError, match="make two tasks of them"):
         ng.evaluate(tiny_model("llama"), ng.ParallelTask.from_records(records, name="mixed"))
     task = ng.ParallelTask.from_records([r | {"choices": {}} for r in records], name="open")
-    ng.evaluate(tiny_model("llama"), task, out=tmp_path / "a", max_new_tokens=2)
+    ng.evaluate(
+        tiny_model("llama"), task, out=tmp_path / "a", answering=ng.Answering(max_new_tokens=2)
+    )
     other = replace(task, match="number")
     with pytest.raises(ng.NeuroglotError, match="other settings"):
-        ng.evaluate(tiny_model("llama"), other, out=tmp_path / "a", max_new_tokens=2)
+        ng.evaluate(
+            tiny_model("llama"), other, out=tmp_path / "a", answering=ng.Answering(max_new_tokens=2)
+        )
 
 
 def test_a_log_probability_that_is_no_number_is_named() -> None:

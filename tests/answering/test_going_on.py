@@ -84,7 +84,7 @@ def test_what_was_done_is_not_done_again(
         from neuroglot.recording import recorder  # noqa: PLC0415
 
         block = recorder.record_block
-        seen = lambda *a: (made.append(a[4]), block(*a))[1]  # noqa: E731
+        seen = lambda *a: (made.append(a[0].batch_size), block(*a))[1]  # noqa: E731
         monkeypatch.setattr(recorder, "record_block", seen)
     make(tmp_path / "r")
     assert files_of(tmp_path / "r") == files_of(tmp_path / "u")

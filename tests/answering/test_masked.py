@@ -86,7 +86,7 @@ def test_the_margin_is_the_right_score_less_the_best_wrong_one(score: str) -> No
     records = [dict(item) for item in small_task(9).items]
     records[1]["choices"] = {k: [*v, "w40 w41", "w50"] for k, v in records[1]["choices"].items()}
     task = ng.ParallelTask.from_records(records, name="ragged")
-    found = ng.evaluate(tiny_model("llama"), task, score=score)
+    found = ng.evaluate(tiny_model("llama"), task, answering=ng.Answering(choice_score=score))
     scores = found["log_prob"].to_numpy()
     if score == "mean":
         scores = scores / np.maximum(found["n_tokens"].to_numpy(), 1)
@@ -108,7 +108,7 @@ def test_majority_stands_beside_chance_for_choosing_and_writing() -> None:
     np.testing.assert_array_equal(found["majority"], majority(task))
     records = [{k: v for k, v in x.items() if k != "choices"} for x in task.items]
     written = ng.ParallelTask.from_records(records, name="written")
-    found = ng.evaluate(tiny_model("llama"), written, max_new_tokens=1)
+    found = ng.evaluate(tiny_model("llama"), written, answering=ng.Answering(max_new_tokens=1))
     np.testing.assert_array_equal(found["majority"], majority(written))
     assert not set(OF_MASKED) & set(found)
     assert "masked" not in found.attrs
@@ -124,9 +124,19 @@ def test_masked_prompts_agree_with_a_task_of_their_own(name: str, score: str) ->
         padded = copy.copy(tokenizer())
         padded.padding_side = side
         model = replace(ng.wrap_model(hf, padded, name=name), shares_cache=shared)
-        plain = ng.evaluate(model, task, masked=False, score=score, batch_size=batch_size)
-        alone = ng.evaluate(model, asked_without_subject(task), score=score, batch_size=1)
-        found = ng.evaluate(model, task, score=score, batch_size=batch_size)
+        plain = ng.evaluate(
+            model.with_batch_size(batch_size),
+            task,
+            answering=ng.Answering(masked=False, choice_score=score),
+        )
+        alone = ng.evaluate(
+            model.with_batch_size(1),
+            asked_without_subject(task),
+            answering=ng.Answering(choice_score=score),
+        )
+        found = ng.evaluate(
+            model.with_batch_size(batch_size), task, answering=ng.Answering(choice_score=score)
+        )
         check_against_longhand(found, plain, alone)
         assert (found.attrs["masked"], plain.attrs["masked"]) == ("answered", "left out")
         assert not set(OF_MASKED) & set(plain)
@@ -140,7 +150,9 @@ def test_masked_prompts_are_put_into_the_chat_template() -> None:
     task = masked_task()
     found = ng.evaluate(model, task)
     alone = ng.evaluate(model, asked_without_subject(task))
-    check_against_longhand(found, ng.evaluate(model, task, masked=False), alone)
+    check_against_longhand(
+        found, ng.evaluate(model, task, answering=ng.Answering(masked=False)), alone
+    )
     bare = ng.evaluate(ng.wrap_model(tiny_hf("llama"), tokenizer()), task)
     assert not np.allclose(found["masked_log_prob"], bare["masked_log_prob"], atol=1e-2)
 
@@ -161,10 +173,16 @@ def test_a_choice_is_scored_from_where_its_own_item_says() -> None:
     ]
     task = ng.ParallelTask.from_records(records, name="joined")
     for score in ("sum", "mean"):
-        found = ng.evaluate(model, task, score=score)
-        alone = ng.evaluate(model, asked_without_subject(task), score=score)
+        found = ng.evaluate(model, task, answering=ng.Answering(choice_score=score))
+        alone = ng.evaluate(
+            model, asked_without_subject(task), answering=ng.Answering(choice_score=score)
+        )
         assert alone["n_tokens"].values[:, 0].tolist() == [[1, 2], [1, 1]]
-        check_against_longhand(found, ng.evaluate(model, task, masked=False, score=score), alone)
+        check_against_longhand(
+            found,
+            ng.evaluate(model, task, answering=ng.Answering(masked=False, choice_score=score)),
+            alone,
+        )
 
 
 def test_items_without_a_masked_prompt_say_nothing_of_it() -> None:
@@ -241,7 +259,7 @@ def test_blocks_do_not_matter_and_a_stopped_run_goes_on_with_the_same_numbers(
             ng.evaluate(model, task, out=tmp_path / "r")
     xr.testing.assert_identical(ng.evaluate(model, task, out=tmp_path / "r"), undisturbed)
     with pytest.raises(ng.NeuroglotError, match="masked: there 'answered', now 'left out'"):
-        ng.evaluate(model, task, out=tmp_path / "r", masked=False)
+        ng.evaluate(model, task, out=tmp_path / "r", answering=ng.Answering(masked=False))
 
 
 def test_limits_take_the_masked_prompts_of_what_is_left() -> None:
@@ -258,10 +276,10 @@ def test_an_edit_acts_on_masked_prompts_too() -> None:
     model, task = tiny_model("llama"), masked_task()
 
     every = ng.NeuronSet(np.ones((model.n_layers, model.n_neurons), bool))
-    with ng.edit(model, ng.Scale(every, 0.5), "all"):
+    with ng.edit(model, ng.Scale(every, 0.5), position="all"):
         found = ng.evaluate(model, task)
         alone = ng.evaluate(model, asked_without_subject(task))
-        unmasked = ng.evaluate(model, task, masked=False)
+        unmasked = ng.evaluate(model, task, answering=ng.Answering(masked=False))
     check_against_longhand(found, unmasked, alone)
     plain = ng.evaluate(model, task)
     assert not np.allclose(found["masked_log_prob"], plain["masked_log_prob"], atol=1e-2)
@@ -275,10 +293,10 @@ def test_a_masked_prompt_has_the_neurons_of_its_item_edited(positions: str) -> N
     shape = (len(prompts), model.n_layers, model.n_neurons)
     masks = np.random.default_rng(0).random(shape) < 0.4
     sets = ng.NeuronSet.of_prompts(dict(zip(prompts, masks, strict=True)), "each its own")
-    with ng.edit(model, ng.Zero(sets), positions):
+    with ng.edit(model, ng.Zero(sets), position=positions):
         found = ng.evaluate(model, task)
-        plain = ng.evaluate(model, task, masked=False)
-        alone = ng.evaluate(model, asked_without_subject(task), batch_size=1)
+        plain = ng.evaluate(model, task, answering=ng.Answering(masked=False))
+        alone = ng.evaluate(model.with_batch_size(1), asked_without_subject(task))
     check_against_longhand(found, plain, alone)
     first, third = found["masked_log_prob"][0], found["masked_log_prob"][2]
     assert task.items[0]["masked"] == task.items[2]["masked"]
@@ -291,7 +309,7 @@ def test_a_masked_prompt_that_does_not_fit_is_named() -> None:
     task = ng.ParallelTask.from_records(records, name="long")
     with pytest.raises(ng.NeuroglotError, match=r"masked prompt of item 'item1' in 'de'"):
         ng.evaluate(tiny_model("gpt2"), task)
-    ng.evaluate(tiny_model("gpt2"), task, masked=False)
+    ng.evaluate(tiny_model("gpt2"), task, answering=ng.Answering(masked=False))
 
 
 def made_before(path: Path) -> None:
@@ -305,18 +323,24 @@ def made_before(path: Path) -> None:
 def test_a_finished_result_of_before_is_opened_with_what_follows_from_it(tmp_path: Path) -> None:
     model, task = tiny_model("llama"), small_task(5)
     for score in ("sum", "mean"):
-        made = ng.evaluate(model, task, out=tmp_path / score, score=score)
+        made = ng.evaluate(
+            model, task, out=tmp_path / score, answering=ng.Answering(choice_score=score)
+        )
         made_before(tmp_path / score)
         assert not set(NEW) & set(ng.load(tmp_path / score))
-        again = ng.evaluate(model, task, out=tmp_path / score, score=score)
+        again = ng.evaluate(
+            model, task, out=tmp_path / score, answering=ng.Answering(choice_score=score)
+        )
         xr.testing.assert_identical(again[sorted(made)], made)
     texts = [{k: v for k, v in item.items() if k != "choices"} for item in task.items]
     written = ng.ParallelTask.from_records(texts, name="written")
-    made = ng.evaluate(model, written, out=tmp_path / "w", max_new_tokens=1)
+    made = ng.evaluate(model, written, out=tmp_path / "w", answering=ng.Answering(max_new_tokens=1))
     group = zarr.open_group(tmp_path / "w", mode="r+")
     del group["majority"]
     mark_layout(tmp_path / "w")
-    again = ng.evaluate(model, written, out=tmp_path / "w", max_new_tokens=1)
+    again = ng.evaluate(
+        model, written, out=tmp_path / "w", answering=ng.Answering(max_new_tokens=1)
+    )
     xr.testing.assert_identical(again[sorted(made)], made)
 
 
@@ -351,7 +375,10 @@ def test_runs_with_and_without_masked_answers_are_compared() -> None:
     models = {name: tiny_model("llama", seed) for name, seed in (("a", 0), ("b", 1))}
     recordings = {name: ng.record(model, task) for name, model in models.items()}
     runs = {
-        name: (recordings[name], ng.evaluate(model, task, masked=name == "a"))
+        name: (
+            recordings[name],
+            ng.evaluate(model, task, answering=ng.Answering(masked=name == "a")),
+        )
         for name, model in models.items()
     }
     both = {name: (recordings[name], ng.evaluate(model, task)) for name, model in models.items()}

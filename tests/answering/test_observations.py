@@ -55,12 +55,13 @@ def test_prompts_that_are_the_same_tokens_are_found_by_language(by: str, tmp_pat
     model, task = tiny_model("llama"), task_of(REPEATING)
     if by == "writing":
         task = replace(task, items=[{**item, "choices": {}} for item in task.items])
-    found = ng.evaluate(model, task, max_new_tokens=2, out=tmp_path / "a")
+    found = ng.evaluate(model, task, answering=ng.Answering(max_new_tokens=2), out=tmp_path / "a")
     assert found[SAME].to_numpy().tolist() == EXPECTED
     assert found[SAME].dims == ("item", "language")
     xr.testing.assert_identical(ng.load(tmp_path / "a"), found)
     xr.testing.assert_identical(
-        ng.evaluate(model, task, max_new_tokens=2, out=tmp_path / "a"), found
+        ng.evaluate(model, task, answering=ng.Answering(max_new_tokens=2), out=tmp_path / "a"),
+        found,
     )
     said = said_of_samples(found, found["counted"])
     assert said[0] == (
@@ -464,7 +465,7 @@ def test_no_prompt_is_in_both_halves() -> None:
     prompts = [[f"w{i + 2} w{i % 7 + 2}", f"w{i // 2 + 2} w3"] for i in range(24)]
     task = task_of(prompts)  # items 2k and 2k + 1 are asked alike in German
     for seed in range(5):
-        parts = ({x["id"] for x in half.items} for half in halves(task, seed))
+        parts = ({x["id"] for x in half.items} for half in halves(task, seed=seed))
         one, other = ({int(x[4:]) // 2 for x in part} for part in parts)
         assert not one & other
     # As tokens, prompts may be equal whose texts are not.

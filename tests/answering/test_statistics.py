@@ -81,7 +81,7 @@ def test_halves_share_no_subject(n_subjects: int) -> None:
     assert (one, other) == halves(task)
     assert tuple(map(ids_of, (one, other))) == tuple(map(set, parts_of(task, 0.5)))
     if n_subjects > 2:
-        assert halves(task, 1) != (one, other)
+        assert halves(task, seed=1) != (one, other)
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8])

@@ -22,8 +22,8 @@ TASK = small_task(4)
 @pytest.mark.parametrize("name", ["gpt2", "bloom", "llama", "opt", "gemma2"])
 def test_effects_are_those_of_whole_prompts(name: str) -> None:
     found = ng.causal_agreement(random_model(name), TASK, scores=["effective"], n_neurons=4, seed=3)
-    scores = ng.neuron_scores(random_model(name), TASK, "effective").to_numpy()
-    targets = ng.neuron_scores(random_model(name), TASK, "effective")
+    scores = ng.neuron_scores(random_model(name), TASK, score="effective").to_numpy()
+    targets = ng.neuron_scores(random_model(name), TASK, score="effective")
     hf = random_hf(name)
     for i, item in enumerate(TASK.items):
         for j, language in enumerate(TASK.languages):
@@ -106,13 +106,13 @@ def test_neurons_that_never_fire_have_no_rank(monkeypatch: pytest.MonkeyPatch) -
 def test_seeds_batches_and_saving(tmp_path: Any) -> None:
     model = random_model("bloom")
 
-    def found(**kwargs: Any) -> xr.Dataset:
+    def found(model: ng.Model = model, **kwargs: Any) -> xr.Dataset:
         return ng.causal_agreement(model, TASK, scores=["effective"], n_neurons=6, **kwargs)
 
     first = found()
     xr.testing.assert_identical(found(), first)
     assert not first["neuron"].equals(found(seed=1)["neuron"])
-    alone = found(batch_size=1).drop_attrs()
+    alone = found(model.with_batch_size(1)).drop_attrs()
     xr.testing.assert_allclose(
         alone[["effect", "value"]], first.drop_attrs()[["effect", "value"]], atol=1e-4
     )

@@ -16,7 +16,7 @@ import xarray as xr
 import neuroglot as ng
 from neuroglot.attribution import by_category as module
 from neuroglot.attribution import shares as analysis_module
-from neuroglot.running.batching import BatchSize
+from neuroglot.models.model import BatchSize
 from tests.attribution.models import random_model
 from tests.testing import small_task
 
@@ -25,8 +25,8 @@ RECORDING = ng.record(MODEL, TASK)
 SCORES = ("contribution", "effective", "gradient_x_activation")
 
 
-def attributed(**kwargs: Any) -> xr.Dataset:
-    return ng.attribute(MODEL, TASK, RECORDING, scores=SCORES, **kwargs)
+def attributed(model: ng.Model = MODEL, **kwargs: Any) -> xr.Dataset:
+    return ng.attribute(model, TASK, recording=RECORDING, scores=SCORES, **kwargs)
 
 
 FOUND = attributed()
@@ -37,7 +37,7 @@ def test_longhand_from_single_scores_and_answers() -> None:
     codes, answers = ng.categories(RECORDING), ng.evaluate(MODEL, TASK)["correct"]
     target = "correct_minus_best_wrong"
     for name in SCORES:
-        scores = ng.neuron_scores(MODEL, TASK, name, target).to_numpy()
+        scores = ng.neuron_scores(MODEL, TASK, score=name, target=target).to_numpy()
         by_item = scores.reshape(7, 3, MODEL.n_layers, MODEL.n_neurons)
         for answered in ("all", "correct", "incorrect"):
             for j, language in enumerate(TASK.languages):
@@ -73,20 +73,20 @@ def test_answers_that_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "answers_of", None)
     xr.testing.assert_equal(attributed(answers=answers), FOUND)
     part = RECORDING.select(items=["item4", "item1"], languages=["th", "en"])
-    found = ng.attribute(MODEL, TASK, part, answers=answers)
+    found = ng.attribute(MODEL, TASK, recording=part, answers=answers)
     right = answers["correct"].sel(item=["item4", "item1"], language=["th", "en"]).sum("item")
     assert (found["n_prompts"].sel(answered="correct", drop=True) == right).all()
 
 
 @pytest.mark.parametrize("size", [1, 3, "auto"])
 def test_batches_change_nothing(size: BatchSize) -> None:
-    found = attributed(batch_size=size)
+    found = attributed(MODEL.with_batch_size(size))
     xr.testing.assert_allclose(found.drop_attrs(), FOUND.drop_attrs(), rtol=1e-3, atol=1e-5)
 
 
 def test_a_part_of_the_items_and_languages() -> None:
     part = RECORDING.select(items=["item4", "item1"], languages=["th", "en"])
-    found = ng.attribute(MODEL, TASK, part)
+    found = ng.attribute(MODEL, TASK, recording=part)
     assert found["item"].values.tolist() == ["item4", "item1"]
     assert found["language"].values.tolist() == ["th", "en"]
     assert found["n_prompts"].sel(answered="all").values.tolist() == [2, 2]
@@ -99,7 +99,7 @@ def test_a_task_without_choices_is_answered_by_writing() -> None:
         for i in range(4)
     ]  # fmt: skip
     task = ng.ParallelTask.from_records(records, name="written")
-    found = ng.attribute(MODEL, task, ng.record(MODEL, task), scores=["effective"])
+    found = ng.attribute(MODEL, task, recording=ng.record(MODEL, task), scores=["effective"])
     assert found.attrs["target"] == "answer"
     correct = ng.evaluate(MODEL, task)["correct"].sum("item")
     assert (found["n_prompts"].sel(answered="correct", drop=True) == correct).all()
@@ -146,7 +146,7 @@ def test_the_headline() -> None:
     assert found["share"].dims == ("language", "layer")
     assert found["model_share"].dims == ("language",)
     with pytest.raises(ng.NeuroglotError, match="'direct_logit' was not attributed; there are"):
-        ng.share_of_correct(FOUND, "direct_logit")
+        ng.share_of_correct(FOUND, score="direct_logit")
 
 
 @pytest.mark.parametrize(
@@ -161,23 +161,24 @@ def test_the_headline() -> None:
         ({"top_k": 1.5}, "a whole number"),
         ({"target": "x"}, "unknown target 'x'"),
         ({"threshold": 0.7}, "threshold 0.7 was not recorded"),
-        ({"batch_size": -1}, "batch_size=-1"),
     ],
 )
 def test_settings_that_make_no_sense(kwargs: dict[str, Any], message: str) -> None:
     with pytest.raises(ng.NeuroglotError, match=message):
-        ng.attribute(MODEL, TASK, RECORDING, **kwargs)
+        ng.attribute(MODEL, TASK, recording=RECORDING, **kwargs)
 
 
 def test_recordings_of_something_else() -> None:
     with pytest.raises(ng.NeuroglotError, match="recording is a str; expected what"):
-        ng.attribute(MODEL, TASK, "folder")  # type: ignore[arg-type]
+        ng.attribute(MODEL, TASK, recording="folder")  # type: ignore[arg-type]
     with pytest.raises(ng.NeuroglotError, match="recording is of model 'random-llama'"):
-        ng.attribute(random_model("bloom"), TASK, RECORDING)
+        ng.attribute(random_model("bloom"), TASK, recording=RECORDING)
     with pytest.raises(ng.NeuroglotError, match="recording is of task 'small'"):
-        ng.attribute(MODEL, small_task(7, seed=3), RECORDING)
+        ng.attribute(MODEL, small_task(7, seed=3), recording=RECORDING)
     with pytest.raises(ng.NeuroglotError, match="holds the layers 0, 2, expected all 3"):
-        ng.attribute(MODEL, TASK, ng.record(MODEL, TASK, layers=[0, 2]))
+        ng.attribute(
+            MODEL, TASK, recording=ng.record(MODEL, TASK, reading=ng.Reading(layers=[0, 2]))
+        )
     every = ng.NeuronSet(np.ones((MODEL.n_layers, MODEL.n_neurons), bool))
     with ng.edit(MODEL, ng.Zero(every)):
         edited = ng.evaluate(MODEL, TASK)
@@ -193,7 +194,7 @@ def test_recordings_of_something_else() -> None:
     records = [{"id": "a", "prompts": {"en": "w3", "de": "w4"}}]
     silent = ng.ParallelTask.from_records(records, name="silent")
     with pytest.raises(ng.NeuroglotError, match="without choices or answers"):
-        ng.attribute(MODEL, silent, ng.record(MODEL, silent))
+        ng.attribute(MODEL, silent, recording=ng.record(MODEL, silent))
 
 
 def stopped(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,7 +218,9 @@ def stopped(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def asked_and_found(n_items: int, n_languages: int, out: Path | None, **how: Any) -> xr.Dataset:
     """The attribution of a part of the task."""
     task = TASK.part(TASK.items[:n_items], TASK.languages[:n_languages])
-    return ng.attribute(MODEL, task, ng.record(MODEL, task), scores=SCORES, out=out, **how)
+    return ng.attribute(
+        MODEL, task, recording=ng.record(MODEL, task), scores=SCORES, out=out, **how
+    )
 
 
 @pytest.fixture
@@ -271,7 +274,9 @@ def test_sums_that_were_stopped_over_other_prompts_are_refused(
         stopped(tmp_path / "r", patch)
     others = small_task(8, seed=1)
     with pytest.raises(ng.NeuroglotError, match="made with other settings"):
-        ng.attribute(MODEL, others, ng.record(MODEL, others), scores=SCORES, out=tmp_path / "r")
+        ng.attribute(
+            MODEL, others, recording=ng.record(MODEL, others), scores=SCORES, out=tmp_path / "r"
+        )
 
 
 def test_sums_of_another_kind_are_made_again(
@@ -291,7 +296,9 @@ def test_sums_over_other_prompts_of_the_same_names_are_refused(tmp_path: Path) -
     before = asked_and_found(5, 3, tmp_path / "r")
     others = small_task(7, seed=1)
     with pytest.raises(ng.NeuroglotError, match="made with other settings"):
-        ng.attribute(MODEL, others, ng.record(MODEL, others), scores=SCORES, out=tmp_path / "r")
+        ng.attribute(
+            MODEL, others, recording=ng.record(MODEL, others), scores=SCORES, out=tmp_path / "r"
+        )
     xr.testing.assert_identical(ng.load(tmp_path / "r"), before)
 
 
@@ -331,10 +338,10 @@ def test_what_is_no_sum_of_the_first_items_is_added_up_again(
     capsys.readouterr()
     recording = ng.record(MODEL, task)
     with pytest.warns(UserWarning, match="made again") if why == "damage" else nullcontext():
-        found = ng.attribute(MODEL, task, recording, scores=SCORES, out=out, **how)
+        found = ng.attribute(MODEL, task, recording=recording, scores=SCORES, out=out, **how)
     assert sum(scored) == 3 * len(task)
     assert f"all of {len(task)} items in 3 languages are added up" in capsys.readouterr().err
-    wanted = ng.attribute(MODEL, task, recording, scores=SCORES, **how)
+    wanted = ng.attribute(MODEL, task, recording=recording, scores=SCORES, **how)
     xr.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-5)
     assert found.attrs == wanted.attrs
 
@@ -395,12 +402,12 @@ def test_a_recording_under_another_tokenisation() -> None:
     chat = ng.wrap_model(MODEL.hf, tokens, tokenization=ng.Tokenization(chat_template=True))
     bare = ng.wrap_model(MODEL.hf, tokens, tokenization=ng.Tokenization(special_tokens=False))
     with pytest.raises(ng.NeuroglotError, match="with other special_tokens than"):
-        ng.attribute(MODEL, TASK, ng.record(chat, TASK))
+        ng.attribute(MODEL, TASK, recording=ng.record(chat, TASK))
     with pytest.raises(ng.NeuroglotError, match=r"the evaluation is .* other special_tokens"):
         attributed(answers=ng.evaluate(bare, TASK))
     half = ng.wrap_model(copy.deepcopy(MODEL.hf).to(torch.bfloat16), MODEL.tokenizer)
     with pytest.raises(ng.NeuroglotError, match="recording is of model"):
-        ng.attribute(half, TASK, RECORDING)
+        ng.attribute(half, TASK, recording=RECORDING)
 
 
 def test_prompts_that_cannot_be_told_apart_are_left_out() -> None:
@@ -412,10 +419,12 @@ def test_prompts_that_cannot_be_told_apart_are_left_out() -> None:
     task = ng.ParallelTask.from_records(records, name="some")
     recording = ng.record(MODEL, task)
     with pytest.warns(UserWarning, match="1 prompts are left out of the attribution"):
-        found = ng.attribute(MODEL, task, recording, scores=["effective"])
+        found = ng.attribute(MODEL, task, recording=recording, scores=["effective"])
     assert found["n_prompts"].sel(answered="all").values.tolist() == [7, 6, 7]
     rest = [item for item in recording.items if item != "item2"]
-    without = ng.attribute(MODEL, task, recording.select(items=rest), scores=["effective"])
+    without = ng.attribute(
+        MODEL, task, recording=recording.select(items=rest), scores=["effective"]
+    )
     for name in ("positive_share", "mean_score", "maximum"):
         np.testing.assert_allclose(
             found[name].sel(language="de"), without[name].sel(language="de"), rtol=1e-4, atol=1e-6
@@ -424,7 +433,9 @@ def test_prompts_that_cannot_be_told_apart_are_left_out() -> None:
 
 def test_the_split_decides_what_counts() -> None:
     held_out = dataclasses.replace(TASK, split="held_out")
-    found = ng.attribute(MODEL, held_out, ng.record(MODEL, held_out), scores=["effective"])
+    found = ng.attribute(
+        MODEL, held_out, recording=ng.record(MODEL, held_out), scores=["effective"]
+    )
     counted = ng.evaluate(MODEL, held_out)["counted"].sum("item")
     assert (found["n_prompts"].sel(answered="all", drop=True) == counted).all()
 
@@ -434,4 +445,4 @@ def test_mixed_tasks_are_refused() -> None:
     records[0] = records[0] | {"choices": {}}
     task = ng.ParallelTask.from_records(records, name="mixed")
     with pytest.raises(ng.NeuroglotError, match="items with choices and items without"):
-        ng.attribute(MODEL, task, ng.record(MODEL, task))
+        ng.attribute(MODEL, task, recording=ng.record(MODEL, task))

@@ -16,7 +16,7 @@ TASK = small_task(6)
 
 @pytest.mark.parametrize("name", ["gpt2", "bloom", "llama", "opt", "gemma2"])
 def test_tokens_are_ranked_by_the_unembedding(name: str) -> None:
-    found = ng.describe(random_model(name), 2, 5, k=3)
+    found = ng.describe(random_model(name), layer=2, neuron=5, k=3)
     vector = value_vectors(random_hf(name), name, 2)[5]
     head: Any = random_hf(name).get_output_embeddings()
     logits = [float(row @ vector) for row in head.weight.detach().double().numpy()]
@@ -32,11 +32,11 @@ def test_tokens_are_ranked_by_the_unembedding(name: str) -> None:
 
 def test_activity_is_that_of_the_recording() -> None:
     model = random_model("llama")
-    recording = ng.record(model, TASK, keep_values=True, layers=[0, 2])
+    recording = ng.record(model, TASK, reading=ng.Reading(keep_values=True, layers=[0, 2]))
     codes = ng.categories(recording)
     values = recording.values.sel(layer=2)
     for neuron in range(model.n_neurons):
-        found = ng.describe(model, 2, neuron, recording, k=4).activity
+        found = ng.describe(model, layer=2, neuron=neuron, recording=recording, k=4).activity
         assert found is not None
         one = values.isel(neuron=neuron)
         assert found.by_language == dict(
@@ -53,7 +53,7 @@ def test_activity_is_that_of_the_recording() -> None:
 
 def test_printed() -> None:
     model = random_model("llama")
-    text = str(ng.describe(model, 1, 3, ng.record(model, TASK), k=2))
+    text = str(ng.describe(model, layer=1, neuron=3, recording=ng.record(model, TASK), k=2))
     lines = text.splitlines()
     assert lines[0].startswith("layer 1, neuron 3 (length of its value vector ")
     starts = ["promotes", "suppresses", "active in", "category", "(by", "strongest"]
@@ -61,8 +61,8 @@ def test_printed() -> None:
     assert lines[3].count("%") == 3
     assert "with a negative coefficient it does the opposite" in lines[5]
     assert "values were not kept" in lines[6]
-    coefficients = ng.record(model, TASK, site="coefficient")
-    assert "opposite" not in str(ng.describe(model, 1, 3, coefficients))
+    coefficients = ng.record(model, TASK, reading=ng.Reading(site="coefficient"))
+    assert "opposite" not in str(ng.describe(model, layer=1, neuron=3, recording=coefficients))
 
 
 @pytest.mark.parametrize(
@@ -77,14 +77,24 @@ def test_printed() -> None:
 )
 def test_no_such_neuron(layer: Any, neuron: Any, kwargs: Any, message: str) -> None:
     with pytest.raises(ng.NeuroglotError, match=message):
-        ng.describe(random_model("llama"), layer, neuron, **kwargs)
+        ng.describe(random_model("llama"), layer=layer, neuron=neuron, **kwargs)
 
 
 def test_recordings_that_do_not_say() -> None:
     model = random_model("llama")
     with pytest.raises(ng.NeuroglotError, match="with other weights"):
-        ng.describe(random_model("bloom"), 0, 0, ng.record(model, TASK))
+        ng.describe(random_model("bloom"), layer=0, neuron=0, recording=ng.record(model, TASK))
     with pytest.raises(ng.NeuroglotError, match="holds the layers 1, not 0"):
-        ng.describe(model, 0, 0, ng.record(model, TASK, layers=[1]))
+        ng.describe(
+            model,
+            layer=0,
+            neuron=0,
+            recording=ng.record(model, TASK, reading=ng.Reading(layers=[1])),
+        )
     with pytest.raises(ng.NeuroglotError, match=r"threshold 0.0 was not recorded"):
-        ng.describe(model, 0, 0, ng.record(model, TASK, thresholds=0.5))
+        ng.describe(
+            model,
+            layer=0,
+            neuron=0,
+            recording=ng.record(model, TASK, reading=ng.Reading(thresholds=0.5)),
+        )

@@ -41,7 +41,7 @@ def logits(hf: Any, text: str) -> np.ndarray:
 @pytest.mark.parametrize("name", NAMES)
 def test_all_parts_are_the_logit(name: str) -> None:
     model = random_model(name)
-    parts = ng.logit_parts(model, TEXTS, TOKENS)
+    parts = ng.logit_parts(model, TEXTS, target=TOKENS)
     cap = getattr(model.hf.config, "final_logit_softcapping", None)
     for p, (text, token) in enumerate(zip(TEXTS, TOKENS, strict=True)):
         expected = logits(model.hf, text)[token]
@@ -71,8 +71,8 @@ def frozen(name: str, seen: dict[str, tuple[Any, Any]], key: str, d: np.ndarray)
 def test_each_part_is_what_its_module_adds(name: str) -> None:
     """Attention by its own output, neurons one by one, through norms written out."""
     hf, model = random_hf(name), random_model(name)
-    parts = ng.logit_parts(model, TEXTS, TOKENS)
-    scores = ng.neuron_scores(model, TEXTS, "direct_logit", TOKENS)
+    parts = ng.logit_parts(model, TEXTS, target=TOKENS)
+    scores = ng.neuron_scores(model, TEXTS, score="direct_logit", target=TOKENS)
     after = "model.layers.{i}.post_feedforward_layernorm"
     names = {f"attention{i}": ATTENTION[name].replace("{i}", str(i)) for i in range(N_LAYERS)}
     if name == "gemma2":
@@ -145,9 +145,15 @@ def test_what_is_on_the_way_is_measured() -> None:
 def test_other_ways_are_refused(name: str, message: str) -> None:
     model = ng.wrap_model(family_hf(name), tokenizer())
     with pytest.raises(ng.NeuroglotError, match=message):
-        ng.neuron_scores(model, TEXTS, "direct_logit", TOKENS)
-    assert ng.neuron_scores(model, TEXTS, "contribution").shape == (3, N_LAYERS, model.n_neurons)
-    assert ng.neuron_scores(model, TEXTS, "gradient_x_activation", TOKENS).notnull().all()
+        ng.neuron_scores(model, TEXTS, score="direct_logit", target=TOKENS)
+    assert ng.neuron_scores(model, TEXTS, score="contribution").shape == (
+        3,
+        N_LAYERS,
+        model.n_neurons,
+    )
+    assert (
+        ng.neuron_scores(model, TEXTS, score="gradient_x_activation", target=TOKENS).notnull().all()
+    )
 
 
 def test_a_norm_over_the_sum_is_refused() -> None:
@@ -157,7 +163,7 @@ def test_a_norm_over_the_sum_is_refused() -> None:
     hf = transformers.OPTForCausalLM(transformers.OPTConfig(**config)).eval()
     model = ng.wrap_model(hf, tokenizer())
     with pytest.raises(ng.NeuroglotError, match=r"no norm between|does not just add"):
-        ng.neuron_scores(model, TEXTS, "direct_logit", TOKENS)
+        ng.neuron_scores(model, TEXTS, score="direct_logit", target=TOKENS)
 
 
 def test_a_tied_and_an_untied_head() -> None:
@@ -166,7 +172,7 @@ def test_a_tied_and_an_untied_head() -> None:
         torch.manual_seed(1)
         hf = transformers.LlamaForCausalLM(transformers.LlamaConfig(**config)).eval()
         assert (hf.lm_head.weight is hf.model.embed_tokens.weight) == tied
-        parts = ng.logit_parts(ng.wrap_model(hf, tokenizer()), TEXTS, TOKENS)
+        parts = ng.logit_parts(ng.wrap_model(hf, tokenizer()), TEXTS, target=TOKENS)
         for p, (text, token) in enumerate(zip(TEXTS, TOKENS, strict=True)):
             expected = logits(hf, text)[token]
             assert float(parts["logit"][p]) == pytest.approx(expected, abs=1e-5)
@@ -176,7 +182,7 @@ def test_quantised_heads_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     model = random_model("llama")
     monkeypatch.setattr(model.hf, "get_output_embeddings", lambda: None)
     with pytest.raises(ng.NeuroglotError, match="names no output embeddings"):
-        ng.neuron_scores(model, TEXTS, "effective", TOKENS)
+        ng.neuron_scores(model, TEXTS, score="effective", target=TOKENS)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -191,8 +197,12 @@ def test_factors_in_half_precision(dtype: torch.dtype) -> None:
     )  # fmt: skip
     whole = transformers.GraniteForCausalLM(config).eval()
     half = copy.deepcopy(whole).to(dtype)
-    exact = ng.neuron_scores(ng.wrap_model(whole, tokenizer()), TEXTS, "direct_logit", TOKENS)
-    found = ng.neuron_scores(ng.wrap_model(half, tokenizer()), TEXTS, "direct_logit", TOKENS)
+    exact = ng.neuron_scores(
+        ng.wrap_model(whole, tokenizer()), TEXTS, score="direct_logit", target=TOKENS
+    )
+    found = ng.neuron_scores(
+        ng.wrap_model(half, tokenizer()), TEXTS, score="direct_logit", target=TOKENS
+    )
     for layer in range(4):
         one, other = exact.sel(layer=layer).to_numpy(), found.sel(layer=layer).to_numpy()
         assert float((one * other).sum() / (one * one).sum()) == pytest.approx(1, abs=0.1)

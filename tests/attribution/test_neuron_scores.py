@@ -37,7 +37,7 @@ def unembedding(model: ng.Model) -> np.ndarray:
 @families
 def test_contribution_is_size_times_length(name: str) -> None:
     model = random_model(name)
-    found = ng.neuron_scores(model, TEXTS, "contribution")
+    found = ng.neuron_scores(model, TEXTS, score="contribution")
     for p, text in enumerate(TEXTS):
         m = coefficients(model.hf, name, text)
         for layer in range(model.n_layers):
@@ -52,7 +52,7 @@ def test_contribution_is_size_times_length(name: str) -> None:
 def test_effective_scores_add_up_to_what_the_ffn_says(name: str) -> None:
     """Each is ``e_w . m_i v_i``; together they are ``e_w . (FFN(x) - bias)``."""
     model = random_model(name)
-    found = ng.neuron_scores(model, TEXTS, "effective", TOKENS)
+    found = ng.neuron_scores(model, TEXTS, score="effective", target=TOKENS)
     assert found.dtype == np.float32
     for p, (text, token) in enumerate(zip(TEXTS, TOKENS, strict=True)):
         e = unembedding(model)[token]
@@ -69,7 +69,7 @@ def test_effective_scores_add_up_to_what_the_ffn_says(name: str) -> None:
 def test_gradient_x_activation_is_a_small_change(name: str) -> None:
     """The score of a neuron is its value times the slope, found by moving it a little each way."""
     model, double = random_model(name), random_hf(name, double=True)
-    found = ng.neuron_scores(model, TEXTS, "gradient_x_activation", TOKENS)
+    found = ng.neuron_scores(model, TEXTS, score="gradient_x_activation", target=TOKENS)
     step = 3e-3  # some norms compute in single precision, whatever they are given
     for p, (text, token) in enumerate(zip(TEXTS, TOKENS, strict=True)):
         m = coefficients(double, name, text)
@@ -94,7 +94,7 @@ def test_gradient_x_activation_is_a_small_change(name: str) -> None:
 def test_integrated_gradients_are_a_long_sum(name: str) -> None:
     """A midpoint rule of many steps in double precision, whole prompts, no cache."""
     model, double = random_model(name), random_hf(name, double=True)
-    found = ng.neuron_scores(model, TEXTS, "integrated_gradients", TOKENS)
+    found = ng.neuron_scores(model, TEXTS, score="integrated_gradients", target=TOKENS)
     n = 400
     alphas = ((torch.arange(n) + 0.5) / n).double()
     for p, (text, token) in enumerate(zip(TEXTS, TOKENS, strict=True)):
@@ -122,7 +122,7 @@ def test_integrated_gradients_are_complete(name: str) -> None:
     ReLU leaves kinks on the way, over which a rule of few points is less exact.
     """
     model = random_model(name)
-    found = ng.neuron_scores(model, TEXTS, "integrated_gradients", TOKENS)
+    found = ng.neuron_scores(model, TEXTS, score="integrated_gradients", target=TOKENS)
     for p, (text, token) in enumerate(zip(TEXTS, TOKENS, strict=True)):
         for layer in range(model.n_layers):
 
@@ -140,7 +140,7 @@ def test_integrated_gradients_are_complete(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in NAMES if FAMILIES[name].norm_after])
 def test_no_integrated_gradients_through_a_norm(name: str) -> None:
     with pytest.raises(ng.NeuroglotError, match="a norm after its feed-forward networks"):
-        ng.neuron_scores(random_model(name), TEXTS, "integrated_gradients", TOKENS)
+        ng.neuron_scores(random_model(name), TEXTS, score="integrated_gradients", target=TOKENS)
 
 
 @scores
@@ -149,14 +149,16 @@ def test_batches_padding_and_order_change_nothing(name: str, score: str) -> None
     model = random_model(name)
     if score == "integrated_gradients" and model.norm_after_ffn:
         return
-    expected = ng.neuron_scores(model, TEXTS, score, TOKENS, batch_size=1).values
+    expected = ng.neuron_scores(model.with_batch_size(1), TEXTS, score=score, target=TOKENS).values
     for side in ("left", "right"):
         chosen = ng.Tokenization(padding_side=side)
         padded = ng.wrap_model(model.hf, model.tokenizer, tokenization=chosen)
         for size in (2, "auto"):
-            found = ng.neuron_scores(padded, TEXTS, score, TOKENS, batch_size=size).values
+            found = ng.neuron_scores(
+                padded.with_batch_size(size), TEXTS, score=score, target=TOKENS
+            ).values
             np.testing.assert_allclose(found, expected, rtol=1e-3, atol=2e-5)
-    backwards = ng.neuron_scores(model, TEXTS[::-1], score, TOKENS[::-1]).values
+    backwards = ng.neuron_scores(model, TEXTS[::-1], score=score, target=TOKENS[::-1]).values
     np.testing.assert_allclose(backwards[::-1], expected, rtol=1e-3, atol=2e-5)
 
 
@@ -166,9 +168,9 @@ def test_a_shared_cache_changes_nothing(name: str, score: str) -> None:
     texts, tokens = TEXTS[:1] + TEXTS[2:], TOKENS[:1] + TOKENS[2:]  # of more than one token
     model = random_model(name)
     assert model.shares_cache
-    found = ng.neuron_scores(model, texts, score, tokens)
+    found = ng.neuron_scores(model, texts, score=score, target=tokens)
     without = dataclasses.replace(model, shares_cache=False)
-    whole = ng.neuron_scores(without, texts, score, tokens)
+    whole = ng.neuron_scores(without, texts, score=score, target=tokens)
     np.testing.assert_allclose(found, whole, rtol=1e-3, atol=2e-5)
 
 
@@ -183,10 +185,10 @@ def test_nothing_is_left_behind(score: str) -> None:
         gc.collect()
         return sum(isinstance(x, torch.Tensor) for x in gc.get_objects())
 
-    ng.neuron_scores(model, TEXTS[:2], score, TOKENS[:2])
+    ng.neuron_scores(model, TEXTS[:2], score=score, target=TOKENS[:2])
     before = alive()
     for _ in range(50):
-        ng.neuron_scores(model, TEXTS[:2], score, TOKENS[:2])
+        ng.neuron_scores(model, TEXTS[:2], score=score, target=TOKENS[:2])
     assert alive() <= before
     assert all(weight.requires_grad and weight.grad is None for weight in weights)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.hf.modules())
@@ -198,7 +200,7 @@ def test_weights_that_were_fixed_stay_fixed() -> None:
     for weight in some:
         weight.requires_grad = False
     try:
-        ng.neuron_scores(model, TEXTS, "gradient_x_activation", TOKENS)
+        ng.neuron_scores(model, TEXTS, score="gradient_x_activation", target=TOKENS)
         assert [w.requires_grad for w in model.hf.parameters()][:4] == [False, True, False, True]
     finally:
         for weight in some:
@@ -208,16 +210,20 @@ def test_weights_that_were_fixed_stay_fixed() -> None:
 def test_under_no_grad_and_inference_mode() -> None:
     """Gradients are asked for, whatever the caller has switched off."""
     model = random_model("llama")
-    expected = ng.neuron_scores(model, TEXTS, "gradient_x_activation", TOKENS)
+    expected = ng.neuron_scores(model, TEXTS, score="gradient_x_activation", target=TOKENS)
     with torch.no_grad():
-        assert ng.neuron_scores(model, TEXTS, "gradient_x_activation", TOKENS).equals(expected)
+        assert ng.neuron_scores(model, TEXTS, score="gradient_x_activation", target=TOKENS).equals(
+            expected
+        )
     with torch.inference_mode():
-        assert ng.neuron_scores(model, TEXTS, "gradient_x_activation", TOKENS).equals(expected)
+        assert ng.neuron_scores(model, TEXTS, score="gradient_x_activation", target=TOKENS).equals(
+            expected
+        )
 
 
 def test_scores_of_a_task_are_labelled() -> None:
     task = small_task(4)
-    found = ng.neuron_scores(random_model("llama"), task, "effective")
+    found = ng.neuron_scores(random_model("llama"), task, score="effective")
     assert found.dims == ("prompt", "layer", "neuron")
     assert found["item"].values[:4].tolist() == ["item0"] * 3 + ["item1"]
     assert found["language"].values[:4].tolist() == ["en", "de", "th", "en"]
@@ -241,7 +247,6 @@ def test_scores_of_a_task_are_labelled() -> None:
         ({"prompts": "w1"}, "prompts is one text; expected a list"),
         ({"prompts": []}, "there are no prompts"),
         ({"prompts": ["w1", ""]}, "prompt 1 has no tokens"),
-        ({"batch_size": 0}, "batch_size=0"),
     ],
 )
 def test_what_cannot_be_scored(kwargs: dict[str, object], message: str) -> None:
@@ -252,7 +257,7 @@ def test_what_cannot_be_scored(kwargs: dict[str, object], message: str) -> None:
 
 def test_a_task_has_no_token_ids() -> None:
     with pytest.raises(ng.NeuroglotError, match="takes the name of a target"):
-        ng.neuron_scores(random_model("llama"), small_task(2), "effective", [1, 2])
+        ng.neuron_scores(random_model("llama"), small_task(2), score="effective", target=[1, 2])
 
 
 def test_overflow_is_an_error() -> None:
@@ -261,7 +266,7 @@ def test_overflow_is_an_error() -> None:
     half.hf.get_parameter("model.layers.1.mlp.up_proj.weight").data.fill_(6e4)
     for score in SCORES:
         with pytest.raises(ng.NeuroglotError, match="NaN or infinite"):
-            ng.neuron_scores(half, TEXTS, score, TOKENS)
+            ng.neuron_scores(half, TEXTS, score=score, target=TOKENS)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
@@ -275,7 +280,7 @@ def test_quantised_weights(score: str) -> None:
     )
     model = ng.wrap_model(hf, tokenizer())
     with pytest.raises(ng.NeuroglotError, match=r"floating-point weights|quantised|no gradient"):
-        ng.neuron_scores(model, TEXTS, score, TOKENS)
+        ng.neuron_scores(model, TEXTS, score=score, target=TOKENS)
 
 
 def test_sums_take_the_same_room_for_any_number_of_items() -> None:
@@ -283,6 +288,6 @@ def test_sums_take_the_same_room_for_any_number_of_items() -> None:
     sizes = set()
     for n in (2, 9):
         task = small_task(n)
-        found = ng.attribute(model, task, ng.record(model, task), scores=["effective"])
+        found = ng.attribute(model, task, recording=ng.record(model, task), scores=["effective"])
         sizes.add(found.drop_vars("item").nbytes)
     assert len(sizes) == 1

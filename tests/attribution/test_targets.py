@@ -50,7 +50,7 @@ def test_a_choice_that_only_goes_on_is_passed_over() -> None:
     given = task("w3", choices="w10 w11|w10", answer="w10")
     assert targets_of(model, given, "correct_minus_best_wrong") == [None, None]
     with pytest.raises(ng.NeuroglotError, match=r"item 'a' in 'en': every wrong choice begins"):
-        ng.neuron_scores(model, given, "effective")
+        ng.neuron_scores(model, given, score="effective")
 
 
 def test_the_papers_target_is_the_answers_first_token() -> None:
@@ -63,7 +63,7 @@ def test_the_papers_target_is_the_answers_first_token() -> None:
 def test_the_prediction_is_the_likeliest_token() -> None:
     model = random_model("gpt2")
     texts = ["w3 w5 w7 w9", "w9", "w8 w2 w6"]
-    found = ng.neuron_scores(model, texts, "effective", "prediction")
+    found = ng.neuron_scores(model, texts, score="effective", target="prediction")
     for text, token in zip(texts, found["token"].values, strict=True):
         with torch.no_grad():
             assert f"w{int(model.hf(input_ids=ids_of(text)).logits[0, -1].argmax())}" == token
@@ -77,7 +77,7 @@ def test_defaults_are_what_the_task_has() -> None:
         "prediction": task("w3"),
     }
     for expected, given in tasks.items():
-        assert ng.neuron_scores(model, given, "effective").attrs["target"] == expected
+        assert ng.neuron_scores(model, given, score="effective").attrs["target"] == expected
 
 
 def test_known_log_probabilities_are_not_computed_again() -> None:
@@ -99,7 +99,7 @@ def test_targets_that_a_task_does_not_have(
     given: ng.ParallelTask, target: str, message: str
 ) -> None:
     with pytest.raises(ng.NeuroglotError, match=message):
-        ng.neuron_scores(random_model("bloom"), given, "effective", target)
+        ng.neuron_scores(random_model("bloom"), given, score="effective", target=target)
 
 
 def test_an_answer_without_tokens() -> None:
@@ -112,4 +112,4 @@ def test_an_answer_without_tokens() -> None:
         "blank", ("en", "de"), [small_task(1).items[0] | record | {"choices": {}}]
     )
     with pytest.raises(ng.NeuroglotError, match=r"'de': the choice .* adds no token"):
-        ng.neuron_scores(random_model("bloom"), given, "effective")
+        ng.neuron_scores(random_model("bloom"), given, score="effective")

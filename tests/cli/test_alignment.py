@@ -103,7 +103,7 @@ def test_runs_without_lineage_say_so(cli: Cli, tmp_path: Path) -> None:
     task = small_task(22)
     for seed, some in ((0, task), (1, task), (2, task.first(20))):
         model, out = tiny_model("llama", seed), tmp_path / f"run{seed}"
-        ng.record(model, some, out / "recording")
+        ng.record(model, some, out=out / "recording")
         ng.evaluate(model, some, out=out / "answers")
     runs = (tmp_path / "run0", tmp_path / "run1")
     code, said, _ = cli("compare", *runs, "--out", tmp_path / "compared")

@@ -121,7 +121,7 @@ def test_evaluate(cli: Cli, tiny: tuple[Path, Path], tmp_path: Path) -> None:
 
 
 def test_every_answer_as_csv(cli: Cli, tiny: tuple[Path, Path], tmp_path: Path) -> None:
-    command = ("evaluate", *tiny, "--predictions", tmp_path / "a.csv", "--score", "mean")
+    command = ("evaluate", *tiny, "--predictions", tmp_path / "a.csv", "--choice-score", "mean")
     assert cli(*command)[0] == 0
     assert len(pd.read_csv(tmp_path / "a.csv")) == 66
     code, _, err = cli(*command)
@@ -252,7 +252,7 @@ def test_prompts_and_tokens_are_chosen(cli: Cli, qwen3: Path, tmp_path: Path) ->
             ["evaluate", "embedded/base", "mpararel", "--relations", "some"],
             "unknown relations 'some'; there are single, all.",
         ),
-        (["evaluate", "embedded/base", "facts", "--score", "best"], "there are sum, mean"),
+        (["evaluate", "embedded/base", "facts", "--choice-score", "best"], "there are sum, mean"),
         (["evaluate", "embedded/base", "facts", "--max-new-tokens", "0"], "at least 1"),
         (["evaluate", "embedded/base", "facts", "--template", "{x}"], "there are native, shared"),
         (["report", "nowhere"], "'nowhere' holds no saved result, and no folder in it does."),

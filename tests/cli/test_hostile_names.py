@@ -103,7 +103,7 @@ def test_a_task_with_a_name_like_a_path(tmp_path: Path, cli: Cli) -> None:
         task = ng.ParallelTask.from_records(small_task(3).items, name=name)
         out = tmp_path / str(len(name))
         done = ng.run(tiny_model("llama"), task, out=out)
-        ng.report(done.results, out / "report.html", figures=out / "figures")
+        ng.report(done.results, out=out / "report.html", figures=out / "figures")
         assert {p.name for p in out.iterdir() if not p.name.startswith(".")} == {
             *("answers", "figures", "predictions.csv", "recording", "report.html", "sharing"),
             *("report.items.csv", "report.layers.csv", "thresholds"),

@@ -92,7 +92,7 @@ def test_amplify(cli: Cli, tiny: tuple[Path, Path], tmp_path: Path) -> None:
         (["--categories", "shared"], "category 'shared': expected one of"),
         (["--controls", "loud"], "controls=loud"),
         (["--draws", "0"], "draws=0"),
-        (["--positions", "first"], "unknown positions 'first'"),
+        (["--position", "first"], "unknown position 'first'"),
         (["--doses", "0.5,2"], "top=2.0: expected above 0"),
         (["--doses", "half"], "expected numbers with commas"),
         (["--layers", "0-9"], "from 0 to 2"),

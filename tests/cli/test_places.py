@@ -32,7 +32,7 @@ def commands(
     """Every command that takes a folder, without --out."""
     model, task = map(str, tiny)
     recording = tmp_path / "recording"
-    ng.record(ng.load_model(model), ng.ParallelTask.from_jsonl(task), recording)
+    ng.record(ng.load_model(model), ng.ParallelTask.from_jsonl(task), out=recording)
     capsys.readouterr()
     asked = (model, task, "--limit", "3")
     return {

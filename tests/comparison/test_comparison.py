@@ -28,7 +28,7 @@ N_ITEMS = 24
 def run_of(seed: int, architecture: str = "llama", **how: Any) -> Pair:
     """A random model on a small task."""
     model, task = tiny_model(architecture, seed), small_task(N_ITEMS)
-    return ng.record(model, task, **how), ng.evaluate(model, task)
+    return ng.record(model, task, reading=ng.Reading(**how)), ng.evaluate(model, task)
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +193,7 @@ def test_folders_and_a_series(tmp_path: Path) -> None:
     folders = []
     for step in (20, 3, 100):
         model, folder = tiny_model("llama", step), tmp_path / f"step-{step}"
-        ng.record(model, small_task(N_ITEMS), folder / "recording")
+        ng.record(model, small_task(N_ITEMS), out=folder / "recording")
         ng.evaluate(model, small_task(N_ITEMS), out=folder / "answers")
         folders.append(folder)
     assert ng.compare(folders)["run"].to_numpy().tolist() == ["step-20", "step-3", "step-100"]
@@ -249,14 +249,19 @@ def test_runs_that_differ_are_refused(runs: dict[str, Pair], tmp_path: Path) -> 
         (with_attrs(template="shared"), "template"),
         (with_attrs(site="coefficient"), "site"),
         (with_attrs(position="all"), "position"),
-        ((recording, answers.assign_attrs(score="mean")), "score: 'sum'; 'mean'"),
+        ((recording, answers.assign_attrs(choice_score="mean")), "choice_score: 'sum'; 'mean'"),
         (run_of(1, thresholds=(0.0, 0.5)), r"thresholds: 0\.0; 0\.0, 0\.5"),
         ((recording.select(items=5), answers.isel(item=slice(5))), "items"),
         ((recording.select(items=5), answers), "other items than it has answered"),
         ((recording.select(languages=["en", "de"]), answers), "other languages than"),
         ((runs["one"][0], answers), "other model_weights than"),
         (
-            (ng.record(tiny_model("llama", 0), small_task(N_ITEMS), layers=[0]), runs["one"][1]),
+            (
+                ng.record(
+                    tiny_model("llama", 0), small_task(N_ITEMS), reading=ng.Reading(layers=[0])
+                ),
+                runs["one"][1],
+            ),
             "layers: 0, 1, 2; 0",
         ),
         (

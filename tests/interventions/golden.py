@@ -50,8 +50,8 @@ def settings(model: ng.Model) -> dict[str, dict[str, Any]]:
         },
         "keep only": {"categories": SHARED, "parts": [Parts(bands=(None, (1,)), keep_only=True)]},
         "scaled": {"categories": SHARED, "parts": [Parts(factor=2), Parts(factor=-1)]},
-        "all positions": {"categories": ["all_shared"], "positions": "all"},
-        "last position": {"categories": ["all_shared"], "positions": "last", "score": "mean"},
+        "all positions": {"categories": ["all_shared"], "position": "all"},
+        "last position": {"categories": ["all_shared"], "position": "last", "choice_score": "mean"},
         "amplify": {"category": "all_shared", "factors": (1.5, 3.0)},
     }  # fmt: skip
 
@@ -100,7 +100,7 @@ def outcomes(name: str) -> list[xr.Dataset]:
     how = dict(settings(model)[case])
     known: dict[str, Any] = {
         "controls": ng.Controls(draws=2, seed=how.pop("seed", 0)),
-        "answering": ng.Answering(**{x: how.pop(x) for x in ("positions", "score") if x in how}),
+        "answering": ng.Answering(choice_score=how.pop("choice_score", "sum")),
     }
     if case == "amplify":
         return [amplify(model, task, recording, **how, **known)]

@@ -47,7 +47,7 @@ def coefficients_of(model: ng.Model, family: str, task: ng.ParallelTask) -> np.n
 
 
 def recorded(model: ng.Model, task: ng.ParallelTask) -> ng.Recording:
-    return ng.record(model, task, site="coefficient", keep_values=True)
+    return ng.record(model, task, reading=ng.Reading(site="coefficient", keep_values=True))
 
 
 def replaced(mask: np.ndarray, values: np.ndarray) -> Any:
@@ -109,7 +109,7 @@ def test_every_edit_in_every_family(family: str) -> None:
             "last",
         ),
         "patch prompt": (
-            ng.Patch(neurons, source, (task.items[2]["id"], "en"), positions="answer"),
+            ng.Patch(neurons, source, (task.items[2]["id"], "en"), position="answer"),
             lambda i, j: replaced(mask & ((i, j) != (2, 0)), values[2, 0]),
             "answer",
         ),
@@ -141,7 +141,7 @@ def test_means_within_groups(within: str | None) -> None:
     for size in (1, 3, "auto"):
         one = ng.MeanAblate(neurons, source, within, wider if within else None)
         with ng.edit(model, one):
-            found = ng.evaluate(model, task, batch_size=size)  # type: ignore[arg-type]
+            found = ng.evaluate(model.with_batch_size(size), task)  # type: ignore[arg-type]
         np.testing.assert_allclose(found["log_prob"], expected, atol=1e-3)
 
 
@@ -157,7 +157,7 @@ def test_a_prompt_in_its_own_place_changes_no_bit(name: str) -> None:
     np.testing.assert_array_equal(found[1, 1], plain[1, 1])
     assert not np.allclose(found[1, 0], plain[1, 0])
     alone = ng.ParallelTask.from_records([task.items[1]], name="related")
-    single = ng.record(model, alone, site="coefficient", keep_values=True)
+    single = ng.record(model, alone, reading=ng.Reading(site="coefficient", keep_values=True))
     for one in (
         ng.Patch(neurons, source, "de"),
         ng.MeanAblate(neurons, single, "both", task),
@@ -213,7 +213,7 @@ def test_several_draws_are_arms_of_one_condition() -> None:
     assert not np.allclose(drawn.sel(arm="edit"), drawn.sel(arm="edit 1"))
     off = found["log_prob"].sel(condition="off")
     assert off.sel(arm=["edit 1", "edit 2"]).isnull().all()
-    effects = ng.effects(found, "margin")
+    effects = ng.effects(found, of="margin")
     own = found["margin"].sel(condition="drawn", arm=names[:3]).mean("arm")
     less = (own - found["margin_no_edit"]).mean()
     assert float(effects["difference"].sel(condition="drawn", against="no_edit")) == pytest.approx(
@@ -275,7 +275,9 @@ def test_what_cannot_be_patched_or_averaged() -> None:
         with pytest.raises(ng.NeuroglotError, match=message):
             make()
     few = task.part(task.items[:2])
-    wide = ng.record(model, task, site="coefficient", keep_values=True, position="all")
+    wide = ng.record(
+        model, task, reading=ng.Reading(site="coefficient", keep_values=True, position="all")
+    )
     runs: list[tuple[Any, ng.ParallelTask, str]] = [
         (ng.MeanAblate(neurons, source, "both", plain), task, "says no relation of item"),
         (ng.Patch(neurons, source.select(items=2), "relation", task), few, "no other item than"),
@@ -287,4 +289,4 @@ def test_what_cannot_be_patched_or_averaged() -> None:
             ng.evaluate(model, asked)
     for one in (ng.Patch(neurons, source, "task"), ng.MeanAblate(neurons, source, "language")):
         with pytest.raises(ng.NeuroglotError, match="prompts of a task"), ng.edit(model, one):
-            ng.neuron_scores(model, ["w5 w6"], "contribution")
+            ng.neuron_scores(model, ["w5 w6"], score="contribution")

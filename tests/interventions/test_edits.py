@@ -55,8 +55,10 @@ def test_one_set_for_all_prompts(name: str, positions: str) -> None:
     neurons = random_set(model)
     expected = edited_log_probs(model, task, lambda *_: zeroed(neurons.mask), positions)
     for shared, batch_size in itertools.product((True, False), (3, "auto")):
-        with ng.edit(replace(model, shares_cache=shared), ng.Zero(neurons), positions) as edited:
-            found = ng.evaluate(edited, task, batch_size=batch_size)
+        with ng.edit(
+            replace(model, shares_cache=shared), ng.Zero(neurons), position=positions
+        ) as edited:
+            found = ng.evaluate(edited.with_batch_size(batch_size), task)
         np.testing.assert_allclose(found["log_prob"], expected, atol=1e-3)
     assert found.attrs["edits"] == f"zero random 0 ({neurons.checksum}) at {positions}"
 
@@ -75,8 +77,8 @@ def test_a_set_for_each_prompt_in_one_batch(name: str, positions: str) -> None:
         padded = copy.copy(tokenizer())
         padded.padding_side = side
         other = replace(ng.wrap_model(model.hf, padded, name=model.name), shares_cache=shared)
-        with ng.edit(other, ng.Zero(sets), positions):
-            found = ng.evaluate(other, task, batch_size=batch_size)
+        with ng.edit(other, ng.Zero(sets), position=positions):
+            found = ng.evaluate(other.with_batch_size(batch_size), task)
         np.testing.assert_allclose(found["log_prob"], expected, atol=1e-3)
 
 
@@ -87,7 +89,7 @@ def test_every_family_is_edited_at_the_answer(family: str) -> None:
     neurons = random_set(model)
     with ng.edit(model, ng.Zero(neurons)):
         found = ng.evaluate(model, task)
-        alone = ng.evaluate(model, task.first(1), batch_size=1)
+        alone = ng.evaluate(model.with_batch_size(1), task.first(1))
     np.testing.assert_allclose(found["log_prob"][:1], alone["log_prob"], atol=1e-3)
     expected = edited_log_probs(
         replace(model, name=f"tiny-{family}"), task, lambda *_: zeroed(neurons.mask), "answer"
@@ -109,8 +111,10 @@ def test_what_is_written_under_an_edit(name: str, positions: str, cached: bool) 
     before = model.hf.config.use_cache
     model.hf.config.use_cache = cached
     try:
-        with ng.edit(model, ng.Zero(sets), positions):
-            found = ng.evaluate(model, task, max_new_tokens=4, batch_size=3)
+        with ng.edit(model, ng.Zero(sets), position=positions):
+            found = ng.evaluate(
+                model.with_batch_size(3), task, answering=ng.Answering(max_new_tokens=4)
+            )
     finally:
         model.hf.config.use_cache = before
     for i, item in enumerate(task.items):
@@ -147,7 +151,7 @@ def test_mean_ablation_takes_the_mean_of_a_reference() -> None:
     model, task = random_model("llama"), small_task(3, "en de")
     neurons = random_set(model, 3)
     other = small_task(6, "en de th", seed=9)
-    reference = ng.record(model, other, site="coefficient", keep_values=True)
+    reference = ng.record(model, other, reading=ng.Reading(site="coefficient", keep_values=True))
     values = [
         longhand_values(model, item["prompts"][language], "coefficient")[:, -1]
         for item in other.items
@@ -174,11 +178,11 @@ def test_scale_by_one_changes_no_bit_and_by_zero_is_zero(name: str, positions: s
     model, task = random_model(name), small_task()
     neurons = random_set(model, 1)
     plain = ng.evaluate(model, task)["log_prob"].values
-    with ng.edit(model, ng.Scale(neurons, 1), positions):
+    with ng.edit(model, ng.Scale(neurons, 1), position=positions):
         np.testing.assert_array_equal(ng.evaluate(model, task)["log_prob"], plain)
-    with ng.edit(model, ng.Scale(neurons, 0), positions):
+    with ng.edit(model, ng.Scale(neurons, 0), position=positions):
         by_zero = ng.evaluate(model, task)["log_prob"].values
-    with ng.edit(model, ng.Zero(neurons), positions):
+    with ng.edit(model, ng.Zero(neurons), position=positions):
         np.testing.assert_array_equal(ng.evaluate(model, task)["log_prob"], by_zero)
     assert not np.array_equal(by_zero, plain)
     np.testing.assert_array_equal(ng.evaluate(model, task)["log_prob"], plain)
@@ -190,7 +194,9 @@ def test_leaving_the_block_restores_the_model_bit_for_bit() -> None:
     plain = ng.evaluate(model, task)["log_prob"].values
 
     def fail() -> None:
-        with ng.edit(model, [ng.Zero(random_set(model)), ng.SetTo(random_set(model, 1), 3)], "all"):
+        with ng.edit(
+            model, [ng.Zero(random_set(model)), ng.SetTo(random_set(model, 1), 3)], position="all"
+        ):
             assert len(model.running.edits) == 2
             assert not np.array_equal(ng.evaluate(model, task)["log_prob"], plain)
             raise RuntimeError
@@ -239,8 +245,8 @@ def test_recording_under_an_edit(name: str, positions: str) -> None:
     records = [{"id": str(i), "prompts": {"en": x, "de": x + " w4"}} for i, x in enumerate(texts)]
     task = ng.ParallelTask.from_records(records, name="shared beginnings")
     sets = sets_for(model, task, seed=8)
-    with ng.edit(model, ng.Zero(sets), positions):
-        found = ng.record(model, task, site="coefficient", keep_values=True)
+    with ng.edit(model, ng.Zero(sets), position=positions):
+        found = ng.record(model, task, reading=ng.Reading(site="coefficient", keep_values=True))
     assert positions in found.attrs["edits"]
     for i, item in enumerate(task.items):
         for j, language in enumerate(task.languages):
@@ -269,7 +275,7 @@ def test_calling_the_model_itself() -> None:
             where = first_and_last(positions, 3, 3)
             with changed(model.hf, "llama", where, zeroed(neurons.mask)):
                 expected = model.hf(ids).logits
-            with ng.edit(model, ng.Zero(neurons), positions):
+            with ng.edit(model, ng.Zero(neurons), position=positions):
                 found = model.hf(ids).logits
             torch.testing.assert_close(found, expected)
         cache, alone = _cache_of(model.hf(ids, use_cache=True)), model.hf(ids[:, :2]).logits
@@ -281,12 +287,12 @@ def test_calling_the_model_itself() -> None:
         ]
         assert known
         for name in known:
-            with ng.edit(model, ng.Zero(neurons), "answer"):
+            with ng.edit(model, ng.Zero(neurons), position="answer"):
                 after = model.hf(ids[:, :2], **{name: copy.deepcopy(cache)}).logits
-            with ng.edit(model, ng.Zero(neurons), "all"):
+            with ng.edit(model, ng.Zero(neurons), position="all"):
                 expected = model.hf(ids[:, :2], **{name: copy.deepcopy(cache)}).logits
             torch.testing.assert_close(after, expected)
-            with ng.edit(model, ng.Zero(neurons), "last"):
+            with ng.edit(model, ng.Zero(neurons), position="last"):
                 untouched = model.hf(ids[:, :2], **{name: copy.deepcopy(cache)}).logits
             assert not torch.equal(untouched, expected)
 
@@ -296,7 +302,7 @@ def test_scores_under_an_edit_see_it() -> None:
     neurons = random_set(model, 6)
     for score in ("contribution", "gradient_x_activation"):
         with ng.edit(model, ng.Zero(neurons)):
-            found = ng.neuron_scores(model, task, score)
+            found = ng.neuron_scores(model, task, score=score)
         assert np.all(found.values[:, neurons.mask] == 0)
         assert found.attrs["edits"].startswith("zero")
         assert np.any(found.values[:, ~neurons.mask] != 0)
@@ -321,24 +327,24 @@ def test_a_recording_under_an_edit_is_another_models() -> None:
     model, task = random_model("gpt2"), small_task(3)
     with ng.edit(model, ng.Zero(random_set(model, 1))):
         recording = ng.record(model, task)
-        ng.attribute(model, task, recording)
+        ng.attribute(model, task, recording=recording)
     with pytest.raises(ng.NeuroglotError, match="edits"):
-        ng.attribute(model, task, recording)
+        ng.attribute(model, task, recording=recording)
 
 
 def test_bad_edits_are_refused() -> None:
     model, task = random_model("gpt2"), small_task(2)
     neurons = random_set(model)
     other = ng.NeuronSet(np.ones((2, 5), bool), "other")
-    recording = ng.record(model, task, keep_values=True)
+    recording = ng.record(model, task, reading=ng.Reading(keep_values=True))
     cases = [
         (ng.Zero(other), "answer", "2 layers of 5 neurons"),
         (ng.Zero("all"), "answer", "found str"),  # type: ignore[arg-type]
         (neurons, "answer", "NeuronSet is no edit"),
-        (ng.Zero(neurons, positions="first"), "answer", "unknown positions 'first'"),  # type: ignore[arg-type]
+        (ng.Zero(neurons, position="first"), "answer", "unknown position 'first'"),  # type: ignore[arg-type]
         (ng.Add(neurons, np.ones((2, 3))), "answer", "value= is of shape"),
         (ng.Patch(neurons, recording, "task"), "answer", "expected those of 'coefficient'"),
-        (ng.Zero(neurons), "first", "unknown positions 'first'"),
+        (ng.Zero(neurons), "first", "unknown position 'first'"),
         (ng.MeanAblate(neurons, recording), "answer", "expected those of 'coefficient'"),
         (ng.MeanAblate(neurons, recording.values.mean("item")), "answer", "means of shape"),
         (ng.Zero(sets_for(model, small_task(1))), "answer", "no set for the prompt"),
@@ -346,11 +352,13 @@ def test_bad_edits_are_refused() -> None:
     for edit, positions, message in cases:
         with (
             pytest.raises(ng.NeuroglotError, match=message),
-            ng.edit(model, edit, positions),  # type: ignore[arg-type]
+            ng.edit(model, edit, position=positions),  # type: ignore[arg-type]
         ):
             ng.evaluate(model, task)
     assert str(ng.Scale(neurons, np.float32(2))) == str(ng.Scale(neurons, 2))
-    elsewhere = ng.record(tiny_model("gpt2"), task, site="coefficient", keep_values=True)
+    elsewhere = ng.record(
+        tiny_model("gpt2"), task, reading=ng.Reading(site="coefficient", keep_values=True)
+    )
     with (
         pytest.raises(ng.NeuroglotError, match="with other weights"),
         ng.edit(model, ng.MeanAblate(neurons, elsewhere)),
@@ -363,7 +371,7 @@ def test_bad_edits_are_refused() -> None:
         pytest.raises(ng.NeuroglotError, match="no prompts of a task"),
         ng.edit(model, ng.Zero(sets_for(model, task))),
     ):
-        ng.neuron_scores(model, ["w5 w6"], "contribution")
+        ng.neuron_scores(model, ["w5 w6"], score="contribution")
     assert model.running.edits == []
     for value in (float("nan"), np.full((3, 3), np.inf)):
         with pytest.raises(ng.NeuroglotError, match="no finite number"):

@@ -151,7 +151,7 @@ def change_of(edit: Edit, mask: np.ndarray) -> Change:
 def done_in(one: Answered, row: int, arm: int, positions: str) -> Done:
     """What happens in an arm of a prompt."""
     return [
-        (change_of(edit, masks[row, arm]), edit.positions or positions) for edit, masks in one.edits
+        (change_of(edit, masks[row, arm]), edit.position or positions) for edit, masks in one.edits
     ]
 
 
@@ -407,14 +407,13 @@ def test_several_edits_in_one_condition(
     assert (fixed.mask & each.masks_of([("item0", "en")])[0]).any(), "the order matters"
     conditions: dict[str, Any] = {
         "both": [ng.Scale(fixed, 2), ng.Zero(each)],
-        "apart": [ng.SetTo(fixed, 0.5, positions="last"), ng.Scale(each, 3, positions="all")],
-        "around": (ng.Zero(each, positions="all"), ng.SetTo(fixed, -1)),
-        "alone": ng.Scale(each, -1, positions="last"),
+        "apart": [ng.SetTo(fixed, 0.5, position="last"), ng.Scale(each, 3, position="all")],
+        "around": (ng.Zero(each, position="all"), ng.SetTo(fixed, -1)),
+        "alone": ng.Scale(each, -1, position="last"),
     }
     seen = spied(monkeypatch)
-    how = ng.Answering(positions=positions)  # type: ignore[arg-type]
     found = ng.intervene(
-        model, task, conditions, controls=ng.Controls(["size"], draws=2), answering=how
+        model, task, conditions, controls=ng.Controls(["size"], draws=2), position=positions
     )
     assert found["condition"].values.tolist() == list(conditions)
     for one, (condition, given) in zip(seen, conditions.items(), strict=True):
@@ -547,8 +546,7 @@ def test_results_do_not_depend_on_batches_blocks_or_other_conditions(
     monkeypatch.setattr(MODULE, "ITEMS_AT_ONCE", 2)
     some = {name: given[name] for name in ("specific", "strongest", "all_shared")}
     apart = ng.intervene(
-        model, task, some, recording=recording, controls=two,
-        answering=ng.Answering(batch_size=3),
+        model.with_batch_size(3), task, some, recording=recording, controls=two,
     )  # fmt: skip
     assert [len(one.task) for one in seen] == [2, 2, 2, 1] * 3
     for name in ANSWERS:
@@ -573,7 +571,7 @@ def test_in_memory_and_in_a_folder_a_result_is_the_same(
     recording = ng.record(model, task)
     given: dict[str, Any] = {
         **off(recording, "specific"),
-        "both": [ng.Scale(random_set(model), 2), ng.Zero(random_set(model, 1), positions="all")],
+        "both": [ng.Scale(random_set(model), 2), ng.Zero(random_set(model, 1), position="all")],
     }
     known: dict[str, Any] = {
         "recording": recording,
@@ -613,7 +611,7 @@ def test_results_are_kept_and_finished_conditions_are_not_run_again(
         {"controls": ng.Controls(draws=3)},
         {"controls": ng.Controls(draws=2, seed=1)},
         {"controls": ng.Controls(["size"], draws=2)},
-        {"answering": ng.Answering(positions="all")},
+        {"position": "all"},
         {"recording": None, "controls": ng.Controls(["size"], draws=2)},
     ]
     for change in changes:
@@ -621,7 +619,7 @@ def test_results_are_kept_and_finished_conditions_are_not_run_again(
             ng.intervene(model, task, one, **known | change)
     neurons = given["all_shared"].neurons
     others: list[Any] = [
-        ng.Scale(neurons, 2), ng.Zero(neurons, positions="all"), ng.Zero(~neurons),
+        ng.Scale(neurons, 2), ng.Zero(neurons, position="all"), ng.Zero(~neurons),
         [ng.Zero(neurons), ng.Zero(neurons)], given["specific"],
     ]  # fmt: skip
     for other in others:
@@ -682,9 +680,11 @@ def test_an_edit_that_changes_nothing_changes_no_answer(name: str) -> None:
 def test_written_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model("llama")
     plain = [{**item, "choices": {}} for item in small_task(4).items]
-    texts = ng.evaluate(model, ng.ParallelTask.from_records(plain, name="w"), max_new_tokens=2)[
-        "text"
-    ].values
+    texts = ng.evaluate(
+        model,
+        ng.ParallelTask.from_records(plain, name="w"),
+        answering=ng.Answering(max_new_tokens=2),
+    )["text"].values
     records = [
         {**item, "answers": dict(zip(item["prompts"], [x or "-" for x in texts[i]], strict=True))}
         for i, item in enumerate(plain)
@@ -699,7 +699,7 @@ def test_written_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_array_equal(found["correct_no_edit"], texts != "")
     np.testing.assert_array_equal(found["text_no_edit"], texts)
     with ng.edit(model, given["all_shared"]):
-        expected = ng.evaluate(model, task, max_new_tokens=2)
+        expected = ng.evaluate(model, task, answering=ng.Answering(max_new_tokens=2))
     own = found.sel(condition="all_shared", arm=OWN)
     for name in ("correct", "text"):
         np.testing.assert_array_equal(own[name], expected[name])
@@ -723,7 +723,7 @@ def test_what_is_written_and_the_likeliest_right_answer_longhand(
     found = ng.intervene(
         model, task, {"off": ng.Zero(each)},
         controls=ng.Controls([halves_only], draws=1),
-        answering=ng.Answering(positions, max_new_tokens=3),  # type: ignore[arg-type]
+        position=positions, answering=ng.Answering(max_new_tokens=3),
     )  # fmt: skip
     (one,) = seen
     assert one.there[:, 0].all()
@@ -764,11 +764,16 @@ def test_margins_with_the_subject_masked_longhand(
     del some[1]["masked"]
     task = ng.ParallelTask.from_records(some, name="part")
     seen = spied(monkeypatch)
-    fixed = ng.Scale(random_set(model), 2, positions="last")
+    fixed = ng.Scale(random_set(model), 2, position="last")
     given = [ng.Zero(sets_for(model, task, share=0.1)), fixed]
-    how = ng.Answering(positions, masked=True)  # type: ignore[arg-type]
+    how = ng.Answering(masked=True)
     found = ng.intervene(
-        model, task, {"both": given}, controls=ng.Controls(["size"], draws=2), answering=how
+        model,
+        task,
+        {"both": given},
+        controls=ng.Controls(["size"], draws=2),
+        position=positions,
+        answering=how,
     )
     (one,) = seen
     check_choices(model, one, positions)
@@ -897,7 +902,7 @@ def test_bad_input_is_refused() -> None:
         ({"both": [zero, None]}, "NoneType is no edit"),
         ({"mask": ng.Zero(neurons.mask)}, "an edit needs a NeuronSet, found ndarray"),  # type: ignore[arg-type]
         ({"small": ng.Zero(ng.NeuronSet(np.ones((2, 5), bool)))}, "2 layers of 5 neurons"),
-        ({"first": ng.Zero(neurons, positions="first")}, "unknown positions"),  # type: ignore[arg-type]
+        ({"first": ng.Zero(neurons, position="first")}, "unknown position"),  # type: ignore[arg-type]
     ]
     for conditions, message in cases:
         with pytest.raises(ng.NeuroglotError, match=message):
@@ -944,9 +949,7 @@ def test_bad_settings_are_refused() -> None:
         with pytest.raises(ng.NeuroglotError, match=message):
             ng.Controls(**settings)
     answering: list[tuple[dict[str, Any], str]] = [
-        ({"positions": "first"}, "unknown positions"),
-        ({"score": "max"}, "unknown score"),
-        ({"batch_size": 0}, "batch_size=0"),
+        ({"choice_score": "max"}, "unknown choice_score"),
         ({"max_new_tokens": 0}, "max_new_tokens=0"),
     ]
     for settings, message in answering:
@@ -961,12 +964,12 @@ def test_first_layers_run_once_where_no_arm_edits_them(
     """The same as every arm by itself, with arms that some prompts do not have."""
     model, task = random_model(name), longer(masked_task(6))
     recording = ng.record(model, task)
-    source = ng.record(model, task, site="coefficient", keep_values=True)
+    source = ng.record(model, task, reading=ng.Reading(site="coefficient", keep_values=True))
     shared = ng.NeuronSet.from_category(recording, "all_shared").layers(1, 2)
     active = ng.NeuronSet.active(recording).layers(2)
     conditions = {
         "off": ng.Zero(shared),
-        "two": [ng.Scale(shared, 2), ng.Zero(active, positions="last")],
+        "two": [ng.Scale(shared, 2), ng.Zero(active, position="last")],
         "patched": ng.Patch(active, source, "task"),
     }
     found = {}
@@ -1023,7 +1026,7 @@ def test_blocks_of_items_without_masked_prompts_or_without_any_arm(
     for field in ("masked", "joins"):
         records[1].pop(field)
     model, task = tiny_model("llama"), ng.ParallelTask.from_records(records, name="mixed")
-    source = ng.record(model, task, site="coefficient", keep_values=True)
+    source = ng.record(model, task, reading=ng.Reading(site="coefficient", keep_values=True))
     neurons = ng.NeuronSet(np.ones((model.n_layers, model.n_neurons), bool))
     found = ng.intervene(
         model, task, {"patched": ng.Patch(neurons, source, "relation", task)},

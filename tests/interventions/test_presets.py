@@ -78,10 +78,10 @@ def test_conditions_are_edits_of_the_category(positions: Any) -> None:
     recording = ng.record(model, task)
     found = deactivate(
         model, task, recording, categories=["specific"], controls=NONE,
-        answering=ng.Answering(positions),
+        position=positions,
     )  # fmt: skip
     specific = ng.NeuronSet.from_category(recording, "specific")
-    with ng.edit(model, ng.Zero(specific), positions):
+    with ng.edit(model, ng.Zero(specific), position=positions):
         expected = ng.evaluate(model, task)
     own = found.sel(condition="specific", arm=OWN)
     np.testing.assert_array_equal(own["correct"], expected["correct"])
@@ -91,7 +91,7 @@ def test_conditions_are_edits_of_the_category(positions: Any) -> None:
         model, task, lambda i, _: zeroed(codes[i] == CODES["specific"]), positions
     )
     np.testing.assert_allclose(expected["log_prob"], longhand, atol=1e-3)
-    assert found.attrs["positions"] == positions
+    assert found.attrs["edit_position"] == positions
 
 
 def masks_of(
@@ -301,14 +301,14 @@ def test_parts_that_mean_the_same_are_the_same() -> None:
 
 def test_a_recording_of_all_tokens_is_warned_of() -> None:
     model, task = tiny_model("llama"), small_task(3)
-    recording = ng.record(model, task, position="all")
+    recording = ng.record(model, task, reading=ng.Reading(position="all"))
     with pytest.warns(UserWarning, match="categories are not those of the tokens"):
         deactivate(model, task, recording, categories=["specific"], controls=NONE)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         deactivate(
             model, task, recording, categories=["specific"], controls=NONE,
-            answering=ng.Answering("all"),
+            position="all",
         )  # fmt: skip
 
 

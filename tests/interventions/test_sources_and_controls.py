@@ -34,7 +34,8 @@ TASK, OTHER = related(), related(seed=1)
 
 
 def recorded(task: ng.ParallelTask, **how: Any) -> ng.Recording:
-    return ng.record(MODEL, task, site="coefficient", keep_values=True, **how)
+    reading = ng.Reading(site="coefficient", keep_values=True, **how)
+    return ng.record(MODEL, task, reading=reading)
 
 
 def some(rng_seed: int = 0, share: float = 0.4) -> ng.NeuronSet:
@@ -44,7 +45,7 @@ def some(rng_seed: int = 0, share: float = 0.4) -> ng.NeuronSet:
 
 def log_prob(edits: Any, task: ng.ParallelTask = TASK, **how: Any) -> np.ndarray[Any, Any]:
     with ng.edit(MODEL, edits, **how):
-        return ng.evaluate(MODEL, task, masked=False)["log_prob"].values
+        return ng.evaluate(MODEL, task, answering=ng.Answering(masked=False))["log_prob"].values
 
 
 @pytest.mark.parametrize("of", ["en", "prompt"])
@@ -74,7 +75,7 @@ def test_a_source_of_other_words_under_the_same_names(of: str) -> None:
 def test_means_of_other_words_under_the_same_names() -> None:
     records = [{**item, "relation": item["id"]} for item in OTHER.items]
     alone = ng.ParallelTask.from_records(records, name="alone")
-    found = log_prob(ng.MeanAblate(some(), recorded(OTHER), "both", alone), positions="last")
+    found = log_prob(ng.MeanAblate(some(), recorded(OTHER), "both", alone), position="last")
     each = [[(item["id"], code) for code in TASK.languages] for item in TASK.items]
     for i, row in enumerate(each):
         for j, prompt in enumerate(row):
@@ -83,7 +84,7 @@ def test_means_of_other_words_under_the_same_names() -> None:
 
 
 def test_what_was_switched_off_before_is_patched_back() -> None:
-    edits = [ng.Zero(some(), positions="last"), ng.Patch(some(), recorded(TASK), "en")]
+    edits = [ng.Zero(some(), position="last"), ng.Patch(some(), recorded(TASK), "en")]
     plain = log_prob(ng.Scale(some(), 1))
     np.testing.assert_allclose(log_prob(edits)[:, 0], plain[:, 0], atol=2e-4)
     zeroed = log_prob(edits[0])

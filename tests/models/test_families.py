@@ -17,7 +17,7 @@ import neuroglot as ng
 from docs.make_families import page
 from neuroglot.models import finding
 from neuroglot.models.forward import run_logits
-from neuroglot.models.sites import SITE_KINDS, SiteKind
+from neuroglot.models.site_kinds import SITE_KINDS, SiteKind
 from tests.families import CONTEXT, FAMILIES, N_LAYERS, N_NEURONS, family_hf
 from tests.testing import small_task, tokenizer
 
@@ -241,7 +241,9 @@ def test_categories_are_those_of_single_prompts(name: str, kind: SiteKind, side:
         assert len(np.unique(expected)) >= 3, "the oracle must see the categories differ"
         for batch_size in (1, 3, "auto"):
             recording = ng.record(
-                model, small_task(), site=kind, position=position, batch_size=batch_size
+                model.with_batch_size(batch_size),
+                small_task(),
+                reading=ng.Reading(site=kind, position=position),
             )
             flipped = ng.categories(recording).values != expected
             assert not (flipped & ~near).any(), f"{side}, {position}, {batch_size}"

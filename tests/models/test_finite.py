@@ -209,13 +209,13 @@ def test_writing_says_which_prompt_overflows_and_why() -> None:
 @pytest.mark.parametrize("score", ["gradient_x_activation", "integrated_gradients"])
 def test_gradients_name_the_prompt(target: str, score: str) -> None:
     with pytest.raises(ng.NeuroglotError, match=r"'i' in 'de': the logits are NaN .*embed_tokens"):
-        ng.neuron_scores(nan_on(7), written("w3 w4", "w3 w7"), score, target)
+        ng.neuron_scores(nan_on(7), written("w3 w4", "w3 w7"), score=score, target=target)
 
 
 def test_a_prediction_from_nan_is_refused() -> None:
     """The largest of NaN would be a token like any other."""
     with pytest.raises(ng.NeuroglotError, match=r"prompt 1: the logits are NaN .*embed_tokens"):
-        ng.neuron_scores(nan_on(7), ["w3 w4", "w3 w7"], "effective")
+        ng.neuron_scores(nan_on(7), ["w3 w4", "w3 w7"], score="effective")
 
 
 def test_causal_agreement_names_the_prompt() -> None:
@@ -238,7 +238,7 @@ def test_what_one_neuron_says_is_refused() -> None:
     with pytest.raises(
         ng.NeuroglotError, match=r"neuron 2 of layer 1 are NaN or infinite.*lm_head"
     ):
-        ng.describe(model, 1, 2)
+        ng.describe(model, layer=1, neuron=2)
 
 
 def test_what_comes_after_the_end_of_a_text_is_not_looked_at() -> None:

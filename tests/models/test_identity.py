@@ -85,22 +85,22 @@ def test_changes_after_loading_are_noticed(how: str, tmp_path: Path) -> None:
     hf = tiny_hf("llama")
     model, task = ng.wrap_model(hf, tokenizer(), name="x"), small_task(2)
     before = model.fingerprint
-    recording = ng.record(model, task, tmp_path / "r")
+    recording = ng.record(model, task, out=tmp_path / "r")
     answers = ng.evaluate(model, task, out=tmp_path / "a")
     in_place(hf)[how]()
     assert model.fingerprint != before
     for again in (
-        lambda: ng.record(model, task, tmp_path / "r"),
+        lambda: ng.record(model, task, out=tmp_path / "r"),
         lambda: ng.evaluate(model, task, out=tmp_path / "a"),
-        lambda: ng.attribute(model, task, recording),
+        lambda: ng.attribute(model, task, recording=recording),
         lambda: deactivate(model, task, recording),
-        lambda: ng.describe(model, 0, 0, recording),
+        lambda: ng.describe(model, layer=0, neuron=0, recording=recording),
     ):
         with pytest.raises(ng.NeuroglotError, match="model_weights"):
             again()
     fresh = ng.record(model, task)
     with pytest.raises(ng.NeuroglotError, match="model_weights"):
-        ng.attribute(model, task, fresh, answers=answers)
+        ng.attribute(model, task, recording=fresh, answers=answers)
 
 
 COMPUTING: dict[str, dict[str, Any]] = {
@@ -134,9 +134,9 @@ def test_what_computes_counts(change: dict[str, Any], tmp_path: Path) -> None:
     one, other = (ng.wrap_model(of_config(**x), tokenizer(), name="x") for x in ({}, change))
     assert one.identity.config != other.identity.config
     assert one.fingerprint != other.fingerprint
-    ng.record(one, small_task(2), tmp_path / "r")
+    ng.record(one, small_task(2), out=tmp_path / "r")
     with pytest.raises(ng.NeuroglotError, match=r"configuration \(model_config\)"):
-        ng.record(other, small_task(2), tmp_path / "r")
+        ng.record(other, small_task(2), out=tmp_path / "r")
 
 
 @pytest.mark.parametrize("change", IDLE.values(), ids=list(IDLE))
@@ -218,10 +218,10 @@ def test_the_limit_that_prompts_are_cut_to_counts(tmp_path: Path) -> None:
     chosen = ng.Tokenization(truncate=True)
     model = ng.wrap_model(tiny_hf("llama"), own, name="x", tokenization=chosen)
     own.model_max_length = 8
-    ng.record(model, task, tmp_path / "r")
+    ng.record(model, task, out=tmp_path / "r")
     own.model_max_length = 3
     with pytest.raises(ng.NeuroglotError, match="truncate: there 8, now 3"):
-        ng.record(model, task, tmp_path / "r")
+        ng.record(model, task, out=tmp_path / "r")
 
 
 def test_a_tokenizer_that_draws_at_random_is_refused() -> None:
@@ -240,12 +240,12 @@ def test_a_tokenizer_that_draws_at_random_is_refused() -> None:
 
 def test_the_precision_of_products_is_part_of_a_result(tmp_path: Path) -> None:
     model, task = tiny_model("llama"), small_task(2)
-    recording = ng.record(model, task, tmp_path / "r")
+    recording = ng.record(model, task, out=tmp_path / "r")
     torch.set_float32_matmul_precision("medium")
     try:
         for join in (
-            lambda: ng.record(model, task, tmp_path / "r"),
-            lambda: ng.attribute(model, task, recording),
+            lambda: ng.record(model, task, out=tmp_path / "r"),
+            lambda: ng.attribute(model, task, recording=recording),
         ):
             with pytest.raises(ng.NeuroglotError, match="float32_matmul_precision"):
                 join()
@@ -259,7 +259,7 @@ def test_use_and_saving_change_nothing(name: str, tmp_path: Path) -> None:
     model, task = ng.wrap_model(hf, tokenizer(), name="x"), small_task(2, "en de")
     before = model.identity
     ng.record(model, task)
-    ng.evaluate(model, task, batch_size=2)
+    ng.evaluate(model.with_batch_size(2), task)
     assert model.identity == before
     hf.save_pretrained(tmp_path)
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
@@ -297,10 +297,10 @@ def test_tokenizers_count_as_they_tokenise(make: Callable[[], Any]) -> None:
 
 def test_another_tokenizer_is_refused(tmp_path: Path) -> None:
     hf, task = tiny_hf("llama"), small_task(2)
-    ng.record(ng.wrap_model(hf, words(), name="x"), task, tmp_path / "r")
+    ng.record(ng.wrap_model(hf, words(), name="x"), task, out=tmp_path / "r")
     other = words(normalizer=normalizers.Replace("w9", "w10"))
     with pytest.raises(ng.NeuroglotError, match="tokenizer_checksum"):
-        ng.record(ng.wrap_model(hf, other, name="x"), task, tmp_path / "r")
+        ng.record(ng.wrap_model(hf, other, name="x"), task, out=tmp_path / "r")
 
 
 def test_using_a_tokenizer_changes_nothing() -> None:
@@ -386,7 +386,7 @@ def test_quantised_weights_without_views_are_identified() -> None:
 
 def test_results_with_the_old_fingerprint_can_be_read_only(tmp_path: Path) -> None:
     model, task = tiny_model("llama"), small_task(3)
-    ng.record(model, task, tmp_path / "r")
+    ng.record(model, task, out=tmp_path / "r")
     ng.evaluate(model, task, out=tmp_path / "a")
     for name in ("r", "a"):
         group = zarr.open_group(tmp_path / name, mode="r+", use_consolidated=False)
@@ -396,15 +396,17 @@ def test_results_with_the_old_fingerprint_can_be_read_only(tmp_path: Path) -> No
     recording: Any = ng.load(tmp_path / "r")
     answers: Any = ng.load(tmp_path / "a")
     assert ng.classify(recording)["fraction"].sizes["item"] == 3
-    ng.report({"old/sharing": ng.classify(recording), "old/answers": answers}, tmp_path / "p.html")
+    ng.report(
+        {"old/sharing": ng.classify(recording), "old/answers": answers}, out=tmp_path / "p.html"
+    )
     fresh = ng.record(model, task)
     for join in (
-        lambda: ng.record(model, task, tmp_path / "r"),
+        lambda: ng.record(model, task, out=tmp_path / "r"),
         lambda: ng.evaluate(model, task, out=tmp_path / "a"),
-        lambda: ng.attribute(model, task, recording),
-        lambda: ng.attribute(model, task, fresh, answers=answers),
+        lambda: ng.attribute(model, task, recording=recording),
+        lambda: ng.attribute(model, task, recording=fresh, answers=answers),
         lambda: deactivate(model, task, recording),
-        lambda: ng.describe(model, 0, 0, recording),
+        lambda: ng.describe(model, layer=0, neuron=0, recording=recording),
         lambda: ng.compare({"one": (recording, answers), "two": (recording, answers)}),
         lambda: ng.category_flow(recording, fresh, lineage=True),
         lambda: ng.compare([recording, recording]),
@@ -412,7 +414,7 @@ def test_results_with_the_old_fingerprint_can_be_read_only(tmp_path: Path) -> No
         with pytest.raises(ng.NeuroglotError, match="earlier version of neuroglot"):
             join()
     shutil.rmtree(tmp_path / "r")
-    assert len(ng.record(model, task, tmp_path / "r")) == 3
+    assert len(ng.record(model, task, out=tmp_path / "r")) == 3
 
 
 NEW = ("model_config", "tokenizer_checksum", "prompts_checksum")
@@ -452,25 +454,27 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> type[Clock]:
 
 def test_a_template_with_a_date_makes_other_prompts(tmp_path: Path, clock: type[Clock]) -> None:
     model, task = dated()
-    first = ng.record(model, task, tmp_path / "r", keep_values=True)
+    first = ng.record(model, task, out=tmp_path / "r", reading=ng.Reading(keep_values=True))
     answers = ng.evaluate(model, task, out=tmp_path / "a")
     clock.day = 4
-    fresh = ng.record(model, task, keep_values=True)
+    fresh = ng.record(model, task, reading=ng.Reading(keep_values=True))
     assert not np.array_equal(first.values, fresh.values)
     for join in (
-        lambda: ng.record(model, task, tmp_path / "r", keep_values=True),
+        lambda: ng.record(model, task, out=tmp_path / "r", reading=ng.Reading(keep_values=True)),
         lambda: ng.evaluate(model, task, out=tmp_path / "a"),
-        lambda: ng.attribute(model, task, first),
-        lambda: ng.attribute(model, task, fresh, answers=answers),
+        lambda: ng.attribute(model, task, recording=first),
+        lambda: ng.attribute(model, task, recording=fresh, answers=answers),
         lambda: deactivate(model, task, first),
     ):
         with pytest.raises(ng.NeuroglotError, match="prompts_checksum"):
             join()
     clock.day = 3
-    assert np.array_equal(first.values, ng.record(model, task, keep_values=True).values)
+    assert np.array_equal(
+        first.values, ng.record(model, task, reading=ng.Reading(keep_values=True)).values
+    )
 
 
-@pytest.mark.parametrize("run", [ng.record, lambda *x: ng.evaluate(*x[:2], out=x[2])])
+@pytest.mark.parametrize("run", [ng.record, ng.evaluate])
 def test_midnight_is_noticed(run: Callable[..., Any], tmp_path: Path, clock: type[Clock]) -> None:
     model, task = dated()
     rendered = []
@@ -483,7 +487,7 @@ def test_midnight_is_noticed(run: Callable[..., Any], tmp_path: Path, clock: typ
 
     model.tokenizer.apply_chat_template = rendering  # type: ignore[method-assign]
     with pytest.raises(ng.NeuroglotError, match="at the end than at the beginning"):
-        run(model, task, tmp_path / "x")
+        run(model, task, out=tmp_path / "x")
     with pytest.raises(ng.NeuroglotError, match=r"unfinished|prompts_checksum"):
         ng.load(tmp_path / "x")
 
@@ -492,16 +496,16 @@ def test_a_function_as_edit_has_no_equal(tmp_path: Path) -> None:
     """Recorded within ``Model.editing``, what is edited is not taken for the model's own."""
     model, task = tiny_model("llama"), small_task(2)
     with model.editing(lambda _layer, values: values * 0):
-        edited = ng.record(model, task, tmp_path / "r", site="coefficient")
+        edited = ng.record(model, task, out=tmp_path / "r", reading=ng.Reading(site="coefficient"))
     with pytest.raises(ng.NeuroglotError, match="edits"):
-        ng.record(model, task, tmp_path / "r", site="coefficient")
+        ng.record(model, task, out=tmp_path / "r", reading=ng.Reading(site="coefficient"))
     with pytest.raises(ng.NeuroglotError, match="edits"):
-        ng.attribute(model, task, edited)
+        ng.attribute(model, task, recording=edited)
     with (
         model.editing(lambda _layer, values: values * 0),
         pytest.raises(ng.NeuroglotError, match="edits"),
     ):
-        ng.record(model, task, tmp_path / "r", site="coefficient")
+        ng.record(model, task, out=tmp_path / "r", reading=ng.Reading(site="coefficient"))
 
 
 def test_offloaded_weights_count_too(tmp_path: Path) -> None:
@@ -509,7 +513,7 @@ def test_offloaded_weights_count_too(tmp_path: Path) -> None:
 
     hf, task = tiny_hf("llama"), small_task(3)
     here = ng.wrap_model(hf, tokenizer(), name="x")
-    before, expected = here.identity, ng.record(here, task, tmp_path / "r")
+    before, expected = here.identity, ng.record(here, task, out=tmp_path / "r")
     answers = ng.evaluate(here, task, out=tmp_path / "a")
     away: Any = accelerate.disk_offload(
         copy.deepcopy(hf), str(tmp_path / "w"), torch.device("cpu"), offload_buffers=True
@@ -523,7 +527,7 @@ def test_offloaded_weights_count_too(tmp_path: Path) -> None:
     # The same numbers at other places in memory are added up in another order.
     np.testing.assert_allclose(ng.evaluate(model, task)["log_prob"], answers["log_prob"], rtol=1e-5)
     # Both are of one model, wherever its weights are.
-    assert np.array_equal(ng.record(model, task, tmp_path / "r").bits(0.0), expected.bits(0.0))
+    assert np.array_equal(ng.record(model, task, out=tmp_path / "r").bits(0.0), expected.bits(0.0))
 
 
 class Gained(nn.Linear):

@@ -157,8 +157,10 @@ def test_layers_on_the_disk_are_recorded(folder: Path, tmp_path: Path) -> None:
     whole = ng.load_model(folder, device="cpu")  # where the other one runs
     task = small_task()
     for site in ("gate", "coefficient"):
-        expected = ng.record(whole, task, site=site).dataset["active"]
-        assert ng.record(model, task, site=site).dataset["active"].equals(expected)
+        expected = ng.record(whole, task, reading=ng.Reading(site=site)).dataset["active"]
+        assert (
+            ng.record(model, task, reading=ng.Reading(site=site)).dataset["active"].equals(expected)
+        )
     np.testing.assert_allclose(
         ng.evaluate(model, task)["log_prob"], ng.evaluate(whole, task)["log_prob"], atol=1e-4
     )
@@ -180,7 +182,7 @@ def test_what_the_hub_is_asked_for(folder: Path, monkeypatch: pytest.MonkeyPatch
             return ask(folder, **{k: v for k, v in options.items() if k != "revision"})
 
         monkeypatch.setattr(part, "from_pretrained", spy)
-    model = ng.load_model("someone/gated", "auto", revision="abc", token="hf_secret")
+    model = ng.load_model("someone/gated", device="auto", revision="abc", token="hf_secret")
     assert [(o["revision"], o["token"], o["trust_remote_code"]) for o in asked] == [
         ("abc", "hf_secret", False)
     ] * 3

@@ -71,12 +71,14 @@ def test_everything_runs_as_on_the_whole_model(both: Both) -> None:
     by_hand = ng.wrap_model(whole, tokenizer(), name="whole")
     task = small_task()
     for site in ("gate", "coefficient"):
-        active = ng.record(by_hand, task, site=site).dataset["active"]
-        assert ng.record(model, task, site=site).dataset["active"].equals(active)
+        active = ng.record(by_hand, task, reading=ng.Reading(site=site)).dataset["active"]
+        assert (
+            ng.record(model, task, reading=ng.Reading(site=site)).dataset["active"].equals(active)
+        )
     found, expected = (ng.evaluate(m, task)["log_prob"].values for m in (model, by_hand))
     np.testing.assert_allclose(found, expected, atol=1e-5)
     prompts = ["w5 w9 w30", "w7", "w11 w12 w13 w14 w15 w16"]
-    for rows, found_texts in generate(model, prompts, prompts, prompts, 4, 2):
+    for rows, found_texts in generate(model.with_batch_size(2), prompts, prompts, prompts, 4):
         for row, written in zip(rows, found_texts, strict=True):
             assert written.text == greedy(whole, prompts[row], 4)
 

@@ -61,7 +61,10 @@ def test_the_second_time_nothing_runs_and_all_is_the_same(
     first, second = ng.wrap_model(hf, tokenizer()), ng.wrap_model(again, tokenizer())
     assert first.describe() == second.describe()
     assert [site.path for site in first.sites] == [site.path for site in second.sites]
-    one, other = (ng.record(model, small_task(), keep_values=True) for model in (first, second))
+    one, other = (
+        ng.record(model, small_task(), reading=ng.Reading(keep_values=True))
+        for model in (first, second)
+    )
     np.testing.assert_array_equal(one.values, other.values)
 
 

@@ -160,11 +160,13 @@ def test_the_bound_is_the_right_one(kind: str) -> None:
 def test_a_long_text_changes_no_other(kind: str, batch_size: Any) -> None:
     model = ng.wrap_model(rope_hf(kind), tokenizer())
     task = task_of_lengths(4, LONGEST[kind], 9, 6, 15)
-    alone = ng.record(model, task, batch_size=1, keep_values=True)
+    alone = ng.record(model.with_batch_size(1), task, reading=ng.Reading(keep_values=True))
     # What was run before, by whomever, leaves no trace.
     with torch.inference_mode():
         model.hf(torch.full((1, 2 * CONTEXT), 5))
-    together = ng.record(model, task, batch_size=batch_size, keep_values=True)
+    together = ng.record(
+        model.with_batch_size(batch_size), task, reading=ng.Reading(keep_values=True)
+    )
     np.testing.assert_allclose(together.values, alone.values, atol=1e-4)
 
 
@@ -291,7 +293,8 @@ def test_a_cache_that_forgets_what_attention_would_see_is_not_shared(window: str
     ]  # fmt: skip
     task = ng.ParallelTask.from_records(records, name="beginnings")
     alone, together = (
-        ng.record(model, task, keep_values=True, batch_size=size) for size in (1, "auto")
+        ng.record(model.with_batch_size(size), task, reading=ng.Reading(keep_values=True))
+        for size in (1, "auto")
     )
     np.testing.assert_allclose(together.values, alone.values, atol=1e-4)
     found = ng.evaluate(model, task).log_prob[0, 0, 0]
@@ -326,7 +329,7 @@ def test_what_is_written_is_that_of_whole_texts_where_a_cache_is_not() -> None:
     task = ng.ParallelTask.from_records(
         [{"id": "0", "prompts": prompts, "answers": {"en": "w1", "de": "w1"}}], name="t"
     )
-    found = ng.evaluate(model, task, max_new_tokens=8)
+    found = ng.evaluate(model, task, answering=ng.Answering(max_new_tokens=8))
     assert str(found["text"].sel(language="en").item()).split() == expected.split()
 
 

@@ -45,10 +45,10 @@ def edited(model: ng.Model) -> Any:
 
 
 OPERATIONS: dict[str, Operation] = {
-    "record": lambda model: ng.record(model, TASK, keep_values=True).values,
+    "record": lambda model: ng.record(model, TASK, reading=ng.Reading(keep_values=True)).values,
     "evaluate": lambda model: ng.evaluate(model, TASK)["log_prob"],
     "edit": edited,
-    "neuron_scores": lambda model: ng.neuron_scores(model, TASK, "gradient_x_activation"),
+    "neuron_scores": lambda model: ng.neuron_scores(model, TASK, score="gradient_x_activation"),
     "causal_agreement": lambda model: ng.causal_agreement(
         model, TASK, scores=("contribution",), n_neurons=3
     )["effect"],
@@ -353,12 +353,12 @@ def test_copies_with_live_hooks_are_refused(name: str, tmp_path: Any) -> None:
 def test_two_wrappers_of_one_module_know_of_each_others_edits(tmp_path: Any) -> None:
     one = wrapped()
     other = ng.wrap_model(one.hf, tokenizer(), name="x")
-    ng.record(one, TASK, tmp_path / "r")
+    ng.record(one, TASK, out=tmp_path / "r")
     with (
         ng.edit(one, ng.Zero(some(one))),
         pytest.raises(ng.NeuroglotError, match="edits"),
     ):
-        ng.record(other, TASK, tmp_path / "r")
+        ng.record(other, TASK, out=tmp_path / "r")
 
 
 RAGGED, EVEN = small_task(6), ng.ParallelTask.from_records(
@@ -381,8 +381,10 @@ def test_threads_get_what_each_would_get_alone(
     model = wrapped(name)
     again = ng.wrap_model(model.hf, tokenizer(), name="x")
     operations: list[Callable[[ng.Model], Any]] = [
-        lambda of: ng.record(of, task, keep_values=True).values.to_numpy(),
-        lambda of: ng.record(of, task, keep_values=True, site="coefficient").values.to_numpy(),
+        lambda of: ng.record(of, task, reading=ng.Reading(keep_values=True)).values.to_numpy(),
+        lambda of: ng.record(
+            of, task, reading=ng.Reading(keep_values=True, site="coefficient")
+        ).values.to_numpy(),
         lambda of: ng.evaluate(of, TASK)["log_prob"].to_numpy(),
     ]
     expected = [operation(model) for operation in operations]
@@ -397,10 +399,11 @@ def test_threads_get_what_each_would_get_alone(
 @pytest.mark.concurrent
 def test_asyncio_threads_too() -> None:
     model = wrapped()
-    expected = ng.record(model, TASK, keep_values=True).values
+    reading = ng.Reading(keep_values=True)
+    expected = ng.record(model, TASK, reading=reading).values
 
     async def both() -> list[Any]:
-        runs = [asyncio.to_thread(ng.record, model, TASK, keep_values=True) for _ in range(6)]
+        runs = [asyncio.to_thread(ng.record, model, TASK, reading=reading) for _ in range(6)]
         return await asyncio.gather(*runs)
 
     for recording in asyncio.run(both()):
@@ -453,11 +456,11 @@ torch.set_num_threads(2)
 import neuroglot as ng
 from tests.testing import small_task, tiny_model
 model, task = tiny_model("llama"), small_task(3)
-expected = ng.record(model, task, keep_values=True).values.to_numpy()
+expected = ng.record(model, task, reading=ng.Reading(keep_values=True)).values.to_numpy()
 
 def child(queue):
     try:
-        queue.put(ng.record(model, task, keep_values=True).values.to_numpy())
+        queue.put(ng.record(model, task, reading=ng.Reading(keep_values=True)).values.to_numpy())
     except ng.NeuroglotError as error:
         queue.put(str(error))
 
@@ -596,7 +599,7 @@ def test_loading_in_another_number_type_beside_others() -> None:
     expected = OPERATIONS["evaluate"](model)
     with ThreadPoolExecutor(2) as threads:
         loads = [
-            threads.submit(ng.load_model, "embedded/base", "cpu", dtype)
+            threads.submit(ng.load_model, "embedded/base", device="cpu", dtype=dtype)
             for dtype in ("bfloat16", "float32") * 2
         ]
         for _ in range(20):
@@ -677,7 +680,7 @@ def test_pruned_projections_have_value_vectors() -> None:
     prune.l1_unstructured(model.sites[0].down, "weight", 0.5)
     vectors = model.sites[0].value_vectors()
     assert float((vectors == 0).float().mean()) == pytest.approx(0.5, abs=0.05)
-    assert np.isfinite(ng.neuron_scores(model, TASK, "contribution")).all()
+    assert np.isfinite(ng.neuron_scores(model, TASK, score="contribution")).all()
 
 
 def test_weights_of_inference_mode_have_no_gradients() -> None:

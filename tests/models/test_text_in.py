@@ -128,10 +128,12 @@ def test_spaces_at_the_end_of_a_prompt_change_nothing(model: ng.Model, end: str)
     assert one.attrs["prompts_checksum"] == other.attrs["prompts_checksum"]
     bits = [ng.record(model, task).dataset["active"] for task in (plain, spaced)]
     xr.testing.assert_identical(*bits)
-    parts = [ng.attribute(model, task, ng.record(model, task)) for task in (plain, spaced)]
+    parts = [
+        ng.attribute(model, task, recording=ng.record(model, task)) for task in (plain, spaced)
+    ]
     xr.testing.assert_equal(*parts)
     texts = [task.items[0]["prompts"]["en"] for task in (plain, spaced)]
-    scores = [ng.neuron_scores(model, [text], "effective", [7]) for text in texts]
+    scores = [ng.neuron_scores(model, [text], score="effective", target=[7]) for text in texts]
     np.testing.assert_array_equal(*(found.to_numpy() for found in scores))
 
 
@@ -186,7 +188,11 @@ def test_rows_and_templates_join_as_records_do() -> None:
 def test_what_is_written_after_spaces(model: ng.Model) -> None:
     def written(end: str) -> list[str]:
         task = capitals(end, choices=None)
-        return ng.evaluate(model, task, max_new_tokens=4)["text"].values.ravel().tolist()
+        return (
+            ng.evaluate(model, task, answering=ng.Answering(max_new_tokens=4))["text"]
+            .values.ravel()
+            .tolist()
+        )
 
     assert written(" ") == written("")
     assert written("\n") != written("")
@@ -286,16 +292,16 @@ def test_arguments_reach_the_chat_template_and_are_recorded(tmp_path: Path) -> N
     )
     assert tokens.decode(tokenize(plain, ["is"], ["it"])[0]) == "<bos>Rome is"
     assert tokens.decode(tokenize(model, ["is"], ["it"])[0]) == "<bos>Paris is said"
-    attrs = ng.record(model, capitals(), tmp_path / "r").attrs
+    attrs = ng.record(model, capitals(), out=tmp_path / "r").attrs
     assert attrs["template_arguments"] == '{"date": "Paris", "thinking": true}'
     assert ng.record(plain, capitals()).attrs["template_arguments"] == ""
     # An argument that changes no prompt still is another way to ask.
     same = replace(plain, tokenization=ng.Tokenization(chat_template=True, thinking=False))
-    ng.record(plain, capitals(), tmp_path / "plain")
+    ng.record(plain, capitals(), out=tmp_path / "plain")
     with pytest.raises(ng.NeuroglotError, match="template_arguments"):
-        ng.record(same, capitals(), tmp_path / "plain")
+        ng.record(same, capitals(), out=tmp_path / "plain")
     with pytest.raises(ng.NeuroglotError, match="template_arguments"):
-        ng.attribute(same, capitals(), ng.record(plain, capitals()))
+        ng.attribute(same, capitals(), recording=ng.record(plain, capitals()))
 
 
 def test_two_spellings_of_one_tokenization() -> None:
@@ -346,14 +352,18 @@ def test_writing_ends_at_either_end_token(says: str) -> None:
     model = model_of(tokens)
     task = capitals(choices=None)
     model.hf.generation_config.eos_token_id = None
-    whole = ng.evaluate(model, task, max_new_tokens=6)["text"].values.ravel()[0]
+    whole = ng.evaluate(model, task, answering=ng.Answering(max_new_tokens=6))[
+        "text"
+    ].values.ravel()[0]
     end = tokens(str(whole), add_special_tokens=False)["input_ids"][0]
     before = model.identity.config
     if says == "tokenizer":
         tokens.eos_token = tokens.convert_ids_to_tokens(end)
     else:
         model.hf.generation_config.eos_token_id = end
-    cut = ng.evaluate(model, task, max_new_tokens=6)["text"].values.ravel()[0]
+    cut = ng.evaluate(model, task, answering=ng.Answering(max_new_tokens=6))["text"].values.ravel()[
+        0
+    ]
     assert len(cut) < len(whole)
     assert model.identity.config != before
 
@@ -375,7 +385,9 @@ def test_added_tokens_can_be_left_out_of_all_positions(side: Any, template: str 
             model.hf(input_ids=torch.tensor([tokens(text).input_ids]))
     of_prompts = [seen[n : n + model.n_layers] for n in range(0, len(seen), model.n_layers)]
     for added, start in ((True, 0), (False, 1)):
-        kept = ng.record(model, task, position="all", keep_values=True, added_tokens=added)
+        kept = ng.record(
+            model, task, reading=ng.Reading(position="all", keep_values=True, added_tokens=added)
+        )
         assert kept.attrs["added_tokens"] == int(added)
         expected = [[layer[start:].max(axis=0) for layer in layers] for layers in of_prompts]
         np.testing.assert_allclose(
@@ -385,18 +397,22 @@ def test_added_tokens_can_be_left_out_of_all_positions(side: Any, template: str 
 
 def test_what_was_looked_at_must_match(tmp_path: Path) -> None:
     model, task = model_of(sentence_pieces("bpe")), of_texts("Rome", "Paris")
-    whole = ng.record(model, task, tmp_path / "r", position="all")
+    whole = ng.record(model, task, out=tmp_path / "r", reading=ng.Reading(position="all"))
     with pytest.raises(ng.NeuroglotError, match="added_tokens"):
-        ng.record(model, task, tmp_path / "r", position="all", added_tokens=False)
-    part = ng.record(model, task, position="all", added_tokens=False)
+        ng.record(
+            model, task, out=tmp_path / "r", reading=ng.Reading(position="all", added_tokens=False)
+        )
+    part = ng.record(model, task, reading=ng.Reading(position="all", added_tokens=False))
     with pytest.raises(ng.NeuroglotError, match="added_tokens"):
         ng.category_flow(whole, part, lineage=True)
     with pytest.raises(ng.NeuroglotError, match=r"--no-added-tokens.* position 'last' has none"):
-        ng.record(model, task, added_tokens=False)
+        ng.record(model, task, reading=ng.Reading(added_tokens=False))
     # Recordings of before said nothing of it, and had them all.
     whole.dataset.attrs.pop("added_tokens")
     whole.dataset.attrs.pop("template_arguments")
-    ng.category_flow(whole, ng.record(model, task, position="all"), lineage=True)
+    ng.category_flow(
+        whole, ng.record(model, task, reading=ng.Reading(position="all")), lineage=True
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -411,7 +427,7 @@ def test_different_tokens_have_different_names(kind: str) -> None:
         number = tokens.convert_tokens_to_ids("Paris")
         assert (known["▁Paris"], known["Paris"]) == ("Paris", f"Paris (token {number})")
     model = model_of(tokens)
-    said = ng.describe(model, 0, 0, k=len(tokens))
+    said = ng.describe(model, layer=0, neuron=0, k=len(tokens))
     assert len({name for name, _ in said.promoted}) == len(tokens)
 
 

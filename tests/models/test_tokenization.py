@@ -95,7 +95,7 @@ def test_padding_side_is_chosen_and_changes_nothing() -> None:
     recordings = []
     for side in ("left", "right"):
         model = replace(tiny_model("llama"), tokenization=Tokenization(padding_side=side))
-        recordings.append(ng.record(model, task, batch_size=15))
+        recordings.append(ng.record(model.with_batch_size(15), task))
         assert recordings[-1].attrs["padding_side"] == side
     xr.testing.assert_equal(recordings[0].dataset, recordings[1].dataset)
     with pytest.raises(ng.NeuroglotError, match="expected 'left', 'right' or None"):
@@ -109,12 +109,12 @@ def test_padding_side_is_chosen_and_changes_nothing() -> None:
 def test_every_choice_is_in_the_provenance(tmp_path: Path) -> None:
     chosen = Tokenization(chat_template=True, padding_side="left")
     model = ng.wrap_model(tiny_hf("llama"), chatty(), tokenization=chosen)
-    attrs = ng.record(model, small_task(), tmp_path / "r").attrs
+    attrs = ng.record(model, small_task(), out=tmp_path / "r").attrs
     assert (attrs["special_tokens"], attrs["truncate"]) == (0, 0)
     assert len(attrs["chat_template"]) == 16
     plain = replace(model, tokenization=Tokenization())
     with pytest.raises(ng.NeuroglotError, match="other settings"):
-        ng.record(plain, small_task(), tmp_path / "r")
+        ng.record(plain, small_task(), out=tmp_path / "r")
 
 
 def test_a_text_of_special_tokens_only() -> None:
@@ -139,7 +139,7 @@ def test_ragged_prompts_with_special_tokens_agree_one_by_one() -> None:
     ]
     task = ng.ParallelTask.from_records(records, name="ragged")
     model = ng.wrap_model(tiny_hf("bloom"), with_special_tokens())
-    one, many = (ng.record(model, task, batch_size=size).dataset for size in (1, "auto"))
+    one, many = (ng.record(model.with_batch_size(size), task).dataset for size in (1, "auto"))
     xr.testing.assert_equal(one["active"], many["active"])
 
 

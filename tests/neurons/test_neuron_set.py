@@ -231,14 +231,14 @@ def test_bad_categories_are_refused() -> None:
 
 @cache
 def recorded() -> ng.Recording:
-    return ng.record(tiny_model("llama"), small_task(9), thresholds=(0.0, 0.1))
+    return ng.record(tiny_model("llama"), small_task(9), reading=ng.Reading(thresholds=(0.0, 0.1)))
 
 
 def longhand(kind: str, threshold: float) -> dict[tuple[str, str], np.ndarray]:
     """A mask (layer, neuron) of each prompt, by all activity at once."""
     recording = recorded()
     active = unpack(recording.bits(threshold), recording.n_neurons).astype(bool)
-    codes = categories(recording, threshold)
+    codes = categories(recording, threshold=threshold)
     found = {}
     for i, item in enumerate(recording.items):
         for j, language in enumerate(recording.languages):

@@ -12,7 +12,6 @@ import xarray as xr
 
 import neuroglot as ng
 from neuroglot.recording import blocks, recorder
-from neuroglot.recording.settings import check_settings
 from neuroglot.store import blockwise
 from tests.testing import longhand_values, random_text, small_task, tiny_hf, tiny_model, tokenizer
 
@@ -29,8 +28,8 @@ def same(one: ng.Recording, other: ng.Recording) -> bool:
 def test_disk_equals_memory_and_reloads(tmp_path: Path) -> None:
     model, task = tiny_model("llama"), small_task()
     options: dict[str, Any] = {"thresholds": (0.0, 0.3), "keep_values": True, "layers": [0, 2]}
-    memory = ng.record(model, task, **options)
-    disk = ng.record(model, task, tmp_path / "r", **options)
+    memory = ng.record(model, task, reading=ng.Reading(**options))
+    disk = ng.record(model, task, out=tmp_path / "r", reading=ng.Reading(**options))
     assert same(memory, disk)
     reloaded = ng.load(tmp_path / "r")
     assert isinstance(reloaded, ng.Recording)
@@ -45,7 +44,7 @@ def test_disk_equals_memory_and_reloads(tmp_path: Path) -> None:
 @pytest.mark.parametrize("position", ["last", "all"])
 def test_kept_values_are_the_models(position: str) -> None:
     model, task = tiny_model("llama"), small_task(3)
-    recording = ng.record(model, task, keep_values=True, position=position)
+    recording = ng.record(model, task, reading=ng.Reading(keep_values=True, position=position))
     for item in task.items:
         for language in task.languages:
             values = longhand_values(model, item["prompts"][language], "gate")
@@ -69,7 +68,7 @@ def test_a_killed_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(blockwise.InFolder, "write", dies)
     with pytest.raises(KeyboardInterrupt):
-        ng.record(model, task, tmp_path / "r")
+        ng.record(model, task, out=tmp_path / "r")
     monkeypatch.setattr(blockwise.InFolder, "write", real)
     with pytest.raises(ng.NeuroglotError, match="unfinished recording \\(4 of 7 items\\)"):
         ng.load(tmp_path / "r")
@@ -81,9 +80,9 @@ def test_a_killed_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         return real_block(*args)
 
     monkeypatch.setattr(recorder, "record_block", counted)
-    assert same(ng.record(model, task, tmp_path / "r"), whole)
+    assert same(ng.record(model, task, out=tmp_path / "r"), whole)
     assert passes == [["item4", "item5"], ["item6"]]
-    assert same(ng.record(model, task, tmp_path / "r"), whole)
+    assert same(ng.record(model, task, out=tmp_path / "r"), whole)
     assert len(passes) == 2, "a finished recording is opened, not made again"
 
 
@@ -100,21 +99,23 @@ def test_a_killed_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_other_settings_are_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     model, task = tiny_model("llama"), small_task()
     before = ng.record(model, task)
-    ng.record(model, task, tmp_path / "r")
+    ng.record(model, task, out=tmp_path / "r")
     with pytest.raises(ng.NeuroglotError) as caught:
-        ng.record(model, task, tmp_path / "r", **change)
+        ng.record(model, task, out=tmp_path / "r", reading=ng.Reading(**change))
     assert message in str(caught.value)
-    assert same(before, ng.record(model, task, tmp_path / "r", batch_size=2))
-    changed = ng.record(model, task, tmp_path / "r", overwrite=True, **change)
+    assert same(before, ng.record(model.with_batch_size(2), task, out=tmp_path / "r"))
+    changed = ng.record(
+        model, task, out=tmp_path / "r", overwrite=True, reading=ng.Reading(**change)
+    )
     assert not same(before, changed)
 
 
 def test_other_model_or_task_is_refused(tmp_path: Path) -> None:
-    ng.record(tiny_model("llama"), small_task(), tmp_path / "r")
+    ng.record(tiny_model("llama"), small_task(), out=tmp_path / "r")
     with pytest.raises(ng.NeuroglotError, match="model_weights"):
-        ng.record(tiny_model("llama", seed=1), small_task(), tmp_path / "r")
+        ng.record(tiny_model("llama", seed=1), small_task(), out=tmp_path / "r")
     with pytest.raises(ng.NeuroglotError, match="task_checksum"):
-        ng.record(tiny_model("llama"), small_task(seed=1), tmp_path / "r")
+        ng.record(tiny_model("llama"), small_task(seed=1), out=tmp_path / "r")
 
 
 def test_nothing_foreign_is_overwritten(tmp_path: Path) -> None:
@@ -122,10 +123,12 @@ def test_nothing_foreign_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "notes" / "thesis.txt").write_text("precious")
     for overwrite in (False, True):
         with pytest.raises(ng.NeuroglotError, match="holds no result of neuroglot"):
-            ng.record(tiny_model("llama"), small_task(), tmp_path / "notes", overwrite=overwrite)
+            ng.record(
+                tiny_model("llama"), small_task(), out=tmp_path / "notes", overwrite=overwrite
+            )
     assert (tmp_path / "notes" / "thesis.txt").read_text() == "precious"
     with pytest.raises(ng.NeuroglotError, match="is a file"):
-        ng.record(tiny_model("llama"), small_task(), tmp_path / "notes" / "thesis.txt")
+        ng.record(tiny_model("llama"), small_task(), out=tmp_path / "notes" / "thesis.txt")
     with pytest.raises(ng.NeuroglotError, match="holds no result"):
         ng.load(tmp_path / "notes")
 
@@ -139,12 +142,19 @@ def test_nothing_foreign_is_overwritten(tmp_path: Path) -> None:
         ({"thresholds": (0.0, float("nan"))}, "different finite numbers"),
         ({"layers": [3]}, "different numbers from 0 to 2"),
         ({"layers": []}, "different numbers from 0 to 2"),
-        ({"batch_size": 0}, "expected 'auto' or a number from 1"),
     ],
 )
 def test_bad_settings(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ng.NeuroglotError, match=message):
-        ng.record(tiny_model("llama"), small_task(), **options)
+        ng.record(tiny_model("llama"), small_task(), reading=ng.Reading(**options))
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.5, "all", True])
+def test_a_batch_holds_at_least_a_prompt(size: Any) -> None:
+    model = tiny_model("llama")
+    for make in (model.with_batch_size, lambda size: ng.load_model("x", batch_size=size)):
+        with pytest.raises(ng.NeuroglotError, match="expected 'auto' or a number from 1"):
+            make(size)
 
 
 def test_a_prompt_that_does_not_fit_is_named_before_the_run(tmp_path: Path) -> None:
@@ -154,7 +164,7 @@ def test_a_prompt_that_does_not_fit_is_named_before_the_run(tmp_path: Path) -> N
     records[4] = {**records[4], "prompts": {**records[4]["prompts"], "th": long}}
     task = ng.ParallelTask.from_records(records, name="long")
     with pytest.raises(ng.NeuroglotError, match=r"item 'item4' in 'th' has \d+ tokens.*holds 48"):
-        ng.record(tiny_model("llama"), task, tmp_path / "r")
+        ng.record(tiny_model("llama"), task, out=tmp_path / "r")
     assert not (tmp_path / "r").exists()
 
 
@@ -167,7 +177,7 @@ def test_nan_and_infinity_are_named(bad: float, position: str, tmp_path: Path) -
     with torch.no_grad():
         hf.model.embed_tokens.weight[int(word[1:])] = bad
     with pytest.raises(ng.NeuroglotError, match=r"layer \d has NaN or infinite activations"):
-        ng.record(model, small_task(), tmp_path / "r", position=position)
+        ng.record(model, small_task(), out=tmp_path / "r", reading=ng.Reading(position=position))
     assert (tmp_path / "r").exists(), "the blocks before are kept"
 
 
@@ -201,22 +211,15 @@ def test_select_and_unknown_threshold() -> None:
     with pytest.raises(ng.NeuroglotError, match="selected twice"):
         recording.select(languages=["en", "de", "en"])
     with pytest.raises(ng.NeuroglotError, match=r"threshold 0.5 was not recorded; there are 0.0"):
-        ng.classify(recording, 0.5)
+        ng.classify(recording, threshold=0.5)
     with pytest.raises(ng.NeuroglotError, match="keep_values=True"):
         _ = recording.values
 
 
 def test_the_plan_counts_what_there_is() -> None:
     model, task = tiny_model("bloom"), small_task()
-    settings = check_settings(
-        model,
-        site="gate",
-        position="last",
-        thresholds=(0.0, 0.1),
-        layers=None,
-        keep_values=True,
-    )
-    plan = ng.plan_recording(model, task, settings)
+    reading = ng.Reading(thresholds=(0.0, 0.1), keep_values=True)
+    plan = ng.plan_recording(model, task, reading=reading)
     texts = [text for item in task.items for text in item["prompts"].values()]
     assert plan.prompts == 15
     assert plan.tokens == sum(len(text.split()) for text in texts)
@@ -225,7 +228,9 @@ def test_the_plan_counts_what_there_is() -> None:
 
 
 def test_results_reload_equal(tmp_path: Path) -> None:
-    recording = ng.record(tiny_model("llama"), small_task(24), thresholds=(0.0, 0.1))
+    recording = ng.record(
+        tiny_model("llama"), small_task(24), reading=ng.Reading(thresholds=(0.0, 0.1))
+    )
     renamed = ng.Recording(recording.dataset.assign_attrs(task="other"))
     results = {
         "categories": ng.categories(recording),
@@ -246,7 +251,7 @@ def test_a_saved_recording_counts_as_finished(tmp_path: Path) -> None:
     model, task = tiny_model("llama"), small_task()
     memory = ng.record(model, task)
     ng.save(memory, tmp_path / "r")
-    assert same(ng.record(model, task, tmp_path / "r"), memory)
+    assert same(ng.record(model, task, out=tmp_path / "r"), memory)
 
 
 def test_the_lm_head_is_not_run() -> None:
@@ -265,5 +270,5 @@ def test_the_lm_head_is_not_run() -> None:
 def test_only_results_of_neuroglot_are_replaced(tmp_path: Path) -> None:
     xr.Dataset({"mine": ("x", [1, 2])}).to_zarr(tmp_path / "foreign", consolidated=False)
     with pytest.raises(ng.NeuroglotError, match="holds no result of neuroglot"):
-        ng.record(tiny_model("llama"), small_task(), tmp_path / "foreign", overwrite=True)
+        ng.record(tiny_model("llama"), small_task(), out=tmp_path / "foreign", overwrite=True)
     assert (tmp_path / "foreign" / "mine").exists()

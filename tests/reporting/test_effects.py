@@ -78,7 +78,12 @@ def outcome(**differences: tuple[float, float, float, float]) -> xr.Dataset:
             "item": ["a", "b"],
             "language": ["en", "de"],
         },
-        attrs={"kind": "outcome", "equivalent_within": 0.05, "positions": "last", "chosen_on": 0},
+        attrs={
+            "kind": "outcome",
+            "equivalent_within": 0.05,
+            "edit_position": "last",
+            "chosen_on": 0,
+        },
     )
 
 
@@ -168,9 +173,9 @@ def test_a_placebo_that_differs_is_said() -> None:
 
 @pytest.mark.parametrize("old", ["deactivation", "dose-response", "amplification", "variants"])
 def test_an_outcome_of_before_is_to_be_made_again(old: str) -> None:
-    old = outcome(all_shared=(-0.1, -0.1, -0.01, 0.0)).assign_attrs(kind=old)
+    data = outcome(all_shared=(-0.1, -0.1, -0.01, 0.0)).assign_attrs(kind=old)
     with pytest.raises(ng.NeuroglotError, match=rf"'old/it' is a '{old}' of an earlier version"):
-        charts(sort_results({"old/it": old}))
+        charts(sort_results({"old/it": data}))
 
 
 def test_cells_show_differences_with_intervals_and_p_values() -> None:
@@ -277,7 +282,7 @@ def test_what_was_done_is_said(planted: dict[str, xr.Dataset]) -> None:
             f"Neurons are edited as the conditions say, {where} where an edit says nothing else.",
         ),
     }
-    chosen = planted["deactivation"].assign_attrs(chosen_on=1200, positions="all")
+    chosen = planted["deactivation"].assign_attrs(chosen_on=1200, edit_position="all")
     assert how_edited(chosen) == (
         "Neurons are switched off at all tokens of prompt and answer; they were chosen on 1,200 "
         "other items."
@@ -300,7 +305,7 @@ def test_every_kind_is_drawn(planted: dict[str, xr.Dataset], tmp_path: Path) -> 
         "layer-bands", "keep-only", "scaled", "conditions", "conditions-accuracy-planted",
         "by-dose", "by-prompts",
     }  # fmt: skip
-    page = ng.report(results, tmp_path / "report.html", tmp_path / "figures")
+    page = ng.report(results, out=tmp_path / "report.html", figures=tmp_path / "figures")
     text = page.read_text(encoding="utf-8")
     assert (
         "all-shared: accuracy falls beyond active and equally contributing random neurons." in text
@@ -383,7 +388,7 @@ def test_a_category_beside_a_coordinate_has_a_panel_of_its_own(
 
 def test_a_control_of_the_user_is_in_tables_and_figures(planted: dict[str, xr.Dataset]) -> None:
     found, name = planted["conditions"], "any but the first"
-    (table,) = tables(found, "planted")
+    (table,) = tables(found, name="planted")
     assert [row[0] for row in table.cells()].count(f"  {name}") == 2
     made = charts(sort_results({"planted": found}))
     assert set(made) == {"conditions", "conditions-accuracy-planted"}

@@ -60,7 +60,7 @@ def results() -> dict[str, Any]:
 
 
 def test_nothing_of_it_is_run(results: dict[str, Any], tmp_path: Path) -> None:
-    page = ng.report(results, tmp_path / "r.html", figures=tmp_path / "figures")
+    page = ng.report(results, out=tmp_path / "r.html", figures=tmp_path / "figures")
     html = page.read_text(encoding="utf-8")
     found = Elements()
     found.feed(html)
@@ -106,4 +106,4 @@ def test_two_names_are_two_files() -> None:
 def test_a_page_that_cannot_be_written(results: dict[str, Any], tmp_path: Path) -> None:
     for out in ("a\0b.html", "x" * 300):
         with pytest.raises(ng.NeuroglotError, match=r"cannot write (the report|to .*)"):
-            ng.report(results, tmp_path / out)
+            ng.report(results, out=tmp_path / out)

@@ -56,7 +56,7 @@ def named(made: dict[str, Any], name: str) -> dict[str, Any]:
     renamed = ng.Recording(two.dataset.assign_attrs(task=name))
     found[f"{name}/tasks"] = ng.compare([one, renamed])
     runs = dict(zip((f"{name} 0", f"{name} 1"), made["runs"], strict=True))
-    found[f"{name}/runs"] = ng.compare(runs, "step\\now", lineage=True)
+    found[f"{name}/runs"] = ng.compare(runs, x="step\\now", lineage=True)
     return found
 
 
@@ -104,7 +104,9 @@ def test_columns_have_one_order(
         for item in small_task(12, "th en").items
     ]
     written = ng.evaluate(
-        tiny_model("llama"), ng.ParallelTask.from_records(records, name="t"), max_new_tokens=2
+        tiny_model("llama"),
+        ng.ParallelTask.from_records(records, name="t"),
+        answering=ng.Answering(max_new_tokens=2),
     )
     turned = made["answers"][sorted(made["answers"])[::-1]].transpose("language", "item", ...)
     less = {
@@ -116,11 +118,11 @@ def test_columns_have_one_order(
     orders = ({**full, **less}, {**less, **full}, dict(reversed({**full, **less}.items())))
     found = []
     for i, results in enumerate(orders):
-        ng.report(results, tmp_path / str(i) / "r.html")
+        ng.report(results, out=tmp_path / str(i) / "r.html")
         found.append(columns_of(tmp_path / str(i)))
     assert len(found[0]) == 5
     assert found[0] == found[1] == found[2]
-    ng.report(full, tmp_path / "full" / "r.html")
+    ng.report(full, out=tmp_path / "full" / "r.html")
     for name, columns in columns_of(tmp_path / "full").items():
         assert [x for x in found[0][name] if x in columns] == columns
     assert found[0]["r.items.csv"][:3] == ["run", "item", "language"]
@@ -168,9 +170,9 @@ def test_ids_stay_text_everywhere(tmp_path: Path) -> None:
         assert [item["id"] for item in task.items] == list(IDS)
         assert task.checksum == from_csv.checksum
     task = from_csv
-    recording = ng.record(model, task, tmp_path / "r")
+    recording = ng.record(model, task, out=tmp_path / "r")
     answers = ng.evaluate(model, task, out=tmp_path / "e")
-    attributed = ng.attribute(model, task, recording, scores=["contribution"])
+    attributed = ng.attribute(model, task, recording=recording, scores=["contribution"])
     for stored in (ng.load(tmp_path / "r").dataset, ng.load(tmp_path / "e")):  # type: ignore[union-attr]
         assert stored["item"].to_numpy().tolist() == list(IDS)
     assert answers["subject"].to_numpy().tolist() == list(IDS)
@@ -179,7 +181,7 @@ def test_ids_stay_text_everywhere(tmp_path: Path) -> None:
         "001/answers": answers,
         "001/attribution": attributed,
     }
-    page = ng.report(results, tmp_path / "page.html")
+    page = ng.report(results, out=tmp_path / "page.html")
     for path in (page.with_suffix(".items.csv"), tmp_path / "p.csv"):
         if path.name == "p.csv":
             from neuroglot.answering.predictions import save_predictions  # noqa: PLC0415

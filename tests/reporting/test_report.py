@@ -25,11 +25,11 @@ from tests.testing import small_task, tiny_model
 @pytest.fixture(scope="module")
 def results() -> dict:
     model, task = tiny_model("llama"), small_task(24)
-    recording = ng.record(model, task, thresholds=(0.0, 0.1))
+    recording = ng.record(model, task, reading=ng.Reading(thresholds=(0.0, 0.1)))
     return {
         "one/sharing": ng.classify(recording),
         "one/answers": ng.evaluate(model, task),
-        "one/attribution": ng.attribute(model, task, recording),
+        "one/attribution": ng.attribute(model, task, recording=recording),
         "one/agreement": ng.causal_agreement(model, task.first(4), n_neurons=5),
         "one/thresholds": ng.classify(recording, thresholds=recording.thresholds),
         "two/sharing": ng.classify(recording),
@@ -40,7 +40,7 @@ def results() -> dict:
 
 
 def test_page_figures_and_tables(results: dict, tmp_path: Path) -> None:
-    page = ng.report(results, tmp_path / "out" / "report.html", figures=tmp_path / "figures")
+    page = ng.report(results, out=tmp_path / "out" / "report.html", figures=tmp_path / "figures")
     html = page.read_text()
     assert "<script src" not in html
     assert "@import" not in html
@@ -76,7 +76,7 @@ def test_text_from_data_is_escaped(results: dict, tmp_path: Path) -> None:
     named = {
         f"{bad.replace('/', '')}/sharing": results["one/sharing"].assign_attrs(task=bad),
     }
-    html = ng.report(named, tmp_path / "r.html").read_text()
+    html = ng.report(named, out=tmp_path / "r.html").read_text()
     assert "<img src=x" not in html
     assert html.count("</script>") == 2
 
@@ -96,16 +96,16 @@ def test_headline_numbers(results: dict) -> None:
 
 def test_what_cannot_be_drawn_is_refused(results: dict, tmp_path: Path) -> None:
     with pytest.raises(ng.NeuroglotError, match="no results"):
-        ng.report({}, tmp_path / "r.html")
+        ng.report({}, out=tmp_path / "r.html")
     odd = results["one/sharing"].assign_attrs(kind="soup")
     with pytest.raises(ng.NeuroglotError, match="'odd' is of kind 'soup'"):
-        ng.report({"odd": odd}, tmp_path / "r.html")
+        ng.report({"odd": odd}, out=tmp_path / "r.html")
     twice = {"a/one": results["one/sharing"], "a/two": results["two/sharing"]}
     with pytest.raises(ng.NeuroglotError, match="run 'a' has two results of kind 'sharing'"):
-        ng.report(twice, tmp_path / "r.html")
+        ng.report(twice, out=tmp_path / "r.html")
     (tmp_path / "file").write_text("")
     with pytest.raises(ng.NeuroglotError, match="cannot write"):
-        ng.report(results, tmp_path / "file" / "r.html")
+        ng.report(results, out=tmp_path / "file" / "r.html")
 
 
 def answered(held_out: list[list[bool]]) -> xr.Dataset:
@@ -175,10 +175,10 @@ def test_results_of_before_show_what_they_have(tmp_path: Path) -> None:
     assert columns[:3] == ["run", "accuracy", "chance"]
     assert "majority" not in columns
     assert np.isnan(accuracy_rows(old)[0]["majority"])
-    (table,) = tables(old, "one")
+    (table,) = tables(old, name="one")
     assert table.headings() == ["language", "accuracy", "chance", "prompts"]
     assert "–" not in {cell for row in table.cells() for cell in row}
-    page = ng.report({"one/answers": old}, tmp_path / "r.html")
+    page = ng.report({"one/answers": old}, out=tmp_path / "r.html")
     assert "An earlier version kept no majority and no margins." in shown_on(page)
     csv = pd.read_csv(page.with_suffix(".accuracy.csv"))
     assert {"accuracy", "chance"} <= set(csv)
@@ -200,12 +200,12 @@ def test_what_a_guesser_knows_stands_beside_every_accuracy(tmp_path: Path) -> No
     assert english["subject_masked"] == german["subject_masked"] == pytest.approx(1 / 3)
     assert english["margin"] == pytest.approx(-0.5)
     assert english["margin_beyond_masked"] == pytest.approx((1 + 0 - 0.5) / 3)
-    (table,) = tables(answers, "one")
+    (table,) = tables(answers, name="one")
     assert str(table.records()) == str([english, german])  # NaN is no NaN
     headings, cells = table.headings(), table.cells()
     assert headings[2:] == ["chance", "majority", "masked", "margin", "beyond masked", "prompts"]
     assert cells[0][2:] == ["50.0%", "50.0%", "33.3%", "-0.50", "+0.17", "3"]
-    page = ng.report({"one/answers": answers}, tmp_path / "r.html")
+    page = ng.report({"one/answers": answers}, out=tmp_path / "r.html")
     shown = shown_on(page)
     for cell in (*headings, *cells[0], *cells[1]):
         assert f">{cell}</t" in shown, cell
@@ -239,7 +239,7 @@ def test_where_no_subject_is_masked_the_page_says_why(tmp_path: Path) -> None:
     }
     for sentence, answers in said.items():
         assert why_not_masked(answers) == sentence
-        assert sentence in shown_on(ng.report({"one/answers": answers}, tmp_path / "r.html"))
+        assert sentence in shown_on(ng.report({"one/answers": answers}, out=tmp_path / "r.html"))
     both = sort_results({"one/answers": whole, "two/answers": plain})
     table = headline_table(both)
     masked = table.headings().index("masked")
@@ -253,7 +253,7 @@ def test_the_page_shows_openly_what_a_run_is_of(results: dict, tmp_path: Path) -
     assert expected.items() <= rows["one"].items()
     assert rows["tasks"]["task"] == "small, other"
     assert rows["tasks"]["items"] == "–"
-    html = ng.report(results, tmp_path / "r.html").read_text()
+    html = ng.report(results, out=tmp_path / "r.html").read_text()
     shown, _, folded = html.partition("<details>")
     assert "<td>en, de, th</td>" in shown
     assert "task_checksum" not in shown
@@ -299,6 +299,6 @@ def test_equal_prompts_count_once_and_are_said(tmp_path: Path) -> None:
         assert one == pytest.approx(other, nan_ok=True)
     (one, other) = headline(sort_results({f"{x}/answers": y for x, y in results.items()}))
     assert one | {"run": ""} == pytest.approx(other | {"run": ""}, nan_ok=True)
-    page = ng.report({f"{x}/answers": y for x, y in results.items()}, tmp_path / "page.html")
+    page = ng.report({f"{x}/answers": y for x, y in results.items()}, out=tmp_path / "page.html")
     said = "longer: 9 of 21 prompts in English, 9 of 21 prompts in German"
     assert said in page.read_text(encoding="utf-8")

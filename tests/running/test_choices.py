@@ -60,7 +60,7 @@ def test_log_probs_agree_with_longhand(architecture: str) -> None:
     for side, batch_size in itertools.product(("left", "right"), (1, 3, 16, "auto")):
         padded = copy.copy(tokenizer())
         padded.padding_side = side
-        found = ng.evaluate(ng.wrap_model(model.hf, padded), task, batch_size=batch_size)
+        found = ng.evaluate(ng.wrap_model(model.hf, padded).with_batch_size(batch_size), task)
         np.testing.assert_allclose(found["log_prob"], expected, atol=1e-3)
         np.testing.assert_array_equal(found["choice"], expected.argmax(-1))
         np.testing.assert_array_equal(found["correct"], expected.argmax(-1) == right)
@@ -101,13 +101,13 @@ def test_where_no_cache_can_be_shared_whole_texts_run(
     assert not model.shares_cache
     expected = longhand(model, task, "sum")
     for batch_size in (1, 4, "auto"):
-        found = ng.evaluate(model, task, batch_size=batch_size)
+        found = ng.evaluate(model.with_batch_size(batch_size), task)
         np.testing.assert_allclose(found["log_prob"], expected, atol=1e-3)
 
 
 def test_mean_per_token_is_another_order() -> None:
     model, task = tiny_model("llama"), small_task(12)
-    found = ng.evaluate(model, task, score="mean")
+    found = ng.evaluate(model, task, answering=ng.Answering(choice_score="mean"))
     n_tokens = [
         [[len(c.split()) for c in item["choices"][lang]] for lang in task.languages]
         for item in task.items
@@ -117,8 +117,10 @@ def test_mean_per_token_is_another_order() -> None:
     np.testing.assert_allclose(found["log_prob"] / found["n_tokens"], expected, atol=1e-3)
     np.testing.assert_array_equal(found["choice"], expected.argmax(-1))
     assert (found["choice"] != ng.evaluate(model, task)["choice"]).any()
-    with pytest.raises(ng.NeuroglotError, match="unknown score 'letters'; there are sum, mean"):
-        ng.evaluate(model, task, score="letters")
+    with pytest.raises(
+        ng.NeuroglotError, match="unknown choice_score 'letters'; there are sum, mean"
+    ):
+        ng.evaluate(model, task, answering=ng.Answering(choice_score="letters"))
 
 
 def test_each_prompt_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +137,7 @@ def test_each_prompt_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return forward(hidden)
 
     monkeypatch.setattr(mlp, "forward", counted)
-    ng.evaluate(model, task, batch_size=1)
+    ng.evaluate(model.with_batch_size(1), task)
     prompts, heads = 0, 0
     for item, lang in itertools.product(task.items, task.languages):
         prompts += len(item["prompts"][lang].split())

@@ -89,9 +89,11 @@ def sharing_task() -> ng.ParallelTask:
 def test_values_are_those_of_whole_prompts(family: str) -> None:
     model, task = tiny_model(family), sharing_task()
     assert model.shares_cache or family in WITHOUT_CACHE
-    alone = ng.record(model, task, batch_size=1, keep_values=True)
+    alone = ng.record(model.with_batch_size(1), task, reading=ng.Reading(keep_values=True))
     for batch_size in (2, 5, "auto"):
-        found = ng.record(model, task, batch_size=batch_size, keep_values=True)
+        found = ng.record(
+            model.with_batch_size(batch_size), task, reading=ng.Reading(keep_values=True)
+        )
         np.testing.assert_allclose(found.values, alone.values, atol=2e-4)
     if family in ("gpt2", "bloom", "llama"):
         for item in task.items:
@@ -111,14 +113,14 @@ def test_shared_beginnings_run_once() -> None:
     ng.record(model, task)
     assert sum(seen) < 0.75 * total, "padding included"
     seen.clear()
-    ng.record(model, task, position="all")
+    ng.record(model, task, reading=ng.Reading(position="all"))
     handle.remove()
     assert sum(seen) >= total, "every position of every prompt is looked at"
 
 
 def test_out_of_memory_halves_groups_too(monkeypatch: pytest.MonkeyPatch) -> None:
     model, task = tiny_model("llama"), sharing_task()
-    expected = ng.record(model, task, keep_values=True)
+    expected = ng.record(model, task, reading=ng.Reading(keep_values=True))
     real = blocks._values_after
 
     def small(model: Any, sequences: Any, groups: Any, settings: Any) -> Any:
@@ -127,5 +129,5 @@ def test_out_of_memory_halves_groups_too(monkeypatch: pytest.MonkeyPatch) -> Non
         return real(model, sequences, groups, settings)
 
     monkeypatch.setattr(blocks, "_values_after", small)
-    found = ng.record(model, task, keep_values=True)
+    found = ng.record(model, task, reading=ng.Reading(keep_values=True))
     np.testing.assert_allclose(found.values, expected.values, atol=1e-5)

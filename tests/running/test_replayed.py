@@ -55,7 +55,7 @@ def test_edits_of_later_layers(family: str) -> None:
         arms = Arms([lambda one=one: contextmanager(arm)(one) for one in edits], first)
         for size in (2, "auto") if can_replay(model, asked) else ():
             found = np.full((3, len(asked), 4), np.nan)
-            for rows, values in log_probs_of_arms(model, asked, size, 4, arms):  # type: ignore[arg-type]
+            for rows, values in log_probs_of_arms(model.with_batch_size(size), asked, 4, arms):
                 found[:, rows] = values.transpose(0, 1).numpy()
             for number, one in enumerate(edits):
                 with ng.edit(model, one):

@@ -137,7 +137,7 @@ def test_what_a_model_thinks_is_kept_beside_its_answer(
     tokens = marked(opens, closes, special=special)
     model = that_writes({5: 3, 3: 7, 7: 10, 10: 4, 4: 8, 8: 0, 9: 8}, tokens)
     task = asks("w5")
-    found = ng.evaluate(model, task, max_new_tokens=9, out=tmp_path / "a")
+    found = ng.evaluate(model, task, answering=ng.Answering(max_new_tokens=9), out=tmp_path / "a")
     assert found["text"].to_numpy().tolist() == [["w8", "w8"]]
     assert found["thoughts"].to_numpy().tolist() == [["w7 w10", ""]]
     assert found["correct"].all()
@@ -148,7 +148,7 @@ def test_what_a_model_thinks_is_kept_beside_its_answer(
     assert table["predicted"].tolist() == ["w8", "w8"]
     assert table["thoughts"].fillna("").tolist() == ["w7 w10", ""]
     # The prompt opens the thought; only its end is written.
-    opened = ng.evaluate(model, asks(f"w5 {opens}"), max_new_tokens=9)
+    opened = ng.evaluate(model, asks(f"w5 {opens}"), answering=ng.Answering(max_new_tokens=9))
     assert opened["thoughts"].to_numpy().tolist() == [["w7 w10", ""]]
     assert opened["text"].to_numpy().tolist() == [["w8", "w8"]]
 
@@ -158,7 +158,7 @@ def test_a_thought_that_is_cut_leaves_no_answer() -> None:
     model = that_writes({5: 3, 3: 8, 8: 10, 10: 4, 4: 8, 9: 0}, tokens)
     for prompt in ("w5", "w5 <think>"):
         with pytest.warns(UserWarning, match="1 of 2 texts that the model wrote end within its th"):
-            found = ng.evaluate(model, asks(prompt), max_new_tokens=2)
+            found = ng.evaluate(model, asks(prompt), answering=ng.Answering(max_new_tokens=2))
         assert found["text"][0, 0].item() == ""
         assert found["thoughts"][0, 0].item().startswith("w8")
         assert not found["correct"].any()
@@ -167,6 +167,8 @@ def test_a_thought_that_is_cut_leaves_no_answer() -> None:
 def test_results_of_before_have_no_thoughts() -> None:
     tokens = marked("<think>", "</think>", special=False)
     task = asks("w5")
-    found = ng.evaluate(that_writes({5: 8, 8: 0, 9: 8}, tokens), task, max_new_tokens=2)
+    found = ng.evaluate(
+        that_writes({5: 8, 8: 0, 9: 8}, tokens), task, answering=ng.Answering(max_new_tokens=2)
+    )
     assert "thoughts" not in ng.predictions(task, found.drop_vars("thoughts"))
     np.testing.assert_array_equal(ng.predictions(task, copy.copy(found))["thoughts"], ["", ""])

@@ -49,7 +49,9 @@ def test_written_greedily_as_longhand(architecture: str, batch_size: int, side: 
     padded = copy.copy(tokenizer())
     padded.padding_side = side
     model, task = ng.wrap_model(tiny_model(architecture).hf, padded), open_task()
-    found = ng.evaluate(model, task, max_new_tokens=5, batch_size=batch_size)
+    found = ng.evaluate(
+        model.with_batch_size(batch_size), task, answering=ng.Answering(max_new_tokens=5)
+    )
     for i, item in enumerate(task.items):
         for language in task.languages:
             expected = longhand_text(model, item["prompts"][language], 5)
@@ -64,28 +66,37 @@ def test_a_right_answer_is_found_right(tmp_path: Path) -> None:
     prompt = items[1]["prompts"]["de"]
     items[1]["answers"]["de"] = longhand_text(model, prompt, 3).upper() + "."
     task = replace(task, items=items)
-    found = ng.evaluate(model, task, max_new_tokens=3, out=tmp_path / "a")
+    found = ng.evaluate(model, task, answering=ng.Answering(max_new_tokens=3), out=tmp_path / "a")
     assert bool(found["correct"].sel(language="de")[1])
     assert float(found["f1"].sel(language="de")[1]) == 1
     xr.testing.assert_identical(ng.load(tmp_path / "a"), found)
     xr.testing.assert_identical(
-        ng.evaluate(model, task, max_new_tokens=3, out=tmp_path / "a"), found
+        ng.evaluate(model, task, answering=ng.Answering(max_new_tokens=3), out=tmp_path / "a"),
+        found,
     )
     with pytest.raises(ng.NeuroglotError, match="other settings"):
-        ng.evaluate(model, task, max_new_tokens=4, out=tmp_path / "a")
+        ng.evaluate(model, task, answering=ng.Answering(max_new_tokens=4), out=tmp_path / "a")
     with pytest.raises(ng.NeuroglotError, match="expected at least 1"):
-        ng.evaluate(model, task, max_new_tokens=0)
+        ng.evaluate(model, task, answering=ng.Answering(max_new_tokens=0))
     with pytest.raises(ng.NeuroglotError, match=r"has .* tokens and 47 after it"):
-        ng.evaluate(model, task, max_new_tokens=47)
+        ng.evaluate(model, task, answering=ng.Answering(max_new_tokens=47))
 
 
 def test_a_model_s_own_end_of_text_ends_an_answer() -> None:
     model, task = tiny_model("llama"), open_task()
-    whole = ng.evaluate(model, task, max_new_tokens=5)["text"][0, 0].item().split()
+    whole = (
+        ng.evaluate(model, task, answering=ng.Answering(max_new_tokens=5))["text"][0, 0]
+        .item()
+        .split()
+    )
     own = copy.deepcopy(model.hf.generation_config)
     try:
         model.hf.generation_config.eos_token_id = int(whole[1][1:])  # "w17" is token 17
-        cut = ng.evaluate(model, task, max_new_tokens=5)["text"][0, 0].item().split()
+        cut = (
+            ng.evaluate(model, task, answering=ng.Answering(max_new_tokens=5))["text"][0, 0]
+            .item()
+            .split()
+        )
     finally:
         model.hf.generation_config = own
     assert cut == whole[: whole.index(whole[1]) + 1]
@@ -105,13 +116,15 @@ def test_a_model_s_own_end_of_text_ends_an_answer() -> None:
 )
 def test_a_model_s_own_ways_of_writing_are_not_used(own: dict[str, Any]) -> None:
     model, task = tiny_model("llama"), open_task()
-    expected = ng.evaluate(model, task, max_new_tokens=5)
+    expected = ng.evaluate(model, task, answering=ng.Answering(max_new_tokens=5))
     before = model.hf.generation_config
     try:
         model.hf.generation_config = changed = copy.deepcopy(before)
         for field, value in own.items():
             setattr(changed, field, value)
-        xr.testing.assert_identical(ng.evaluate(model, task, max_new_tokens=5), expected)
+        xr.testing.assert_identical(
+            ng.evaluate(model, task, answering=ng.Answering(max_new_tokens=5)), expected
+        )
         assert model.hf.generation_config is changed
     finally:
         model.hf.generation_config = before
@@ -175,7 +188,7 @@ def test_f1_is_symmetric_and_one_for_the_same(one: str, other: str) -> None:
 def test_predictions_say_what_happened(with_choices: bool, tmp_path: Path) -> None:
     model = tiny_model("llama")
     task = small_task() if with_choices else open_task(5)
-    answers = ng.evaluate(model, task, max_new_tokens=3)
+    answers = ng.evaluate(model, task, answering=ng.Answering(max_new_tokens=3))
     table = ng.predictions(task, answers)
     assert len(table) == 15
     for column in ("correct", "counted", "held_out"):
@@ -208,7 +221,7 @@ def test_the_language_and_the_aliases_of_a_task_count(tmp_path: Path) -> None:
     def graded(answers: Any, asked_in: str | None = None) -> xr.Dataset:
         task = ng.ParallelTask.from_records([record | {"answers": answers}], name="t")
         task = replace(task, asked_in=asked_in)
-        found = ng.evaluate(model, task, max_new_tokens=2)
+        found = ng.evaluate(model, task, answering=ng.Answering(max_new_tokens=2))
         table = ng.predictions(task, found)
         assert ("aliases" in table) is ("aliases" in task.items[0])
         assert found.attrs["asked_in"] == (asked_in or "")
@@ -235,7 +248,7 @@ def test_switched_off_neurons_are_graded_alike() -> None:
     edits = [(ng.Zero(ng.NeuronSet(nothing[0, 0])), nothing)]
     edited = Edited(edits, prompt_keys(task), np.ones((6, 1), bool), [0])
     found = answers_under(model, task, edited, ng.Answering(max_new_tokens=2))
-    expected = ng.evaluate(model, task, max_new_tokens=2)
+    expected = ng.evaluate(model, task, answering=ng.Answering(max_new_tokens=2))
     np.testing.assert_array_equal(found["correct"].reshape(2, 3), expected["correct"])
     np.testing.assert_array_equal(found["text"].reshape(2, 3), expected["text"])
     assert found["correct"][1, 0] == 1

@@ -141,10 +141,12 @@ def test_one_language_is_refused() -> None:
 
 
 def test_sweep_agrees_with_classify_at_every_threshold() -> None:
-    recording = ng.record(tiny_model("llama"), small_task(), thresholds=(0.0, 0.2, 0.4))
+    recording = ng.record(
+        tiny_model("llama"), small_task(), reading=ng.Reading(thresholds=(0.0, 0.2, 0.4))
+    )
     sweep = ng.classify(recording, thresholds=recording.thresholds)
     for tau in (0.0, 0.2, 0.4):
-        expected = ng.classify(recording, tau)["fraction"].mean("item")
+        expected = ng.classify(recording, threshold=tau)["fraction"].mean("item")
         np.testing.assert_allclose(sweep.sel(threshold=tau), expected)
     active = 1 - sweep.sel(category="non_activated").mean("layer")
     assert (np.diff(active) <= 0).all(), "a higher threshold never makes more neurons active"

@@ -26,7 +26,11 @@ def test_categories_agree_for_every_batching(architecture: str, site: str, posit
         padded.padding_side = side
         sided = ng.wrap_model(model.hf, padded)
         for batch_size in (1, 3, 16, "auto"):
-            recording = ng.record(sided, task, site=site, position=position, batch_size=batch_size)
+            recording = ng.record(
+                sided.with_batch_size(batch_size),
+                task,
+                reading=ng.Reading(site=site, position=position),
+            )
             found = ng.categories(recording)
             np.testing.assert_array_equal(found.values, expected, f"{side}, {batch_size}")
 
@@ -34,10 +38,10 @@ def test_categories_agree_for_every_batching(architecture: str, site: str, posit
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_thresholds_agree(architecture: str) -> None:
     task, model = small_task(3), tiny_model(architecture)
-    recording = ng.record(model, task, thresholds=(0.0, 0.1, 0.5))
+    recording = ng.record(model, task, reading=ng.Reading(thresholds=(0.0, 0.1, 0.5)))
     for tau in (0.0, 0.1, 0.5):
         expected = longhand_categories(model, task, "gate", tau=tau)
-        np.testing.assert_array_equal(ng.categories(recording, tau).values, expected)
+        np.testing.assert_array_equal(ng.categories(recording, threshold=tau).values, expected)
 
 
 def test_two_languages_have_no_partial_shared() -> None:

@@ -29,7 +29,7 @@ def shifted(recording: Recording, by: xr.DataArray | float) -> Recording:
 
 @pytest.fixture
 def recording() -> Recording:
-    return ng.record(tiny_model("llama"), small_task(), keep_values=True)
+    return ng.record(tiny_model("llama"), small_task(), reading=ng.Reading(keep_values=True))
 
 
 def test_flips_are_counted_longhand(recording: Recording) -> None:
@@ -76,7 +76,9 @@ def test_only_rounding_may_differ(recording: Recording) -> None:
     fewer = recording.select(items=3)
     with pytest.raises(ng.NeuroglotError, match="'fewer' differs from the reference in items"):
         compare_values(recording, {"fewer": fewer})
-    coefficient = ng.record(tiny_model("llama"), small_task(), site="coefficient", keep_values=True)
+    coefficient = ng.record(
+        tiny_model("llama"), small_task(), reading=ng.Reading(site="coefficient", keep_values=True)
+    )
     with pytest.raises(ng.NeuroglotError, match="in site"):
         compare_values(recording, {"other": coefficient})
     with pytest.raises(ng.NeuroglotError, match="keep_values=True"):
@@ -97,11 +99,11 @@ def test_models_beside_themselves(architecture: str, tmp_path: Path) -> None:
     assert model.hf.dtype == torch.float32
     ng.save(found, tmp_path / "f")
     xr.testing.assert_identical(ng.load(tmp_path / "f"), found)
-    page = ng.report({"tiny": found}, tmp_path / "page.html", tmp_path / "figures")
+    page = ng.report({"tiny": found}, out=tmp_path / "page.html", figures=tmp_path / "figures")
     assert page.exists()
     assert (tmp_path / "figures" / "fragility-tiny.png").exists()
     # The categories that it starts from are the oracle's.
-    values = ng.record(model, task, batch_size=1, keep_values=True)
+    values = ng.record(model.with_batch_size(1), task, reading=ng.Reading(keep_values=True))
     expected = longhand_categories(model, task, "gate")
     np.testing.assert_array_equal(ng.categories(values), expected)
 
@@ -110,7 +112,7 @@ def test_one_thing_is_changed_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None
     seen = []
 
     def spy(model: ng.Model, task: ng.ParallelTask, **options: Any) -> Recording:
-        seen.append((options["batch_size"], model.hf.dtype))
+        seen.append((model.batch_size, model.hf.dtype))
         return ng.record(model, task, **options)
 
     monkeypatch.setattr(experiment, "record", spy)

@@ -72,8 +72,12 @@ def test_recordings_that_differ_are_refused() -> None:
     cases = {
         "items": after.select(items=3),
         "languages": after.select(languages=["en", "th"]),
-        "layers and neurons": ng.record(tiny_model("llama"), small_task(7), layers=[0]),
-        "site": ng.record(tiny_model("llama"), small_task(7), site="coefficient"),
+        "layers and neurons": ng.record(
+            tiny_model("llama"), small_task(7), reading=ng.Reading(layers=[0])
+        ),
+        "site": ng.record(
+            tiny_model("llama"), small_task(7), reading=ng.Reading(site="coefficient")
+        ),
     }
     for what, other in cases.items():
         with pytest.raises(ng.NeuroglotError, match=what):

@@ -54,13 +54,15 @@ def _small_blocks() -> Iterator[None]:
 def make(kind: str, out: Path) -> None:
     model, task = tiny_model("llama"), small_task(6)
     if kind == "recorded":
-        ng.record(model, task, out, thresholds=(0.0, 0.1), keep_values=True)
+        ng.record(model, task, out=out, reading=ng.Reading(thresholds=(0.0, 0.1), keep_values=True))
     elif kind in {"evaluated", "written"}:
         chosen = kind == "evaluated"
         items = [item if chosen else {**item, "choices": {}} for item in task.items]
         ng.evaluate(model, ng.ParallelTask.from_records(items, name="t"), out=out)
     else:
-        recording = ng.record(model, task, thresholds=(0.0, 0.1), keep_values=True)
+        recording = ng.record(
+            model, task, reading=ng.Reading(thresholds=(0.0, 0.1), keep_values=True)
+        )
         made: dict[str, Any] = {"saved": recording, "sharing": ng.classify(recording)}
         ng.save(made.get(kind, ng.classify(recording, thresholds=recording.thresholds)), out)
 

@@ -45,15 +45,24 @@ def part(task: ng.ParallelTask, n_items: int, n_languages: int) -> ng.ParallelTa
     return ng.ParallelTask.from_records(items, name=task.name)
 
 
+READING = ng.Reading(keep_values=True, thresholds=(0.0, 0.1))
+ANSWERING = ng.Answering(max_new_tokens=2)
+
+
 def record(task: ng.ParallelTask, out: Path | None, **how: Any) -> xr.Dataset:
-    how = {"keep_values": True, "thresholds": (0.0, 0.1)} | how
     model = how.pop("model", tiny_model("llama"))
-    return ng.record(model, task, out, **how).dataset.load()
+    return ng.record(model, task, out=out, **{"reading": READING} | how).dataset.load()
 
 
 def evaluate(task: ng.ParallelTask, out: Path | None, **how: Any) -> xr.Dataset:
     model = how.pop("model", tiny_model("llama"))
-    return ng.evaluate(model, task, out=out, max_new_tokens=2, **how)
+    return ng.evaluate(model, task, out=out, **{"answering": ANSWERING} | how)
+
+
+OTHERWISE: dict[Any, dict[str, Any]] = {
+    record: {"reading": replace(READING, site="coefficient")},
+    evaluate: {"answering": replace(ANSWERING, choice_score="mean")},
+}
 
 
 CASES = pytest.mark.parametrize(
@@ -312,7 +321,7 @@ def test_fewer_others_and_other_settings_are_refused(
         (ng.ParallelTask.from_records(renamed, name="small"), {}),
         (WHOLE, {"model": tiny_model("llama", seed=1)}),
         (WHOLE, {"grow": False}),
-        (WHOLE, {"site": "coefficient"} if make is record else {"score": "mean"}),
+        (WHOLE, OTHERWISE[make]),
     ]:
         with pytest.raises(ng.NeuroglotError, match="was made with other settings"):
             make(task, tmp_path / "r", **how)

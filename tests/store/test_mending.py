@@ -107,7 +107,7 @@ def test_what_may_be_of_other_settings_is_not_mended(tmp_path: Path) -> None:
     with pytest.raises(ng.NeuroglotError, match="damaged"):
         record(small_task(7), tmp_path / "r")
     with pytest.raises(ng.NeuroglotError, match="damaged"):
-        record(TASK, tmp_path / "r", site="coefficient")
+        record(TASK, tmp_path / "r", reading=ng.Reading(site="coefficient"))
     assert files_of(tmp_path / "r").keys() == before.keys()
     record(TASK, tmp_path / "r", overwrite=True)
     ng.load(tmp_path / "r")

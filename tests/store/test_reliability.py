@@ -45,7 +45,9 @@ def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 def make(what: str, out: Path | None, **options: object) -> xr.Dataset:
     model, task = tiny_model("llama"), small_task(6)
     if what == "record":
-        return ng.record(model, task, out, keep_values=True, **options).dataset  # type: ignore[arg-type]
+        return ng.record(
+            model, task, out=out, reading=ng.Reading(keep_values=True), **options
+        ).dataset  # type: ignore[arg-type]
     return ng.evaluate(model, task, out=out, **options)  # type: ignore[arg-type]
 
 

@@ -68,7 +68,7 @@ def test_a_folder_of_the_user_is_refused(
 
 
 def test_a_result_that_an_earlier_version_wrote_is_one(tmp_path: Path) -> None:
-    ng.record(tiny_model("llama"), small_task(2), tmp_path / "r")
+    ng.record(tiny_model("llama"), small_task(2), out=tmp_path / "r")
     group = zarr.open_group(tmp_path / "r", mode="r+")
     del group.attrs["layout"]
     assert is_result(tmp_path / "r")
@@ -92,7 +92,7 @@ def test_what_may_be_in_a_folder_for_results(tmp_path: Path) -> None:
     (tmp_path / "stopped" / f".recording.{NEW}" / "zarr.json").write_text("{")
     (tmp_path / "stopped" / "development" / "conditions").mkdir(parents=True)
     deep = tmp_path / "half" / "test" / "conditions" / "all_shared"
-    ng.record(tiny_model("llama"), small_task(2), deep)
+    ng.record(tiny_model("llama"), small_task(2), out=deep)
     (tmp_path / "half" / "notes.txt").write_text("mine, but beside results")
     (tmp_path / "report" / "report.items.csv").write_text("")
     (tmp_path / "link").symlink_to("empty")
@@ -106,9 +106,9 @@ def test_results_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "r").symlink_to("disk")
     model, task = tiny_model("llama"), small_task(2)
     for _ in range(2):
-        ng.record(model, task, tmp_path / "r")
+        ng.record(model, task, out=tmp_path / "r")
         ng.evaluate(model, task, out=tmp_path / "disk" / ".." / "e")
-    ng.record(model, task.first(1), tmp_path / "r", overwrite=True)
+    ng.record(model, task.first(1), out=tmp_path / "r", overwrite=True)
     assert (tmp_path / "r").is_symlink()
     assert len(ng.load(tmp_path / "disk")) == 1
     names = {p.name for p in tmp_path.iterdir() if not p.name.endswith(".lock")}

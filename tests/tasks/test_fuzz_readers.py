@@ -101,7 +101,7 @@ def test_published_files(name: str, data: st.DataObject) -> None:
         for place, content in files.items():
             put(Path(folder), place, content)
         languages = data.draw(st.sampled_from([LANGUAGES[name], None]))
-        sound_or_refused(lambda: ng.load_task(name, languages, path=folder))
+        sound_or_refused(lambda: ng.load_task(name, languages=languages, path=folder))
 
 
 @pytest.mark.parametrize("name", ["xnli", "xcopa", "xquad", "mgsm", "mzsre", "mpararel"])
@@ -227,7 +227,7 @@ def test_another_encoding_names_file_and_language(name: str, encoding: str, tmp_
     text = text.replace(f"{language}: ", f"{language}: é")
     path.write_bytes(text.encode(encoding, errors="replace"))
     with pytest.raises(ng.NeuroglotError, match=r"UTF-8") as caught:
-        ng.load_task(name, LANGUAGES[name], path=tmp_path)
+        ng.load_task(name, languages=LANGUAGES[name], path=tmp_path)
     assert path.name in str(caught.value)
     if name != "xnli":  # one table of all languages
         assert f"({language})" in str(caught.value)

@@ -105,7 +105,7 @@ def test_written_answers_and_their_aliases() -> None:
 
 @pytest.mark.parametrize("name", ["facts", "inference", "editing_en_xx"])
 def test_the_embedded_tasks(name: str) -> None:
-    task = replace(ng.load_task(name, ["en", "th"], limit=120), guesses={})
+    task = replace(ng.load_task(name, languages=["en", "th"], limit=120), guesses={})
     found = majority(task)
     assert found.shape == (120, 2)
     assert found.dtype == float

@@ -293,7 +293,7 @@ def test_items_that_a_language_lacks_are_left_out_where_it_is_asked(tmp_path: Pa
         writer.writeheader()
         writer.writerows(rows)
     for languages, ids in ((None, ["a"]), (["en", "de"], ["a", "b"])):
-        kept = ng.load_task(str(tmp_path / "t.csv"), languages, incomplete=True)
+        kept = ng.load_task(str(tmp_path / "t.csv"), languages=languages, incomplete=True)
         assert [item["id"] for item in kept.items] == ids
     apart = [{"id": "a", "prompts": {"en": "one"}}, {"id": "b", "prompts": {"de": "zwei"}}]
     with pytest.raises(ng.NeuroglotError, match=r"none of 2 items is there in all of en, de"):

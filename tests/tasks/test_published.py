@@ -75,7 +75,7 @@ def test_mpararel_facts_before_the_choice_of_patterns() -> None:
 def test_mpararel_with_all_relations(
     languages: tuple[str, ...], n_relations: int, n_items: int
 ) -> None:
-    task = ng.load_task("mpararel", languages, path=folder("mpararel"), relations="all")
+    task = ng.load_task("mpararel", languages=languages, path=folder("mpararel"), relations="all")
     assert len({item["relation"] for item in task.items}) == n_relations
     assert len(task) == n_items
 
@@ -91,7 +91,7 @@ def test_mpararel_with_all_relations(
 def test_mpararel_as_it_was_before(languages: tuple[str, ...], checksum: str) -> None:
     task = ng.load_task(
         "mpararel",
-        languages,
+        languages=languages,
         path=folder("mpararel"),
         distractors="uniform",
         relations="all",
@@ -102,7 +102,7 @@ def test_mpararel_as_it_was_before(languages: tuple[str, ...], checksum: str) ->
 
 @pytest.mark.parametrize("languages", [TEN, ("en", "zh")])
 def test_mpararel_tells_a_guesser_less(languages: tuple[str, ...]) -> None:
-    load = partial(ng.load_task, "mpararel", languages, path=folder("mpararel"))
+    load = partial(ng.load_task, "mpararel", languages=languages, path=folder("mpararel"))
     now, before = load(), load(distractors="uniform", relations="all")
     assert now.has_masked
     fewer = majority(before).mean(axis=0) - majority(now).mean(axis=0)
@@ -120,7 +120,7 @@ def test_mpararel_tells_a_guesser_less(languages: tuple[str, ...]) -> None:
 def test_mpararel_says_what_remains(
     languages: tuple[str, ...], n_relations: int, n_items: int
 ) -> None:
-    task = ng.load_task("mpararel", languages, path=folder("mpararel"))
+    task = ng.load_task("mpararel", languages=languages, path=folder("mpararel"))
     relations = {item["relation"] for item in task.items}
     assert len(relations) == n_relations
     assert len(task) == n_items

@@ -84,7 +84,7 @@ def together(name: str, row_id: str) -> str:
 def test_the_order_is_a_sample_that_languages_do_not_change(name: str, folder: Path) -> None:
     order = {}
     for languages in (LANGUAGES[name], LANGUAGES[name][1:]):
-        task = ng.load_task(name, languages, path=folder)
+        task = ng.load_task(name, languages=languages, path=folder)
         assert task.languages == languages
         order[languages] = [item["id"] for item in task.items]
         hashes = [
@@ -166,7 +166,7 @@ def test_mzsre_directions(tmp_path: Path) -> None:
 
 def test_xcopa_takes_the_direction_from_a_sound_file(tmp_path: Path) -> None:
     write_published("xcopa", tmp_path)
-    task = ng.load_task("xcopa", ["it", "th"], path=tmp_path)
+    task = ng.load_task("xcopa", languages=["it", "th"], path=tmp_path)
     assert task.notes == (
         "cause or effect is that of the file in 'zh'; in the files of other languages it differs, "
         "in so many of the dataset's 6 items: th 3",
@@ -178,7 +178,7 @@ def test_xcopa_takes_the_direction_from_a_sound_file(tmp_path: Path) -> None:
     assert "ผลที่ตามมา" in items["xcopa:1"]["prompts"]["th"]
     (tmp_path / "test.zh.jsonl").unlink()
     with pytest.raises(ng.NeuroglotError, match="the direction of '0' is 'cause' in 'it'"):
-        ng.load_task("xcopa", ["it", "th"], path=tmp_path)
+        ng.load_task("xcopa", languages=["it", "th"], path=tmp_path)
 
 
 def test_mpararel_patterns_and_choices(tmp_path: Path) -> None:
@@ -197,12 +197,12 @@ def test_mpararel_patterns_and_choices(tmp_path: Path) -> None:
     assert [c.replace("en", "de") for c in item["choices"]["en"]] == item["choices"]["de"]
     # The place of the answer must not give it away.
     assert len({item["choices"]["en"].index(item["answers"]["en"]) for item in task.items}) > 1
-    both = ng.load_task("mpararel", ["en", "de"], path=tmp_path, relations="all")
+    both = ng.load_task("mpararel", languages=["en", "de"], path=tmp_path, relations="all")
     assert {item["relation"] for item in both.items} == {"P36", "P47"}
     for file in (tmp_path / "patterns" / "de").iterdir():
         file.write_text('{"pattern": "[Y] of [X]"}\n')
     with pytest.raises(ng.NeuroglotError, match="no relation has a pattern that ends"):
-        ng.load_task("mpararel", ["en", "de"], path=tmp_path)
+        ng.load_task("mpararel", languages=["en", "de"], path=tmp_path)
 
 
 # Of the items of the small files, before wrong choices could be drawn otherwise.
@@ -216,7 +216,7 @@ CHOICES_BEFORE = {
 def test_mpararel_as_it_was_before(languages: tuple[str, ...], tmp_path: Path) -> None:
     write_published("mpararel", tmp_path)
     task = ng.load_task(
-        "mpararel", languages, path=tmp_path, distractors="uniform", relations="all"
+        "mpararel", languages=languages, path=tmp_path, distractors="uniform", relations="all"
     )
     assert task.has_masked
     items = [{k: v for k, v in item.items() if k != "masked"} for item in task.items]
@@ -225,14 +225,14 @@ def test_mpararel_as_it_was_before(languages: tuple[str, ...], tmp_path: Path) -
 
 def test_mpararel_masks_its_subjects(tmp_path: Path) -> None:
     write_published("mpararel", tmp_path)
-    for item in ng.load_task("mpararel", ["de", "zh"], path=tmp_path).items:
+    for item in ng.load_task("mpararel", languages=["de", "zh"], path=tmp_path).items:
         assert item["masked"] == {"de": "de: dies's seat is", "zh": "zh: 这个's seat is"}
 
 
 def test_mpararel_says_how_it_chose(tmp_path: Path) -> None:
     """What is drawn how, what is left out, and how many items that cost."""
     write_published("mpararel", tmp_path)
-    load = partial(ng.load_task, "mpararel", ["en", "de"], path=tmp_path)
+    load = partial(ng.load_task, "mpararel", languages=["en", "de"], path=tmp_path)
     default = load()
     assert default == load(distractors="proportional", relations="single")
     assert {item["relation"] for item in default.items} == {"P36"}
@@ -262,8 +262,10 @@ def test_mpararel_with_nothing_but_relations_that_are_left_out(tmp_path: Path) -
         r"no item is left in en, de; .* several objects are often true \(P47\).*--relations all"
     )
     with pytest.raises(ng.NeuroglotError, match=message):
-        ng.load_task("mpararel", ["en", "de"], path=tmp_path)
-    assert len(ng.load_task("mpararel", ["en", "de"], path=tmp_path, relations="all")) == 5
+        ng.load_task("mpararel", languages=["en", "de"], path=tmp_path)
+    assert (
+        len(ng.load_task("mpararel", languages=["en", "de"], path=tmp_path, relations="all")) == 5
+    )
 
 
 @pytest.mark.parametrize("name", ["facts", "xnli", "mgsm", "own.jsonl"])
@@ -470,7 +472,7 @@ def test_malformed_files_name_file_line_and_language(
     write_published(dataset, tmp_path)
     spoil(tmp_path)
     with pytest.raises(ng.NeuroglotError, match=message):
-        ng.load_task(dataset, LANGUAGES[dataset], path=tmp_path)
+        ng.load_task(dataset, languages=LANGUAGES[dataset], path=tmp_path)
 
 
 def test_mark_and_line_ends_of_windows_change_nothing(name: str, folder: Path) -> None:
@@ -508,7 +510,7 @@ def test_missing_files_and_languages(name: str, folder: Path, tmp_path: Path) ->
     ):
         languages, path = arguments
         with pytest.raises(ng.NeuroglotError) as error:
-            ng.load_task(name, languages, path=path)
+            ng.load_task(name, languages=languages, path=path)
         assert message in str(error.value)
     with pytest.raises(ng.NeuroglotError, match="read from no folder"):
         ng.load_task("facts", path=folder)

@@ -81,7 +81,7 @@ def test_prompts_of_ones_own_by_language(xnli: Path, as_file: bool) -> None:
             '[en]\nprompt = "{premise} / {hypothesis}"\n[sw]\njoin = ""\n'
             'prompt = "{hypothesis} kwa {premise}"\nentailment = "ndiyo"\n'
         )
-    task = ng.load_task("xnli", ["en", "sw"], template=template, path=xnli)
+    task = ng.load_task("xnli", languages=["en", "sw"], template=template, path=xnli)
     item = {item["id"]: item for item in task.items}["xnli:1"]
     assert item["prompts"] == {
         "en": 'en: the "cat 0 / en: an animal 0',
@@ -130,7 +130,7 @@ def mpararel(tmp_path: Path) -> Path:
 
 
 def masked(folder: Path, template: Any) -> dict[str, str]:
-    task = ng.load_task("mpararel", ["en", "zh"], template=template, path=folder)
+    task = ng.load_task("mpararel", languages=["en", "zh"], template=template, path=folder)
     return dict(next(x for x in task.items if x["id"] == "mpararel:P36:0")["masked"])
 
 
@@ -172,7 +172,7 @@ def test_bad_neutral_subjects(name: str, table: Any, message: str, tmp_path: Pat
     if name == "xcopa":
         by_language = {x: {"prompt": prompt, "neutral_subject": "x"} for x in ("it", "th")}
         with pytest.raises(ng.NeuroglotError, match="masks no subject"):
-            ng.load_task(name, ["it", "th"], template=by_language, path=tmp_path)
+            ng.load_task(name, languages=["it", "th"], template=by_language, path=tmp_path)
 
 
 def test_bad_toml(xnli: Path) -> None:

@@ -81,7 +81,7 @@ def copied(model: Model, mask: NeuronSet | None) -> Iterator[Trainee]:
         model.tokenizer.save_pretrained(folder)
 
     def changes(folder: Path) -> xr.Dataset:
-        saved = load_model(folder, model.device, model.hf.dtype, down_projection=path)
+        saved = load_model(folder, device=model.device, dtype=model.hf.dtype, down_projection=path)
         return weight_changes(model, saved)
 
     trainee = Trainee(trained, hf, write, changes)

@@ -296,7 +296,7 @@ def _term(job: Alignment) -> tuple[SharingTerm, float] | None:
         return None
     check_preactivations(job.model.hf, job.model.sites)
     here = job.chosen.trained
-    recording = record(job.model, here, job.out / BEFORE, grow=False)
+    recording = record(job.model, here, out=job.out / BEFORE, grow=False)
     before = before_training(recording, job.chosen.part(here) == "trained")
     return SharingTerm(before, job.training.rate_weight), job.training.sharing_weight
 

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from neuroglot.alignment.schedule import PARTS, Split
+from neuroglot.answering.answering import Answering
 from neuroglot.answering.evaluation import evaluate
 from neuroglot.answering.observations import SAME, samples_of
 from neuroglot.answering.statistics import accuracy_interval
@@ -50,11 +51,18 @@ class Checks:
         """Record and evaluate; ``anew`` replaces what an interrupted run has left of the step."""
         out = self.run_folder(step)
         named = replace(model, name=f"{model.name}, step {step}")
-        record(named, self.task, out / RECORDING, grow=False, overwrite=anew)
+        record(named, self.task, out=out / RECORDING, grow=False, overwrite=anew)
         if self.task.has_answers:
             # Nothing is said here of the model with the subject masked.
             out = out / ANSWERS
-            evaluate(named, self.task, out=out, masked=False, grow=False, overwrite=anew)
+            evaluate(
+                named,
+                self.task,
+                out=out,
+                answering=Answering(masked=False),
+                grow=False,
+                overwrite=anew,
+            )
 
     def result(self, steps: Sequence[int]) -> xr.Dataset:
         """What was measured at these steps (check, …)."""

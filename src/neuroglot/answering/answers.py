@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from neuroglot.answering.answer_texts import exact_match, token_f1
+from neuroglot.answering.answering import ChoiceScore
 from neuroglot.errors import NeuroglotError
 from neuroglot.models.finite import why_not_finite
 from neuroglot.models.model import Model
 from neuroglot.recording.blocks import prompt_keys, prompt_names
-from neuroglot.running.batching import BatchSize
 from neuroglot.running.choices import Asked, Question, log_probs, questions
 from neuroglot.running.thoughts import Written
 from neuroglot.running.writing import generate
 from neuroglot.tasks.parallel import ParallelTask
 
-Score = Literal["sum", "mean"]
-SCORES: tuple[Score, ...] = ("sum", "mean")
 Variables = dict[str, np.ndarray[Any, Any]]
 """Arrays by name, (item, language) or (item, language, option)."""
 
@@ -39,8 +37,7 @@ def asked_of(task: ParallelTask, choices: Sequence[Sequence[str]]) -> Asked:
 def choose(
     model: Model,
     task: ParallelTask,
-    score: Score,
-    batch_size: BatchSize,
+    choice_score: ChoiceScore,
     widest: int,
     asked: Sequence[Question] | None = None,
 ) -> Variables:
@@ -49,8 +46,7 @@ def choose(
     Args:
         model: which answers.
         task: its items have choices.
-        score: by the sum of the log-probabilities of a choice's tokens, or their mean.
-        batch_size: prompts in a batch.
+        choice_score: by the sum of the log-probabilities of a choice's tokens, or their mean.
         widest: the most choices that a prompt has: the size of ``option``.
         asked: the prompts and choices as tokens, where they are known.
 
@@ -63,8 +59,8 @@ def choose(
     """
     choices = by_prompt(task, "choices")
     asked = asked or questions(model, asked_of(task, choices))
-    log_prob, n_tokens = scores_of_choices(model, asked, prompt_names(task), batch_size, widest)
-    choice = likeliest(log_prob, n_tokens, score)
+    log_prob, n_tokens = scores_of_choices(model, asked, prompt_names(task), widest)
+    choice = likeliest(log_prob, n_tokens, choice_score)
     answers, right = by_prompt(task, "answers"), right_options(task)
     shape = (len(task), len(task.languages))
     return {
@@ -72,7 +68,7 @@ def choose(
         "answer": np.array(answers).reshape(shape),
         "choice": choice.reshape(shape),
         "chance": np.array([1 / len(given) for given in choices]).reshape(shape),
-        "margin": margins(log_prob, n_tokens, right, score).reshape(shape),
+        "margin": margins(log_prob, n_tokens, right, choice_score).reshape(shape),
         "log_prob": log_prob.reshape(*shape, widest),
         "n_tokens": n_tokens.reshape(*shape, widest),
     }
@@ -88,7 +84,6 @@ def scores_of_choices(
     model: Model,
     asked: Sequence[Question],
     names: Sequence[str],
-    batch_size: BatchSize,
     widest: int,
     *,
     times: int = 1,
@@ -99,7 +94,6 @@ def scores_of_choices(
         model: which answers.
         asked: tokens of the prompts and their choices.
         names: what errors call the prompts.
-        batch_size: prompts in a batch.
         widest: the most choices that a prompt has: the size of ``option``.
         times: see :func:`log_probs`.
 
@@ -110,7 +104,7 @@ def scores_of_choices(
         NeuroglotError: a log-probability is NaN or infinite; it names the prompt.
     """
     log_prob = np.full((len(asked), widest), np.nan)
-    for rows, values in log_probs(model, asked, batch_size, widest, times=times):
+    for rows, values in log_probs(model, asked, widest, times=times):
         log_prob[rows] = values.numpy()
     n_tokens = tokens_of_choices(asked, widest)
     check_finite(model, log_prob, n_tokens, asked, names)
@@ -128,37 +122,37 @@ def tokens_of_choices(
 
 
 def likeliest(
-    log_prob: np.ndarray[Any, Any], n_tokens: np.ndarray[Any, Any], score: Score
+    log_prob: np.ndarray[Any, Any], n_tokens: np.ndarray[Any, Any], choice_score: ChoiceScore
 ) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Which choice of every prompt has the largest score (prompt,)."""
-    return np.asarray(np.nanargmax(scores_of(log_prob, n_tokens, score), axis=-1))
+    return np.asarray(np.nanargmax(scores_of(log_prob, n_tokens, choice_score), axis=-1))
 
 
 def scores_of(
-    log_prob: np.ndarray[Any, Any], n_tokens: np.ndarray[Any, Any], score: Score
+    log_prob: np.ndarray[Any, Any], n_tokens: np.ndarray[Any, Any], choice_score: ChoiceScore
 ) -> np.ndarray[Any, Any]:
     """Scores (prompt, option) by which choices are compared; NaN where there is no choice."""
-    return log_prob / np.maximum(n_tokens, 1) if score == "mean" else log_prob
+    return log_prob / np.maximum(n_tokens, 1) if choice_score == "mean" else log_prob
 
 
 def margins(
     log_prob: np.ndarray[Any, Any],
     n_tokens: np.ndarray[Any, Any],
     right: np.ndarray[Any, Any],
-    score: Score,
+    choice_score: ChoiceScore,
 ) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Score of the right choice less that of the best wrong one, in nats (prompt,).
+    """ChoiceScore of the right choice less that of the best wrong one, in nats (prompt,).
 
     Args:
         log_prob: of the choices (prompt, option); NaN where there is none.
         n_tokens: of the choices (prompt, option).
         right: which choice is right (prompt,).
-        score: by which choices are compared.
+        choice_score: by which choices are compared.
 
     Returns:
         NaN where there is no wrong choice.
     """
-    scores = scores_of(log_prob, n_tokens, score)
+    scores = scores_of(log_prob, n_tokens, choice_score)
     rows = np.arange(len(scores))
     wrong = np.where(np.isnan(scores), -np.inf, scores)
     wrong[rows, right] = -np.inf
@@ -196,16 +190,14 @@ def check_finite(
         )
 
 
-def write(
-    model: Model, task: ParallelTask, max_new_tokens: int, batch_size: BatchSize
-) -> Variables:
+def write(model: Model, task: ParallelTask, max_new_tokens: int) -> Variables:
     """What the model writes after every prompt, and whether it is the answer.
 
     Returns:
         ``correct``, ``answer`` (the right one; the first of several), ``f1``, ``text``,
         ``thoughts`` and ``chance`` (item, language); the last is NaN.
     """
-    found = written(model, task, list(enumerate(prompt_keys(task))), max_new_tokens, batch_size)
+    found = written(model, task, list(enumerate(prompt_keys(task))), max_new_tokens)
     n_cut = sum(one.was_cut for one in found)
     if n_cut:
         warnings.warn(
@@ -247,7 +239,6 @@ def written(
     task: ParallelTask,
     asked: Sequence[tuple[int, Hashable]],
     max_new_tokens: int,
-    batch_size: BatchSize,
 ) -> list[Written]:
     """What the model writes after prompts of a task.
 
@@ -257,7 +248,6 @@ def written(
         asked: which prompt of the task, item by item and language by language, and what tells it
             apart where an edit has a set for each.
         max_new_tokens: at most, for each.
-        batch_size: prompts in a batch.
 
     Raises:
         NeuroglotError: see :func:`generate`.
@@ -271,7 +261,6 @@ def written(
         [names[row] for row in rows],
         keys,
         max_new_tokens,
-        batch_size,
     )
     for places, found in batches:
         for place, text in zip(places, found, strict=True):

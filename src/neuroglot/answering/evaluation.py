@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from neuroglot.answering.answering import Answering, ChoiceScore
 from neuroglot.answering.answers import (
-    SCORES,
-    Score,
     Variables,
     choose,
     margins,
@@ -23,11 +21,10 @@ from neuroglot.answering.answers import (
 from neuroglot.answering.masked import MaskedScores, any_masked, without_subject
 from neuroglot.answering.observations import SAME, column, same_tokens, samples_of
 from neuroglot.answering.statistics import accuracy_interval
-from neuroglot.defaults import MAX_NEW_TOKENS
-from neuroglot.errors import NeuroglotError, listed
+from neuroglot.errors import NeuroglotError
 from neuroglot.models.model import Model
 from neuroglot.models.operations import operation
-from neuroglot.running.batching import BatchSize
+from neuroglot.options import options_of
 from neuroglot.running.choices import Question
 from neuroglot.store.asking import asked_by
 from neuroglot.store.blockwise import InFolder
@@ -102,27 +99,13 @@ def accuracy(
     }
 
 
-@dataclass(frozen=True)
-class _Settings:
-    """How answers are found."""
-
-    score: Score
-    max_new_tokens: int
-    batch_size: BatchSize
-    seed: int
-    masked: str
-
-
 @operation
-def evaluate(  # noqa: PLR0913 (the public contract)
+def evaluate(
     model: Model,
     task: ParallelTask,
-    out: str | Path | None = None,
     *,
-    score: str = "sum",
-    max_new_tokens: int = MAX_NEW_TOKENS,
-    masked: bool = True,
-    batch_size: BatchSize = "auto",
+    answering: Answering | None = None,
+    out: str | Path | None = None,
     seed: int = 0,
     grow: bool = True,
     overwrite: bool = False,
@@ -143,15 +126,10 @@ def evaluate(  # noqa: PLR0913 (the public contract)
     Args:
         model: from :func:`neuroglot.load_model` or :func:`neuroglot.wrap_model`.
         task: every item must have answers.
+        answering: how; see :class:`neuroglot.Answering`. Under :func:`neuroglot.edit` a masked
+            prompt runs once for each item, under what is done to the item's own prompt.
         out: folder to save the result in. An unfinished one of the same settings there goes on
             where it stopped; a finished one is opened; one of fewer items or languages grows.
-        score: the likeliest choice has the largest ``"sum"`` of log-probabilities, or the largest
-            ``"mean"`` per token.
-        max_new_tokens: the most tokens that the model writes, thoughts included.
-        masked: whether to ask with the subject masked too, where choices are given and items have
-            masked prompts. Under :func:`neuroglot.edit` a masked prompt runs once for each item,
-            under what is done to the item's own prompt.
-        batch_size: prompts in a batch; ``"auto"`` fills a budget of tokens.
         seed: of the bootstrap.
         grow: whether a result in ``out`` of fewer items or languages, and of the same settings
             else, grows: prompts that ask the same, with the same choices, are not answered again.
@@ -166,7 +144,7 @@ def evaluate(  # noqa: PLR0913 (the public contract)
         counts), the coordinate ``same_tokens_as`` (item, language; the index of the first item
         whose prompt is the same tokens: equal prompts count once) and what :func:`accuracy`
         returns (language). With choices also ``choice`` (item, language; index of the chosen),
-        ``margin`` (item, language; in nats: the ``score`` of the right choice, a sum of
+        ``margin`` (item, language; in nats: the score of the right choice, a sum of
         log-probabilities or their mean per token, less that of the best wrong one; NaN where
         there is no wrong one), ``log_prob`` (item, language, option; summed over tokens, NaN
         beyond an item's choices) and ``n_tokens`` (item, language, option). With masked prompts
@@ -182,15 +160,21 @@ def evaluate(  # noqa: PLR0913 (the public contract)
         NeuroglotError: the task has no answers, a prompt does not fit, logits are NaN or infinite
             (it names the prompt), or ``out`` holds something else.
     """
-    checked = check_answering(score, max_new_tokens)
+    how = options_of(answering, Answering, "answering")
     require_answerable(task)
-    asked = _masked_prompts(task, wanted=masked)
-    settings = _Settings(checked, max_new_tokens, batch_size, seed, asked)
-    head = _head(task, _provenance(model, task, settings))
+    masked = _masked_prompts(task, wanted=how.masked is not False)
+    head = _head(task, _provenance(model, task, how, masked) | {"seed": seed})
     known: list[Question] = []
 
+    def masked_of(kept: np.ndarray[Any, np.dtype[np.bool_]]) -> MaskedScores | None:
+        """Scores with the subject masked, of the prompts (item, language) that are not kept."""
+        if masked != MASKED:
+            return None
+        # What neuroglot.edit does may be something else for each item.
+        return MaskedScores(model, task, ITEMS_AT_ONCE, alike=not model.running.edits, kept=kept)
+
     def answer_into(result: Growing) -> None:
-        answers_of = _beside_guesses(model, task, settings, known, result.kept)
+        answers_of = _beside_guesses(model, task, how, known, masked_of(result.kept))
 
         def make(some: Prompts, done: Callable[[int], object]) -> xr.Dataset:
             answers = answers_of(some)
@@ -201,13 +185,13 @@ def evaluate(  # noqa: PLR0913 (the public contract)
         require_steady_prompts(model, task, head.attrs)
 
     if out is None:
-        memory = InMemory(_with_same(head, model, task, settings, known), ITEMS_AT_ONCE)
+        memory = InMemory(_with_same(head, model, task, how, known), ITEMS_AT_ONCE)
         answer_into(memory)
         return memory.data.assign(_accuracy_of(memory.data))
     path, growth = as_path(out), _growth(model, task, allowed=grow)
     if not overwrite and is_whole(path, head, DIMS, growth):
-        return _with_guesses(opened_dataset(path), task, settings.score)
-    head = _with_same(head, model, task, settings, known)
+        return _with_guesses(opened_dataset(path), task, how.choice_score)
+    head = _with_same(head, model, task, how, known)
     with in_folder(path, head, ITEMS_AT_ONCE, DIMS, overwrite=overwrite, growth=growth) as folder:
         _refuse_without_guesses(folder)
         answer_into(folder)
@@ -229,38 +213,33 @@ def _growth(model: Model, task: ParallelTask, *, allowed: bool) -> Growth:
 def _beside_guesses(
     model: Model,
     task: ParallelTask,
-    settings: _Settings,
+    how: Answering,
     known: Sequence[Question],
-    kept: np.ndarray[Any, np.dtype[np.bool_]],
+    masked: MaskedScores | None,
 ) -> Callable[[Prompts], xr.Dataset]:
     """What answers some prompts of a block, and puts what a guesser knows beside the answers.
 
     Args:
         model: which answers.
         task: all items.
-        settings: how answers are found.
+        how: answers are found.
         known: questions of the task's first prompts, which need not be made again.
-        kept: prompts (item, language) that are not answered.
+        masked: scores with the subject masked, where they are asked for.
     """
     guessed, n_languages = majority(task), len(task.languages)
-    masked = None
-    if settings.masked == MASKED:
-        # What neuroglot.edit does may be something else for each item.
-        alike, size = not model.running.edits, settings.batch_size
-        masked = MaskedScores(model, task, size, ITEMS_AT_ONCE, alike=alike, kept=kept)
 
     def answers_of(prompts: Prompts) -> xr.Dataset:
         some = prompts.of(task)
         rows = [i * n_languages + j for i in prompts.items for j in prompts.languages]
         asked = [known[row] for row in rows] if rows[-1] < len(known) else None
-        answers = _answers(model, some, settings, task.most_choices, asked)
+        answers = _answers(model, some, how, task.most_choices, asked)
         here = np.ix_(prompts.items, prompts.languages)
         answers = answers.assign(majority=(DIMS, guessed[here]))
         if masked is None:
             return answers
         margin = answers["margin"].to_numpy()
         return answers.assign(
-            _labelled(without_subject(some, margin, masked.of(prompts), settings.score))
+            _labelled(without_subject(some, margin, masked.of(prompts), how.choice_score))
         )
 
     return answers_of
@@ -278,7 +257,7 @@ def _masked_prompts(task: ParallelTask, *, wanted: bool) -> str:
     return MASKED if wanted else LEFT_OUT
 
 
-def _with_guesses(answers: xr.Dataset, task: ParallelTask, score: Score) -> xr.Dataset:
+def _with_guesses(answers: xr.Dataset, task: ParallelTask, choice_score: ChoiceScore) -> xr.Dataset:
     """A finished result with what one of before did not say, as it follows from what it says."""
     if "majority" in answers:
         return answers
@@ -288,7 +267,7 @@ def _with_guesses(answers: xr.Dataset, task: ParallelTask, score: Score) -> xr.D
             answers[name].to_numpy().reshape(-1, answers.sizes["option"])
             for name in ("log_prob", "n_tokens")
         )
-        margin = margins(log_prob, n_tokens, right_options(task), score)
+        margin = margins(log_prob, n_tokens, right_options(task), choice_score)
         found["margin"] = (DIMS, margin.reshape(len(task), -1))
     return answers.assign(found)
 
@@ -326,38 +305,23 @@ def require_answerable(task: ParallelTask) -> None:
         raise NeuroglotError(f"task {task.name!r} has items without choices or answers.")
 
 
-def check_answering(score: str, max_new_tokens: int) -> Score:
-    """The score, if both are what :func:`evaluate` takes.
-
-    Raises:
-        NeuroglotError: an unknown score, or no whole number of tokens from 1.
-    """
-    if score not in SCORES:
-        raise NeuroglotError(f"unknown score {score!r}; there are {listed(SCORES)}.")
-    if not isinstance(max_new_tokens, int) or max_new_tokens < 1:
-        raise NeuroglotError(
-            f"max_new_tokens={max_new_tokens}: expected at least 1, a whole number."
-        )
-    return score
-
-
-def _provenance(model: Model, task: ParallelTask, settings: _Settings) -> dict[str, Any]:
+def _provenance(
+    model: Model, task: ParallelTask, answering: Answering, masked: str
+) -> dict[str, Any]:
     how: dict[str, Any] = {
         "answered_by": "writing",
-        "max_new_tokens": settings.max_new_tokens,
+        "max_new_tokens": answering.max_new_tokens,
         "grading": GRADING,
         "asked_in": task.asked_in or "",
     }
     if task.has_choices:
-        how = {"answered_by": "choosing", "score": settings.score}
-        how |= {"masked": settings.masked} if settings.masked else {}
+        how = {"answered_by": "choosing", "choice_score": answering.choice_score}
+        how |= {"masked": masked} if masked else {}
     return {
         "kind": "evaluation",
         **provenance(model, task),
         **how,
         "edited": 0,  # 1 in results of before, of functions that edited; now "edits" says what
-        "batch_size": settings.batch_size,
-        "seed": settings.seed,
     }
 
 
@@ -375,7 +339,7 @@ def _head(task: ParallelTask, provenance: dict[str, Any]) -> xr.Dataset:
 
 
 def _with_same(
-    head: xr.Dataset, model: Model, task: ParallelTask, settings: _Settings, known: list[Question]
+    head: xr.Dataset, model: Model, task: ParallelTask, how: Answering, known: list[Question]
 ) -> xr.Dataset:
     """The same with which prompts are equal, which a finished result need not look up again.
 
@@ -387,22 +351,22 @@ def _with_same(
     def keep(asked: Sequence[Question]) -> None:
         known.extend(asked[: most - len(known)])
 
-    same = same_tokens(model, task, settings.max_new_tokens, keep)
+    same = same_tokens(model, task, how.max_new_tokens, keep)
     return head.assign_coords({SAME: (DIMS, same)})
 
 
 def _answers(
     model: Model,
     task: ParallelTask,
-    settings: _Settings,
+    how: Answering,
     widest: int,
     asked: Sequence[Question] | None,
 ) -> xr.Dataset:
     """What the model answered to some items, and which of them count."""
     if widest:
-        found = choose(model, task, settings.score, settings.batch_size, widest, asked)
+        found = choose(model, task, how.choice_score, widest, asked)
     else:
-        found = write(model, task, settings.max_new_tokens, settings.batch_size)
+        found = write(model, task, how.max_new_tokens)
     found |= {"held_out": held_out_prompts(task), "counted": counted_prompts(task)}
     return _labelled(found)
 

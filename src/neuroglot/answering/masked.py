@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from neuroglot.answering.answering import ChoiceScore
 from neuroglot.answering.answers import (
-    Score,
     Variables,
     likeliest,
     margins,
@@ -22,7 +22,6 @@ from neuroglot.answering.answers import (
 )
 from neuroglot.models.model import Model
 from neuroglot.recording.blocks import prompt_keys, prompt_names
-from neuroglot.running.batching import BatchSize
 from neuroglot.running.choices import Asked, Question, questions
 from neuroglot.store.growing import Prompts
 from neuroglot.tasks.parallel import ParallelTask
@@ -49,7 +48,6 @@ class MaskedScores:
         self,
         model: Model,
         task: ParallelTask,
-        batch_size: BatchSize,
         size: int,
         *,
         alike: bool,
@@ -60,14 +58,13 @@ class MaskedScores:
         Args:
             model: which answers.
             task: the whole task.
-            batch_size: prompts in a batch.
             size: items of a block.
             alike: whether the model does the same for every item that has the same masked prompt.
                 Not under edits with a set for each prompt, where each item's masked prompt runs
                 by itself, with the item's set.
             kept: prompts (item, language) whose masked prompts are not asked for; by default none.
         """
-        self.model, self.task, self.batch_size, self.alike = model, task, batch_size, alike
+        self.model, self.task, self.alike = model, task, alike
         shape = (len(task), len(task.languages))
         self.log_prob = np.full((*shape, task.most_choices), np.nan)
         self.n_tokens = np.zeros((*shape, task.most_choices), np.int64)
@@ -100,7 +97,7 @@ class MaskedScores:
         return self.log_prob[here], self.n_tokens[here]
 
     def _run(self, places: Sequence[Sequence[int]]) -> None:
-        """Score the choices after the masked prompts at these places (item, language)."""
+        """ChoiceScore the choices after the masked prompts at these places (item, language)."""
         task, width = self.task, len(self.task.languages)
         keys, names = prompt_keys(task), prompt_names(task)
         rows = [i * width + j for i, j in places]
@@ -126,7 +123,7 @@ class MaskedScores:
         """Log-probability of each different choice after each different prompt."""
         widest = self.task.most_choices
         once, called = _each_once(asked, names, widest)
-        log_prob, _ = scores_of_choices(self.model, once, called, self.batch_size, widest)
+        log_prob, _ = scores_of_choices(self.model, once, called, widest)
         return {
             pair: float(value)
             for question, values in zip(once, log_prob, strict=True)
@@ -170,7 +167,7 @@ def without_subject(
     task: ParallelTask,
     margin: np.ndarray[Any, Any],
     masked: Scores,
-    score: Score,
+    choice_score: ChoiceScore,
 ) -> Variables:
     """What the model answered to some items with the subject masked.
 
@@ -179,7 +176,7 @@ def without_subject(
         margin: of their prompts (item, language).
         masked: log-probabilities and numbers of tokens of the choices after masked prompts (item,
             language, option).
-        score: by which choices are compared.
+        choice_score: by which choices are compared.
 
     Returns:
         ``masked_correct``, ``masked_margin``, ``margin_beyond_masked`` (item, language) and
@@ -188,8 +185,8 @@ def without_subject(
     log_prob, n_tokens = (values.reshape(-1, values.shape[-1]) for values in masked)
     right, there = right_options(task), np.asarray(n_tokens.any(axis=-1))
     correct, margin_masked = np.full((2, len(there)), np.nan)
-    correct[there] = likeliest(log_prob[there], n_tokens[there], score) == right[there]
-    margin_masked[there] = margins(log_prob, n_tokens, right, score)[there]
+    correct[there] = likeliest(log_prob[there], n_tokens[there], choice_score) == right[there]
+    margin_masked[there] = margins(log_prob, n_tokens, right, choice_score)[there]
     return {
         "masked_correct": correct.reshape(margin.shape),
         "masked_margin": margin_masked.reshape(margin.shape),

@@ -29,7 +29,7 @@ from neuroglot.defaults import TESTED_NEURONS
 from neuroglot.errors import NeuroglotError, is_whole_number
 from neuroglot.models.model import Model
 from neuroglot.models.operations import operation
-from neuroglot.running.batching import BatchSize, batches, by_length, check_batch_size
+from neuroglot.running.batching import batches, by_length
 from neuroglot.store.folders import as_path
 from neuroglot.store.growing import InMemory, grow, in_folder, is_whole
 from neuroglot.store.joining import require_steady_prompts
@@ -56,7 +56,6 @@ def causal_agreement(
     n_neurons: int = TESTED_NEURONS,
     seed: int = 0,
     out: str | Path | None = None,
-    batch_size: BatchSize = "auto",
     overwrite: bool = False,
 ) -> xr.Dataset:
     """How well each score ranks neurons by what zeroing them does.
@@ -78,7 +77,6 @@ def causal_agreement(
         seed: of the sample, and of the bootstrap.
         out: folder to save the result in. An unfinished one of the same settings there goes on
             where it stopped; a finished one is opened.
-        batch_size: prompts in a batch; ``"auto"`` fills a budget of tokens.
         overwrite: replace what ``out`` holds.
 
     Returns:
@@ -100,7 +98,6 @@ def causal_agreement(
             else.
     """
     check_scores(scores)
-    check_batch_size(batch_size)
     if model.hf.dtype not in EXACT_ENOUGH:
         raise NeuroglotError(
             f"in {model.dtype} most effects of single neurons are lost in rounding; load the model "
@@ -113,13 +110,12 @@ def causal_agreement(
     name = check_target(task, target)
     targets = require_targets(task, targets_of(model, task, name))
     sample = _sample(model, min(n_neurons, model.n_neurons), seed)
-    zeroing = _Zeroing(model, weights_for(model, scores), scores, sample, batch_size)
+    zeroing = _Zeroing(model, weights_for(model, scores), scores, sample)
     attrs = {
         "kind": KIND,
         **provenance(model, task),
         "target": name,
         "seed": seed,
-        "batch_size": batch_size,
     }
     head = _head(task, targets, scores, sample).assign_attrs(attrs)
     n = len(task.languages)
@@ -150,7 +146,6 @@ class _Zeroing:
     weights: Weights
     scores: Sequence[str]
     sample: Tensor
-    batch_size: BatchSize
 
     def of(
         self, targets: Sequence[Target], n_languages: int, done: Callable[[int], object]
@@ -161,7 +156,7 @@ class _Zeroing:
         value = torch.empty((len(targets), len(self.scores), *shape), dtype=torch.float32)
         # Every prompt's last token runs once for each sampled neuron of a layer.
         costs = [cost_of_last(model, len(of.ids), shape[1]) for of in targets]
-        for rows in batches(model, by_length(costs), costs, self.batch_size):
+        for rows in batches(model, by_length(costs), costs):
             some = [targets[row] for row in rows]
             effect[rows] = _effects(model, some, self.sample).cpu()
             value[rows] = _sampled(model, self.weights, some, self.scores, self.sample)
@@ -248,7 +243,7 @@ def _sampled(
 ) -> Tensor:
     """Scores of the sampled neurons (prompt, score, layer, sample)."""
     found = torch.empty((len(targets), len(scores), *sample.shape), dtype=torch.float32)
-    for rows, values in score_batches(model, weights, targets, scores, "auto"):
+    for rows, values in score_batches(model, weights, targets, scores):
         index = sample.expand(*values.shape[:2], *sample.shape)
         found[rows] = values.gather(-1, index).cpu()
     return found

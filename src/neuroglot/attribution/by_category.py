@@ -37,7 +37,6 @@ from neuroglot.models.operations import operation
 from neuroglot.recording.part import recorded_part
 from neuroglot.recording.recording import Recording, require_recording
 from neuroglot.recording.saved import load
-from neuroglot.running.batching import BatchSize, check_batch_size
 from neuroglot.sharing.bits import CATEGORIES
 from neuroglot.sharing.categories import categories
 from neuroglot.store.accumulating import Sums, Wider, add_all, finished, sums_in_folder
@@ -62,22 +61,20 @@ class _Settings:
     target: TargetName
     top_k: int
     threshold: float
-    batch_size: BatchSize
 
 
 @operation
 def attribute(  # noqa: PLR0913 (the public contract)
     model: Model,
     task: ParallelTask,
-    recording: Recording,
     *,
+    recording: Recording,
     scores: Sequence[str] = NEURON_SCORES,
     top_k: int | None = None,
     target: str | None = None,
     threshold: float = 0.0,
     answers: xr.Dataset | None = None,
     out: str | Path | None = None,
-    batch_size: BatchSize = "auto",
     grow: bool = True,
     overwrite: bool = False,
 ) -> xr.Dataset:
@@ -101,7 +98,6 @@ def attribute(  # noqa: PLR0913 (the public contract)
             is answered here.
         out: folder to save the result in. An unfinished one of the same settings there goes on
             where it stopped; a finished one is opened.
-        batch_size: prompts in a batch; ``"auto"`` fills a budget of tokens.
         grow: whether a result in ``out`` of fewer items or languages, and of the same settings
             else, grows. Items after the others are added to its sums. Otherwise all are added up
             again, as where there is another language, on which categories depend. Without, it is
@@ -133,12 +129,11 @@ def attribute(  # noqa: PLR0913 (the public contract)
     where no token tells the answer from a wrong choice.
     """
     check_scores(scores)
-    check_batch_size(batch_size)
     require_recording(recording)
     recording.check_threshold(threshold)
     chosen = recorded_part(model, task, recording)
     k = _check_top_k(model, top_k)
-    settings = _Settings(tuple(scores), check_target(task, target), k, threshold, batch_size)
+    settings = _Settings(tuple(scores), check_target(task, target), k, threshold)
     require_answerable(task)
     if recording.attrs["position"] != "last":
         warnings.warn(
@@ -224,7 +219,7 @@ class _Adding:
         _warn_of(int((counted & ~there).sum()))
         by_item = self._scores(weights, targets)
         ids = [item["id"] for item in some.items]
-        codes = categories(self.recording, self.settings.threshold, ids).to_numpy()
+        codes = categories(self.recording, threshold=self.settings.threshold, items=ids).to_numpy()
         groups = self.groups[block]
         for i, scores in enumerate(by_item):
             here = torch.from_numpy(codes[i]).to(scores.device)
@@ -233,7 +228,7 @@ class _Adding:
 
     def _answers(self, task: ParallelTask, block: slice) -> Answers:
         if self.answers is None:
-            return answers_of(self.model, task, self.settings.batch_size)
+            return answers_of(self.model, task)
         here = self.answers.isel(item=block)
         return {str(name): values.to_numpy() for name, values in here.data_vars.items()}
 
@@ -244,7 +239,7 @@ class _Adding:
         found = torch.zeros((len(targets), *shape), device=model.device, dtype=torch.float32)
         there = [(row, target) for row, target in enumerate(targets) if target is not None]
         some = [target for _, target in there]
-        for rows, values in score_batches(model, weights, some, names, self.settings.batch_size):
+        for rows, values in score_batches(model, weights, some, names):
             found[[there[row][0] for row in rows]] = values
         return found.reshape(-1, len(self.task.languages), *shape).transpose(1, 2)
 
@@ -278,7 +273,6 @@ def _head(adding: _Adding) -> xr.Dataset:
             "target": settings.target,
             **_how_answered(adding.answers),
             "top_k": settings.top_k,
-            "batch_size": settings.batch_size,
         },
     )
 
@@ -307,7 +301,7 @@ def _how_answered(answers: xr.Dataset | None) -> dict[str, Any]:
     """What decides which answers are correct."""
     attrs = {} if answers is None else answers.attrs
     return {
-        "answer_score": attrs.get("score", "sum"),
+        "answer_score": attrs.get("choice_score", "sum"),
         "max_new_tokens": attrs.get("max_new_tokens", MAX_NEW_TOKENS),
         "answers_checksum": "" if answers is None else _checksum(answers),
     }
@@ -327,11 +321,11 @@ def _result(sums: xr.Dataset, head: xr.Dataset) -> xr.Dataset:
     return found.assign_coords(head.coords).assign_attrs(head.attrs)
 
 
-def answers_of(model: Model, task: ParallelTask, batch_size: BatchSize) -> Answers:
+def answers_of(model: Model, task: ParallelTask) -> Answers:
     """What the model answers: ``correct`` (item, language) and, with choices, ``log_prob``."""
     if task.has_choices:
-        return choose(model, task, "sum", batch_size, task.most_choices)
-    return write(model, task, MAX_NEW_TOKENS, batch_size)
+        return choose(model, task, "sum", task.most_choices)
+    return write(model, task, MAX_NEW_TOKENS)
 
 
 def answers_to(model: Model, recording: Recording, answers: xr.Dataset) -> xr.Dataset:
@@ -354,7 +348,7 @@ def answers_to(model: Model, recording: Recording, answers: xr.Dataset) -> xr.Da
     return answers.sel(item=list(recording.items), language=list(recording.languages))
 
 
-def share_of_correct(attribution: xr.Dataset, score: str = "effective") -> xr.Dataset:
+def share_of_correct(attribution: xr.Dataset, *, score: str = "effective") -> xr.Dataset:
     """The paper's headline: how much of correct answers comes from all-shared neurons.
 
     Args:

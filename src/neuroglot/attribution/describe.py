@@ -86,7 +86,7 @@ class Description:
 
 @operation
 def describe(
-    model: Model, layer: int, neuron: int, recording: Recording | None = None, *, k: int = 10
+    model: Model, *, layer: int, neuron: int, recording: Recording | None = None, k: int = 10
 ) -> Description:
     """The tokens that a neuron's value vector promotes and suppresses, and when it is active.
 

@@ -26,7 +26,7 @@ from neuroglot.attribution.neuron_scores import name_target, target_coordinates,
 from neuroglot.attribution.targets import Target
 from neuroglot.models.model import Model
 from neuroglot.models.operations import operation
-from neuroglot.running.batching import BatchSize, batches, by_length
+from neuroglot.running.batching import batches, by_length
 from neuroglot.store.provenance import provenance
 from neuroglot.tasks.parallel import ParallelTask
 
@@ -38,9 +38,8 @@ OF_PROMPT = ("embedding", "end_bias", "logit")
 def logit_parts(
     model: Model,
     prompts: Sequence[str] | ParallelTask,
-    target: Sequence[int] | str | None = None,
     *,
-    batch_size: BatchSize = "auto",
+    target: Sequence[int] | str | None = None,
 ) -> xr.Dataset:
     """What neurons, attention, embedding and biases directly add to the target's logit.
 
@@ -52,7 +51,6 @@ def logit_parts(
         model: from :func:`neuroglot.load_model` or :func:`neuroglot.wrap_model`.
         prompts: as in :func:`neuroglot.neuron_scores`.
         target: as in :func:`neuroglot.neuron_scores`.
-        batch_size: prompts in a batch; ``"auto"`` fills a budget of tokens.
 
     Returns:
         ``neurons`` (the sum of the direct logit scores of a layer), ``ffn_bias`` and ``attention``
@@ -68,7 +66,7 @@ def logit_parts(
     by_layer = {part: np.empty((len(targets), model.n_layers)) for part in OF_LAYER}
     by_prompt = {part: np.empty(len(targets)) for part in OF_PROMPT}
     lengths = [len(of.ids) for of in targets]
-    for rows in batches(model, by_length(lengths), lengths, batch_size):
+    for rows in batches(model, by_length(lengths), lengths):
         these = [targets[row] for row in rows]
         parts = _parts(model, weights, run_forward(model, these), these)
         require_finite(model, *parts.values())

@@ -29,11 +29,9 @@ from neuroglot.models.operations import operation
 from neuroglot.models.tokenization import token_names
 from neuroglot.recording.blocks import prompt_keys, prompt_names, tokenize_block
 from neuroglot.running.batching import (
-    BatchSize,
     RowsAndValues,
     batches,
     by_length,
-    check_batch_size,
     in_halves,
     tokenize,
 )
@@ -52,10 +50,9 @@ NO_TARGET, GIVEN = "none", "given tokens"
 def neuron_scores(
     model: Model,
     prompts: Sequence[str] | ParallelTask,
+    *,
     score: str,
     target: Sequence[int] | str | None = None,
-    *,
-    batch_size: BatchSize = "auto",
 ) -> xr.DataArray:
     """The score of every neuron for every prompt, at the token from which the target is predicted.
 
@@ -74,7 +71,6 @@ def neuron_scores(
             ``"correct_minus_best_wrong"`` (the first token at which the answer differs from the
             likeliest wrong choice, what they share being fed, less the token of that choice). By
             default the last of these that there is what for: choices, answers, or neither.
-        batch_size: prompts in a batch; ``"auto"`` fills a budget of tokens.
 
     Returns:
         Scores (prompt, layer, neuron), float32, in logits or nats but for the contribution. Of the
@@ -86,13 +82,12 @@ def neuron_scores(
             model that the score is not defined for.
     """
     check_scores([score])
-    check_batch_size(batch_size)
     name = name_target(prompts, score, target)
     targets = targets_for(model, prompts, name, target)
     shape = (len(targets), model.n_layers, model.n_neurons)
     values = torch.empty(shape, dtype=torch.float32)
     weights = weights_for(model, (score,))
-    for rows, found in score_batches(model, weights, targets, (score,), batch_size):
+    for rows, found in score_batches(model, weights, targets, (score,)):
         values[rows] = found[:, 0].cpu()
     return xr.DataArray(
         values.numpy(),
@@ -129,7 +124,6 @@ def score_batches(
     weights: Weights,
     targets: Sequence[Target],
     scores: Sequence[str],
-    batch_size: BatchSize,
 ) -> Iterator[RowsAndValues]:
     """Rows of ``targets`` and their scores (prompt, score, layer, neuron), batch by batch.
 
@@ -138,7 +132,6 @@ def score_batches(
         weights: from :func:`neuroglot.attribution.direct.weights_for` for these scores.
         targets: prompts with their targets.
         scores: which.
-        batch_size: prompts in a batch.
     """
 
     def run(rows: list[int]) -> Tensor:
@@ -146,7 +139,7 @@ def score_batches(
 
     again = STEPS if "integrated_gradients" in scores else 1
     costs = [cost_of_last(model, len(target.ids), again) for target in targets]
-    for wanted in batches(model, by_length(costs), costs, batch_size):
+    for wanted in batches(model, by_length(costs), costs):
         yield from in_halves(run, wanted)
 
 

@@ -14,7 +14,7 @@ from neuroglot.attribution.last_token import LastTokens
 from neuroglot.errors import NeuroglotError, is_whole_number, listed
 from neuroglot.models.model import Model
 from neuroglot.recording.blocks import prompt_names, tokenize_block
-from neuroglot.running.batching import BatchSize, batches, by_length, tokenize
+from neuroglot.running.batching import batches, by_length, tokenize
 from neuroglot.running.choices import Question, questions
 from neuroglot.tasks.parallel import ParallelTask
 
@@ -81,7 +81,6 @@ def predicted(
     model: Model,
     sequences: Sequence[list[int]],
     names: Sequence[str],
-    batch_size: BatchSize = "auto",
 ) -> list[Target]:
     """Each prompt with the token that the model holds likeliest.
 
@@ -89,7 +88,6 @@ def predicted(
         model: which predicts.
         sequences: tokens of the prompts.
         names: what errors call them.
-        batch_size: prompts in a batch.
 
     Raises:
         NeuroglotError: logits are NaN or infinite; it names the prompt.
@@ -97,7 +95,7 @@ def predicted(
     targets = [Target(ids, 0, name=name) for ids, name in zip(sequences, names, strict=True)]
     tokens = [0] * len(sequences)
     lengths = [len(ids) for ids in sequences]
-    for rows in batches(model, by_length(lengths), lengths, batch_size):
+    for rows in batches(model, by_length(lengths), lengths):
         with torch.no_grad():
             best = last_tokens(model, [targets[row] for row in rows]).logits().argmax(dim=-1)
         for row, token in zip(rows, best.tolist(), strict=True):
@@ -169,7 +167,7 @@ def against_best_wrong(
         NeuroglotError: a log-probability is NaN or infinite; it names the prompt.
     """
     if log_prob is None:
-        log_prob = choose(model, task, "sum", "auto", task.most_choices)["log_prob"]
+        log_prob = choose(model, task, "sum", task.most_choices)["log_prob"]
     by_row = log_prob.reshape(-1, log_prob.shape[-1])
     found = []
     for (question, right), scores, name in zip(

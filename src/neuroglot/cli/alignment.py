@@ -117,7 +117,9 @@ def align(
         training=training,
         overwrite=overwrite,
     )
-    report = ng.report({f"{out.resolve().name}/alignment": result}, page, out / "figures")
+    report = ng.report(
+        {f"{out.resolve().name}/alignment": result}, out=page, figures=out / "figures"
+    )
     name = f"{model} on {task}, {method}"
     terminal.result(result, name, json=json, model=out / "model", report=report)
 
@@ -163,7 +165,7 @@ def compare(
     check_folder(out, overwrite=overwrite)
     compared = ng.compare(
         _named(runs),
-        x,
+        x=x,
         threshold=threshold,
         lineage=lineage,
         unrelated=unrelated,
@@ -172,7 +174,9 @@ def compare(
     )
     # What follows from the runs alone takes no time, so the folder's own result is replaced.
     ng.save(compared, out / "comparison", overwrite=overwrite or _is_comparison(out))
-    report = ng.report({f"{out.resolve().name}/comparison": compared}, page, out / "figures")
+    report = ng.report(
+        {f"{out.resolve().name}/comparison": compared}, out=page, figures=out / "figures"
+    )
     terminal.result(compared, str(compared.attrs["task"]), json=json, report=report)
 
 

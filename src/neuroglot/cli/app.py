@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,15 +13,16 @@ import typer
 
 import neuroglot as ng
 from neuroglot import defaults
+from neuroglot.answering.answering import Answering
 from neuroglot.cli import alignment, interventions, neurons, steps, terminal
 from neuroglot.cli import options as o
 from neuroglot.cli.parsing import (
     Commands,
-    batch_size_of,
     score_names,
     warnings_as_lines,
 )
 from neuroglot.cli.streams import enduring_streams
+from neuroglot.recording.reading import Reading
 
 YES_OR_NO = ("norm_after_ffn", "special_tokens", "truncate")  # some are numbers, as Zarr has them
 
@@ -77,7 +79,7 @@ def demo(
     check_folder(out)
     results = run_demo(items)
     seconds = time.perf_counter() - began
-    page = ng.report(results, out / "report.html", figures=out / "figures")
+    page = ng.report(results, out=out / "report.html", figures=out / "figures")
     found = sort_results(results)
     overall = headline_table(found, f"facts, {items} items in ten languages")
     scores, notes = score_table(found["attribution"]), sample_notes(found)
@@ -97,15 +99,10 @@ def run(
     task: o.TaskName,
     which: o.TaskOptions,
     how: o.ModelOptions,
+    reading: Annotated[Reading, o.Only("site", "position", "added_tokens")],
+    answering: Answering,
     out: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("neuroglot-run"),
-    score: o.Score = "sum",
-    max_new_tokens: o.MaxNewTokens = defaults.MAX_NEW_TOKENS,
-    masked: o.Masked = True,
-    site: o.Site = "gate",
-    position: o.Position = "last",
-    added_tokens: o.AddedTokens = True,
     scores: o.NeuronScores = o.SCORES,
-    batch_size: o.BatchSize = "auto",
     overwrite: o.Overwrite = False,
     json: o.Json = False,
 ) -> None:
@@ -113,29 +110,24 @@ def run(
 
     With more items or languages in the same folder it adds these; nothing else may differ.
     """
-    from neuroglot.answering.evaluation import check_answering
     from neuroglot.cli.places import check_folder
-    from neuroglot.pipeline import PREDICTIONS, Answering, Reading
-    from neuroglot.recording.settings import check_reading
+    from neuroglot.pipeline import PREDICTIONS, THRESHOLDS
     from neuroglot.reporting.gathering import in_page_order, sample_notes, sort_results
     from neuroglot.reporting.headline import headline_table
 
     check_folder(out, overwrite=overwrite)
-    size, wanted = batch_size_of(batch_size), score_names(scores)
-    check_reading(site, position, added_tokens=added_tokens)
-    check_answering(score, max_new_tokens)
+    wanted, read = score_names(scores), replace(reading, thresholds=THRESHOLDS)
     chosen = which.load(task)
     done = ng.run(
         how.load(model),
         chosen,
-        reading=Reading(site, position, added_tokens=added_tokens),
-        answering=Answering(score, max_new_tokens, masked),
+        reading=read,
+        answering=answering,
         scores=wanted,
-        batch_size=size,
         out=out,
         overwrite=overwrite,
     )
-    page = ng.report(done.results, out / "report.html", figures=out / "figures")
+    page = ng.report(done.results, out=out / "report.html", figures=out / "figures")
     found = sort_results(done.results)
     overall, notes = headline_table(found, f"{model} on {task}"), sample_notes(found)
     if json:

@@ -10,10 +10,10 @@ import typer
 
 import neuroglot as ng
 from neuroglot import defaults
+from neuroglot.answering.answering import Answering
 from neuroglot.cli import options as o
 from neuroglot.cli import terminal
 from neuroglot.cli.parsing import (
-    batch_size_of,
     layer_groups,
     numbers,
     open_recording,
@@ -21,8 +21,6 @@ from neuroglot.cli.parsing import (
 
 if TYPE_CHECKING:
     import xarray as xr
-
-    from neuroglot.running.batching import BatchSize
 
 
 Recorded = Annotated[
@@ -51,23 +49,19 @@ class ControlOptions:
             help="Where neurons are edited: answer (last prompt token and answer), last or all."
         ),
     ] = "answer"
-    threshold: Annotated[float, typer.Option(help="A neuron is active above this.")] = 0.0
-    masked: Annotated[
-        bool, typer.Option("--masked", help="Ask also with the subject masked; twice the time.")
-    ] = False
+    threshold: o.Threshold = 0.0
 
-    def checked(self, score: str, max_new_tokens: int, size: BatchSize) -> dict[str, Any]:
+    def checked(self) -> dict[str, Any]:
         """As keyword arguments of :func:`neuroglot.intervene`, before anything is run."""
         from neuroglot.answering.differences import check_bound
-        from neuroglot.interventions.answering import Answering
         from neuroglot.interventions.conditions import Controls
+        from neuroglot.models.running import check_edit_position
 
         plain = self.controls.strip()
         kinds = [] if plain == "none" else [kind.strip() for kind in plain.split(",")]
-        how: dict[str, Any] = {"position": self.position, "score": score, "masked": self.masked}
         return {
             "controls": Controls(kinds, self.draws, self.seed, self.threshold),
-            "answering": Answering(**how, max_new_tokens=max_new_tokens, batch_size=size),
+            "position": check_edit_position(self.position),
             "equivalent_within": check_bound(self.equivalent_within),
         }
 
@@ -79,6 +73,7 @@ def deactivate(
     which: o.TaskOptions,
     how: o.ModelOptions,
     beside: ControlOptions,
+    answering: Answering,
     out: OutFolder = Path("neuroglot-deactivate"),
     recording: Recorded = None,
     categories: Annotated[
@@ -109,9 +104,6 @@ def deactivate(
     factor: Annotated[
         float, typer.Option(help="Multiply coefficients with this; 0 switches them off.")
     ] = 0.0,
-    score: o.Score = "sum",
-    max_new_tokens: o.MaxNewTokens = defaults.MAX_NEW_TOKENS,
-    batch_size: o.BatchSize = "auto",
     overwrite: o.Overwrite = False,
     json: o.Json = False,
 ) -> None:
@@ -125,7 +117,6 @@ def deactivate(
 
     page = out / "report.html"
     check_folder(out, overwrite=overwrite)
-    size = batch_size_of(batch_size)
     parts = presets.Parts(
         numbers(doses) if doses else (1.0,),
         rank_by,
@@ -135,12 +126,12 @@ def deactivate(
         factor,
     )
     names = check_categories([name.strip() for name in categories.split(",")])
-    settings = beside.checked(score, max_new_tokens, size)
+    settings = beside.checked()
     recorded = None if recording is None else open_recording(recording)
     chosen, loaded = which.load(task), how.load(model)
     parts.check_fits(loaded)
     if recorded is None:
-        recorded = _recorded(loaded, chosen, out, size, overwrite=overwrite)
+        recorded = _recorded(loaded, chosen, out, overwrite=overwrite)
     outcome = presets.deactivate(
         loaded,
         chosen,
@@ -148,6 +139,7 @@ def deactivate(
         categories=names,
         parts=parts,
         **settings,
+        answering=answering,
         out=out,
         overwrite=overwrite,
     )
@@ -161,15 +153,13 @@ def amplify(
     which: o.TaskOptions,
     how: o.ModelOptions,
     beside: ControlOptions,
+    answering: Answering,
     out: OutFolder = Path("neuroglot-amplify"),
     recording: Recorded = None,
     category: Annotated[str, typer.Option(help="Or a union with + between.")] = "all_shared",
     factors: Annotated[
         str, typer.Option(help="To choose from, on a half of the items.")
     ] = ",".join(f"{factor:g}" for factor in defaults.FACTORS),
-    score: o.Score = "sum",
-    max_new_tokens: o.MaxNewTokens = defaults.MAX_NEW_TOKENS,
-    batch_size: o.BatchSize = "auto",
     overwrite: o.Overwrite = False,
     json: o.Json = False,
 ) -> None:
@@ -185,12 +175,12 @@ def amplify(
     page = out / "report.html"
     check_folder(out, overwrite=overwrite)
     check_categories([category])
-    size, tried = batch_size_of(batch_size), check_factors(numbers(factors))
-    settings = beside.checked(score, max_new_tokens, size)
+    tried = check_factors(numbers(factors))
+    settings = beside.checked()
     recorded = None if recording is None else open_recording(recording)
     chosen, loaded = which.load(task), how.load(model)
     if recorded is None:
-        recorded = _recorded(loaded, chosen, out, size, overwrite=overwrite)
+        recorded = _recorded(loaded, chosen, out, overwrite=overwrite)
     outcome = presets.amplify(
         loaded,
         chosen,
@@ -198,6 +188,7 @@ def amplify(
         category=category,
         factors=tried,
         **settings,
+        answering=answering,
         out=out,
         overwrite=overwrite,
     )
@@ -205,14 +196,16 @@ def amplify(
 
 
 def _recorded(
-    model: ng.Model, task: ng.ParallelTask, out: Path, size: BatchSize, *, overwrite: bool
+    model: ng.Model, task: ng.ParallelTask, out: Path, *, overwrite: bool
 ) -> ng.Recording:
     """What is recorded where no recording was named; it does not grow, as no condition does."""
     folder = out / "recording"
-    return ng.record(model, task, folder, batch_size=size, grow=False, overwrite=overwrite)
+    return ng.record(model, task, out=folder, grow=False, overwrite=overwrite)
 
 
 def _show(outcome: xr.Dataset, name: str, page: Path, *, json: bool) -> None:
     run = f"{outcome.attrs['model']}, {outcome.attrs['task']}".replace("/", " ")
-    report = ng.report({f"{run}/{page.parent.name}": outcome}, page, page.parent / "figures")
+    report = ng.report(
+        {f"{run}/{page.parent.name}": outcome}, out=page, figures=page.parent / "figures"
+    )
     terminal.result(outcome, name, json=json, report=report)

@@ -12,7 +12,7 @@ import neuroglot as ng
 from neuroglot import defaults
 from neuroglot.cli import options as o
 from neuroglot.cli import terminal
-from neuroglot.cli.parsing import batch_size_of, open_evaluation, open_recording, score_names
+from neuroglot.cli.parsing import open_evaluation, open_recording, score_names
 from neuroglot.errors import NeuroglotError, plain
 
 
@@ -29,14 +29,13 @@ def attribute(
         int | None,
         typer.Option(help="Neurons of a layer that are its top. Default: 800 of 16,384."),
     ] = None,
-    threshold: Annotated[float, typer.Option(help="A neuron is active above this.")] = 0.0,
+    threshold: o.Threshold = 0.0,
     answers: Annotated[
         Path | None,
         typer.Option(help="What `neuroglot evaluate --out` wrote. Default: answer here."),
     ] = None,
     out: o.Out = None,
     figures: Annotated[Path | None, typer.Option(help="Folder for PNG and SVG files.")] = None,
-    batch_size: o.BatchSize = "auto",
     overwrite: o.Overwrite = False,
     json: o.Json = False,
 ) -> None:
@@ -48,7 +47,7 @@ def attribute(
     from neuroglot.cli.places import check_figures, check_result
     from neuroglot.reporting.page import save_figures
 
-    size, wanted = batch_size_of(batch_size), score_names(scores)
+    wanted = score_names(scores)
     if not wanted:
         raise NeuroglotError("--scores none: there is nothing to attribute.")
     check_result(out, ATTRIBUTION, overwrite=overwrite)
@@ -59,14 +58,13 @@ def attribute(
     found = ng.attribute(
         how.load(model),
         chosen,
-        recorded,
+        recording=recorded,
         scores=wanted,
         top_k=top_k,
         target=target,
         threshold=threshold,
         answers=answered,
         out=out,
-        batch_size=size,
         overwrite=overwrite,
     )
     if figures is not None:
@@ -126,7 +124,7 @@ def describe(
 ) -> None:
     """Which tokens a neuron promotes and suppresses, and when it is active."""
     recorded = None if recording is None else open_recording(recording)
-    found = ng.describe(how.load(model), layer, neuron, recorded, k=k)
+    found = ng.describe(how.load(model), layer=layer, neuron=neuron, recording=recorded, k=k)
     if json:
         terminal.as_json(asdict(found))
         return

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import Field, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args, get_origin, get_type_hints
 
 import typer
 
 import neuroglot as ng
 from neuroglot import defaults
 from neuroglot.cli import terminal
-from neuroglot.cli.parsing import language_codes, template_arguments
+from neuroglot.cli.parsing import batch_size_of, language_codes, numbers, template_arguments
 from neuroglot.errors import plain
 
 if TYPE_CHECKING:
@@ -73,19 +74,7 @@ Relations = Annotated[
         "Default: single."
     ),
 ]
-Site = Annotated[str, typer.Option(help="gate or coefficient.")]
-Position = Annotated[str, typer.Option(help="last or all.")]
-Thresholds = Annotated[
-    str, typer.Option(help="A neuron is active above this; several with commas between.")
-]
-AddedTokens = Annotated[
-    bool,
-    typer.Option(
-        "--added-tokens/--no-added-tokens",
-        help="Whether position all has the tokens that the tokenizer adds before a text.",
-    ),
-]
-KeepValues = Annotated[bool, typer.Option("--keep-values", help="Also keep the site values.")]
+Threshold = Annotated[float, typer.Option(help="A neuron is active above this.")]
 BatchSize = Annotated[str, typer.Option(help="Prompts in a batch, or auto.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
@@ -125,9 +114,6 @@ Padding = Annotated[
 Truncate = Annotated[
     bool, typer.Option("--truncate", help="Cut the beginning of prompts that are too long.")
 ]
-Score = Annotated[
-    str, typer.Option(help="Choices by the sum of their log-probabilities, or the mean a token.")
-]
 SCORES = ",".join(defaults.NEURON_SCORES)
 NeuronScores = Annotated[
     str,
@@ -146,19 +132,6 @@ Target = Annotated[
 ]
 EquivalentWithin = Annotated[
     float, typer.Option(help="Accuracies that differ by less than this count as the same.")
-]
-MaxNewTokens = Annotated[
-    int,
-    typer.Option(
-        help="The most tokens that the model writes, thoughts included, where there are no choices."
-    ),
-]
-Masked = Annotated[
-    bool,
-    typer.Option(
-        "--masked/--no-masked",
-        help="Whether choices are also asked for with the subject masked, where the task can.",
-    ),
 ]
 Stored = Annotated[Path, typer.Argument(metavar="RECORDING", help="What `neuroglot record` wrote.")]
 Out = Annotated[Path | None, typer.Option(help="Folder to save the result in.")]
@@ -182,11 +155,11 @@ class TaskOptions:
         chosen = language_codes(self.languages)
         task = ng.load_task(
             name,
-            chosen,
-            self.limit,
-            self.split,
-            self.template,
-            self.path,
+            languages=chosen,
+            limit=self.limit,
+            split=self.split,
+            template=self.template,
+            path=self.path,
             incomplete=self.incomplete,
             distractors=cast("Distractors | None", self.distractors),
             relations=cast("Kept | None", self.relations),
@@ -209,6 +182,7 @@ class ModelOptions:
     template_argument: TemplateArguments = None
     padding_side: Padding = None
     truncate: Truncate = False
+    batch_size: BatchSize = "auto"
 
     def load(self, name: str) -> ng.Model:
         """The model."""
@@ -221,41 +195,86 @@ class ModelOptions:
         )
         return ng.load_model(
             name,
-            self.device,
-            self.dtype,
-            self.revision,
-            self.down_projection,
+            device=self.device,
+            dtype=self.dtype,
+            revision=self.revision,
+            down_projection=self.down_projection,
             tokenization=tokenization,
+            batch_size=batch_size_of(self.batch_size),
         )
+
+
+@dataclass(frozen=True)
+class Only:
+    """Which fields of a class of options a command takes: ``Annotated[Reading, Only("site")]``."""
+
+    names: tuple[str, ...]
+
+    def __init__(self, *names: str) -> None:
+        object.__setattr__(self, "names", names)
+
+
+PARSERS: dict[str, Callable[[str], Any]] = {"thresholds": numbers}
+
+
+def _flags_of(hint: Any) -> list[inspect.Parameter]:
+    """The options of a command that the fields of a class of options are made from.
+
+    A field of the library's classes says its help itself (see :func:`neuroglot.options.option`),
+    and one that says none is no option. Fields of classes of the command line are annotated.
+    """
+    group, *extras = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+    wanted = next((extra.names for extra in extras if isinstance(extra, Only)), None)
+    hints = get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=_as_text(field.default) if field.name in PARSERS else field.default,
+            annotation=_annotation(field, hints[field.name]),
+        )
+        for field in fields(group)
+        if (field.name in wanted if wanted else _is_option(field, hints[field.name]))
+    ]
+
+
+def _is_option(field: Field[Any], hint: Any) -> bool:
+    return "help" in field.metadata or get_origin(hint) is Annotated
+
+
+def _annotation(field: Field[Any], hint: Any) -> Any:
+    if "help" not in field.metadata:
+        return hint
+    name, text = field.name.replace("_", "-"), field.metadata["help"]
+    if bool in (hint, *get_args(hint)):
+        flag = f"--{name}" if field.default is False else f"--{name}/--no-{name}"
+        return Annotated[hint, typer.Option(flag, help=text)]
+    return Annotated[hint if hint is int else str, typer.Option(help=text)]
+
+
+def _as_text(numbers: Any) -> str:
+    return ",".join(f"{number:g}" for number in numbers)
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
     """Let Typer see the fields of a command's groups of options as options of their own."""
     hints = get_type_hints(command, include_extras=True)
-    groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    kinds = {name: get_args(hint)[0] if get_args(hint) else hint for name, hint in hints.items()}
+    groups = {name: _flags_of(hints[name]) for name, kind in kinds.items() if is_dataclass(kind)}
     seen = [
         parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
         for name, parameter in inspect.signature(command).parameters.items()
         if name not in groups
     ]
-    for group in groups.values():
-        of_group = get_type_hints(group, include_extras=True)
-        seen += [
-            inspect.Parameter(
-                field.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=field.default,
-                annotation=of_group[field.name],
-            )
-            for field in fields(group)
-        ]
+    seen += itertools.chain(*groups.values())
 
     @functools.wraps(command)
     def flat(**given: Any) -> None:
-        made = {
-            name: group(**{field.name: given.pop(field.name) for field in fields(group)})
-            for name, group in groups.items()
-        }
+        made = {}
+        for group, flags in groups.items():
+            values = {flag.name: given.pop(flag.name) for flag in flags}
+            parsed = {x: PARSERS[x](y) if x in PARSERS else y for x, y in values.items()}
+            made[group] = kinds[group](**parsed)
         command(**given, **made)
 
     flat.__signature__ = inspect.Signature(seen)  # type: ignore[attr-defined]

@@ -19,7 +19,7 @@ from neuroglot.errors import NeuroglotError, plain
 if TYPE_CHECKING:
     import xarray as xr
 
-    from neuroglot.running.batching import BatchSize
+    from neuroglot.models.model import BatchSize
 
 
 BAD_INPUT, INTERRUPTED = 2, 130

@@ -207,6 +207,6 @@ def check_same_page(
     if overwrite or not real.exists() or is_unfinished_report(real):
         return
     with tempfile.TemporaryDirectory() as folder:
-        same = ng.report(results, Path(folder) / real.name).read_bytes() == real.read_bytes()
+        same = ng.report(results, out=Path(folder) / real.name).read_bytes() == real.read_bytes()
     if not same:
         raise NeuroglotError(f"{str(page)!r} exists; pass --overwrite to replace it.")

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import neuroglot as ng
-from neuroglot import defaults
+from neuroglot.answering.answering import Answering
 from neuroglot.cli import options as o
 from neuroglot.cli import terminal
 from neuroglot.cli.parsing import (
-    batch_size_of,
-    numbers,
     open_recording,
     results_at,
 )
 from neuroglot.errors import NeuroglotError
 from neuroglot.outputs import real_path
+from neuroglot.recording.reading import Reading
 
 if TYPE_CHECKING:
     import xarray as xr
-
-    from neuroglot.running.batching import BatchSize
 
 
 @o.grouped
@@ -33,15 +30,10 @@ def record(
     task: o.TaskName,
     which: o.TaskOptions,
     how: o.ModelOptions,
+    reading: Reading,
     out: Annotated[
         Path | None, typer.Option(help="Folder to record into; needed but for --dry-run.")
     ] = None,
-    site: o.Site = "gate",
-    position: o.Position = "last",
-    thresholds: o.Thresholds = "0",
-    keep_values: o.KeepValues = False,
-    added_tokens: o.AddedTokens = True,
-    batch_size: o.BatchSize = "auto",
     overwrite: o.Overwrite = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what it would cost.")
@@ -53,41 +45,26 @@ def record(
     With more items or languages in the same folder it adds these.
     """
     from neuroglot.cli.places import check_result
-    from neuroglot.recording.settings import check_reading
 
     if out is None and not dry_run:
         raise NeuroglotError("name a folder to record into with --out, or pass --dry-run.")
-    what: dict[str, Any] = {"site": site, "position": position, "keep_values": keep_values}
-    what |= {"thresholds": numbers(thresholds), "added_tokens": added_tokens}
-    check_reading(site, position, what["thresholds"], added_tokens=added_tokens)
-    size = batch_size_of(batch_size)
     if not dry_run:
         check_result(out, "recording", overwrite=overwrite)
     chosen = which.load(task)
     loaded = how.load(model)
     if dry_run:
-        _print_plan(loaded, chosen, what, size, json=json)
+        _print_plan(loaded, chosen, reading, json=json)
         return
-    made = ng.record(loaded, chosen, out, **what, batch_size=size, overwrite=overwrite)
+    made = ng.record(loaded, chosen, reading=reading, out=out, overwrite=overwrite)
     if json:
         terminal.as_json({"out": str(out), "items": len(made), "provenance": made.attrs})
     else:
         terminal.say(f"{made} is in {out}")
 
 
-def _print_plan(
-    model: ng.Model,
-    task: ng.ParallelTask,
-    what: dict[str, Any],
-    size: BatchSize,
-    *,
-    json: bool,
-) -> None:
-    """What it would cost to record ``what``."""
-    from neuroglot.recording.settings import check_settings
-
-    settings = check_settings(model, **what, layers=None)
-    plan = ng.plan_recording(model, task, settings, batch_size=size)
+def _print_plan(model: ng.Model, task: ng.ParallelTask, reading: Reading, *, json: bool) -> None:
+    """What it would cost to record that."""
+    plan = ng.plan_recording(model, task, reading=reading)
     if json:
         terminal.as_json(asdict(plan))
         return
@@ -100,7 +77,7 @@ def _print_plan(
 def classify(
     recording: o.Stored,
     out: o.Out = None,
-    threshold: Annotated[float, typer.Option(help="A neuron is active above this.")] = 0.0,
+    threshold: o.Threshold = 0.0,
     overwrite: o.Overwrite = False,
     json: o.Json = False,
 ) -> None:
@@ -109,7 +86,7 @@ def classify(
     from neuroglot.store.results import is_saved
 
     check_result(out, "sharing", overwrite=overwrite)
-    sharing = ng.classify(open_recording(recording), threshold)
+    sharing = ng.classify(open_recording(recording), threshold=threshold)
     if out is not None and (overwrite or not is_saved(sharing, real_path(out))):
         ng.save(sharing, out, overwrite=overwrite)
     terminal.result(sharing, None, json=json)
@@ -121,6 +98,7 @@ def evaluate(
     task: o.TaskName,
     which: o.TaskOptions,
     how: o.ModelOptions,
+    answering: Answering,
     out: o.Out = None,
     predictions: Annotated[
         Path | None,
@@ -129,10 +107,6 @@ def evaluate(
             metavar="FILE.csv",
         ),
     ] = None,
-    score: o.Score = "sum",
-    max_new_tokens: o.MaxNewTokens = defaults.MAX_NEW_TOKENS,
-    masked: o.Masked = True,
-    batch_size: o.BatchSize = "auto",
     overwrite: o.Overwrite = False,
     json: o.Json = False,
 ) -> None:
@@ -140,27 +114,15 @@ def evaluate(
 
     With --out, the same command goes on if stopped, and adds more items or languages.
     """
-    from neuroglot.answering.evaluation import check_answering
     from neuroglot.answering.predictions import save_predictions
     from neuroglot.cli.places import check_predictions, check_result, check_table
 
-    size = batch_size_of(batch_size)
     check_result(out, "evaluation", overwrite=overwrite)
     check_table(predictions)
-    check_answering(score, max_new_tokens)
     chosen = which.load(task)
     check_predictions(predictions, chosen, out, overwrite=overwrite)
     loaded = how.load(model)
-    answers = ng.evaluate(
-        loaded,
-        chosen,
-        out=out,
-        score=score,
-        max_new_tokens=max_new_tokens,
-        masked=masked,
-        batch_size=size,
-        overwrite=overwrite,
-    )
+    answers = ng.evaluate(loaded, chosen, answering=answering, out=out, overwrite=overwrite)
     if predictions is not None:
         save_predictions(chosen, answers, predictions)
     terminal.result(answers, f"{model} on {task}", json=json)
@@ -172,9 +134,8 @@ def fragility(
     task: o.TaskName,
     which: o.TaskOptions,
     how: o.ModelOptions,
-    site: o.Site = "gate",
-    position: o.Position = "last",
-    threshold: Annotated[float, typer.Option(help="A neuron is active above this.")] = 0.0,
+    reading: Annotated[Reading, o.Only("site", "position")],
+    threshold: o.Threshold = 0.0,
     out: o.Out = None,
     overwrite: o.Overwrite = False,
     json: o.Json = False,
@@ -184,17 +145,14 @@ def fragility(
     The same command goes on if stopped.
     """
     from neuroglot.cli.places import check_result
-    from neuroglot.recording.settings import check_reading
 
     check_result(out, "fragility", overwrite=overwrite)
-    check_reading(site, position, threshold)
+    once = replace(reading, thresholds=threshold)
     chosen = which.load(task)
     found = ng.fragility(
         how.load(model),
         chosen,
-        site=site,
-        position=position,
-        threshold=threshold,
+        reading=once,
         out=out,
         overwrite=overwrite,
     )
@@ -228,4 +186,4 @@ def report(
                 )
             results[name] = result
     check_same_page(out, results, overwrite=overwrite)
-    terminal.say(f"The report: {ng.report(results, out, figures).resolve()}")
+    terminal.say(f"The report: {ng.report(results, out=out, figures=figures).resolve()}")

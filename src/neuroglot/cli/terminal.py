@@ -151,7 +151,7 @@ def result(
     if json:
         as_json(records_of(found) | places)
         return
-    show(tables(found, name))
+    show(tables(found, name=name))
     notes([*notes_of(found), *(f"The {what}: {place}" for what, place in places.items())])
 
 

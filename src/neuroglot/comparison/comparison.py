@@ -39,8 +39,8 @@ Values = np.ndarray[Any, Any]
 
 def compare(
     runs: Mapping[str, Source] | Sequence[str | Path] | Sequence[Recording],
-    x: str | None = None,
     *,
+    x: str | None = None,
     threshold: float = 0.0,
     lineage: bool = False,
     unrelated: bool = False,
@@ -110,7 +110,7 @@ def compare(
         raise NeuroglotError(f"seed={seed!r}: expected a whole number from 0.")
     bound = check_bound(equivalent_within)
     if not isinstance(runs, Mapping) and any(isinstance(run, Recording) for run in runs):
-        return compare_tasks(cast("Sequence[Recording]", runs), threshold)
+        return compare_tasks(cast("Sequence[Recording]", runs), threshold=threshold)
     named = cast("Mapping[str, Source] | Sequence[str | Path]", runs)
     found = opened_runs(named, threshold, unrelated=unrelated)
     if x is not None:

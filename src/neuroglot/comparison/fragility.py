@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import warnings
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from neuroglot.errors import NeuroglotError
 from neuroglot.models.convert import in_dtype
 from neuroglot.models.model import Model
 from neuroglot.models.operations import operation
-from neuroglot.recording.recorder import record
+from neuroglot.options import options_of
+from neuroglot.recording.reading import Reading
+from neuroglot.recording.recorder import header, record
 from neuroglot.recording.recording import Recording
-from neuroglot.recording.settings import check_settings, header
 from neuroglot.sharing.flips import compare_values, fragility_head
 from neuroglot.store.damage import DamagedError
 from neuroglot.store.folders import as_path, is_result, locked, require_free
@@ -35,9 +37,7 @@ def fragility(
     model: Model,
     task: ParallelTask,
     *,
-    site: str = "gate",
-    position: str = "last",
-    threshold: float = 0.0,
+    reading: Reading | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
 ) -> xr.Dataset:
@@ -52,9 +52,7 @@ def fragility(
     Args:
         model: in float32 or bfloat16; it is compared with itself in the other of the two.
         task: whose prompts are recorded.
-        site: as in :func:`neuroglot.record`.
-        position: as in :func:`neuroglot.record`.
-        threshold: a neuron is active where its site value is greater.
+        reading: as in :func:`neuroglot.record`, with one threshold; values are kept anyway.
         out: folder to save the result in. A finished one of the same settings is opened; one that
             was stopped goes on, from the recordings that stand beside the folder until then.
         overwrite: replace what ``out`` holds.
@@ -64,7 +62,7 @@ def fragility(
 
     Raises:
         NeuroglotError: the model is in another number type, offloaded, quantised or being edited,
-            or ``out`` holds something else.
+            several thresholds are asked for, or ``out`` holds something else.
     """
     model.require_unedited()
     if model.hf.dtype not in {FULL, HALF}:
@@ -72,14 +70,16 @@ def fragility(
             f"the model is in {model.dtype}; load it with dtype='float32' or 'bfloat16'."
         )
 
-    how: dict[str, Any] = {"site": site, "position": position, "thresholds": threshold}
+    how = replace(options_of(reading, Reading, "reading"), keep_values=True)
+    if len(how.levels) > 1:
+        raise NeuroglotError(f"thresholds={how.levels}: expected one for this comparison.")
     if out is None:
         return _compared(model, task, how, None)
     path = as_path(out)
-    settings = check_settings(model, **how, layers=None, keep_values=True)
-    recorded = header(model, task, settings, 1)
+    chosen = how.of_layers(model.n_layers)
+    recorded = header(model.with_batch_size(1), task, chosen)
     names = (BATCHES, _name_of(_other_type(model)))
-    head = fragility_head(recorded.attrs, len(task), settings.layers, names, threshold)
+    head = fragility_head(recorded.attrs, len(task), chosen.numbered, names, how.levels[0])
     parts = path.with_name(f".{path.name}.recordings")
     with locked(path):
         if overwrite or not _is_finished(path, head):
@@ -112,7 +112,7 @@ def _is_finished(path: Path, head: xr.Dataset) -> bool:
 def _compared(
     model: Model,
     task: ParallelTask,
-    how: dict[str, Any],
+    how: Reading,
     parts: Path | None,
     *,
     overwrite: bool = False,
@@ -123,13 +123,13 @@ def _compared(
         kept: dict[str, Any] = {}
         if parts is not None:
             kept = {"out": parts / name, "grow": False, "overwrite": overwrite}
-        return record(of, task, **kept, **how, keep_values=True, batch_size=batch_size)
+        return record(of.with_batch_size(batch_size), task, reading=how, **kept)
 
     reference = values(model, 1, PARTS[0])
     others = {BATCHES: values(model, OTHER_BATCH, PARTS[1])}
     converted = in_dtype(model, _other_type(model))
     others[converted.dtype] = values(converted, 1, PARTS[2])
-    return compare_values(reference, others, how["thresholds"])
+    return compare_values(reference, others, how.levels[0])
 
 
 def _other_type(model: Model) -> torch.dtype:

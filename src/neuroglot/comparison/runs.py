@@ -38,7 +38,7 @@ OF_RELATED = (
     *("model_config", "tokenizer_checksum", "prompts_checksum", "dtype"),
     *("float32_matmul_precision", *OF_TOKENIZATION),
 )
-OF_ANSWERS = ("answered_by", "score", "max_new_tokens", "grading", "asked_in")
+OF_ANSWERS = ("answered_by", "choice_score", "max_new_tokens", "grading", "asked_in")
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def opened_runs(
         recording, answers = _read(name, source)
         found.append((name, recording, answers))
         _require_alike(found[0], found[-1], unrelated=unrelated)
-    return [ComparedRun(*one, classify(one[1], threshold)) for one in found]
+    return [ComparedRun(*one, classify(one[1], threshold=threshold)) for one in found]
 
 
 def _by_name(folders: Sequence[str | Path]) -> dict[str, Source]:

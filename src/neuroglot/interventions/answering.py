@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from neuroglot.answering.answer_texts import exact_match
+from neuroglot.answering.answering import Answering
 from neuroglot.answering.answers import (
-    Score,
     asked_of,
     by_prompt,
     check_finite,
@@ -25,15 +25,12 @@ from neuroglot.answering.answers import (
     tokens_of_choices,
     written,
 )
-from neuroglot.answering.evaluation import check_answering
-from neuroglot.defaults import MAX_NEW_TOKENS
 from neuroglot.interventions.edits import Edit, applied
 from neuroglot.models.model import Model
-from neuroglot.models.running import EditPosition, check_edit_position
+from neuroglot.models.running import EditPosition
 from neuroglot.neurons.members import Mask, written_down
 from neuroglot.neurons.neuron_set import NeuronSet
 from neuroglot.recording.blocks import Prompt
-from neuroglot.running.batching import BatchSize, check_batch_size
 from neuroglot.running.choices import Asked, Question, questions
 from neuroglot.running.replayed import Arms, can_replay, log_probs_of_arms
 from neuroglot.tasks.parallel import ParallelTask
@@ -47,35 +44,6 @@ CLOSE_ELSE = 0.3  # of other number types, whose rounding shows
 
 
 @dataclass(frozen=True)
-class Answering:
-    """How prompts are answered under edits.
-
-    Attributes:
-        position: where neurons are edited, unless an edit says so itself; see
-            :func:`neuroglot.edit`.
-        score: see :func:`neuroglot.evaluate`.
-        max_new_tokens: see :func:`neuroglot.evaluate`.
-        masked: whether to ask also with the subject masked, where choices are given and items have
-            masked prompts. It costs as much again.
-        batch_size: prompts in a batch, once for each edit; ``"auto"`` fills a budget of tokens.
-
-    Raises:
-        NeuroglotError: an unknown position or score, or no numbers of tokens or prompts.
-    """
-
-    position: EditPosition = "answer"
-    score: Score = "sum"
-    max_new_tokens: int = MAX_NEW_TOKENS
-    masked: bool = False
-    batch_size: BatchSize = "auto"
-
-    def __post_init__(self) -> None:
-        check_batch_size(self.batch_size)
-        check_edit_position(self.position)
-        check_answering(self.score, self.max_new_tokens)
-
-
-@dataclass(frozen=True)
 class Edited:
     """Edits of some prompts, in every arm.
 
@@ -84,12 +52,14 @@ class Edited:
         keys: item and language of the prompts.
         there: which arms there are (prompt, arm).
         draws: which draw of what prompts are given each arm gets.
+        position: where neurons are edited, unless an edit says so itself.
     """
 
     edits: Sequence[tuple[Edit, Mask]]
     keys: Sequence[Prompt]
     there: Mask
     draws: Sequence[int]
+    position: EditPosition
 
     def of(self, rows: Any, arms: Any, keys: Sequence[Any]) -> list[Edit]:
         """The edits with the neurons of some prompts and arms, which go by these keys."""
@@ -107,9 +77,10 @@ class Edited:
             for one, masks in self.edits
         ]
 
-    def begins(self, position: EditPosition) -> EditPosition:
+    @property
+    def begins(self) -> EditPosition:
         """Where edits begin: what stands before a prompt's last token is the same, or is not."""
-        at = {one.position or position for one, _ in self.edits}
+        at = {one.position or self.position for one, _ in self.edits}
         return "all" if "all" in at else "answer"
 
     @property
@@ -141,13 +112,13 @@ def _chosen(model: Model, task: ParallelTask, edited: Edited, how: Answering) ->
     asked = asked_of(task, by_prompt(task, "choices"))
     rows = list(range(len(asked.prompts)))
     right = right_options(task)
-    log_prob, n_tokens = _scored(model, asked, rows, edited, how)
+    log_prob, n_tokens = _scored(model, asked, rows, edited)
     found = {"correct": np.full(edited.there.shape, np.nan)}
     found["log_prob"] = np.take_along_axis(log_prob, right[:, None, None], axis=-1)[..., 0]
     found["margin"] = _margins(log_prob, n_tokens, right, how)
     here = edited.there
     each = np.broadcast_to(n_tokens[:, None], log_prob.shape)
-    chosen = likeliest(log_prob[here], each[here], how.score)
+    chosen = likeliest(log_prob[here], each[here], how.choice_score)
     found["correct"][here] = chosen == np.broadcast_to(right[:, None], here.shape)[here]
     items = [(item, code) for item in task.items for code in task.languages]
     rows = [row for row in rows if "masked" in items[row][0]]
@@ -161,7 +132,7 @@ def _chosen(model: Model, task: ParallelTask, edited: Edited, how: Answering) ->
             [f"masked {asked.names[row]}" for row in rows],
             [edited.keys[row] for row in rows],
         )
-        values, tokens = _scored(model, masked, rows, edited, how)
+        values, tokens = _scored(model, masked, rows, edited)
         found["masked_margin"][rows] = _margins(values, tokens, right[rows], how)
     return {name: values.astype(np.float32) for name, values in found.items()}
 
@@ -170,12 +141,12 @@ def _margins(log_prob: Scores, n_tokens: Scores, right: Scores, how: Answering) 
     """Margins (prompt, arm) of log-probabilities (prompt, arm, option)."""
     each = np.broadcast_to(n_tokens[:, None], log_prob.shape).reshape(-1, log_prob.shape[-1])
     flat = log_prob.reshape(each.shape)
-    found = margins(flat, each, right.repeat(log_prob.shape[1]), how.score)
+    found = margins(flat, each, right.repeat(log_prob.shape[1]), how.choice_score)
     return found.reshape(log_prob.shape[:2])
 
 
 def _scored(
-    model: Model, asked: Asked, rows: Sequence[int], edited: Edited, how: Answering
+    model: Model, asked: Asked, rows: Sequence[int], edited: Edited
 ) -> tuple[Scores, Scores]:
     """Log-probabilities of the choices of some prompts in every arm, and their numbers of tokens.
 
@@ -187,7 +158,6 @@ def _scored(
         asked: the prompts.
         rows: which of the edited ones they are.
         edited: the edits.
-        how: prompts are answered.
 
     Returns:
         Both, (prompt, arm, option) and (prompt, option); NaN and 0 where there is none.
@@ -201,24 +171,23 @@ def _scored(
     def by_itself(places: Any, arms: Any) -> Scores:
         """Arms of prompts, each of them a row (arm of a prompt, option)."""
         keys = [(*asked.keys[row], arm) for row, arm in zip(places, arms, strict=True)]
-        begins = edited.begins(how.position)
+        begins = edited.begins
         times = 1 if begins == "all" else -(-len(keys) // len(set(places)))
         done = edited.of(np.array(rows)[places], arms, keys)
-        with applied(model, done, how.position):
+        with applied(model, done, edited.position):
             found, _ = scores_of_choices(
                 model,
                 [replace(known[row], prompt=key) for row, key in zip(places, keys, strict=True)],
                 [asked.names[row] for row in places],
-                how.batch_size,
                 widest,
                 times=times,
             )
         return found
 
     places, arms = (part.tolist() for part in np.nonzero(there))
-    together = _together(model, known, edited, how)
+    together = _together(model, known, edited)
     if together is not None and places:
-        for batch, values in log_probs_of_arms(model, known, how.batch_size, widest, together):
+        for batch, values in log_probs_of_arms(model, known, widest, together):
             log_prob[batch] = values.numpy()
         log_prob[~there] = np.nan
         flat = n_tokens[places]
@@ -235,15 +204,13 @@ def _scored(
     return log_prob, n_tokens
 
 
-def _together(
-    model: Model, asked: Sequence[Question], edited: Edited, how: Answering
-) -> Arms | None:
+def _together(model: Model, asked: Sequence[Question], edited: Edited) -> Arms | None:
     """All arms, for the first layers to run once; ``None`` where that cannot be, or costs more.
 
     Arms that some prompts do not have are then run for them too.
     """
     first = edited.first_layer if edited.edits else 0
-    if not 0 < first < model.n_layers or edited.begins(how.position) == "all":
+    if not 0 < first < model.n_layers or edited.begins == "all":
         return None
     runs = edited.there.size * (1 - first / model.n_layers)
     if runs >= WORTH * edited.there.sum() or not can_replay(model, asked):
@@ -251,15 +218,15 @@ def _together(
 
     def arm(number: int) -> Callable[[], AbstractContextManager[None]]:
         done = edited.of(slice(None), number, edited.keys)
-        return lambda: applied(model, done, how.position, first)
+        return lambda: applied(model, done, edited.position, first)
 
     return Arms([arm(number) for number in range(edited.there.shape[1])], first)
 
 
-def log_prob_of_right(model: Model, task: ParallelTask, edited: Edited, how: Answering) -> Scores:
+def log_prob_of_right(model: Model, task: ParallelTask, edited: Edited) -> Scores:
     """Log-probability of the right answer, of several the likeliest (prompt, arm), in nats."""
     rows = list(range(len(edited.keys)))
-    log_prob, _ = _scored(model, asked_of(task, right_answers(task)), rows, edited, how)
+    log_prob, _ = _scored(model, asked_of(task, right_answers(task)), rows, edited)
     likely = np.where(np.isnan(log_prob), -np.inf, log_prob).max(axis=-1)
     return np.where(edited.there, likely, np.nan).astype(np.float32)
 
@@ -270,12 +237,12 @@ def _written(model: Model, task: ParallelTask, edited: Edited, how: Answering) -
     asked = list(zip(places, keys, strict=True))
     texts = []
     if asked:
-        with applied(model, edited.of(places, arms, keys), how.position):
-            texts = written(model, task, asked, how.max_new_tokens, how.batch_size)
+        with applied(model, edited.of(places, arms, keys), edited.position):
+            texts = written(model, task, asked, how.max_new_tokens)
     answers, languages = right_answers(task), languages_asked_in(task)
     found: Answers = {
         "correct": np.full(edited.there.shape, np.nan, np.float32),
-        "log_prob": log_prob_of_right(model, task, edited, how),
+        "log_prob": log_prob_of_right(model, task, edited),
     }
     words = np.full(edited.there.shape, "", dtype=object)
     for row, arm, one in zip(places, arms, texts, strict=True):

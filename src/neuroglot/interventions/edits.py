@@ -273,7 +273,9 @@ EDITS = ("Zero", "Scale", "SetTo", "Add", "MeanAblate", "Patch")
 
 
 @contextmanager
-def edit(model: Model, edits: Edit | Sequence[Edit], position: str = "answer") -> Iterator[Model]:
+def edit(
+    model: Model, edits: Edit | Sequence[Edit], *, position: str = "answer"
+) -> Iterator[Model]:
     """Within the block, coefficients of the model are edited; its weights are never touched.
 
     Blocks may stand within each other, and an edit then gets what those around it left. Leaving

@@ -36,8 +36,8 @@ MEASURES = {
 
 def effects(
     outcome: xr.Dataset,
-    of: str = "correct",
     *,
+    of: str = "correct",
     equivalent_within: float = EQUIVALENT_WITHIN,
     seed: int = 0,
 ) -> xr.Dataset:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from neuroglot.answering.answering import Answering
 from neuroglot.answering.answers import right_options
 from neuroglot.answering.differences import check_bound
 from neuroglot.answering.evaluation import evaluate, require_answerable
@@ -25,7 +26,6 @@ from neuroglot.attribution.targets import Target
 from neuroglot.defaults import EQUIVALENT_WITHIN
 from neuroglot.errors import NeuroglotError, listed
 from neuroglot.interventions.answering import (
-    Answering,
     Edited,
     answers_under,
     log_prob_of_right,
@@ -35,7 +35,9 @@ from neuroglot.interventions.edits import Edit, checked_edits
 from neuroglot.interventions.effects import effects
 from neuroglot.models.model import Model
 from neuroglot.models.operations import operation
+from neuroglot.models.running import EditPosition, check_edit_position
 from neuroglot.neurons.members import Prompts
+from neuroglot.options import options_of
 from neuroglot.recording.blocks import prompt_keys, tokenize_block
 from neuroglot.recording.part import recorded_part
 from neuroglot.recording.recording import Recording, require_recording
@@ -74,6 +76,7 @@ def intervene(  # noqa: PLR0913 (the public contract)
     *,
     recording: Recording | None = None,
     controls: Controls | None = None,
+    position: str = "answer",
     answering: Answering | None = None,
     coordinates: Mapping[str, Sequence[Any]] | None = None,
     equivalent_within: float = EQUIVALENT_WITHIN,
@@ -94,6 +97,8 @@ def intervene(  # noqa: PLR0913 (the public contract)
         recording: from :func:`neuroglot.record`, of all layers: which neurons are active, for
             controls that ask. Its items and languages count, which may be a part of the task.
         controls: what conditions are held against; see :class:`neuroglot.Controls`.
+        position: where neurons are edited, unless an edit says so itself; see
+            :func:`neuroglot.edit`.
         answering: how prompts are answered; see :class:`neuroglot.Answering`.
         coordinates: what conditions differ in, by name, in their order, as ``{"dose": [0.1, 1]}``;
             figures go by what varies.
@@ -124,7 +129,8 @@ def intervene(  # noqa: PLR0913 (the public contract)
         NeuroglotError: bad settings, a recording of another model or task, or neurons that were
             chosen by the answers of an item that is asked.
     """
-    given_controls, how = options_of(controls, Controls), options_of(answering, Answering)
+    given_controls = options_of(controls, Controls, "controls")
+    how, at = options_of(answering, Answering, "answering"), check_edit_position(position)
     bound = check_bound(equivalent_within)
     model.require_unedited()
     edits = _checked(conditions, model)
@@ -135,15 +141,15 @@ def intervene(  # noqa: PLR0913 (the public contract)
         require_recording(recording)
         recording.check_threshold(given_controls.threshold)
         part = recorded_part(model, task, recording)
-        _warn_of_position(recording, how)
+        _warn_of_position(recording, at)
     _refuse_chosen(edits, part)
-    how = replace(how, masked=how.masked and part.has_choices and any_masked(part))
+    how = replace(how, masked=bool(how.masked) and part.has_choices and any_masked(part))
     if recording is None and {"active", "contribution"} & set(given_controls.by_name):
         raise NeuroglotError(NEEDS_RECORDING)
     folder = None if out is None else folder_for_results(out)
     n_arms = max(len(Condition("", some, given_controls).arms) for some in edits.values())
-    job = _Job(model, task, part, recording, given_controls, how, folder, overwrite, n_arms)
-    said = ("condition", [_done(some, how) for some in edits.values()])
+    job = _Job(model, task, part, recording, given_controls, at, how, folder, overwrite, n_arms)
+    said = ("condition", [_done(some, at) for some in edits.values()])
     outcome = _answers(job, edits).assign_coords(coords).assign(edits=said)
     outcome = outcome.merge(effects(outcome, equivalent_within=bound, seed=given_controls.seed))
     chosen = frozenset[str]().union(*(x.neurons.chosen_on for some in edits.values() for x in some))
@@ -153,24 +159,9 @@ def intervene(  # noqa: PLR0913 (the public contract)
     return outcome
 
 
-def options_of(found: Any, kind: type[Any]) -> Any:
-    """Options, by default as they are.
-
-    Raises:
-        NeuroglotError: they are something else.
-    """
-    if found is None:
-        return kind()
-    if not isinstance(found, kind):
-        raise NeuroglotError(
-            f"expected a neuroglot {kind.__name__}, found a {type(found).__name__}."
-        )
-    return found
-
-
-def _warn_of_position(recording: Recording, how: Answering) -> None:
+def _warn_of_position(recording: Recording, position: EditPosition) -> None:
     """Warn of activity that is not that of the tokens that are edited."""
-    if recording.attrs["position"] != "last" and how.position != "all":
+    if recording.attrs["position"] != "last" and position != "all":
         warnings.warn(
             "the recording looks at all prompt tokens, so that categories are not those of the "
             "tokens that are edited; record with position='last', or edit position='all'.",
@@ -247,6 +238,7 @@ class _Job:
     task: ParallelTask
     recording: Recording | None
     controls: Controls
+    position: EditPosition
     how: Answering
     out: Path | None
     overwrite: bool
@@ -273,7 +265,7 @@ class _Job:
         model = self.model
         targets = [Target(ids, 0) for ids in tokenize_block(model, task)]
         found = np.zeros((len(targets), model.n_layers, model.n_neurons), np.float32)
-        scored = score_batches(model, self.weights, targets, ("contribution",), self.how.batch_size)
+        scored = score_batches(model, self.weights, targets, ("contribution",))
         for rows, values in scored:
             found[rows] = values[:, 0].cpu().numpy()
         return Prompts(prompt_keys(task), found)
@@ -293,7 +285,7 @@ class _Job:
         drawn = condition.drawn(prompts, self.active(block))
         there = drawn[0].there
         edits = [(one, of.edited) for one, of in zip(condition.edits, drawn, strict=True)]
-        edited = Edited(edits, prompts.keys, there, condition.draws)
+        edited = Edited(edits, prompts.keys, there, condition.draws, self.position)
         found = answers_under(self.model, some, edited, self.how)
         meant = np.logical_or.reduce([of.masks for of in drawn])
         share = np.where(there, _shares(meant, prompts.contribution), np.nan)
@@ -321,10 +313,7 @@ def _answers(job: _Job, edits: Mapping[str, tuple[Edit, ...]]) -> xr.Dataset:
         job.model,
         job.task,
         out=job.folder(ANSWERS),
-        score=job.how.score,
-        max_new_tokens=job.how.max_new_tokens,
-        masked=job.how.masked,
-        batch_size=job.how.batch_size,
+        answering=job.how,
         grow=False,  # conditions do not grow either
         overwrite=job.overwrite,
     )
@@ -369,8 +358,8 @@ def _log_prob(job: _Job) -> xr.DataArray:
     def make(block: slice, done: Callable[[int], object]) -> xr.Dataset:
         some = job.task.part(job.task.items[block])
         keys = prompt_keys(some)
-        plain = Edited([], keys, np.ones((len(keys), 1), np.bool_), [0])
-        values = log_prob_of_right(job.model, some, plain, job.how)
+        plain = Edited([], keys, np.ones((len(keys), 1), np.bool_), [0], job.position)
+        values = log_prob_of_right(job.model, some, plain)
         done(len(keys))
         return xr.Dataset({"log_prob": (DIMS[:2], values.reshape(len(some), -1))})
 
@@ -382,7 +371,7 @@ def _answered(job: _Job, condition: Condition) -> xr.Dataset:
     """What is answered in the arms of one condition, kept in its folder."""
     # Sets of the same neurons are held against others where they are made in another way.
     made = " ".join(one.neurons.members.checksum for one in condition.edits)
-    done = f"{_done(condition.edits, job.how)}; {made}"
+    done = f"{_done(condition.edits, job.position)}; {made}"
 
     def make(block: slice, done: Callable[[int], object]) -> xr.Dataset:
         found: xr.Dataset = job.answer(condition, block, done)
@@ -436,9 +425,9 @@ def _kept(
     return open_dataset(path).load()
 
 
-def _done(edits: Sequence[Edit], how: Answering) -> str:
+def _done(edits: Sequence[Edit], position: EditPosition) -> str:
     """What is done, and where."""
-    return "; ".join(f"{one} at {one.position or how.position}" for one in edits)
+    return "; ".join(f"{one} at {one.position or position}" for one in edits)
 
 
 def _folder_name(name: str) -> str:
@@ -459,13 +448,12 @@ def _attrs(job: _Job) -> dict[str, Any]:
         **{key: recorded[key] for key in ("site", "position") if key in recorded},
         "added_tokens": said_of(recorded, "added_tokens"),
         "threshold": job.controls.threshold,
-        "edit_position": job.how.position,
-        "score": job.how.score,
+        "edit_position": job.position,
+        "choice_score": job.how.choice_score,
         "max_new_tokens": job.how.max_new_tokens,
-        "masked": int(job.how.masked),
+        "masked": int(bool(job.how.masked)),
         "controls": ",".join(job.controls.by_name),
         "controls_code": job.controls.code,
         "draws": job.controls.draws,
         "seed": job.controls.seed,
-        "batch_size": job.how.batch_size,
     }

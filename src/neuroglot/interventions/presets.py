@@ -13,16 +13,17 @@ import numpy as np
 import xarray as xr
 
 from neuroglot import defaults
+from neuroglot.answering.answering import Answering
 from neuroglot.answering.observations import same_tokens, samples_of
 from neuroglot.attribution.by_category import attribute
 from neuroglot.attribution.neuron_scores import SCORES
 from neuroglot.errors import NeuroglotError, is_whole_number, listed, require_finite
-from neuroglot.interventions.answering import Answering
 from neuroglot.interventions.conditions import OWN, Controls
 from neuroglot.interventions.edits import Edit, Scale, Zero
-from neuroglot.interventions.intervene import intervene, options_of
+from neuroglot.interventions.intervene import intervene
 from neuroglot.models.model import Model
 from neuroglot.neurons.neuron_set import NeuronSet, layer_range, sorted_layers
+from neuroglot.options import options_of
 from neuroglot.recording.part import recorded_part
 from neuroglot.recording.recording import Recording, require_recording
 from neuroglot.sharing.bits import CATEGORIES
@@ -112,6 +113,7 @@ def deactivate(  # noqa: PLR0913 (as intervene)
     categories: Sequence[str] = defaults.CATEGORIES,
     parts: Parts | None = None,
     controls: Controls | None = None,
+    position: str = "answer",
     answering: Answering | None = None,
     equivalent_within: float = defaults.EQUIVALENT_WITHIN,
     out: str | Path | None = None,
@@ -130,6 +132,7 @@ def deactivate(  # noqa: PLR0913 (as intervene)
             such as ``"all_shared+partial_shared"``.
         parts: which parts of the categories are edited, and how.
         controls: see :func:`neuroglot.intervene`.
+        position: see :func:`neuroglot.intervene`.
         answering: see :func:`neuroglot.intervene`.
         equivalent_within: see :func:`neuroglot.intervene`.
         out: see :func:`neuroglot.intervene`; of a development half, see ``parts``, the outcome of
@@ -143,9 +146,9 @@ def deactivate(  # noqa: PLR0913 (as intervene)
     Raises:
         NeuroglotError: see :func:`neuroglot.intervene`, or unknown categories.
     """
-    chosen, beside = options_of(parts, Parts), options_of(controls, Controls)
+    chosen, beside = options_of(parts, Parts, "parts"), options_of(controls, Controls, "controls")
     chosen.check_fits(model)
-    names, how = check_categories(categories), options_of(answering, Answering)
+    names, how = check_categories(categories), options_of(answering, Answering, "answering")
     require_recording(recording)
     development, test, folder = recording, recording, out
     if chosen.needs_halves:
@@ -156,10 +159,9 @@ def deactivate(  # noqa: PLR0913 (as intervene)
         attribution = attribute(
             model,
             task,
-            development,
+            recording=development,
             scores=(chosen.rank_by,),
             threshold=beside.threshold,
-            batch_size=how.batch_size,
             out=None if out is None else Path(out, "development", f"{chosen.rank_by}-scores"),
             grow=False,
             overwrite=overwrite,
@@ -184,6 +186,7 @@ def deactivate(  # noqa: PLR0913 (as intervene)
         conditions,
         recording=test,
         controls=beside,
+        position=position,
         answering=how,
         coordinates={key: [row[key] for row in rows] for key in rows[0]},
         equivalent_within=equivalent_within,
@@ -210,7 +213,9 @@ def _of_category(
             f"{SPECIFIC_HERE!r} depends on the language, so no set can stand for all prompts; use "
             "'specific'."
         )
-    shares = category_membership(development, threshold).sel(category=names).sum("category")
+    shares = (
+        category_membership(development, threshold=threshold).sel(category=names).sum("category")
+    )
     mask = shares.to_numpy() >= parts.membership - 1e-9
     return NeuronSet(mask, category, chosen_on=development.items)
 
@@ -261,6 +266,7 @@ def amplify(  # noqa: PLR0913 (as intervene)
     category: str = "all_shared",
     factors: Sequence[float] = defaults.FACTORS,
     controls: Controls | None = None,
+    position: str = "answer",
     answering: Answering | None = None,
     equivalent_within: float = defaults.EQUIVALENT_WITHIN,
     out: str | Path | None = None,
@@ -279,6 +285,7 @@ def amplify(  # noqa: PLR0913 (as intervene)
         category: see :func:`deactivate`.
         factors: to choose from.
         controls: see :func:`neuroglot.intervene`; their coefficients get the same factor.
+        position: see :func:`neuroglot.intervene`.
         answering: see :func:`neuroglot.intervene`.
         equivalent_within: see :func:`neuroglot.intervene`.
         out: folder for the result and what it is made of, in ``development`` and ``test``.
@@ -292,7 +299,8 @@ def amplify(  # noqa: PLR0913 (as intervene)
         NeuroglotError: see :func:`neuroglot.intervene`; or factors that are none.
     """
     names, values = check_categories([category]), check_factors(factors)
-    beside, how = options_of(controls, Controls), options_of(answering, Answering)
+    beside = options_of(controls, Controls, "controls")
+    how = options_of(answering, Answering, "answering")
     require_recording(recording)
     development, test = _halves(model, task, recording, beside.seed, how)
 
@@ -307,6 +315,7 @@ def amplify(  # noqa: PLR0913 (as intervene)
             {name: Scale(here, row["factor"]) for name, row in said},
             recording=part,
             controls=controls,
+            position=position,
             answering=how,
             coordinates={key: [row[key] for _, row in said] for key in said[0][1]},
             equivalent_within=equivalent_within,

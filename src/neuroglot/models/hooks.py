@@ -15,7 +15,8 @@ from transformers import PreTrainedModel
 from neuroglot.errors import NeuroglotError, listed
 from neuroglot.models.forward import CACHES
 from neuroglot.models.running import EditPosition, Running
-from neuroglot.models.sites import FFNSite, SiteKind
+from neuroglot.models.site_kinds import SiteKind
+from neuroglot.models.sites import FFNSite
 
 Reader = Callable[[int, Tensor], None]
 """Called with the layer and its site values, shape (prompt, position, neuron)."""
@@ -364,7 +365,10 @@ def proving(
 
 @contextmanager
 def editing_tokens(
-    hf: PreTrainedModel, sites: Sequence[FFNSite], edit: TokenEditor, at: tuple[Running, EditPosition]
+    hf: PreTrainedModel,
+    sites: Sequence[FFNSite],
+    edit: TokenEditor,
+    at: tuple[Running, EditPosition],
 ) -> Iterator[None]:
     """Replace the coefficients of chosen tokens by what ``edit`` returns.
 

@@ -16,7 +16,7 @@ from neuroglot.models.adapters import adapted, check_adapters, merge_adapters
 from neuroglot.models.checkpoint import check_weight_files, commit_of
 from neuroglot.models.finding import refuse_encoder_decoder
 from neuroglot.models.lineage import continued, set_lineage
-from neuroglot.models.model import Model, wrap_model
+from neuroglot.models.model import BatchSize, Model, check_batch_size, wrap_model
 from neuroglot.models.multimodal import is_multimodal, keep_text_part, left_out, opened_by
 from neuroglot.models.sites import FLOATING
 from neuroglot.models.state import LOADING, ordinary_process, refuse_default_dtype
@@ -100,12 +100,13 @@ def _device(device: str | torch.device | None) -> torch.device:
 
 def load_model(
     name: str | Path,
+    *,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     revision: str | None = None,
     down_projection: str | None = None,
-    *,
     tokenization: Tokenization | None = None,
+    batch_size: BatchSize = "auto",
     token: str | None = None,
     allow_pickle: bool = False,
 ) -> Model:
@@ -125,6 +126,7 @@ def load_model(
             known.
         tokenization: special tokens, chat template and its arguments, padding side and truncation;
             by default as the tokenizer does.
+        batch_size: prompts in a batch; ``"auto"`` fills a budget of tokens.
         token: for gated models; by default the one of ``hf auth login`` or ``HF_TOKEN``.
         allow_pickle: also read weights, and adapters, that are no safetensors. Pickled weights can
             run code.
@@ -140,6 +142,7 @@ def load_model(
             "embedded model. A model that is loaded already is used with "
             "neuroglot.wrap_model(model, tokenizer)."
         )
+    check_batch_size(batch_size)
     refuse_default_dtype()
     chosen = {"revision": revision, "token": token}
     try:
@@ -153,6 +156,7 @@ def load_model(
                 revision=commit,
                 down_projection=down_projection,
                 tokenization=tokenization,
+                batch_size=batch_size,
             )
     except NeuroglotError:
         raise

@@ -7,14 +7,14 @@ import warnings
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any, Literal, cast
 from uuid import uuid4
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from neuroglot.errors import NeuroglotError
+from neuroglot.errors import NeuroglotError, is_whole_number
 from neuroglot.models import hooks
 from neuroglot.models.finding import find_sites, refuse_encoder_decoder, sites_at
 from neuroglot.models.forward import context_sizes, first_position
@@ -24,7 +24,8 @@ from neuroglot.models.lineage import lineage
 from neuroglot.models.probing import input_device, probe_logits
 from neuroglot.models.remembered import Remembered, key_of, recall, remember
 from neuroglot.models.running import EditPosition, Running
-from neuroglot.models.sites import FFNSite, SiteKind
+from neuroglot.models.site_kinds import SiteKind
+from neuroglot.models.sites import FFNSite
 from neuroglot.models.state import (
     operating,
     ready,
@@ -44,6 +45,7 @@ from neuroglot.notebook import as_html
 
 # Tokenizers without a limit report a number of this order.
 NO_LIMIT = 10**9
+BatchSize = int | Literal["auto"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,11 @@ class Model:
             factors depend on the longest one; else ``None``.
         noise: how much other prompts of a batch change the logits of a row, relative to their size;
             0 but for layers that are quantised as they run.
+        batch_size: prompts in a batch; ``"auto"`` fills a budget of tokens. Either is halved where
+            memory runs out.
+
+    Raises:
+        NeuroglotError: ``batch_size`` is neither ``"auto"`` nor a whole number from 1.
     """
 
     hf: PreTrainedModel
@@ -75,6 +82,14 @@ class Model:
     shares_cache: bool = False
     longest: int | None = None
     noise: float = 0.0
+    batch_size: BatchSize = "auto"
+
+    def __post_init__(self) -> None:
+        check_batch_size(self.batch_size)
+
+    def with_batch_size(self, batch_size: BatchSize) -> Model:
+        """The same model, which runs so many prompts in a batch; weights are not copied."""
+        return replace(self, batch_size=batch_size)
 
     def __repr__(self) -> str:
         """One line; ``describe()`` says more."""
@@ -323,6 +338,16 @@ class Model:
         }
 
 
+def check_batch_size(batch_size: object) -> None:
+    """Refuse what is no number of prompts in a batch.
+
+    Raises:
+        NeuroglotError: it is neither ``"auto"`` nor a whole number from 1.
+    """
+    if batch_size != "auto" and not is_whole_number(batch_size, 1):
+        raise NeuroglotError(f"batch_size={batch_size!r}: expected 'auto' or a number from 1.")
+
+
 def wrap_model(
     hf: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -331,6 +356,7 @@ def wrap_model(
     revision: str | None = None,
     down_projection: str | None = None,
     tokenization: Tokenization | None = None,
+    batch_size: BatchSize = "auto",
 ) -> Model:
     """Make a loaded Hugging Face model ready: find its sites and verify them.
 
@@ -342,6 +368,7 @@ def wrap_model(
         down_projection: path of the down projections with ``{i}`` for the layer, where it is not
             known.
         tokenization: how prompts become tokens; by default as the tokenizer does.
+        batch_size: prompts in a batch; ``"auto"`` fills a budget of tokens.
 
     Raises:
         NeuroglotError: no sites were found, or they are not what they seem.
@@ -358,6 +385,7 @@ def wrap_model(
                 f"{what} is a {type(given).__name__}; expected a {expected.__name__} of "
                 "transformers."
             )
+    check_batch_size(batch_size)
     check_tokenization(tokenizer, chosen)
     refuse_encoder_decoder(hf.config)
     with taking_turn(hf) as turn:
@@ -367,7 +395,8 @@ def wrap_model(
                 "would be measured so; leave the block of neuroglot.edit first."
             )
         hf.train(mode=False)
-        return _wrapped(hf, tokenizer, name, revision, down_projection, chosen)
+        model = _wrapped(hf, tokenizer, name, revision, down_projection, chosen)
+        return model.with_batch_size(batch_size)
 
 
 def _wrapped(

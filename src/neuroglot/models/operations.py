@@ -11,8 +11,17 @@ from neuroglot.errors import NeuroglotError
 from neuroglot.models.model import Model
 from neuroglot.tasks.parallel import ParallelTask
 
-REMOVED = {"edit": "run it within `with neuroglot.edit(model, neuroglot.Zero(neurons)):`."}
+REMOVED = {
+    "edit": "run it within `with neuroglot.edit(model, neuroglot.Zero(neurons)):`.",
+    "batch_size": "name it in neuroglot.load_model, or take model.with_batch_size(…).",
+    "positions": "it is called position.",
+}
 """What took the place of keywords that functions had before."""
+OPTIONS = {
+    "reading": ("site", "position", "thresholds", "layers", "keep_values", "added_tokens"),
+    "answering": ("choice_score", "score", "max_new_tokens", "masked"),
+}
+"""Keywords that are now fields of a class of options, by the argument that takes such a class."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -42,6 +51,14 @@ def operation(run: Callable[Concatenate[Model, P], R]) -> Callable[Concatenate[M
         gone = [name for name in kwargs if name in REMOVED and name not in known]
         if gone:
             raise NeuroglotError(f"{run.__name__}({gone[0]}=) is gone; {REMOVED[gone[0]]}")
+        for options, names in OPTIONS.items():
+            moved = [name for name in kwargs if name in names and name not in known]
+            if options in known and moved:
+                name = "choice_score" if moved[0] == "score" else moved[0]
+                raise NeuroglotError(
+                    f"{run.__name__}({moved[0]}=) is gone; write "
+                    f"{options}=neuroglot.{options.capitalize()}({name}=…)."
+                )
         with model.operating() as turn, turn.remembering():
             return run(model, *args, **kwargs)
 

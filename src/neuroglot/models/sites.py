@@ -11,9 +11,6 @@ from transformers.pytorch_utils import Conv1D
 
 from neuroglot.errors import NeuroglotError
 
-SiteKind = Literal["gate", "coefficient"]
-SITE_KINDS: tuple[SiteKind, ...] = ("gate", "coefficient")
-
 FoundBy = Literal["table", "path", "structure"]
 FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 

@@ -36,7 +36,8 @@ from neuroglot.models.probing import (
     run_trials,
 )
 from neuroglot.models.rotary import longest_text, noting_calls
-from neuroglot.models.sites import SITE_KINDS, FFNSite, SiteKind
+from neuroglot.models.site_kinds import SITE_KINDS, SiteKind
+from neuroglot.models.sites import FFNSite
 from neuroglot.models.structure import one_of_each_kind
 
 # Names under which configurations say how wide a feed-forward network is.

@@ -481,7 +481,9 @@ class NeuronSet:
         require_finite("membership", membership)
         if not 0 < membership <= 1:
             raise NeuroglotError(f"membership={membership}: expected above 0, at most 1.")
-        shares = category_membership(recording, threshold).sel(category=category).to_numpy()
+        shares = (
+            category_membership(recording, threshold=threshold).sel(category=category).to_numpy()
+        )
         # Sums of shares may be a little less than what they should be.
         mask = shares >= membership - 1e-9
         made |= {"membership": membership}

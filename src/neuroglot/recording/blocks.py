@@ -16,11 +16,10 @@ from neuroglot.errors import NeuroglotError
 from neuroglot.models.finite import why_not_finite
 from neuroglot.models.forward import run_body, run_body_continuations, run_body_prefixes
 from neuroglot.models.model import Model
+from neuroglot.recording.reading import Reading
 from neuroglot.recording.recording import BIT_DIMS, VALUE_DIMS, Bits
-from neuroglot.recording.settings import Settings
 from neuroglot.running.batching import (
     Batch,
-    BatchSize,
     batches,
     in_halves,
     pad,
@@ -38,10 +37,10 @@ WEIGHTS = (128, 64, 32, 16, 8, 4, 2, 1)  # of a byte's bits, the first neuron's 
 class _Reader:
     """Gathers the site values of one batch at the positions that are looked at."""
 
-    def __init__(self, batch: Batch, settings: Settings, n_neurons: int) -> None:
-        self.batch, self.position = batch, settings.position
-        self.row_of = {layer: row for row, layer in enumerate(settings.layers)}
-        shape = (len(batch.rows), len(settings.layers), n_neurons)
+    def __init__(self, batch: Batch, reading: Reading, n_neurons: int) -> None:
+        self.batch, self.position = batch, reading.position
+        self.row_of = {layer: row for row, layer in enumerate(reading.numbered)}
+        shape = (len(batch.rows), len(reading.numbered), n_neurons)
         self.values = torch.empty(shape, device=batch.ids.device, dtype=torch.float32)
 
     def __call__(self, layer: int, values: Tensor) -> None:
@@ -63,19 +62,19 @@ class _Reader:
 
 @torch.inference_mode()
 def site_values(
-    model: Model, batch: Batch, settings: Settings, prompts: Sequence[Prompt] | None = None
+    model: Model, batch: Batch, reading: Reading, prompts: Sequence[Prompt] | None = None
 ) -> Tensor:
     """Site values (prompt, layer, neuron), float32; nothing runs after the last layer of them.
 
     Args:
         model: which runs.
         batch: of prompts.
-        settings: what is read.
+        reading: what is read.
         prompts: item and language of each prompt of the batch, for edits that ask for them.
     """
-    reader = _Reader(batch, settings, model.n_neurons)
+    reader = _Reader(batch, reading, model.n_neurons)
     with (
-        model.reading(settings.site, reader, settings.layers, then_stop=True),
+        model.reading(reading.site, reader, reading.numbered, then_stop=True),
         model.asking(prompts),
     ):
         run_body(model.hf, batch.ids, batch.mask)
@@ -87,7 +86,7 @@ def _values_after(
     model: Model,
     sequences: Sequence[Sequence[int]],
     groups: Sequence[Group],
-    settings: Settings,
+    reading: Reading,
 ) -> Tensor:
     """Site values (prompt, layer, neuron) at the last token of the groups' prompts, in order.
 
@@ -100,9 +99,9 @@ def _values_after(
     owner = [i for i, group in enumerate(groups) for _ in group.rows]
     owners = torch.tensor(owner, device=before.ids.device)
     cache = run_body_prefixes(model.hf, before.ids, before.mask)
-    reader = _Reader(after, settings, model.n_neurons)
+    reader = _Reader(after, reading, model.n_neurons)
     mask = torch.cat([before.mask[owners], after.mask], dim=1)
-    with model.reading(settings.site, reader, settings.layers, then_stop=True):
+    with model.reading(reading.site, reader, reading.numbered, then_stop=True):
         run_body_continuations(model.hf, after.ids, mask, cache, owners)
     return reader.values
 
@@ -181,26 +180,26 @@ def _check_finite(
 class _Kept:
     """The arrays of one block, prompt by prompt."""
 
-    def __init__(self, n_prompts: int, settings: Settings, n_neurons: int) -> None:
-        self.settings = settings
-        shape = (n_prompts, len(settings.layers))
-        n_thresholds = len(settings.thresholds)
+    def __init__(self, n_prompts: int, reading: Reading, n_neurons: int) -> None:
+        self.reading = reading
+        shape = (n_prompts, len(reading.numbered))
+        n_thresholds = len(reading.levels)
         self.active = np.zeros((n_thresholds, *shape, -(-n_neurons // 8)), np.uint8)
-        self.values = np.zeros((*shape, n_neurons if settings.keep_values else 0), np.float32)
+        self.values = np.zeros((*shape, n_neurons if reading.keep_values else 0), np.float32)
 
     def keep(self, rows: list[int], values: Tensor) -> None:
-        for i, threshold in enumerate(self.settings.thresholds):
+        for i, threshold in enumerate(self.reading.levels):
             self.active[i, rows] = pack(values, threshold)
-        if self.settings.keep_values:
+        if self.reading.keep_values:
             self.values[rows] = values.cpu().numpy()
 
     def by_item(self, n_languages: int) -> xr.Dataset:
-        shape = (-1, n_languages, len(self.settings.layers))
+        shape = (-1, n_languages, len(self.reading.numbered))
         n_thresholds, n_bytes = len(self.active), self.active.shape[-1]
         parts: dict[str, Any] = {
             "active": (BIT_DIMS, self.active.reshape(n_thresholds, *shape, n_bytes))
         }
-        if self.settings.keep_values:
+        if self.reading.keep_values:
             parts["values"] = (VALUE_DIMS, self.values.reshape(*shape, self.values.shape[-1]))
         return xr.Dataset(parts)
 
@@ -209,8 +208,7 @@ def record_block(
     model: Model,
     task: ParallelTask,
     block: slice,
-    settings: Settings,
-    batch_size: BatchSize,
+    reading: Reading,
     done: Callable[[int], object],
 ) -> xr.Dataset:
     """What neurons did for the prompts of a block of items.
@@ -219,8 +217,7 @@ def record_block(
         model: which runs.
         task: of the items.
         block: which items.
-        settings: what is recorded.
-        batch_size: prompts in a batch.
+        reading: what is recorded.
         done: told, again and again, how many prompts were run since.
 
     Returns:
@@ -231,19 +228,19 @@ def record_block(
     """
     names = prompt_names(task, block)
     sequences, n_added = _tokenize_and_count(model, task, block)
-    kept = _Kept(len(sequences), settings, model.n_neurons)
+    kept = _Kept(len(sequences), reading, model.n_neurons)
     groups = [Group([row], 0) for row in range(len(sequences))]
     # Where all positions are looked at, or edited, a shared beginning belongs to each prompt.
-    alone = settings.position == "all" or bool(model.running.edits) or batch_size == 1
+    alone = reading.position == "all" or bool(model.running.edits) or model.batch_size == 1
     if model.shares_cache and not alone:
         groups = shared_prefixes(sequences)
-    left_out = None if settings.added_tokens else n_added
+    left_out = None if reading.added_tokens else n_added
     prompts = _Prompts(sequences, prompt_keys(task, block), left_out)
-    for run, order in _orders(model, prompts, groups, settings):
-        for batch in batches(model, order, [len(ids) for ids in sequences], batch_size):
+    for run, order in _orders(model, prompts, groups, reading):
+        for batch in batches(model, order, [len(ids) for ids in sequences]):
             for rows, values in in_halves(run, batch):
                 tokens, called = [sequences[row] for row in rows], [names[row] for row in rows]
-                _check_finite(model, values, tokens, called, settings.layers)
+                _check_finite(model, values, tokens, called, reading.numbered)
                 kept.keep(rows, values)
                 done(len(rows))
     return kept.by_item(len(task.languages))
@@ -259,7 +256,7 @@ class _Prompts:
 
 
 def _orders(
-    model: Model, prompts: _Prompts, groups: Sequence[Group], settings: Settings
+    model: Model, prompts: _Prompts, groups: Sequence[Group], reading: Reading
 ) -> Iterator[tuple[Callable[[list[int]], Tensor], list[int]]]:
     """How prompts are run, and in which order: those by themselves, and those in groups."""
     group_of = {row: group for group in groups for row in group.rows}
@@ -268,13 +265,13 @@ def _orders(
     def by_themselves(rows: list[int]) -> Tensor:
         these = [prompts.keys[row] for row in rows]
         batch = pad(model, sequences, rows, n_added=prompts.left_out)
-        return site_values(model, batch, settings, these)
+        return site_values(model, batch, reading, these)
 
     def in_groups(rows: list[int]) -> Tensor:
         # A batch may hold a part of a group.
         parts = itertools.groupby(rows, key=lambda row: group_of[row])
         these = [Group(list(part), group.n_shared) for group, part in parts]
-        return _values_after(model, sequences, these, settings)
+        return _values_after(model, sequences, these, reading)
 
     def length(row: int) -> int:
         return len(sequences[row])

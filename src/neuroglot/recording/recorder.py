@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,15 +11,17 @@ import xarray as xr
 
 from neuroglot.models.model import Model
 from neuroglot.models.operations import operation
+from neuroglot.options import options_of
 from neuroglot.recording.blocks import record_block, site_values, tokenize_block
-from neuroglot.recording.recording import BIT_DIMS, Recording
+from neuroglot.recording.reading import Reading
+from neuroglot.recording.recording import BIT_DIMS, KIND, Recording
 from neuroglot.recording.saved import load
-from neuroglot.recording.settings import Settings, check_settings, header
-from neuroglot.running.batching import BatchSize, batches, by_length, check_batch_size, pad
+from neuroglot.running.batching import batches, by_length, pad
 from neuroglot.store.asking import asked_by
 from neuroglot.store.folders import as_path
 from neuroglot.store.growing import InMemory, Prompts, grow_prompts, in_folder, is_whole
 from neuroglot.store.joining import require_steady_prompts
+from neuroglot.store.provenance import provenance
 from neuroglot.store.taking_over import Growth
 from neuroglot.tasks.parallel import ParallelTask
 
@@ -29,18 +31,12 @@ BLOCK, BLOCK_BYTES = 64, 32 * 2**20
 
 
 @operation
-def record(  # noqa: PLR0913 (the public contract)
+def record(
     model: Model,
     task: ParallelTask,
-    out: str | Path | None = None,
     *,
-    site: str = "gate",
-    position: str = "last",
-    thresholds: Sequence[float] | float = (0.0,),
-    layers: Sequence[int] | None = None,
-    keep_values: bool = False,
-    added_tokens: bool = True,
-    batch_size: BatchSize = "auto",
+    reading: Reading | None = None,
+    out: str | Path | None = None,
     grow: bool = True,
     overwrite: bool = False,
 ) -> Recording:
@@ -51,21 +47,10 @@ def record(  # noqa: PLR0913 (the public contract)
     Args:
         model: from :func:`neuroglot.load_model` or :func:`neuroglot.wrap_model`.
         task: its prompts are read, its answers are not.
+        reading: what of the neurons is recorded, and at which tokens.
         out: folder to record into. An unfinished recording of the same settings there goes on
             where it stopped; a finished one is opened; one of fewer items or languages grows.
             Without it, the recording stays in memory.
-        site: ``"gate"`` (output of the FFN's activation function) or ``"coefficient"`` (input of
-            its down projection); the same without gating.
-        position: ``"last"`` (the last prompt token) or ``"all"`` (active at any prompt token; the
-            kept value is the largest).
-        thresholds: a neuron is active where its site value is greater, strictly.
-        layers: which to record, from 0; by default all.
-        keep_values: also keep the site values as float32 (32 times the size of the bits).
-        added_tokens: whether ``"all"`` has the tokens that the tokenizer adds, as the one that
-            begins every text, at which far more neurons are active than elsewhere; also where a
-            chat template writes that one.
-        batch_size: prompts in a batch; ``"auto"`` fills a budget of tokens. Either is halved
-            when memory runs out.
         grow: whether a recording in ``out`` of fewer items or languages, and of the same settings
             else, grows: prompts that ask the same are not run again. Else it is refused.
         overwrite: replace what ``out`` holds.
@@ -75,25 +60,16 @@ def record(  # noqa: PLR0913 (the public contract)
             activations, or an ``out`` that holds a recording of other settings. What was
             recorded before the error stays.
     """
-    settings = check_settings(
-        model,
-        site=site,
-        position=position,
-        thresholds=thresholds,
-        layers=layers,
-        keep_values=keep_values,
-        added_tokens=added_tokens,
-    )
-    check_batch_size(batch_size)
-    head = header(model, task, settings, batch_size)
+    chosen = options_of(reading, Reading, "reading").of_layers(model.n_layers)
+    head = header(model, task, chosen)
     dims, growth = BIT_DIMS[:-1], Growth(lambda: asked_by(model, task), allowed=grow)
     if out is not None and not overwrite and is_whole(as_path(out), head, dims, growth):
         return _opened(out)
     _check_lengths(model, task)
-    size = max(1, min(BLOCK, BLOCK_BYTES // _item_bytes(model, task, settings)))
+    size = max(1, min(BLOCK, BLOCK_BYTES // _item_bytes(model, task, chosen)))
 
     def make(some: Prompts, done: Callable[[int], object]) -> xr.Dataset:
-        return record_block(model, some.of(task), slice(None), settings, batch_size, done)
+        return record_block(model, some.of(task), slice(None), chosen, done)
 
     if out is None:
         memory = InMemory(head, size)
@@ -108,6 +84,27 @@ def record(  # noqa: PLR0913 (the public contract)
     return _opened(out)
 
 
+def header(model: Model, task: ParallelTask, reading: Reading) -> xr.Dataset:
+    """Coordinates and provenance of a recording, without its data."""
+    return xr.Dataset(
+        coords={
+            "threshold": list(reading.levels),
+            "item": [item["id"] for item in task.items],
+            "language": list(task.languages),
+            "layer": list(reading.numbered),
+        },
+        attrs={
+            "kind": KIND,
+            **provenance(model, task),
+            "n_neurons": model.n_neurons,
+            "site": reading.site,
+            "position": reading.position,
+            "keep_values": int(reading.keep_values),
+            "added_tokens": int(reading.added_tokens),
+        },
+    )
+
+
 def _opened(out: str | Path) -> Recording:
     stored = load(out)
     assert isinstance(stored, Recording)
@@ -120,11 +117,11 @@ def _check_lengths(model: Model, task: ParallelTask) -> None:
         tokenize_block(model, task, slice(start, start + BLOCK))
 
 
-def _item_bytes(model: Model, task: ParallelTask, settings: Settings) -> int:
+def _item_bytes(model: Model, task: ParallelTask, reading: Reading) -> int:
     """Bytes that one item takes in the recording and in memory."""
-    per_layer = len(settings.thresholds) * -(-model.n_neurons // 8)
-    per_layer += 4 * model.n_neurons if settings.keep_values else 0
-    return len(task.languages) * len(settings.layers) * per_layer
+    per_layer = len(reading.levels) * -(-model.n_neurons // 8)
+    per_layer += 4 * model.n_neurons if reading.keep_values else 0
+    return len(task.languages) * len(reading.numbered) * per_layer
 
 
 @dataclass(frozen=True)
@@ -148,35 +145,32 @@ class Plan:
 def plan_recording(
     model: Model,
     task: ParallelTask,
-    settings: Settings | None = None,
     *,
-    batch_size: BatchSize = "auto",
+    reading: Reading | None = None,
 ) -> Plan:
     """What :func:`record` would cost, from the real prompts and a timing of one batch.
 
     Args:
         model: as for :func:`record`.
         task: as for :func:`record`.
-        settings: from :func:`neuroglot.recording.check_settings`; by default those of
-            :func:`record`.
-        batch_size: as for :func:`record`.
+        reading: as for :func:`record`.
 
     Raises:
-        NeuroglotError: a prompt does not fit into the model's context.
+        NeuroglotError: unknown layers, or a prompt does not fit into the model's context.
     """
-    settings = settings or Settings(layers=tuple(range(model.n_layers)))
+    chosen = options_of(reading, Reading, "reading").of_layers(model.n_layers)
     sequences = tokenize_block(model, task)
     lengths = [len(ids) for ids in sequences]
-    found = list(batches(model, by_length(lengths), lengths, batch_size))
+    found = list(batches(model, by_length(lengths), lengths))
     batch = pad(model, sequences, found[len(found) // 2])
-    site_values(model, batch, settings)  # warms up
+    site_values(model, batch, chosen)  # warms up
     began = time.perf_counter()
-    site_values(model, batch, settings)
+    site_values(model, batch, chosen)
     per_token = (time.perf_counter() - began) / batch.ids.numel()
     padded = sum(len(rows) * max(lengths[row] for row in rows) for rows in found)
     return Plan(
         prompts=len(sequences),
         tokens=sum(lengths),
-        stored_bytes=len(task) * _item_bytes(model, task, settings),
+        stored_bytes=len(task) * _item_bytes(model, task, chosen),
         seconds=per_token * padded,
     )

@@ -53,8 +53,8 @@ def kind_of(name: str, result: xr.Dataset | xr.DataArray) -> Kind:
             return kind
         if instead := kind.older_names.get(str(name_of_kind)):
             raise NeuroglotError(
-                f"result {name!r} is a {name_of_kind!r} of an earlier version of neuroglot; make it again "
-                f"with {instead}."
+                f"result {name!r} is a {name_of_kind!r} of an earlier version of neuroglot; "
+                f"make it again with {instead}."
             )
     known = listed([kind.name for kind in KINDS], 20)
     raise NeuroglotError(f"result {name!r} is of kind {name_of_kind!r}; a report shows {known}.")
@@ -76,7 +76,7 @@ def in_page_order(found: Gathered) -> Iterator[tuple[Kind, str, Group]]:
             yield kind, name, runs
 
 
-def tables(result: xr.Dataset | xr.DataArray, name: str | None = None) -> list[Table]:
+def tables(result: xr.Dataset | xr.DataArray, *, name: str | None = None) -> list[Table]:
     """The tables that a report, and the command line, show of a result.
 
     Args:

@@ -63,7 +63,7 @@ def sections(found: Gathered) -> list[tuple[list[Table], list[str]]]:
 
 
 def report(
-    results: Results, out: str | Path = "report.html", figures: str | Path | None = None
+    results: Results, *, out: str | Path = "report.html", figures: str | Path | None = None
 ) -> Path:
     """Write one HTML page that opens offline.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,7 +12,6 @@ from neuroglot.errors import NeuroglotError
 from neuroglot.models.model import Model
 from neuroglot.models.tokenization import PaddingSide, check_lengths, encode, fitted, shown_prompts
 
-BatchSize = int | Literal["auto"]
 RowsAndValues = tuple[list[int], Tensor]
 # Tokens of a batch, padding included, where its size is chosen for the user. On a CPU what a layer
 # computes should stay in the cache; elsewhere many tokens keep the device busy.
@@ -76,42 +74,25 @@ def tokenize_and_count(
     return sequences, [tokens.n_special for tokens in encoded]
 
 
-def check_batch_size(batch_size: BatchSize) -> None:
-    """Refuse what is no batch size.
-
-    Raises:
-        NeuroglotError: ``batch_size`` is neither ``"auto"`` nor at least 1.
-    """
-    if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
-        raise NeuroglotError(f"batch_size={batch_size!r}: expected 'auto' or a number from 1.")
-
-
 def by_length(lengths: Sequence[int]) -> list[int]:
     """Rows, the shortest first."""
     return sorted(range(len(lengths)), key=lambda row: lengths[row])
 
 
-def batches(
-    model: Model, order: Sequence[int], lengths: Sequence[int], batch_size: BatchSize
-) -> Iterator[list[int]]:
+def batches(model: Model, order: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
     """Rows of each batch, in the order that they are given in.
 
     Args:
-        model: on whose device it depends how much a batch should hold.
+        model: says how many prompts a batch holds; with ``"auto"`` that depends on its device.
         order: rows; neighbours should be about as long.
         lengths: number of tokens of each row.
-        batch_size: prompts in a batch; ``"auto"`` fills a budget of tokens.
-
-    Raises:
-        NeuroglotError: ``batch_size`` is neither ``"auto"`` nor at least 1.
     """
-    check_batch_size(batch_size)
     budget = AUTO_TOKENS.get(model.device.type, AUTO_TOKENS_ELSEWHERE)
     batch: list[int] = []
     longest = 1
     for row in order:
         longest = max(longest, lengths[row])
-        most = max(1, budget // longest) if batch_size == "auto" else batch_size
+        most = max(1, budget // longest) if model.batch_size == "auto" else model.batch_size
         if len(batch) >= most:
             yield batch
             batch, longest = [], max(1, lengths[row])

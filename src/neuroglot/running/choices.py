@@ -29,7 +29,6 @@ from neuroglot.models.tokenization import (
 )
 from neuroglot.running.batching import (
     Batch,
-    BatchSize,
     RowsAndValues,
     batches,
     by_length,
@@ -301,7 +300,6 @@ def _picked(logits: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
 def log_probs(
     model: Model,
     found: Sequence[Question],
-    batch_size: BatchSize,
     widest: int,
     *,
     times: int = 1,
@@ -313,7 +311,6 @@ def log_probs(
     Args:
         model: which answers.
         found: from :func:`questions`.
-        batch_size: prompts in a batch; ``"auto"`` fills a budget of tokens.
         widest: the most choices that a prompt has.
         times: how often each prompt comes, as neighbours in ``found``, under edits that begin at
             its last token: what stands before that then runs once.
@@ -327,5 +324,5 @@ def log_probs(
     costs = [
         question.cost(shared=model.shares_cache, times=times if same else 1) for question in found
     ]
-    for wanted in batches(model, by_length(costs), costs, batch_size):
+    for wanted in batches(model, by_length(costs), costs):
         yield from in_halves(run, wanted)

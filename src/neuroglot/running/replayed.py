@@ -16,7 +16,7 @@ from transformers import Cache
 from neuroglot.models.forward import run_body_prefixes, run_continuations
 from neuroglot.models.model import Model
 from neuroglot.models.replaying import Replayed, can_be_copied, copied
-from neuroglot.running.batching import Batch, BatchSize, batches, by_length, in_halves, pad
+from neuroglot.running.batching import Batch, batches, by_length, in_halves, pad
 from neuroglot.running.choices import (
     Options,
     Question,
@@ -126,7 +126,6 @@ class _Passes:
 def log_probs_of_arms(
     model: Model,
     asked: Sequence[Question],
-    batch_size: BatchSize,
     widest: int,
     arms: Arms,
 ) -> Iterator[tuple[list[int], Tensor]]:
@@ -135,7 +134,6 @@ def log_probs_of_arms(
     Args:
         model: which answers.
         asked: from :func:`neuroglot.running.choices.questions`.
-        batch_size: prompts in a batch; ``"auto"`` fills a budget of tokens.
         widest: the most choices that a prompt has.
         arms: edits that begin at the last token of prompts.
     """
@@ -145,5 +143,5 @@ def log_probs_of_arms(
         return found.transpose(0, 1)  # prompts first, by which a batch is halved
 
     costs = [question.cost(shared=True) for question in asked]
-    for wanted in batches(model, by_length(costs), costs, batch_size):
+    for wanted in batches(model, by_length(costs), costs):
         yield from in_halves(run, wanted)

@@ -14,7 +14,7 @@ from neuroglot.errors import NeuroglotError
 from neuroglot.models.finite import why_not_finite
 from neuroglot.models.model import Model
 from neuroglot.models.tokenization import end_tokens
-from neuroglot.running.batching import BatchSize, batches, by_length, pad, tokenize
+from neuroglot.running.batching import batches, by_length, pad, tokenize
 from neuroglot.running.thoughts import Written, has_thoughts, opened_by, split
 
 LONGEST_MARK = 24  # tokens at the end of a prompt in which one that opens a thought is looked for
@@ -27,7 +27,6 @@ def generate(
     names: Sequence[str],
     keys: Sequence[Hashable],
     max_new_tokens: int,
-    batch_size: BatchSize,
 ) -> Iterator[tuple[list[int], list[Written]]]:
     """Rows of ``prompts`` and what the model writes after them, greedily, batch by batch.
 
@@ -40,7 +39,6 @@ def generate(
         names: what errors call each of them.
         keys: item and language of each, for edits that ask for them.
         max_new_tokens: the most tokens that the model writes.
-        batch_size: prompts in a batch.
 
     Raises:
         NeuroglotError: a prompt leaves too little room in the context, or logits after it are NaN
@@ -50,7 +48,7 @@ def generate(
     hf: Any = model.hf  # its own types miss what a mixin adds
     with _greedy(model, max_new_tokens) as config:
         lengths = [len(ids) + max_new_tokens for ids in sequences]
-        for rows in batches(model, by_length(lengths), lengths, batch_size):
+        for rows in batches(model, by_length(lengths), lengths):
             batch = pad(model, sequences, rows, side="left")
             check = _Finite(batch.ids.shape[1], config.eos_token_id)
             try:

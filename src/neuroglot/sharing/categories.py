@@ -31,7 +31,7 @@ OF_A_TASK = ("template", "split", "task_checksum")
 
 
 def categories(
-    recording: Recording, threshold: float = 0.0, items: Sequence[str] | None = None
+    recording: Recording, *, threshold: float = 0.0, items: Sequence[str] | None = None
 ) -> xr.DataArray:
     """Category of every neuron for every item.
 
@@ -66,7 +66,7 @@ def categories(
     )
 
 
-def category_membership(recording: Recording, threshold: float = 0.0) -> xr.DataArray:
+def category_membership(recording: Recording, *, threshold: float = 0.0) -> xr.DataArray:
     """For which fraction of the items each neuron is in each category (layer, neuron, category).
 
     Args:
@@ -87,7 +87,7 @@ def category_membership(recording: Recording, threshold: float = 0.0) -> xr.Data
 
 
 @overload
-def classify(recording: Recording, threshold: float = 0.0) -> xr.Dataset: ...
+def classify(recording: Recording, *, threshold: float = 0.0) -> xr.Dataset: ...
 
 
 @overload
@@ -95,7 +95,7 @@ def classify(recording: Recording, *, thresholds: Sequence[float]) -> xr.DataArr
 
 
 def classify(
-    recording: Recording, threshold: float = 0.0, *, thresholds: Sequence[float] | None = None
+    recording: Recording, *, threshold: float = 0.0, thresholds: Sequence[float] | None = None
 ) -> xr.Dataset | xr.DataArray:
     """How languages share neurons, with the baselines that sharing must be compared with.
 
@@ -172,7 +172,7 @@ def classify(
 
 
 def most_often(
-    sharing: xr.Dataset, category: str = "all_shared", *, layer: int | None = None, n: int = 20
+    sharing: xr.Dataset, *, category: str = "all_shared", layer: int | None = None, n: int = 20
 ) -> pd.DataFrame:
     """The neurons that are in a category for the most items.
 
@@ -234,7 +234,7 @@ def _sweep(recording: Recording, thresholds: Sequence[float]) -> xr.DataArray:
     )
 
 
-def compare_tasks(recordings: Sequence[Recording], threshold: float = 0.0) -> xr.Dataset:
+def compare_tasks(recordings: Sequence[Recording], *, threshold: float = 0.0) -> xr.Dataset:
     """The paper's aggregated pattern of several tasks, side by side.
 
     All-shared falls with the number of languages and repetition with the number of items, so the

@@ -27,6 +27,12 @@ from neuroglot.errors import NeuroglotError, shown
 METADATA = "zarr.json"
 LAYOUT = "layout"  # attribute with the checksums of the arrays' metadata
 
+# What results of answers called their attributes before they said their kind.
+_CHOICES = {"score": "choice_score", "positions": "edit_position"}
+OF_ANSWERS = dict.fromkeys(
+    ("evaluation", "outcome", "answers under a condition", "log-probabilities"), _CHOICES
+)
+
 
 class WrongContentError(Exception):
     """What is wrong with the content of a file, for :class:`DamagedError` to say of which."""
@@ -155,14 +161,16 @@ def read_attributes(path: Path) -> dict[str, Any]:
             raise DamagedError(path, f"{METADATA} holds no attributes")
         if found.get("node_type") != "group":  # an array of a result says a kind and a version too
             raise DamagedError(path, f"{METADATA} is not that of a result")
-        return with_kind(attributes)
+        return todays_names(attributes)
 
 
-def with_kind(attributes: dict[str, Any]) -> dict[str, Any]:
-    """The attributes of a result under today's names: its kind was once called its unit."""
-    if "unit" in attributes and attributes.get("kind", attributes["unit"]) == attributes["unit"]:
-        attributes = {"kind" if key == "unit" else key: value for key, value in attributes.items()}
-    return attributes
+def todays_names(attributes: dict[str, Any]) -> dict[str, Any]:
+    """The attributes of a result of an earlier version under the names that they have now."""
+    old = attributes.get("unit")
+    if old is None or attributes.get("kind", old) != old:
+        return attributes
+    names = {"unit": "kind", **OF_ANSWERS.get(str(old), {})}
+    return {names.get(key, key): value for key, value in attributes.items()}
 
 
 def array_names(path: Path) -> list[str]:

@@ -10,7 +10,7 @@ from xarray.backends.common import BackendArray
 from xarray.core import indexing
 
 from neuroglot.store.arrays import StoredArray
-from neuroglot.store.damage import check_layout, reading, with_kind
+from neuroglot.store.damage import check_layout, reading, todays_names
 from neuroglot.store.metadata import stored_arrays
 
 
@@ -52,7 +52,7 @@ def lazy_dataset(path: Path) -> xr.Dataset:
         else _lazy(arrays[name], data.variables[name])
         for name in names
     }
-    return xr.decode_cf(xr.Dataset(found, attrs=with_kind(data.attrs)))
+    return xr.decode_cf(xr.Dataset(found, attrs=todays_names(data.attrs)))
 
 
 def _lazy(stored: StoredArray, variable: xr.Variable) -> xr.Variable:

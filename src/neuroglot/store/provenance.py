@@ -123,6 +123,7 @@ def model_provenance(model: Model) -> dict[str, Any]:
         "deterministic": int(
             model.device.type == "cpu" or torch.are_deterministic_algorithms_enabled()
         ),
+        "batch_size": model.batch_size,
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
         **model.described_tokenization,
     }

@@ -80,12 +80,12 @@ def list_tasks() -> dict[str, str]:
 
 def load_task(
     name: str,
+    *,
     languages: Iterable[str] | None = None,
     limit: int | None = None,
     split: str = "all",
     template: Template = "native",
     path: str | Path | None = None,
-    *,
     incomplete: bool = False,
     distractors: Distractors | None = None,
     relations: Kept | None = None,

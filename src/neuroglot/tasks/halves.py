@@ -14,7 +14,7 @@ def subject_of(item: dict[str, object]) -> str:
     return str(item.get("subject") or item["id"])
 
 
-def halves(task: ParallelTask, seed: int = 0) -> tuple[ParallelTask, ParallelTask]:
+def halves(task: ParallelTask, *, seed: int = 0) -> tuple[ParallelTask, ParallelTask]:
     """A development half of a task, to choose on, and the other half, to report on.
 
     Items of one subject, or with an equal prompt, are in one of the halves.

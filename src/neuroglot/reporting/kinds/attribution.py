@@ -38,7 +38,7 @@ def attribution_rows(attribution: xr.Dataset, score: str) -> list[dict[str, Any]
 
     Over all layers, in prompts answered correctly; see :func:`neuroglot.share_of_correct`.
     """
-    found, counts = share_of_correct(attribution, score), attribution["n_prompts"]
+    found, counts = share_of_correct(attribution, score=score), attribution["n_prompts"]
     return [
         {
             "language": str(language),
@@ -62,7 +62,7 @@ def score_rows(runs: Group) -> list[dict[str, Any]]:
     rows = []
     for run, attribution in runs.items():
         score = main_score(attribution)
-        of_correct = share_of_correct(attribution, score)
+        of_correct = share_of_correct(attribution, score=score)
         share = of_correct["model_share"]
         rows.append(
             {
