@@ -30,6 +30,17 @@ ANY: Any = ng
             lambda: ng.describe(MODEL, layer=0, neuron=0, recording=PATH),
             "recording is a PosixPath; expected",
         ),
+        (
+            lambda: ANY.record(MODEL, TASK, site="gate"),
+            r"record\(site=\) is gone; write reading=neuroglot.Reading\(site=…\)",
+        ),
+        (
+            lambda: ANY.evaluate(MODEL, TASK, score="mean"),
+            r"write answering=neuroglot.Answering\(choice_score=…\)",
+        ),
+        (lambda: ANY.record(MODEL, TASK, batch_size=2), "batch_size=. is gone; name it in"),
+        (lambda: ng.record(MODEL, TASK, reading=ANY.Answering()), "reading= is a Answering; exp"),
+        (lambda: ng.evaluate(MODEL, TASK, answering=ANY.Reading()), "answering= is a Reading"),
         (lambda: ng.classify(PATH), "recording is a PosixPath; expected"),
         (lambda: ng.classify("a", thresholds=[0]), "recording is a str; expected"),  # type: ignore[call-overload]
         (lambda: ng.category_flow(PATH, PATH), "before is a PosixPath; expected"),

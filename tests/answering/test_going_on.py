@@ -141,7 +141,9 @@ def test_killed_it_ends_as_if_undisturbed(name: str, n_operations: int, tmp_path
 @BOTH
 def test_other_settings_are_refused(make: Make, tmp_path: Path) -> None:
     others: dict[str, Any] = {"n_items": 9}
-    others |= {"seed": 1, "n_neurons": 4} if make is agree else {"threshold": 0.1, "site": "gate"}
+    others |= (
+        {"seed": 1, "n_neurons": 4} if make is agree else {"reading": ng.Reading(thresholds=0.1)}
+    )
     make(tmp_path / "r")
     before = files_of(tmp_path / "r")
     for key in others.keys() - {"site"}:

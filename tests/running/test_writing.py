@@ -246,7 +246,7 @@ def test_switched_off_neurons_are_graded_alike() -> None:
     task = replace(task, items=items)
     nothing = np.zeros((6, 1, model.n_layers, model.n_neurons), bool)
     edits = [(ng.Zero(ng.NeuronSet(nothing[0, 0])), nothing)]
-    edited = Edited(edits, prompt_keys(task), np.ones((6, 1), bool), [0])
+    edited = Edited(edits, prompt_keys(task), np.ones((6, 1), bool), [0], "answer")
     found = answers_under(model, task, edited, ng.Answering(max_new_tokens=2))
     expected = ng.evaluate(model, task, answering=ng.Answering(max_new_tokens=2))
     np.testing.assert_array_equal(found["correct"].reshape(2, 3), expected["correct"])
