@@ -75,7 +75,7 @@ def site_values(
     """
     reader = _Reader(batch, settings, model.n_neurons)
     with (
-        model.reading(settings.site, reader, settings.layers, then_stop=True),
+        model.units().reading(settings.site, reader, settings.layers, then_stop=True),
         model.asking(prompts),
     ):
         run_body(model.hf, batch.ids, batch.mask)
@@ -102,7 +102,7 @@ def _values_after(
     cache = run_body_prefixes(model.hf, before.ids, before.mask)
     reader = _Reader(after, settings, model.n_neurons)
     mask = torch.cat([before.mask[owners], after.mask], dim=1)
-    with model.reading(settings.site, reader, settings.layers, then_stop=True):
+    with model.units().reading(settings.site, reader, settings.layers, then_stop=True):
         run_body_continuations(model.hf, after.ids, mask, cache, owners)
     return reader.values
 
