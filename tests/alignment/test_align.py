@@ -459,6 +459,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"mask": ng.NeuronSet(np.ones((2, 7), bool))}, "2 layers of 7"),
     ({"mask": ng.NeuronSet(np.zeros((3, 20), bool))}, "holds no neurons"),
     ({"mask": np.ones((3, 20), bool)}, "expected a NeuronSet"),
+    ({"mask": ng.NeuronSet(np.ones((3, 20), bool), unit="heads")}, "ffn neurons, found heads"),
     ({"mask": ng.NeuronSet(np.ones((3, 20), bool)), "lora": True}, "exclude each other"),
 ]
 

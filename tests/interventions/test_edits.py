@@ -338,7 +338,7 @@ def test_bad_edits_are_refused() -> None:
     other = ng.NeuronSet(np.ones((2, 5), bool), "other")
     recording = ng.record(model, task, reading=ng.Reading(keep_values=True))
     cases = [
-        (ng.Zero(other), "answer", "2 layers of 5 neurons"),
+        (ng.Zero(other), "answer", "2 layers of 5 ffn neurons"),
         (ng.Zero("all"), "answer", "found str"),  # type: ignore[arg-type]
         (neurons, "answer", "NeuronSet is no edit"),
         (ng.Zero(neurons, position="first"), "answer", "unknown position 'first'"),  # type: ignore[arg-type]

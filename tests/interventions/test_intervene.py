@@ -901,7 +901,7 @@ def test_bad_input_is_refused() -> None:
         ({"text": "zero"}, "str is no edit"),
         ({"both": [zero, None]}, "NoneType is no edit"),
         ({"mask": ng.Zero(neurons.mask)}, "an edit needs a NeuronSet, found ndarray"),  # type: ignore[arg-type]
-        ({"small": ng.Zero(ng.NeuronSet(np.ones((2, 5), bool)))}, "2 layers of 5 neurons"),
+        ({"small": ng.Zero(ng.NeuronSet(np.ones((2, 5), bool)))}, "2 layers of 5 ffn neurons"),
         ({"first": ng.Zero(neurons, position="first")}, "unknown position"),  # type: ignore[arg-type]
     ]
     for conditions, message in cases:

@@ -103,7 +103,9 @@ def test_reading_sees_every_layer_once_and_changes_nothing(name: str, kind: Site
     model = model_of(name)
     before = logits(name)
     seen: list[tuple[int, tuple[int, ...]]] = []
-    with model.reading(kind, lambda i, v: seen.append((i, tuple(v.shape))), range(N_LAYERS)):
+    with model.units().reading(
+        kind, lambda i, v: seen.append((i, tuple(v.shape))), range(N_LAYERS)
+    ):
         during = logits(name)
     assert torch.equal(before, during)
     assert seen == [(i, (2, 5, model.n_neurons)) for i in range(N_LAYERS)]
@@ -116,11 +118,13 @@ def test_reading_may_end_the_forward_pass(name: str, kind: SiteKind) -> None:
     """Layers are read as ever up to the last that is wanted; nothing after it runs."""
     model = model_of(name)
     whole: list[torch.Tensor] = []
-    with model.reading(kind, lambda _i, values: whole.append(values), [0, 1]):
+    with model.units().reading(kind, lambda _i, values: whole.append(values), [0, 1]):
         logits(name)
     some: list[torch.Tensor] = []
     ended = False
-    with model.reading(kind, lambda _i, values: some.append(values), [1, 0], then_stop=True):
+    with model.units().reading(
+        kind, lambda _i, values: some.append(values), [1, 0], then_stop=True
+    ):
         logits(name)
         ended = True
     assert not ended
@@ -139,7 +143,7 @@ def test_one_coefficient_of_one_prompt_is_edited(name: str) -> None:
         values[1, 2, 3] += 5.0 if layer == 1 else 0.0
         return values
 
-    with model.editing(edit):
+    with model.units().editing(edit):
         after = logits(name)
     changed = (before != after).any(dim=-1)
     assert changed.tolist() == [[False] * 5, [False, False, True, True, True]]
@@ -151,7 +155,7 @@ def test_an_edit_returns_what_it_was_given() -> None:
     for edit in wrong:
         with (
             pytest.raises(ng.NeuroglotError, match=r"layer 0 returned .*row, position, neuron"),
-            model_of("opt").editing(edit),
+            model_of("opt").units().editing(edit),
         ):
             logits("opt")
         assert hooks_on(model_of("opt").hf) == 0
@@ -161,13 +165,13 @@ def test_an_edit_returns_what_it_was_given() -> None:
 def test_zeroing_shows_and_exceptions_leave_no_hook(name: str) -> None:
     model = model_of(name)
     before = logits(name)
-    with model.editing(lambda _layer, values: values * 0):
+    with model.units().editing(lambda _layer, values: values * 0):
         assert not torch.equal(before, logits(name))
 
     def failing(*_: Any) -> Any:
         raise RuntimeError("stop")
 
-    for context in (model.editing(failing), model.reading("gate", failing, [1])):
+    for context in (model.units().editing(failing), model.units().reading("gate", failing, [1])):
         with pytest.raises(RuntimeError, match="stop"), context:
             logits(name)
         assert hooks_on(model.hf) == 0
@@ -199,8 +203,8 @@ def test_the_coefficient_is_the_gate_times_up(name: str) -> None:
     coefficients: list[torch.Tensor] = []
     with (
         watching(name, str(family.up), "output") as ups,
-        model.reading("gate", lambda _i, g: gates.append(g), range(N_LAYERS)),
-        model.reading("coefficient", lambda _i, m: coefficients.append(m), range(N_LAYERS)),
+        model.units().reading("gate", lambda _i, g: gates.append(g), range(N_LAYERS)),
+        model.units().reading("coefficient", lambda _i, m: coefficients.append(m), range(N_LAYERS)),
     ):
         logits(name)
     for gate, up, coefficient in zip(gates, ups, coefficients, strict=True):

@@ -495,14 +495,14 @@ def test_midnight_is_noticed(run: Callable[..., Any], tmp_path: Path, clock: typ
 def test_a_function_as_edit_has_no_equal(tmp_path: Path) -> None:
     """Recorded within ``Model.editing``, what is edited is not taken for the model's own."""
     model, task = tiny_model("llama"), small_task(2)
-    with model.editing(lambda _layer, values: values * 0):
+    with model.units().editing(lambda _layer, values: values * 0):
         edited = ng.record(model, task, out=tmp_path / "r", reading=ng.Reading(site="coefficient"))
     with pytest.raises(ng.NeuroglotError, match="edits"):
         ng.record(model, task, out=tmp_path / "r", reading=ng.Reading(site="coefficient"))
     with pytest.raises(ng.NeuroglotError, match="edits"):
         ng.attribute(model, task, recording=edited)
     with (
-        model.editing(lambda _layer, values: values * 0),
+        model.units().editing(lambda _layer, values: values * 0),
         pytest.raises(ng.NeuroglotError, match="edits"),
     ):
         ng.record(model, task, out=tmp_path / "r", reading=ng.Reading(site="coefficient"))

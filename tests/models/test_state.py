@@ -477,12 +477,12 @@ def alike(found):
     return np.allclose(found, expected, atol=1e-5)
 
 assert alike(in_child())
-with model.editing(lambda _l, v: v * 0):
+with model.units().editing(lambda _l, v: v * 0):
     assert not alike(in_child())
 inside, leave = threading.Event(), threading.Event()
 
 def hold():
-    with model.editing(lambda _l, v: v * 0):
+    with model.units().editing(lambda _l, v: v * 0):
         inside.set()
         leave.wait()
 

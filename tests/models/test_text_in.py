@@ -380,7 +380,7 @@ def test_added_tokens_can_be_left_out_of_all_positions(side: Any, template: str 
         layers = range(model.n_layers)
         with (
             torch.inference_mode(),
-            model.reading("gate", lambda _, x: seen.append(x[0].cpu().numpy()), layers),
+            model.units().reading("gate", lambda _, x: seen.append(x[0].cpu().numpy()), layers),
         ):
             model.hf(input_ids=torch.tensor([tokens(text).input_ids]))
     of_prompts = [seen[n : n + model.n_layers] for n in range(0, len(seen), model.n_layers)]

@@ -22,7 +22,7 @@ from tests.testing import tiny_hf, tokenizer
 def coefficients(model: ng.Model, layer: int) -> Tensor:
     """Of one layer on the probe (position, neuron)."""
     seen: list[Tensor] = []
-    with model.reading("coefficient", lambda _, values: seen.append(values), [layer]):
+    with model.units().reading("coefficient", lambda _, values: seen.append(values), [layer]):
         probe_logits(model.hf)
     return seen[0].detach().reshape(-1, model.n_neurons).clone()
 
@@ -62,7 +62,7 @@ def preactivations_are_positive_where_the_gate_is(model: ng.Model) -> None:
     gates: dict[int, Tensor] = {}
     before: dict[int, Tensor] = {}
     with (
-        model.reading("gate", gates.__setitem__, range(model.n_layers)),
+        model.units().reading("gate", gates.__setitem__, range(model.n_layers)),
         reading_preactivations(model.hf, model.sites, before.__setitem__),
     ):
         probe_logits(model.hf)

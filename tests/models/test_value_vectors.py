@@ -86,6 +86,6 @@ def test_a_module_that_does_more_than_its_weight_says_is_refused() -> None:
 def test_asking_for_value_vectors_fires_no_hook() -> None:
     model = ng.wrap_model(family_hf("llama"), tokenizer())
     seen: list[int] = []
-    with model.reading("coefficient", lambda layer, _values: seen.append(layer), [0]):
+    with model.units().reading("coefficient", lambda layer, _values: seen.append(layer), [0]):
         model.sites[0].value_vectors()
     assert seen == []

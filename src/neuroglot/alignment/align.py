@@ -26,6 +26,7 @@ from neuroglot.alignment.training_settings import (
     described,
 )
 from neuroglot.errors import NeuroglotError
+from neuroglot.models.ffn import FFN
 from neuroglot.models.model import Model
 from neuroglot.models.training import check_preactivations
 from neuroglot.neurons.neuron_set import NeuronSet
@@ -178,8 +179,9 @@ def _check_mask(mask: NeuronSet | None, model: Model, *, lora: bool) -> None:
         return
     if lora:
         raise NeuroglotError("mask and lora exclude each other: adapters have no neurons.")
-    if not isinstance(mask, NeuronSet):
-        raise NeuroglotError(f"mask: expected a NeuronSet, found {type(mask).__name__}.")
+    found = mask.unit if isinstance(mask, NeuronSet) else type(mask).__name__
+    if found != FFN:
+        raise NeuroglotError(f"mask: expected a NeuronSet of {FFN}, found {found}.")
     mask.check_fits(model)
     if not len(mask):
         raise NeuroglotError(f"mask {mask.name!r} holds no neurons, so nothing would train.")

@@ -228,7 +228,7 @@ def _effects(model: Model, targets: Sequence[Target], sample: Tensor) -> Tensor:
             values[at, -1, zeroed.to(values.device)] = 0
             return values
 
-        with model.editing(without):
+        with model.units().editing(without):
             left = target_value(tokens.logits(rows), targets, rows)
         found.append(whole[:, None] - left.reshape(len(targets), -1))
     return torch.stack(found, dim=1)

@@ -117,7 +117,7 @@ def describe(
         require_recording(recording)
     activity = None if recording is None else _activity(model, recording, layer, neuron, k)
     with torch.inference_mode():
-        vector = model.sites[layer].value_vectors()[neuron].float()
+        vector = model.units().output_directions(layer)[neuron].float()
         rows = check_unembedding(model.hf, model.sites[0])
         logits = rows.float() @ vector.to(rows.device)
         if not bool(torch.isfinite(logits).all()):

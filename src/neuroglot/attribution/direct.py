@@ -57,7 +57,7 @@ def run_forward(model: Model, targets: Sequence[Target]) -> Forward:
     coefficients: dict[int, Tensor] = {}
     stream: dict[int, Tensor] = {}
     with (
-        model.reading("coefficient", _keeper(batch, coefficients), range(model.n_layers)),
+        model.units().reading("coefficient", _keeper(batch, coefficients), range(model.n_layers)),
         model.reading_stream(_keeper(batch, stream)),
         model.asking(lengths=lengths),
     ):
@@ -91,8 +91,8 @@ def value_norms(model: Model) -> Tensor:
     Raises:
         NeuroglotError: weights that are quantised or offloaded.
     """
-    norms = [site.value_vectors().float().norm(dim=1) for site in model.sites]
-    return torch.stack([found.to(model.device) for found in norms])
+    vectors = [model.units().output_directions(layer) for layer in range(model.n_layers)]
+    return torch.stack([found.float().norm(dim=1).to(model.device) for found in vectors])
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def end_direction(path: DirectPath, found: Forward, targets: Sequence[Target]) -
 @torch.inference_mode()
 def ffn_output(model: Model, layer: int, coefficients: Tensor) -> Tensor:
     """What the FFN of a layer gives (prompt, d_model) for coefficients (prompt, neuron)."""
-    vectors = model.sites[layer].value_vectors()
+    vectors = model.units().output_directions(layer)
     output = (coefficients.to(vectors.device) @ vectors.float()).to(model.device)
     return output + ffn_bias(model, layer)
 
@@ -199,7 +199,7 @@ def ffn_bias(model: Model, layer: int) -> Tensor | float:
 
 def _along(model: Model, layer: int, directions: Tensor) -> Tensor:
     """How far the value vectors of a layer point in each direction (prompt, neuron)."""
-    vectors = model.sites[layer].value_vectors()
+    vectors = model.units().output_directions(layer)
     return (directions.to(vectors.device) @ vectors.float().T).to(model.device)
 
 

@@ -98,7 +98,7 @@ def gradient_x_activation(model: Model, targets: Sequence[Target]) -> Tensor:
         return _at_last(values, values[:, -1] + shift)
 
     coefficients: dict[int, Tensor] = {}
-    with _fixed_weights(model), model.editing(as_leaves):
+    with _fixed_weights(model), model.units().editing(as_leaves):
         logits = tokens.logits()
         rows = torch.arange(len(targets), device=logits.device)
         total = target_value(logits, targets, rows).sum()
@@ -165,7 +165,7 @@ def _along_line(
         kept.extend([value, at])
         return _at_last(values, at)
 
-    with tokens.model.editing(scaled):
+    with tokens.model.units().editing(scaled):
         total = target_value(tokens.logits(rows), targets, rows).sum()
     value, at = kept
     (gradient,) = _gradients(tokens.model, total, [at])

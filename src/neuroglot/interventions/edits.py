@@ -1,4 +1,4 @@
-"""Edits of coefficients: what happens to the neurons of a set while a model runs."""
+"""Edits of coefficients: what happens to the neurons of a set, or other units, as a model runs."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from neuroglot.errors import NeuroglotError, listed, require_finite
 from neuroglot.interventions.contents import Contents, Draw, Means
+from neuroglot.models.ffn import FFN
 from neuroglot.models.hooks import TokenEditor
 from neuroglot.models.model import Model
 from neuroglot.models.running import EditPosition, check_edit_position
@@ -54,7 +55,7 @@ class Edit(ABC):
 
     @abstractmethod
     def new(self, layer: int, values: Tensor, given: Tensor | None) -> Tensor:
-        """What coefficients (token, neuron) of a layer become, were all neurons meant.
+        """What coefficients (token, unit, …) of a layer become, were all units meant.
 
         Args:
             layer: which.
@@ -79,6 +80,11 @@ class Edit(ABC):
             raise NeuroglotError(f"an edit needs a NeuronSet, found {type(self.neurons).__name__}.")
         self.neurons.check_fits(model)
         if self.contents is not None:
+            if self.neurons.unit != FFN:
+                raise NeuroglotError(
+                    f"{type(self).__name__} gives what was recorded, which is known of {FFN} only, "
+                    f"but {self.neurons.name!r} is of {self.neurons.unit}."
+                )
             self.contents.check(model)
 
     @property
@@ -163,7 +169,7 @@ class Add(Edit):
             NeuroglotError: it gives both shapes.
         """
         super().check(model)
-        shape, found = (model.n_layers, model.n_neurons), np.shape(self.value)
+        shape, found = self.neurons.members.shape, np.shape(self.value)
         if found not in ((), shape):
             raise NeuroglotError(
                 f"value= is of shape {found}, expected one number or {shape} (layer, neuron)."
@@ -172,8 +178,8 @@ class Add(Edit):
     def new(self, layer: int, values: Tensor, _given: Tensor | None) -> Tensor:
         """Sums."""
         added = np.asarray(self.value, dtype=np.float32)
-        here = torch.from_numpy(np.array(added[layer] if added.ndim else added))
-        return values + here.to(values.device, values.dtype)
+        here = torch.from_numpy(np.array(added[layer, : values.shape[1]] if added.ndim else added))
+        return values + _by_unit(here.to(values.device, values.dtype), values)
 
     @property
     def what(self) -> str:
@@ -300,7 +306,8 @@ def edit(
     with model.ready():
         # An edit around this one was proven already, and its sets may be of prompts of a task.
         if not model.running.edits:
-            model.prove_hooks()
+            for unit in dict.fromkeys(one.neurons.unit for one in these):
+                model.units(unit).prove_hooks()
         n_before = model.running.n_passes
         with applied(model, these, chosen):
             yield model
@@ -347,7 +354,9 @@ def applied(
             at = one.position or position
             stack.enter_context(model.running.edited(f"{one} at {at}"))
             editor = _token_editor(model, one, at)
-            stack.enter_context(model.editing_tokens(editor, at, first_layer))
+            stack.enter_context(
+                model.units(one.neurons.unit).editing_tokens(editor, at, first_layer)
+            )
         yield
 
 
@@ -427,16 +436,21 @@ def _are_far(values: Tensor, given: Tensor) -> Tensor:
     return (values - given).abs().amax(dim=1) > allowed
 
 
+def _by_unit(found: Tensor, values: Tensor) -> Tensor:
+    """What is (…, unit), for values (token, unit, …)."""
+    return found.reshape(*found.shape, *[1] * (values.ndim - 2))
+
+
 def _token_editor(model: Model, one: Edit, at: EditPosition) -> TokenEditor:
-    held, width = _Held(one), one.neurons.members.shape[1]
+    held, widths = _Held(one), one.neurons.widths
 
     def of_rows(found: Scores, values: Tensor, rows: Tensor) -> Tensor:
         here = torch.from_numpy(found).to(values.device)
-        return here.expand(1, -1) if len(here) == 1 else here[rows]
+        return _by_unit(here.expand(1, -1) if len(here) == 1 else here[rows], values)
 
     def change(layer: int, values: Tensor, rows: Tensor) -> Tensor:
         held.see(model.running.prompts)
-        meant = of_rows(unpack(held.bits[:, layer], width).astype(np.bool_), values, rows)
+        meant = of_rows(unpack(held.bits[:, layer], widths[layer]).astype(np.bool_), values, rows)
         if held.given is None:
             return torch.where(meant, one.new(layer, values, None), values)
         given = of_rows(held.given[:, layer], values, rows).to(values.dtype)

@@ -33,6 +33,7 @@ from neuroglot.interventions.answering import (
 from neuroglot.interventions.conditions import NEEDS_RECORDING, Condition, Controls, arm_name
 from neuroglot.interventions.edits import Edit, checked_edits
 from neuroglot.interventions.effects import effects
+from neuroglot.models.ffn import FFN
 from neuroglot.models.model import Model
 from neuroglot.models.operations import operation
 from neuroglot.models.running import EditPosition, check_edit_position
@@ -186,6 +187,12 @@ def _checked(conditions: Mapping[str, Edits], model: Model) -> dict[str, tuple[E
         found[name] = tuple(checked_edits(edits, model))
         if not found[name]:
             raise NeuroglotError(f"condition {name!r} has no edit.")
+        for one in found[name]:
+            if one.neurons.unit != FFN:
+                raise NeuroglotError(
+                    f"condition {name!r} edits {one.neurons.unit}, but controls are drawn from "
+                    f"{FFN} only; use neuroglot.edit."
+                )
     folders = [_folder_name(name) for name in found]
     if len(set(folders)) < len(folders):
         raise NeuroglotError(f"conditions {listed(found)}: expected names that differ more.")

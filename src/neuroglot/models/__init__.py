@@ -1,1 +1,1 @@
-"""Load a model, find and verify its feed-forward sites, read and edit them."""
+"""Load a model, find and verify its feed-forward sites, read and edit its units."""

@@ -165,7 +165,9 @@ def check_body(hf: PreTrainedModel, site: FFNSite, before: Seen, tolerance: floa
     """
     found: list[Tensor] = []
     ids = probe_ids(hf).expand(2, -1)
-    with reading([site], "coefficient", lambda _layer, values: found.append(values.float().cpu())):
+    with reading(
+        [site.place("coefficient")], lambda _layer, values: found.append(values.float().cpu())
+    ):
         run_body(hf, ids, torch.ones_like(ids, dtype=torch.bool))
     change = relative_change(before.coefficients, found[0][0]) if len(found) == 1 else float("nan")
     if not change <= max(tolerance, _shape_rounding(hf)):

@@ -176,7 +176,7 @@ def find_direct_path(hf: PreTrainedModel, sites: tuple[FFNSite, ...]) -> DirectP
     with ExitStack() as stack:
         for module in (head, *finals):
             seen.watch(stack, module)
-        stack.enter_context(reading_stream(sites, seen.read_stream))
+        stack.enter_context(reading_stream([site.block for site in sites], seen.read_stream))
         logits = probe_logits(hf)[:, -1].float().to(input_device(hf))
     end = seen.stream[len(sites)]
     if not (torch.isfinite(end).all() and torch.isfinite(logits).all()):
@@ -280,6 +280,8 @@ def _scaled(
     with ExitStack() as stack:
         for module in (site.down, site.block, *norms):
             seen.watch(stack, module)
-        stack.enter_context(editing([site], lambda _layer, values: values * scale))
+        stack.enter_context(
+            editing([site.place("coefficient")], lambda _layer, values: values * scale)
+        )
         probe_logits(hf)
     return seen

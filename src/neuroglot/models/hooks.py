@@ -1,4 +1,4 @@
-"""Read and edit FFN neurons during a forward pass. The only place that registers hooks."""
+"""Read and edit what passes by in a forward pass. The only place that registers hooks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import inspect
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,27 +16,41 @@ from transformers import PreTrainedModel
 from neuroglot.errors import NeuroglotError, listed
 from neuroglot.models.forward import CACHES
 from neuroglot.models.running import EditPosition, Running
-from neuroglot.models.site_kinds import SiteKind
-from neuroglot.models.sites import FFNSite
 
 Reader = Callable[[int, Tensor], None]
-"""Called with the layer and its site values, shape (prompt, position, neuron)."""
+"""Called with the layer and the values there, shape (prompt, position, unit, …)."""
 
 Editor = Callable[[int, Tensor], Tensor]
-"""Called with the layer and its coefficients (row, position, neuron); returns new ones.
+"""Called with the layer and the values there (row, position, unit, …); returns new ones.
 
 A row is a prompt, or a choice that goes on from a prompt that ran before.
 """
 
 TokenEditor = Callable[[int, Tensor, Tensor], Tensor]
-"""Called with the layer, the coefficients of chosen tokens (token, neuron) and the row that each
-token is in (token,); returns new coefficients."""
+"""Called with the layer, the values of chosen tokens (token, unit, …) and the row that each token
+is in (token,); returns new values."""
 
 Change = Callable[[Tensor], Tensor | None]
 """Called with a tensor; returns what takes its place, or ``None`` to leave it as it is."""
 
-Place = tuple[FFNSite, Callable[[nn.Module, Change], AbstractContextManager[None]], nn.Module]
-"""A site, :func:`on_input` or :func:`on_output`, and the module that is meant."""
+
+@dataclass(frozen=True)
+class Place:
+    """Where values of one layer pass by.
+
+    Attributes:
+        layer: index from the input side, from 0.
+        block: the layer.
+        path: what errors name: a dotted name inside the model.
+        on_side: :func:`on_input` or :func:`on_output`.
+        module: what the values go into or come out of.
+    """
+
+    layer: int
+    block: nn.Module
+    path: str
+    on_side: Callable[[nn.Module, Change], AbstractContextManager[None]]
+    module: nn.Module
 
 
 class _Meant:
@@ -77,11 +92,8 @@ def on_input(module: nn.Module, change: Change) -> Iterator[None]:
         new = change(inputs[0])
         return None if new is None else (new, *inputs[1:])
 
-    handle = module.register_forward_pre_hook(hook)
-    try:
+    with module.register_forward_pre_hook(hook):
         yield
-    finally:
-        handle.remove()
 
 
 @contextmanager
@@ -96,11 +108,8 @@ def on_output(module: nn.Module, change: Change) -> Iterator[None]:
         new = change(output[0])
         return None if new is None else (new, *output[1:])
 
-    handle = module.register_forward_hook(hook)
-    try:
+    with module.register_forward_hook(hook):
         yield
-    finally:
-        handle.remove()
 
 
 @contextmanager
@@ -108,11 +117,8 @@ def on_call(
     module: nn.Module, note: Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]
 ) -> Iterator[None]:
     """Pass what ``module`` is called with to ``note``, until the block ends."""
-    handle = module.register_forward_pre_hook(note, with_kwargs=True)
-    try:
+    with module.register_forward_pre_hook(note, with_kwargs=True):
         yield
-    finally:
-        handle.remove()
 
 
 def _first_tensor(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
@@ -139,11 +145,8 @@ class _Positions:
 @contextmanager
 def _positions(block: nn.Module) -> Iterator[_Positions]:
     positions = _Positions(block)
-    handle = block.register_forward_pre_hook(positions, with_kwargs=True)
-    try:
+    with on_call(block, positions):
         yield positions
-    finally:
-        handle.remove()
 
 
 class _AllReadError(Exception):
@@ -151,102 +154,76 @@ class _AllReadError(Exception):
 
 
 @contextmanager
-def reading(
-    sites: Sequence[FFNSite], kind: SiteKind, read: Reader, *, then_stop: bool = False
-) -> Iterator[None]:
-    """Pass every firing of the sites to ``read``; the forward pass is not changed.
+def reading(places: Sequence[Place], read: Reader, *, then_stop: bool = False) -> Iterator[None]:
+    """Pass all that passes by at the places to ``read``; the forward pass is not changed.
 
     The hooks are gone when the block ends, also after an exception.
 
     Args:
-        sites: in the order in which they fire.
-        kind: what is read.
+        places: in the order in which values pass by.
         read: is given the values.
-        then_stop: end the forward pass, and with it the block, once the last site was read.
+        then_stop: end the forward pass, and with it the block, once the last place was read.
     """
-    places: list[Place] = [
-        (site, on_output, site.activation)
-        if kind == "gate" and site.activation is not None
-        else (site, on_input, site.down)
-        for site in sites
-    ]
-    with reading_at(places, read, then_stop=then_stop):
-        yield
-
-
-@contextmanager
-def reading_at(places: Sequence[Place], read: Reader, *, then_stop: bool = False) -> Iterator[None]:
-    """As :func:`reading`, of what goes into or comes out of one module of each site."""
 
     def reader(layer: int, positions: _Positions) -> Change:
         def see(values: Tensor) -> None:
             read(layer, positions.of(values))
-            if then_stop and layer == places[-1][0].layer:
+            if then_stop and layer == places[-1].layer:
                 raise _AllReadError
 
         return see
 
     with suppress(_AllReadError), ExitStack() as stack:
-        for site, on_side, module in places:
-            see = reader(site.layer, stack.enter_context(_positions(site.block)))
-            stack.enter_context(on_side(module, see))
+        for place in places:
+            see = reader(place.layer, stack.enter_context(_positions(place.block)))
+            stack.enter_context(place.on_side(place.module, see))
         yield
 
 
 @contextmanager
-def proven_editing(hf: PreTrainedModel, sites: Sequence[FFNSite], edit: Editor) -> Iterator[None]:
+def proven_editing(hf: PreTrainedModel, places: Sequence[Place], edit: Editor) -> Iterator[None]:
     """As :func:`editing`, of every forward pass.
 
     Raises:
-        NeuroglotError: a pass came to its end without reaching one of the sites.
+        NeuroglotError: a pass came to its end without reaching one of the places.
     """
 
     def change(layer: int, values: Tensor) -> Tensor:
         reached(layer)
         return edit(layer, values)
 
-    with proving(hf, sites) as reached, editing(sites, change):
+    with proving(hf, places) as reached, editing(places, change):
         yield
 
 
 @contextmanager
 def proven_reading(
-    hf: PreTrainedModel,
-    sites: Sequence[FFNSite],
-    kind: SiteKind,
-    read: Reader,
-    *,
-    then_stop: bool = False,
+    hf: PreTrainedModel, places: Sequence[Place], read: Reader, *, then_stop: bool = False
 ) -> Iterator[None]:
-    """As :func:`reading`; if any forward pass ran, every site must have been read.
+    """As :func:`reading`; if any forward pass ran, every place must have been read.
 
     Raises:
         NeuroglotError: one was not.
     """
     reached: set[int] = set()
-    has_run = False
-
-    def begin(*_: Any) -> None:
-        nonlocal has_run
-        has_run = True
+    begun: list[bool] = []
 
     def see(layer: int, values: Tensor) -> None:
         reached.add(layer)
         read(layer, values)
 
-    handle = hf.base_model.register_forward_pre_hook(begin)
-    try:
-        with reading(sites, kind, see, then_stop=then_stop):
-            yield
-    finally:
-        handle.remove()
-    if has_run:
-        _require_reached(hf, sites, reached)
+    with (
+        on_call(hf.base_model, lambda *_: begun.append(True)),
+        reading(places, see, then_stop=then_stop),
+    ):
+        yield
+    if begun:
+        _require_reached(hf, places, reached)
 
 
 @contextmanager
-def editing(sites: Sequence[FFNSite], edit: Editor) -> Iterator[None]:
-    """Replace the coefficients of the sites by what ``edit`` returns.
+def editing(places: Sequence[Place], edit: Editor) -> Iterator[None]:
+    """Replace what passes by at the places by what ``edit`` returns.
 
     Weights are never touched, and the hooks are gone when the block ends, also after an exception.
 
@@ -269,9 +246,9 @@ def editing(sites: Sequence[FFNSite], edit: Editor) -> Iterator[None]:
         return change
 
     with ExitStack() as stack:
-        for site in sites:
-            positions = stack.enter_context(_positions(site.block))
-            stack.enter_context(on_input(site.down, editor(site.layer, positions)))
+        for place in places:
+            change = editor(place.layer, stack.enter_context(_positions(place.block)))
+            stack.enter_context(place.on_side(place.module, change))
         yield
 
 
@@ -316,15 +293,14 @@ def watching(
 
     with ExitStack() as stack:
         for module in watched:
-            handle = module.register_forward_pre_hook(begin, with_kwargs=True)
-            stack.callback(handle.remove)
-            stack.callback(module.register_forward_hook(end).remove)
-        stack.callback(hf.register_forward_hook(leave, always_call=True).remove)
+            stack.enter_context(on_call(module, begin))
+            stack.enter_context(module.register_forward_hook(end))
+        stack.enter_context(hf.register_forward_hook(leave, always_call=True))
         yield
 
 
-def _require_reached(hf: PreTrainedModel, sites: Sequence[FFNSite], reached: set[int]) -> None:
-    missed = [site.path for site in sites if site.layer not in reached]
+def _require_reached(hf: PreTrainedModel, places: Sequence[Place], reached: set[int]) -> None:
+    missed = [place.path for place in places if place.layer not in reached]
     if missed:
         raise NeuroglotError(
             f"a forward pass of {type(hf).__name__} went past {listed(missed, 2)} without firing "
@@ -336,14 +312,14 @@ def _require_reached(hf: PreTrainedModel, sites: Sequence[FFNSite], reached: set
 @contextmanager
 def proving(
     hf: PreTrainedModel,
-    sites: Sequence[FFNSite],
+    places: Sequence[Place],
     see: Callable[[dict[str, Any]], None] | None = None,
 ) -> Iterator[Callable[[int], None]]:
-    """Within the block, every forward pass must reach all sites; they are told by a function.
+    """Within the block, every forward pass must reach all places; a function is told which it did.
 
     Args:
         hf: the model.
-        sites: which.
+        places: which.
         see: as for :func:`watching`.
 
     Raises:
@@ -357,7 +333,7 @@ def proving(
             see(inputs)
 
     def end() -> None:
-        _require_reached(hf, sites, reached)
+        _require_reached(hf, places, reached)
 
     with watching(hf, begin, end):
         yield reached.add
@@ -366,16 +342,16 @@ def proving(
 @contextmanager
 def editing_tokens(
     hf: PreTrainedModel,
-    sites: Sequence[FFNSite],
+    places: Sequence[Place],
     edit: TokenEditor,
     at: tuple[Running, EditPosition],
 ) -> Iterator[None]:
-    """Replace the coefficients of chosen tokens by what ``edit`` returns.
+    """Replace the values of chosen tokens by what ``edit`` returns.
 
     Args:
         hf: the model whose inputs say which tokens run.
-        sites: as :func:`editing`.
-        edit: gives new coefficients.
+        places: as :func:`editing`.
+        edit: gives new values.
         at: what is told which tokens run, and which of them are meant.
     """
     running, positions = at
@@ -403,18 +379,18 @@ def editing_tokens(
         new[rows, places] = edit(layer, values[rows, places], rows)
         return new
 
-    with proving(hf, sites, see) as reached, editing(sites, change):
+    with proving(hf, places, see) as reached, editing(places, change):
         yield
 
 
 @contextmanager
-def reading_stream(sites: Sequence[FFNSite], read: Reader) -> Iterator[None]:
-    """Pass the residual stream (prompt, position, d_model) to ``read``.
+def reading_stream(blocks: Sequence[nn.Module], read: Reader) -> Iterator[None]:
+    """Pass the residual stream (prompt, position, d_model) between all layers to ``read``.
 
     It is called with 0 and what goes into the first layer, then with 1, 2, … and what comes out of
     each. The forward pass is not changed; the hooks are gone when the block ends.
     """
-    meant = _Meant(sites[0].block)
+    meant = _Meant(blocks[0])
 
     def entering(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         meant.check(block)
@@ -427,8 +403,7 @@ def reading_stream(sites: Sequence[FFNSite], read: Reader) -> Iterator[None]:
         return see
 
     with ExitStack() as stack:
-        handle = sites[0].block.register_forward_pre_hook(entering, with_kwargs=True)
-        stack.callback(handle.remove)
-        for site in sites:
-            stack.enter_context(on_output(site.block, leaving(site.layer)))
+        stack.enter_context(on_call(blocks[0], entering))
+        for layer, block in enumerate(blocks):
+            stack.enter_context(on_output(block, leaving(layer)))
         yield

@@ -8,23 +8,22 @@ from collections.abc import Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
-from uuid import uuid4
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from neuroglot.errors import NeuroglotError, is_whole_number
+from neuroglot.errors import NeuroglotError, is_whole_number, listed
 from neuroglot.models import hooks
+from neuroglot.models.ffn import FFN, FFNNeurons
 from neuroglot.models.finding import find_sites, refuse_encoder_decoder, sites_at
 from neuroglot.models.forward import context_sizes, first_position
-from neuroglot.models.hooks import Editor, Reader, TokenEditor
+from neuroglot.models.hooks import Reader
 from neuroglot.models.identity import Identity, identity
 from neuroglot.models.lineage import lineage
-from neuroglot.models.probing import input_device, probe_logits
+from neuroglot.models.probing import input_device
 from neuroglot.models.remembered import Remembered, key_of, recall, remember
-from neuroglot.models.running import EditPosition, Running
-from neuroglot.models.site_kinds import SiteKind
+from neuroglot.models.running import Running
 from neuroglot.models.sites import FFNSite
 from neuroglot.models.state import (
     operating,
@@ -40,12 +39,15 @@ from neuroglot.models.tokenization import (
     describe_tokenization,
 )
 from neuroglot.models.turns import Turn, hooking, taking_turn, turn_of
+from neuroglot.models.units import Units
 from neuroglot.models.verify import Verified, verify
 from neuroglot.notebook import as_html
 
 # Tokenizers without a limit report a number of this order.
 NO_LIMIT = 10**9
 BatchSize = int | Literal["auto"]
+UNITS: dict[str, type[Units]] = {FFN: FFNNeurons}
+"""Kinds of units by name."""
 
 
 @dataclass(frozen=True)
@@ -198,20 +200,6 @@ class Model:
         """
         return training(self.hf)
 
-    @torch.inference_mode()
-    def prove_hooks(self) -> None:
-        """Run a few tokens, and see that the hooks of all layers fire.
-
-        Raises:
-            NeuroglotError: some do not.
-        """
-        layers = range(self.n_layers)
-        with (
-            self.operating(),
-            self.reading("coefficient", lambda _layer, _values: None, layers),
-        ):
-            probe_logits(self.hf)
-
     @contextmanager
     def ready(self) -> Iterator[None]:
         """Within the block, user's code runs the model, in evaluation mode and as it was wrapped.
@@ -222,26 +210,20 @@ class Model:
         with taking_turn(self.hf, is_block=True), ready(self.hf, self.sites):
             yield
 
-    @contextmanager
-    def reading(
-        self, kind: SiteKind, read: Reader, layers: Sequence[int], *, then_stop: bool = False
-    ) -> Iterator[None]:
-        """Within the block, ``read(layer, values)`` sees every firing of the given layers.
+    def units(self, name: str = FFN) -> Units:
+        """The units of one kind, to be read and written.
 
-        With ``then_stop`` the forward pass ends, and with it the block, after the last of them.
+        Args:
+            name: of the kind, as sets of such units have it as their ``unit``.
 
         Raises:
-            NeuroglotError: a pass ran, but a layer was never read.
+            NeuroglotError: the model has no such units.
         """
-        sites = [self.sites[layer] for layer in sorted(layers)]
-        # What loads weights from elsewhere puts them back at the end of each module.
-        offloaded = any(parameter.is_meta for parameter in self.hf.parameters())
-        stop = then_stop and not offloaded
-        with (
-            hooking(self.hf),
-            hooks.proven_reading(self.hf, sites, kind, read, then_stop=stop),
-        ):
-            yield
+        if name not in UNITS:
+            raise NeuroglotError(
+                f"{self.name!r} has no units that are called {name!r}; there are {listed(UNITS)}."
+            )
+        return UNITS[name](self.hf, self.sites)
 
     @contextmanager
     def reading_stream(self, read: Reader) -> Iterator[None]:
@@ -249,44 +231,7 @@ class Model:
 
         Values are (prompt, position, d_model).
         """
-        with hooking(self.hf), hooks.reading_stream(self.sites, read):
-            yield
-
-    @contextmanager
-    def editing(self, edit: Editor) -> Iterator[None]:
-        """Within the block, coefficients are what ``edit(layer, coefficients)`` returns.
-
-        Raises:
-            NeuroglotError: a forward pass came to its end without being edited.
-        """
-        # A function has no name to compare by, so no other result says that it is the same.
-        name = f"a function ({uuid4().hex})"
-        with (
-            hooking(self.hf) as turn,
-            turn.running.edited(name),
-            hooks.proven_editing(self.hf, self.sites, edit),
-        ):
-            yield
-
-    @contextmanager
-    def editing_tokens(
-        self, edit: TokenEditor, position: EditPosition, first_layer: int = 0
-    ) -> Iterator[None]:
-        """Within the block, coefficients of some tokens are what ``edit`` returns for them.
-
-        Args:
-            edit: gives new coefficients.
-            position: at which tokens.
-            first_layer: before which nothing is edited.
-
-        Raises:
-            NeuroglotError: a forward pass came to its end without being edited.
-        """
-        at = (self.running, position)
-        with (
-            hooking(self.hf),
-            hooks.editing_tokens(self.hf, self.sites[first_layer:], edit, at),
-        ):
+        with hooking(self.hf), hooks.reading_stream([site.block for site in self.sites], read):
             yield
 
     @contextmanager

@@ -177,7 +177,7 @@ def _watch(stack: ExitStack, site: FFNSite, seen: Seen, row: int, n_rows: int) -
         seen.output = output.reshape(n_rows, N_PROBE_TOKENS, -1)[row].float()
 
     seen.coefficients = torch.empty(0, site.n_neurons)
-    stack.enter_context(reading([site], "coefficient", read))
+    stack.enter_context(reading([site.place("coefficient")], read))
     stack.enter_context(on_output(site.block, see))
 
 
@@ -197,7 +197,7 @@ def _take_gates(
     for site in sites:
         if site.activation is not None:
             stack.enter_context(on_output(site.activation, zeroed))
-    stack.enter_context(reading(sites, "coefficient", read))
+    stack.enter_context(reading([site.place("coefficient") for site in sites], read))
 
 
 def _scale(stack: ExitStack, trials: Sequence[Trial]) -> None:
@@ -207,7 +207,9 @@ def _scale(stack: ExitStack, trials: Sequence[Trial]) -> None:
         if trial.what == "scaled" and trial.site is not None:
             scaled.setdefault(trial.site, {})[row] = partial(torch.mul, other=trial.factor)
     for site, rows in scaled.items():
-        stack.enter_context(editing([site], _of_any_layer(_in_rows(len(trials), rows))))
+        stack.enter_context(
+            editing([site.place("coefficient")], _of_any_layer(_in_rows(len(trials), rows)))
+        )
 
 
 def _of_any_layer(change: Callable[[Tensor], Tensor]) -> Editor:

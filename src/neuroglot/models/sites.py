@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from neuroglot.errors import NeuroglotError
+from neuroglot.models.hooks import Place, on_input, on_output
+from neuroglot.models.site_kinds import SiteKind
 
 FoundBy = Literal["table", "path", "structure"]
 FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -75,6 +77,12 @@ class FFNSite:
     def n_neurons(self) -> int:
         """Number of hidden units."""
         return down_widths(self.down)[0]
+
+    def place(self, kind: SiteKind) -> Place:
+        """Where its gates pass by, or its coefficients."""
+        if kind == "gate" and self.activation is not None:
+            return Place(self.layer, self.block, self.path, on_output, self.activation)
+        return Place(self.layer, self.block, self.path, on_input, self.down)
 
     def value_vectors(self) -> Tensor:
         """The matrix (neuron, d_model) whose rows are the value vectors ``v_i``.

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from neuroglot.errors import NeuroglotError
-from neuroglot.models.hooks import Place, Reader, on_input, on_output, reading, reading_at
+from neuroglot.models.hooks import Place, Reader, on_input, on_output, reading
 from neuroglot.models.probing import probe_logits
 from neuroglot.models.sites import FFNSite, is_ordinary, widths
 from neuroglot.models.structure import inlets, one_of_each_kind
@@ -104,7 +104,7 @@ def _verify(hf: PreTrainedModel, site: FFNSite, weights: Sequence[NeuronWeight])
             parameter.requires_grad_()
         with (
             torch.enable_grad(),
-            reading([site], "coefficient", lambda _layer, values: seen.append(values)),
+            reading([site.place("coefficient")], lambda _layer, values: seen.append(values)),
         ):
             probe_logits(hf)
             values = seen[0].reshape(-1, site.n_neurons)
@@ -150,8 +150,7 @@ def training_only(
             for weight in found[site.layer]:
                 parameter = hf.get_parameter(weight.name).requires_grad_()
                 kept = weight.spread(chosen.to(parameter.device), parameter.shape)
-                handle = parameter.register_hook(kept.__mul__)  # type: ignore[no-untyped-call]
-                stack.callback(handle.remove)
+                stack.enter_context(parameter.register_hook(kept.__mul__))  # type: ignore[no-untyped-call]
         yield
 
 
@@ -165,7 +164,7 @@ def check_preactivations(hf: PreTrainedModel, sites: Sequence[FFNSite]) -> None:
     gates: dict[int, Tensor] = {}
     before: dict[int, Tensor] = {}
     with (
-        reading(sites, "gate", gates.__setitem__),
+        reading([site.place("gate") for site in sites], gates.__setitem__),
         reading_preactivations(hf, sites, before.__setitem__),
     ):
         probe_logits(hf)
@@ -191,11 +190,13 @@ def reading_preactivations(
     places: list[Place] = []
     for site in sites:
         if site.activation is not None:
-            places.append((site, on_input, site.activation))
+            places.append(Place(site.layer, site.block, site.path, on_input, site.activation))
             continue
         names = inlet_names(hf, site)
         if len(names) > 1:
             raise NeuroglotError(f"{site.path} is fed by several projections: {names}.")
-        places.append((site, on_output, hf.get_submodule(names[0])))
-    with reading_at(places, read):
+        places.append(
+            Place(site.layer, site.block, site.path, on_output, hf.get_submodule(names[0]))
+        )
+    with reading(places, read):
         yield

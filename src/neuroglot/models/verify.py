@@ -98,7 +98,7 @@ def _checking_firing(sites: Sequence[FFNSite], n_rows: int) -> Iterator[None]:
 
     with ExitStack() as stack:
         for kind in SITE_KINDS:
-            stack.enter_context(reading(sites, kind, reader(kind)))
+            stack.enter_context(reading([site.place(kind) for site in sites], reader(kind)))
         yield
     for site in sites:
         for kind in SITE_KINDS:

@@ -14,6 +14,7 @@ import pandas as pd
 import xarray as xr
 
 from neuroglot.errors import NeuroglotError, is_whole_number, listed, require_finite
+from neuroglot.models.ffn import FFN
 from neuroglot.models.model import Model
 from neuroglot.neurons import members as m
 from neuroglot.neurons.members import Mask, Members, Prompts, Sign
@@ -25,8 +26,6 @@ from neuroglot.sharing.bits import unpack
 from neuroglot.sharing.categories import category_membership
 from neuroglot.sharing.kernels import Counts
 from neuroglot.store.joining import said_of
-
-FFN = "ffn neurons"
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -47,7 +46,7 @@ class NeuronSet:
         chosen_on: the ids of the items by whose answers, labels or effects the neurons were chosen.
             What they do is to be measured on others. A set that looks at nothing but the activity
             of neurons has none.
-        unit: of what the model consists that can be in the set.
+        unit: of which kind they are, see :meth:`neuroglot.Model.units`; by default FFN neurons.
     """
 
     members: Members
@@ -235,16 +234,16 @@ class NeuronSet:
         )
 
     def _same_shape(self, other: NeuronSet) -> NeuronSet:
+        if isinstance(other, NeuronSet) and self.unit != other.unit:
+            raise NeuroglotError(
+                f"neuron set {self.name!r} is of {self.unit}, {other.name!r} of {other.unit}: sets "
+                "of different units cannot be joined."
+            )
         if not isinstance(other, NeuronSet) or self.widths != other.widths:
             found = other.members.shape if isinstance(other, NeuronSet) else type(other).__name__
             raise NeuroglotError(
                 f"neuron set {self.name!r} is of shape {self.members.shape} (layer, neuron), the "
                 f"other is {found}: expected sets of one model."
-            )
-        if self.unit != other.unit:
-            raise NeuroglotError(
-                f"neuron set {self.name!r} is of {self.unit}, {other.name!r} of {other.unit}: sets "
-                "of different units cannot be joined."
             )
         return other
 
@@ -534,16 +533,17 @@ class NeuronSet:
         return found
 
     def check_fits(self, model: Model) -> None:
-        """Refuse a model of another shape.
+        """Refuse a model of another shape, or without such units.
 
         Raises:
             NeuroglotError: it gives both shapes.
         """
-        if self.widths != (model.n_neurons,) * model.n_layers:
+        there = model.units(self.unit).widths
+        if self.widths != there:
             raise NeuroglotError(
                 f"neuron set {self.name!r} is for {len(self.widths)} layers of "
-                f"{max(self.widths)} neurons, but {model.name!r} has {model.n_layers} of "
-                f"{model.n_neurons}."
+                f"{listed(dict.fromkeys(self.widths))} {self.unit}, but {model.name!r} has "
+                f"{len(there)} of {listed(dict.fromkeys(there))}."
             )
 
 

@@ -74,7 +74,7 @@ def site_values(
     """
     reader = _Reader(batch, reading, model.n_neurons)
     with (
-        model.reading(reading.site, reader, reading.numbered, then_stop=True),
+        model.units().reading(reading.site, reader, reading.numbered, then_stop=True),
         model.asking(prompts),
     ):
         run_body(model.hf, batch.ids, batch.mask)
@@ -101,7 +101,7 @@ def _values_after(
     cache = run_body_prefixes(model.hf, before.ids, before.mask)
     reader = _Reader(after, reading, model.n_neurons)
     mask = torch.cat([before.mask[owners], after.mask], dim=1)
-    with model.reading(reading.site, reader, reading.numbered, then_stop=True):
+    with model.units().reading(reading.site, reader, reading.numbered, then_stop=True):
         run_body_continuations(model.hf, after.ids, mask, cache, owners)
     return reader.values
 

@@ -1,0 +1,30 @@
+"""FFN neurons, the units that everything is about where nothing else is said."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from neuroglot.models.hooks import Place
+from neuroglot.models.site_kinds import SiteKind
+from neuroglot.models.units import Units
+
+FFN = "ffn neurons"
+
+
+class FFNNeurons(Units):
+    """The neurons of dense feed-forward networks, all of which are computed for every token."""
+
+    name = FFN
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Neurons of each layer."""
+        return tuple(site.n_neurons for site in self.sites)
+
+    def places(self, kind: SiteKind) -> list[Place]:
+        """Where gates or coefficients pass by, one place a layer."""
+        return [site.place(kind) for site in self.sites]
+
+    def output_directions(self, layer: int) -> Tensor:
+        """Value vectors (neuron, d_model); see :meth:`FFNSite.value_vectors`."""
+        return self.sites[layer].value_vectors()
