@@ -438,7 +438,7 @@ def _are_far(values: Tensor, given: Tensor) -> Tensor:
 
 def _by_unit(found: Tensor, values: Tensor) -> Tensor:
     """What is (…, unit), for values (token, unit, …)."""
-    return found.reshape(*found.shape, *[1] * (values.ndim - 2))
+    return found.reshape([*found.shape, *[1] * (values.ndim - 2)])
 
 
 def _token_editor(model: Model, one: Edit, at: EditPosition) -> TokenEditor:
