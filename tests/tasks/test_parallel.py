@@ -87,7 +87,7 @@ def test_optional_fields_are_filled() -> None:
         ),
         (changed([0, "masked"], "it"), "item 'a'.*masked must be a mapping from language"),
         ([{"id": "a", "prompts": {"en": "one"}}], "at least two different languages"),
-        (changed([0, "id"], 7), "item 7.*'id' must be a text"),
+        (changed([0, "id"], 7), "item 7.*'id' is empty or no text"),
         (changed([0, "question"], "?"), "item 'a'.*unknown field question"),
         ([], "has no items"),
     ],
