@@ -154,9 +154,10 @@ class ParallelTask:
         given = list(records)
         if not given:
             raise NeuroglotError(f"task {name!r} has no items.")
-        known = list(dict.fromkeys(code for record in given for code in languages_of(record, name)))
-        wanted = codes(languages) if languages is not None else tuple(known)
-        check_languages(wanted, known, name)
+        with_repeats = [code for record in given for code in languages_of(record, name)]
+        available = tuple(dict.fromkeys(with_repeats))
+        wanted = available if languages is None else codes(languages)
+        check_languages(wanted, available, name)
         whole = [record for record in given if not incomplete or is_whole(record, wanted)]
         if not whole:
             raise NeuroglotError(

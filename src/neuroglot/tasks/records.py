@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from neuroglot.errors import NeuroglotError, listed, shown
@@ -67,17 +67,16 @@ def languages_of(record: Any, name: str) -> list[str]:
     return list(prompts)
 
 
-def check_languages(wanted: tuple[str, ...], known: Iterable[str], name: str) -> None:
+def check_languages(wanted: tuple[str, ...], available: Sequence[str], name: str) -> None:
     """Check that at least two different languages are wanted, and that the task has them all.
 
     Raises:
         NeuroglotError: a language is unknown, empty or repeated, or there is only one.
     """
-    known = list(known)
-    unknown = [language for language in wanted if language not in known]
+    unknown = [language for language in wanted if language not in available]
     if unknown:
         raise NeuroglotError(
-            f"task {name!r} has no language {listed(unknown)}; there are {listed(known)}."
+            f"task {name!r} has no language {listed(unknown)}; there are {listed(available)}."
         )
     for language in wanted:
         check_text(language, f"the language {shown(language)}", f"task {name!r}")
@@ -133,8 +132,12 @@ def check_item(record: Item, languages: tuple[str, ...], name: str) -> Item:
             item[field] = _in_languages(record, field, languages, where)
     _take_masked(record, item, where)
     _take_aliases(record, item, where)
-    for language in languages:
-        _check_texts(item, language, where)
+    for language, join in item["joins"].items():
+        for field in ("prompts", "answers"):
+            if item[field]:
+                check_text(item[field][language], f"the {field[:-1]} in {language!r}", where)
+        if not isinstance(join, str) or join.strip():
+            raise NeuroglotError(f"{where}: the join in {language!r} must be white space or ''.")
         if item["choices"]:
             _check_choices(item, language, where)
     numbers = {language: len(choices) for language, choices in item["choices"].items()}
@@ -206,15 +209,6 @@ def _take_aliases(record: Item, item: Item, where: str) -> None:
             "the others, or the choices."
         )
     item["aliases"] = aliases
-
-
-def _check_texts(item: Item, language: str, where: str) -> None:
-    for field in ("prompts", "answers"):
-        if item[field]:
-            check_text(item[field][language], f"the {field[:-1]} in {language!r}", where)
-    join = item["joins"][language]
-    if not isinstance(join, str) or join.strip():
-        raise NeuroglotError(f"{where}: the join in {language!r} must be white space or ''.")
 
 
 def _in_languages(record: Item, field: str, languages: tuple[str, ...], where: str) -> Item:

@@ -13,7 +13,6 @@ from neuroglot.tasks.readers.source import (
     Table,
     aligned,
     languages_with_file,
-    must_agree,
     need,
     rows_by_id,
     table_of,
@@ -51,8 +50,7 @@ def items(
     source: Source, languages: Sequence[str], wording: Wording
 ) -> tuple[list[Item], list[str]]:
     """One item for each problem, without choices, and no notes."""
-    tables = aligned(source, languages, read)
-    must_agree(tables, "answer", "the answer")
+    tables = aligned(source, languages, read, answer="the answer")
     words = {language: wording.of(language) for language in languages}
     return [
         {

@@ -14,12 +14,11 @@ from neuroglot.tasks.readers.source import (
     Table,
     aligned,
     languages_with_file,
-    must_agree,
     rows_by_id,
     table_of,
 )
 from neuroglot.tasks.records import Item
-from neuroglot.tasks.wording import Wording, Words, asked, fill
+from neuroglot.tasks.wording import Wording, asked, fill
 
 ENGLISH = "en"  # every published file pairs English with one other language
 
@@ -98,16 +97,19 @@ def items(
         asked_in: the language of the question and its answer; ``None`` as for ``told_in``.
     """
     needed = dict.fromkeys([*languages, *(code for code in (told_in, asked_in) if code)])
-    tables = aligned(source, needed, read)
-    must_agree(tables, "english", "the English question")
-    must_agree(tables, "english_answer", "the English answer")
+    agree = {"english": "the English question", "english_answer": "the English answer"}
+    tables = aligned(source, needed, read, **agree)
     words = {language: wording.of(language) for language in needed}
     target = {language: asked_in or language for language in languages}
     records: list[Item] = []
     for row_id, rows in rows_by_id(tables):
         fields = {
             language: {
-                "fact": _fact(rows[told_in or language], words[told_in or language]),
+                # The new fact, in the words of the language in which it is told.
+                "fact": fill(
+                    words[told_in or language]["fact"],
+                    {field: rows[told_in or language][field] for field in ("question", "answer")},
+                ),
                 "question": rows[target[language]]["question"],
             }
             for language in languages
@@ -121,8 +123,3 @@ def items(
             }
         )
     return records, []
-
-
-def _fact(row: Row, words: Words) -> str:
-    """The new fact, in the words of the language in which it is told."""
-    return fill(words["fact"], {field: row[field] for field in ("question", "answer")})

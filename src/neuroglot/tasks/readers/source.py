@@ -151,19 +151,37 @@ def languages_with_file(source: Source) -> list[str]:
 
 
 def aligned(
-    source: Source, languages: Iterable[str], read: Callable[[Source, str], Table]
+    source: Source,
+    languages: Iterable[str],
+    read: Callable[[Source, str], Table],
+    **agree: str,
 ) -> dict[str, Table]:
     """The table of each language; all tables have the same ids.
 
     From an incomplete source, only the ids that all languages have are kept.
 
+    Args:
+        source: the place from which the tables are read.
+        languages: the languages.
+        read: reads the table of a language.
+        agree: fields whose values must be the same in all languages, and their names in errors.
+
     Raises:
-        NeuroglotError: the languages do not align (:func:`must_align`), or have no id in common.
+        NeuroglotError: the languages do not align (:func:`must_align`, :func:`must_agree`), or
+            have no id in common.
     """
     tables = {language: read(source, language) for language in languages}
-    if not source.incomplete:
+    if source.incomplete:
+        tables = _whole(source, tables)
+    else:
         must_align(source, tables)
-        return tables
+    for field, what in agree.items():
+        must_agree(tables, field, what)
+    return tables
+
+
+def _whole(source: Source, tables: Mapping[str, Table]) -> dict[str, Table]:
+    """The rows that all languages have, with a note on the others."""
     all_ids = list(dict.fromkeys(row_id for table in tables.values() for row_id in table))
     whole = [row_id for row_id in all_ids if all(row_id in table for table in tables.values())]
     if not whole:

@@ -81,8 +81,7 @@ def items(
     source: Source, languages: Sequence[str], wording: Wording
 ) -> tuple[list[Item], list[str]]:
     """One item for each premise, whose choices are the two sentences, and the notes."""
-    tables = aligned(source, languages, read)
-    must_agree(tables, "label", "the label")
+    tables = aligned(source, languages, read, label="the label")
     directions, notes = _directions(source, tables)
     words = {language: wording.of(language) for language in languages}
     records: list[Item] = []

@@ -12,7 +12,6 @@ from neuroglot.tasks.readers.source import (
     Source,
     Table,
     aligned,
-    must_agree,
     need,
     rows_by_id,
     table_of,
@@ -30,9 +29,9 @@ def languages_in(source: Source) -> list[str]:
     if not source.has():
         return []
     first_cells = {line.partition("\t")[0] for _, line in lines_of(source.file())}
-    known = [language for language in source.dataset.languages if language in first_cells]
+    languages = [code for code in source.dataset.languages if code in first_cells]
     # Where no line begins with a language, reading the file says what is wrong with it.
-    return known or list(source.dataset.languages)
+    return languages or list(source.dataset.languages)
 
 
 def _file_rows(path: Path, language: str) -> Rows:
@@ -108,8 +107,7 @@ def items(
     source: Source, languages: Sequence[str], wording: Wording
 ) -> tuple[list[Item], list[str]]:
     """One item for each pair, with the three verdicts as its choices, and no notes."""
-    tables = aligned(source, languages, read)
-    must_agree(tables, "verdict", "the label")
+    tables = aligned(source, languages, read, verdict="the label")
     words = {language: wording.of(language) for language in languages}
     records: list[Item] = []
     for row_id, rows in rows_by_id(tables):
