@@ -27,7 +27,7 @@ class NeuroglotError(ValueError):
         ...     ng.load_task("facts", languages=["en", "xx"])
         ... except ng.NeuroglotError as error:
         ...     print(error)
-        task 'facts' has no language xx; there are en, de, es, fr, pt, ru, th, tr, vi, zh.
+        task 'facts' has no language xx; there are en, de, es, fr, ru, th, tr, vi, zh, pt.
     """
 
     def __init__(self, message: str) -> None:

@@ -51,7 +51,7 @@ def _check_link(place: Path, given: Path) -> None:
             reason = f"{str(place)!r} is a link to {str(place.readlink())!r}, which is not there"
             raise _cannot(given, reason) from error
     if place != given and place.exists() and not place.is_dir():
-        raise _cannot(given, f"{str(place)!r} is a file, and no folder")
+        raise _cannot(given, f"{str(place)!r} is a file, not a folder")
 
 
 def _cannot(path: str | Path, reason: str) -> NeuroglotError:

@@ -89,7 +89,7 @@ def run(
 
     Examples:
         >>> import neuroglot as ng
-        >>> task = ng.load_task("facts", languages=["en", "de"], limit=20)
+        >>> task = ng.load_task("facts", languages=["en", "de"], limit=4)
         >>> sorted(ng.run(ng.load_model("embedded/base"), task, scores=()).results)
         ['facts/answers', 'facts/sharing', 'facts/thresholds']
     """

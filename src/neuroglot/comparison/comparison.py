@@ -252,10 +252,10 @@ def _tests(
             test = difference(arms, run.subjects, bound, seed)
             n_subjects = len(np.unique(run.subjects))
             rows[i, j] = test.p, test.p_equivalent, test.variance, n_subjects
-    p, p_equivalent, variance, n_subjects = np.moveaxis(rows, -1, 0)
+    p, p_equivalent, variance, subjects = (rows[..., k] for k in range(4))
     tests = corrected(p, p_equivalent, variance, bound)
     tests["verdict"][0] = ""
-    return tests | {"p": p, "p_equivalent": p_equivalent, "subjects": n_subjects}
+    return tests | {"p": p, "p_equivalent": p_equivalent, "subjects": subjects}
 
 
 def _overall(right: Values, kept: Values, samples: Samples, seed: int) -> dict[str, Any]:

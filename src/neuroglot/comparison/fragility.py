@@ -70,7 +70,7 @@ def fragility(
         >>> import neuroglot as ng
         >>> task = ng.load_task("facts", languages=["en", "de"], limit=4)
         >>> flips = ng.fragility(ng.load_model("embedded/base"), task)
-        >>> list(flips["comparison"].values)
+        >>> flips["comparison"].values.tolist()
         ['other batch size', 'bfloat16']
         >>> bool(flips["category_flips"].max() < 0.1)
         True

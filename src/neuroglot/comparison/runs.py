@@ -105,8 +105,8 @@ def _read(name: str, source: Source) -> tuple[Recording, xr.Dataset]:
         folder = Path(source)
         if not (folder / RECORDING).is_dir() or not (folder / ANSWERS).is_dir():
             raise NeuroglotError(
-                f"{str(folder)!r} is no run: it lacks {RECORDING!r} or {ANSWERS!r}. Name folders "
-                "that `neuroglot run` wrote, or those in 'runs' of an alignment."
+                f"{str(folder)!r} is not a run: it lacks {RECORDING!r} or {ANSWERS!r}. Expected a "
+                "folder that `neuroglot run` wrote, or one in 'runs' of an alignment."
             )
         both: Any = (load(folder / RECORDING), load(folder / ANSWERS))
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from neuroglot.recording.reading import Reading
 from neuroglot.recording.recording import BIT_DIMS, VALUE_DIMS, Bits
 from neuroglot.running.batching import (
     Batch,
+    RowsAndValues,
     batches,
     in_halves,
     pad,
@@ -177,31 +178,40 @@ def _check_finite(
         )
 
 
-class _Kept:
-    """The arrays of one block, which are filled batch by batch."""
+def _batches_of_values(
+    model: Model,
+    sequences: Sequence[Sequence[int]],
+    n_added: Sequence[int],
+    keys: Sequence[Prompt],
+    reading: Reading,
+) -> Iterator[RowsAndValues]:
+    """Rows of ``sequences`` and their site values (prompt, layer, neuron), batch by batch."""
+    lengths = [len(ids) for ids in sequences]
+    # Positions before the last one, where they are read or edited, belong to each prompt itself.
+    alone = reading.position == "all" or bool(model.running.edits) or model.batch_size == 1
+    if model.shares_cache and not alone:
+        groups = shared_prefixes(sequences)
+    else:
+        groups = [Group([row], 0) for row in range(len(sequences))]
+    group_of = {row: group for group in groups for row in group.rows}
 
-    def __init__(self, n_prompts: int, reading: Reading, n_neurons: int) -> None:
-        self.reading = reading
-        shape = (n_prompts, len(reading.numbered))
-        n_thresholds = len(reading.levels)
-        self.active = np.zeros((n_thresholds, *shape, -(-n_neurons // 8)), np.uint8)
-        self.values = np.zeros((*shape, n_neurons if reading.keep_values else 0), np.float32)
+    def by_themselves(rows: list[int]) -> Tensor:
+        batch = pad(model, sequences, rows, n_added=None if reading.added_tokens else n_added)
+        return site_values(model, batch, reading, [keys[row] for row in rows])
 
-    def keep(self, rows: list[int], values: Tensor) -> None:
-        for i, threshold in enumerate(self.reading.levels):
-            self.active[i, rows] = pack(values, threshold)
-        if self.reading.keep_values:
-            self.values[rows] = values.cpu().numpy()
+    def in_groups(rows: list[int]) -> Tensor:
+        # A batch may hold a part of a group.
+        parts = itertools.groupby(rows, key=lambda row: group_of[row])
+        of_batch = [Group(list(part), group.n_shared) for group, part in parts]
+        return _values_after(model, sequences, of_batch, reading)
 
-    def by_item(self, n_languages: int) -> xr.Dataset:
-        shape = (-1, n_languages, len(self.reading.numbered))
-        n_thresholds, n_bytes = len(self.active), self.active.shape[-1]
-        parts: dict[str, Any] = {
-            "active": (BIT_DIMS, self.active.reshape(n_thresholds, *shape, n_bytes))
-        }
-        if self.reading.keep_values:
-            parts["values"] = (VALUE_DIMS, self.values.reshape(*shape, self.values.shape[-1]))
-        return xr.Dataset(parts)
+    single = [row for group in groups if not group.n_shared for row in group.rows]
+    for rows in batches(model, sorted(single, key=lambda row: lengths[row]), lengths):
+        yield from in_halves(by_themselves, rows)
+    shared = sorted((group for group in groups if group.n_shared), key=lambda group: group.n_shared)
+    together = [row for group in shared for row in sorted(group.rows, key=lambda row: lengths[row])]
+    for rows in batches(model, together, lengths):
+        yield from in_halves(in_groups, rows)
 
 
 def record_block(
@@ -228,37 +238,21 @@ def record_block(
     """
     names, keys = prompt_names(task, block), prompt_keys(task, block)
     sequences, n_added = _tokenize_and_count(model, task, block)
-    lengths = [len(ids) for ids in sequences]
-    # Positions before the last one, where they are read or edited, belong to each prompt itself.
-    alone = reading.position == "all" or bool(model.running.edits) or model.batch_size == 1
-    if model.shares_cache and not alone:
-        groups = shared_prefixes(sequences)
-    else:
-        groups = [Group([row], 0) for row in range(len(sequences))]
-    group_of = {row: group for group in groups for row in group.rows}
-
-    def by_themselves(rows: list[int]) -> Tensor:
-        batch = pad(model, sequences, rows, n_added=None if reading.added_tokens else n_added)
-        return site_values(model, batch, reading, [keys[row] for row in rows])
-
-    def in_groups(rows: list[int]) -> Tensor:
-        # A batch may hold a part of a group.
-        parts = itertools.groupby(rows, key=lambda row: group_of[row])
-        of_batch = [Group(list(part), group.n_shared) for group, part in parts]
-        return _values_after(model, sequences, of_batch, reading)
-
-    single = [row for group in groups if not group.n_shared for row in group.rows]
-    shared = sorted((group for group in groups if group.n_shared), key=lambda group: group.n_shared)
-    together = [row for group in shared for row in sorted(group.rows, key=lambda row: lengths[row])]
-    kept = _Kept(len(sequences), reading, model.n_neurons)
-    for run, order in (
-        (by_themselves, sorted(single, key=lambda row: lengths[row])),
-        (in_groups, together),
-    ):
-        for batch in batches(model, order, lengths):
-            for rows, values in in_halves(run, batch):
-                tokens, called = [sequences[row] for row in rows], [names[row] for row in rows]
-                _check_finite(model, values, tokens, called, reading.numbered)
-                kept.keep(rows, values)
-                done(len(rows))
-    return kept.by_item(len(task.languages))
+    shape = (len(sequences), len(reading.numbered))
+    active = np.zeros((len(reading.levels), *shape, -(-model.n_neurons // 8)), np.uint8)
+    kept = np.zeros((*shape, model.n_neurons if reading.keep_values else 0), np.float32)
+    for rows, values in _batches_of_values(model, sequences, n_added, keys, reading):
+        tokens, called = [sequences[row] for row in rows], [names[row] for row in rows]
+        _check_finite(model, values, tokens, called, reading.numbered)
+        for i, threshold in enumerate(reading.levels):
+            active[i, rows] = pack(values, threshold)
+        if reading.keep_values:
+            kept[rows] = values.cpu().numpy()
+        done(len(rows))
+    by_item = (-1, len(task.languages), len(reading.numbered))
+    arrays: dict[str, Any] = {
+        "active": (BIT_DIMS, active.reshape(len(reading.levels), *by_item, active.shape[-1]))
+    }
+    if reading.keep_values:
+        arrays["values"] = (VALUE_DIMS, kept.reshape(*by_item, model.n_neurons))
+    return xr.Dataset(arrays)

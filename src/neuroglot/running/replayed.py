@@ -16,9 +16,8 @@ from transformers import Cache
 from neuroglot.models.forward import run_body_prefixes, run_continuations
 from neuroglot.models.model import Model
 from neuroglot.models.replaying import Replayed, can_be_copied, copied
-from neuroglot.running.batching import Batch, batches, by_length, in_halves, pad
+from neuroglot.running.batching import batches, by_length, in_halves, pad
 from neuroglot.running.choices import (
-    Options,
     Question,
     after_prompts,
     asking,
@@ -68,59 +67,36 @@ def scores_of_arms(model: Model, asked: Sequence[Question], arms: Arms, widest: 
     """
     options = options_of(asked)
     before = pad(model, [one.prefix for one in asked], list(range(len(asked))), side="left")
+    rows = torch.arange(len(asked), device=before.ids.device)
     with asking(model, asked):
-        cache = run_body_prefixes(model.hf, before.ids[:, :-1], before.mask[:, :-1])
-    first = [site.block for site in model.sites[: arms.first_layer]]
-    passes = _Passes(model, asked, options, before, cache, Replayed(first), Replayed(first))
+        before_last = run_body_prefixes(model.hf, before.ids[:, :-1], before.mask[:, :-1])
+    unchanged = [site.block for site in model.sites[: arms.first_layer]]
+    of_last, of_choices = Replayed(unchanged), Replayed(unchanged)
+    after_last: Cache | None = None  # keys and values under the first edit
+
+    def answer() -> Tensor:
+        """The log-probability of each choice (choice,) under the present edit."""
+        nonlocal after_last
+        cache = copied(before_last)
+        with asking(model, asked), of_last.running():
+            logits = run_continuations(model.hf, before.ids[:, -1:], before.mask, cache, rows)
+        if after_last is None:
+            after_last = copied(cache)
+        # The first layers ran for the last token under the first edit only.
+        cache = copied(cache, after_last, len(unchanged))
+
+        def run(ids: Tensor, mask: Tensor, owners: Tensor) -> Tensor:
+            with of_choices.running():
+                return run_continuations(model.hf, ids, mask, cache, owners)
+
+        return after_prompts(model, asked, options, before, logits[:, -1], run)
+
     scores = torch.full((len(arms.edits), len(asked), widest), torch.nan, dtype=torch.float32)
     owner, option = torch.tensor(options.owner), torch.tensor(options.option)
     for number, edit in enumerate(arms.edits):
         with edit():
-            scores[number, owner, option] = passes.run().cpu()
+            scores[number, owner, option] = answer().cpu()
     return scores
-
-
-@dataclass
-class _Passes:
-    """The forward passes of some questions: of their last tokens, and of their choices.
-
-    Attributes:
-        model: the model that runs.
-        asked: the questions.
-        options: the choices of the questions.
-        before: the prompts of the questions.
-        cache: the keys and values of all tokens before the last one.
-        last: the outputs of the first layers for the last tokens.
-        choices: the outputs of the first layers for the choices.
-        begun: the keys and values after the last token, under the first edit.
-    """
-
-    model: Model
-    asked: Sequence[Question]
-    options: Options
-    before: Batch
-    cache: Cache
-    last: Replayed
-    choices: Replayed
-    begun: Cache | None = None
-
-    def run(self) -> Tensor:
-        """The log-probability of each choice (choice,) under the present edit."""
-        model, options, before = self.model, self.options, self.before
-        rows = torch.arange(len(self.asked), device=before.ids.device)
-        cache = copied(self.cache)
-        with asking(model, self.asked), self.last.running():
-            logits = run_continuations(model.hf, before.ids[:, -1:], before.mask, cache, rows)
-        if self.begun is None:
-            self.begun = copied(cache)
-        # The first layers ran for the last token under the first edit only.
-        cache = copied(cache, self.begun, len(self.last.layers))
-
-        def run(ids: Tensor, mask: Tensor, owners: Tensor) -> Tensor:
-            with self.choices.running():
-                return run_continuations(model.hf, ids, mask, cache, owners)
-
-        return after_prompts(model, self.asked, options, before, logits[:, -1], run)
 
 
 def log_probs_of_arms(

@@ -45,7 +45,7 @@ def _not_utf8(path: Path, language: str, data: bytes, place: int, reason: str) -
     number = before.count(b"\n") + 1
     line = data[before.rfind(b"\n") + 1 :][:30].decode("utf-8", errors="replace")
     return NeuroglotError(
-        f"{path}, line {number}{_suffix(language)}: no UTF-8 ({reason}; the line "
+        f"{path}, line {number}{_suffix(language)}: not UTF-8 ({reason}; the line "
         f"begins with {line!r}); convert the file to UTF-8."
     )
 
@@ -80,7 +80,7 @@ def parse_json(text: str, where: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits are ValueErrors
-        raise NeuroglotError(f"{where}: no valid JSON ({error}).") from error
+        raise NeuroglotError(f"{where}: not valid JSON ({error}).") from error
 
 
 def parse_object(text: str, where: str) -> dict[str, Any]:
@@ -104,7 +104,8 @@ def flaw_of(text: str) -> str | None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        half = shown(text[error.start])
-        return f"holds half a surrogate pair ({half} at character {error.start}), which is no text"
+        return (
+            f"holds half a surrogate pair ({shown(text[error.start])} at character {error.start})"
+        )
     place = text.find("\0")
     return f"holds a null character (at character {place})" if place >= 0 else None

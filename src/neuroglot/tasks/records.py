@@ -47,7 +47,7 @@ def check_text(text: Any, what: str, where: str) -> None:
         NeuroglotError: it is empty, no text, or cannot be stored (:func:`flaw_of`).
     """
     if not isinstance(text, str) or not text.strip():
-        raise NeuroglotError(f"{where}: {what} is empty or no text.")
+        raise NeuroglotError(f"{where}: {what} is empty or not a text.")
     if flaw := flaw_of(text):
         raise NeuroglotError(f"{where}: {what} {flaw}; mend it or leave it out.")
 

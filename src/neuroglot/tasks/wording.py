@@ -65,7 +65,7 @@ def fill(template: str, fields: Mapping[str, str]) -> str:
         # Names alone: a width could ask for gigabytes, and an attribute for anything.
         for _, field, width, conversion in string.Formatter().parse(template):
             if field is not None and (field not in fields or width or conversion):
-                raise ValueError(f"{shown(field)} is no field, or has something after its name")
+                raise ValueError(f"{shown(field)} is not a field, or has something after its name")
         return template.format_map(fields)
     except ValueError as error:
         raise NeuroglotError(
@@ -214,7 +214,7 @@ def _read_table(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits, deep nesting
         if isinstance(error, NeuroglotError):
             raise
-        raise NeuroglotError(f"{path}: no valid TOML ({error}).") from error
+        raise NeuroglotError(f"{path}: not valid TOML ({error}).") from error
     # A file of the user may leave out the names of templates that those of the package have.
     words: dict[str, Any] = table.get("native") or table.get("shared") or table
     if not isinstance(words, dict):

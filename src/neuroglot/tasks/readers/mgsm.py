@@ -37,7 +37,7 @@ def _rows(source: Source, language: str) -> Rows:
         given = row.get("answer_number", row["answer"])
         answer = str(given).replace(",", "").strip() if isinstance(given, str | int) else ""
         if not answer.removeprefix("-").isdecimal():
-            raise NeuroglotError(f"{where}: answer {shown(given)} is no whole number.")
+            raise NeuroglotError(f"{where}: answer {shown(given)} is not a whole number.")
         yield where, {"id": str(row["row"]), "question": row["question"], "answer": answer}
 
 

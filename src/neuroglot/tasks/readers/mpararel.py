@@ -86,7 +86,7 @@ def _facts(source: Source, relation: str, language: str) -> Rows:
     for where, row in _rows(source, "tuples", relation, language):
         need(where, row, "lineid", "sub_uri", "obj_uri", "sub_label", "obj_label")
         if not isinstance(row["lineid"], int | str):
-            raise NeuroglotError(f"{where}: lineid {shown(row['lineid'])} is no number.")
+            raise NeuroglotError(f"{where}: lineid {shown(row['lineid'])} is not a number.")
         yield (
             where,
             {
@@ -130,7 +130,7 @@ def find_pattern(source: Source, relation: str, language: str) -> Pattern | None
         need(where, row, "pattern")
         if not isinstance(row["pattern"], str) or len(row["pattern"]) > LONGEST_PATTERN:
             raise NeuroglotError(
-                f"{where}: the pattern is no text of at most {LONGEST_PATTERN:,} characters."
+                f"{where}: expected a pattern of at most {LONGEST_PATTERN:,} characters."
             )
         if match := OBJECT_LAST.fullmatch(row["pattern"]):
             pattern = Pattern(match["cloze"].strip(), match["join"])

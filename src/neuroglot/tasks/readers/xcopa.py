@@ -37,10 +37,10 @@ def _rows(source: Source, language: str) -> Rows:
             raise NeuroglotError(f"{where}: label {shown(row['label'])}, expected 0 or 1.")
         if row["question"] not in DIRECTIONS:
             raise NeuroglotError(
-                f"{where}: question {shown(row['question'])} is none of {listed(DIRECTIONS)}."
+                f"{where}: question {shown(row['question'])} is not one of {listed(DIRECTIONS)}."
             )
         if not isinstance(row["idx"], int | str):
-            raise NeuroglotError(f"{where}: idx {shown(row['idx'])} is no number.")
+            raise NeuroglotError(f"{where}: idx {shown(row['idx'])} is not a number.")
         yield where, {field: row[field] for field in FIELDS} | {"id": str(row["idx"])}
 
 

@@ -86,7 +86,7 @@ def _checked(rows: Rows) -> Rows:
     for where, row in rows:
         if row["verdict"] not in VERDICTS:
             raise NeuroglotError(
-                f"{where}: label {shown(row['verdict'])} is none of {listed(VERDICTS)}."
+                f"{where}: label {shown(row['verdict'])} is not one of {listed(VERDICTS)}."
             )
         yield where, row
 
