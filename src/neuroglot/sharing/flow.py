@@ -58,10 +58,11 @@ def category_flow(
     Examples:
         >>> import neuroglot as ng
         >>> task = ng.load_task("facts", languages=["en", "de"], limit=4)
-        >>> recording = ng.record(ng.load_model("embedded/base"), task)
-        >>> flow = ng.category_flow(recording, recording)
-        >>> float(flow.sel(category="specific", category_after="all_shared").sum())
-        0.0
+        >>> base = ng.record(ng.load_model("embedded/base"), task)
+        >>> aligned = ng.record(ng.load_model("embedded/aligned"), task)
+        >>> flow = ng.category_flow(base, aligned)
+        >>> bool(flow.sel(category="specific", category_after="all_shared").sum() > 0)
+        True
     """
     require_recording(before, "before")
     require_recording(after, "after")
@@ -100,18 +101,11 @@ def _every_category(active: Bits, n_neurons: int) -> list[Bits]:
 def _require_same_neurons(before: Recording, after: Recording, *, lineage: bool) -> None:
     both = before, after
     names = [str(recording.attrs.get("model")) for recording in both]
-    sizes = [(len(recording.layers), recording.n_neurons) for recording in both]
-    if sizes[0] != sizes[1] or before.layers != after.layers:
-        raise NeuroglotError(
-            f"{names[0]!r} has {sizes[0]} layers and neurons recorded, {names[1]!r} {sizes[1]}: "
-            "expected the same layers and neurons."
-        )
-    for what in ("items", "languages"):
-        one, other = getattr(before, what), getattr(after, what)
-        if one != other:
-            raise NeuroglotError(
-                f"the recordings have different {what}: {listed(one, 3)}; {listed(other, 3)}."
-            )
+    for key in ("layers", "n_neurons", "items", "languages"):
+        values = [getattr(recording, key) for recording in both]
+        if values[0] != values[1]:
+            texts = [listed(v, 3) if isinstance(v, tuple) else repr(v) for v in values]
+            raise NeuroglotError(f"the recordings have different {key}: {texts[0]}; {texts[1]}.")
     for name, recording in zip(names, both, strict=True):
         refuse_old(recording.attrs, f"the recording of {name!r}")
     for key in ALIKE:
