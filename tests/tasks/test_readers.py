@@ -370,7 +370,7 @@ def cut_last_line(text: str) -> str:
         (
             "xcopa",
             edit("test.th.jsonl", lambda t: t[:-5]),
-            r"test.th.jsonl, line 6 \(th\): valid JSON",
+            r"test.th.jsonl, line 6 \(th\): .*JSON",
         ),
         (
             "mgsm",
@@ -426,7 +426,7 @@ def cut_last_line(text: str) -> str:
         (
             "xcopa",
             edit("test.it.jsonl", lambda t: t.replace('"it premise 0"', '["it"]')),
-            r"line 1 \(it\): 'premise' is missing",
+            r"line 1 \(it\): 'premise' is empty",
         ),
         (
             "mzsre",

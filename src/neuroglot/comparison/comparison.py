@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, fields
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +19,7 @@ from neuroglot.answering.observations import (
     said_of_samples,
     samples_of,
 )
-from neuroglot.comparison.association import Slope, correctness_on_sharing, rank_correlation
+from neuroglot.comparison.association import correctness_on_sharing, rank_correlation
 from neuroglot.comparison.runs import ComparedRun, Source, opened_runs, places_along
 from neuroglot.defaults import EQUIVALENT_WITHIN
 from neuroglot.errors import NeuroglotError, is_whole_number
@@ -284,11 +284,10 @@ def _association(runs: list[ComparedRun], samples: Samples) -> xr.Dataset:
         level = rank_correlation(*means)
         change = rank_correlation(means[0] - first[0], means[1] - first[1])
         ranks.append((level[0], *level[1], change[0], *change[1]))
-    assert len(fields(Slope)) == len(OF_SLOPE)
-    variables = {name: ("run", [row[k] for row in slopes]) for k, name in enumerate(OF_SLOPE)}
     names = [f"{name}{end}" for name in ("spearman", "spearman_of_changes") for end in ENDS]
-    variables |= {name: ("run", [row[k] for row in ranks]) for k, name in enumerate(names)}
-    return xr.Dataset(variables)
+    columns = (*zip(*slopes, strict=True), *zip(*ranks, strict=True))
+    named = zip((*OF_SLOPE, *names), columns, strict=True)
+    return xr.Dataset({name: ("run", list(values)) for name, values in named})
 
 
 def _means(values: Values, counted: Values, samples: Samples) -> Values:

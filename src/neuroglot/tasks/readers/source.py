@@ -134,7 +134,7 @@ def table_of(rows: Rows, needed: Sequence[str], what: str) -> Table:
     for where, row in rows:
         for field in ("id", *needed):
             if not isinstance(row.get(field), str) or not row[field].strip():
-                raise NeuroglotError(f"{where}: {field!r} is missing, empty or not a text.")
+                raise NeuroglotError(f"{where}: {field!r} is empty, missing or not a text.")
             if flaw := flaw_of(row[field]):
                 raise NeuroglotError(f"{where}: {field!r} {flaw}.")
         if row["id"] in table:
