@@ -75,9 +75,9 @@ def test_a_megabyte_is_refused(act: Callable[..., Any], field: str) -> None:
         ({"choices": {"en": ["w4", "w5"], "de": ["w5", "\ud800"]}}, r"item 'a' .* in 'de' .* half"),
         ({"id": "b\0"}, "'id' holds a null character"),
         ({"id": "\ud800"}, "'id' holds half a surrogate pair"),
-        ({"relation": ["x"]}, "'relation' is empty or no text"),
+        ({"relation": ["x"]}, "'relation' is empty"),
         ({"prompts": {"en": "w2", "\ud800": "w"}}, "the language .* holds half a surrogate pair"),
-        ({"prompts": {"en": "w2", 5: "w"}}, "the language 5 is empty or no text"),
+        ({"prompts": {"en": "w2", 5: "w"}}, "the language 5 is empty"),
     ],
 )
 def test_text_that_cannot_be_kept(fields: dict[str, Any], message: str) -> None:

@@ -1,4 +1,4 @@
-"""What notebooks show of models, tasks, recordings and sets."""
+"""How notebooks show models, tasks, recordings and sets."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from html import escape
 
 
 def as_html(title: str, facts: Mapping[str, object]) -> str:
-    """A small table: one row for each fact that is known.
+    """A small table in HTML, with a row for each fact that is not empty.
 
     Args:
-        title: stands above it.
-        facts: by name; underscores in names are shown as spaces.
+        title: the text above the table.
+        facts: the facts by name; underscores in names are shown as spaces.
     """
     rows = [
         f"<tr><th style='text-align: left'>{escape(name.replace('_', ' '))}</th>"

@@ -1,7 +1,7 @@
-"""Options that travel together: what a function does with those that it is given.
+"""Groups of options that functions take as one argument.
 
-A class of options is a frozen dataclass that checks itself and imports nothing heavy. The flags of
-the command line are made from its fields, with the help that their metadata hold; see
+A group of options is a frozen dataclass that checks its values and imports nothing slow. The flags
+of the command line are made from its fields, and their help from the fields' metadata; see
 ``neuroglot.cli.options``.
 """
 
@@ -13,15 +13,15 @@ from neuroglot.errors import NeuroglotError
 
 
 def options_of(given: Any, kind: type[Any], name: str) -> Any:
-    """The options that a user passed; where there are none, those that hold by default.
+    """The options that were passed, or the default ones.
 
     Args:
-        given: an object of the class, or ``None``.
-        kind: the class.
-        name: of the argument.
+        given: the value of the argument: options, or ``None``.
+        kind: the class of the options.
+        name: the name of the argument.
 
     Raises:
-        NeuroglotError: it is something else.
+        NeuroglotError: the value is neither of the class nor ``None``.
     """
     if given is None:
         return kind()

@@ -1,4 +1,4 @@
-"""Places that a user names for output, and files there: each is as it was, or as it should be."""
+"""Write files at places that a user names: each file is written whole, or left as it was."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from pathlib import Path
 
 from neuroglot.errors import NeuroglotError
 
-OURS = ".neuroglot-"  # how the names of files begin that are not whole yet
-TRIAL = "neuroglot-trial"  # how the name of a file ends that says whether one can be written
-# Tells this process from an earlier one of its number; in a container each may have the same.
+OURS = ".neuroglot-"  # the names of unfinished files begin with this
+TRIAL = "neuroglot-trial"  # the names of files that test whether a place is writable end with this
+# Distinguishes this process from an earlier one with the same number, as is usual in containers.
 PROCESS = secrets.token_hex(4)
 
 
 def real_path(path: str | Path) -> Path:
-    """The place that a path leads to, with every link followed; a link itself is never replaced.
+    """The absolute path with every link followed, so that a link itself is never replaced.
 
     Raises:
-        NeuroglotError: nothing can be written there, since the path is the root of the file system,
-            lies below a file, cannot be one, or leads through a link to what is not there or back
-            to the link.
+        NeuroglotError: nothing can be written there: the path is invalid, is the root of the file
+            system, lies below a file, or has a link that is broken or leads back to itself.
     """
     try:
         given = Path(path).absolute()
@@ -32,7 +31,7 @@ def real_path(path: str | Path) -> Path:
             _check_link(place, given)
         real = given.resolve()
     except (OSError, RuntimeError, ValueError, TypeError) as error:
-        # A null character is a ValueError.
+        # A null character raises a ValueError.
         if isinstance(error, NeuroglotError):
             raise
         raise _cannot(path, str(getattr(error, "strerror", None) or error)) from error
@@ -42,19 +41,17 @@ def real_path(path: str | Path) -> Path:
 
 
 def _check_link(place: Path, given: Path) -> None:
-    """Refuse a link that leads nowhere, and a file above the place that is meant."""
+    """Check that ``place``, which is ``given`` or above it, is no broken link and no file above."""
     if place.is_symlink():
         try:
             place.stat()
         except OSError as error:
             if error.errno == errno.ELOOP:
                 raise _cannot(given, f"the link {str(place)!r} leads back to itself") from error
-            to = place.readlink()
-            raise _cannot(
-                given, f"{str(place)!r} is a link to {str(to)!r}, which is not there"
-            ) from error
+            reason = f"{str(place)!r} is a link to {str(place.readlink())!r}, which is not there"
+            raise _cannot(given, reason) from error
     if place != given and place.exists() and not place.is_dir():
-        raise _cannot(given, f"{str(place)!r} is a file, and no folder")
+        raise _cannot(given, f"{str(place)!r} is a file, not a folder")
 
 
 def _cannot(path: str | Path, reason: str) -> NeuroglotError:
@@ -62,27 +59,27 @@ def _cannot(path: str | Path, reason: str) -> NeuroglotError:
 
 
 def write_file(path: str | Path, content: bytes | str) -> None:
-    """Write a file whole or not at all, whenever the process is killed or the disk is full.
+    """Write a file completely or not at all, even if the process is killed or the disk is full.
 
-    It is written beside its place and renamed. Where the path is a link, the file that it leads to
-    is replaced. What is no ordinary file, such as a device or a pipe, is written to as it is.
+    The file is written beside its place and then renamed. If the path is a link, the file to which
+    it leads is replaced. Devices and pipes are written to directly.
 
     Args:
-        path: of the file; its folder must be there.
-        content: bytes, or text that is written in UTF-8.
+        path: the path of the file, whose folder must exist.
+        content: bytes, or a text, which is written in UTF-8.
 
     Raises:
         NeuroglotError: nothing can be written there; see :func:`real_path`.
-        OSError: the file cannot be written; what was there is there still.
+        OSError: the file cannot be written; an existing file is unchanged.
         ValueError: the text cannot be encoded.
     """
     data = content.encode() if isinstance(content, str) else content
     target = real_path(path)
-    there = target.exists()
-    if there and not target.is_file():
+    exists = target.exists()
+    if exists and not target.is_file():
         target.write_bytes(data)
         return
-    if there and not os.access(target, os.W_OK):
+    if exists and not os.access(target, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))
     beginning = f"{OURS}{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:8]}-"
     _clear_up(target.parent, beginning)
@@ -91,8 +88,8 @@ def write_file(path: str | Path, content: bytes | str) -> None:
         with fresh.open("xb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())  # some disks say only now that they are full
-        if there:
+            os.fsync(file.fileno())  # only now do some disks report that they are full
+        if exists:
             shutil.copymode(target, fresh)
         fresh.replace(target)
     except BaseException:
@@ -101,7 +98,7 @@ def write_file(path: str | Path, content: bytes | str) -> None:
 
 
 def _clear_up(folder: Path, beginning: str) -> None:
-    """Remove what processes left that were killed while they wrote the same file."""
+    """Remove the files of processes that were killed while they wrote the same file."""
     for leftover in folder.glob(f"{beginning}*"):
         number, _, rest = leftover.name.removeprefix(beginning).partition("-")
         if number.isdecimal() and not _is_running(int(number), rest.partition("-")[0]):
@@ -110,30 +107,29 @@ def _clear_up(folder: Path, beginning: str) -> None:
 
 
 def _is_running(process: int, token: str) -> bool:
-    """Whether a process may be there, by its number and what it tells itself apart by."""
+    """Whether a process may still run, given its number and its :data:`PROCESS`."""
     if process == os.getpid():
         return token == PROCESS
     if os.name != "posix":
         return True
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return True
+    except (OSError, OverflowError) as error:
+        return not isinstance(error, ProcessLookupError)
     return True
 
 
 def check_writable(path: str | Path, *, inside: bool = False) -> None:
-    """Refuse a place where no file can be made, by making an empty one that is removed at once.
+    """Check that a file can be made at a place, by making an empty one and removing it.
 
-    Folders that are missing are not made: then the file is in the first one above that is there.
-    A process that is killed just then leaves it to the next look at the same place, which removes
-    it.
+    Missing folders are not made; the empty file is then made in the nearest folder above that
+    exists. If the process is killed before it removes the file, the next check of the same place
+    removes it.
 
     Args:
-        path: of a file or folder that is to be made or replaced, with working files beside it.
-        inside: files are made in the folder at ``path``, and none beside it.
+        path: the path of a file or folder that will be made or replaced, with working files beside
+            it.
+        inside: whether files will be made only inside the folder at ``path``.
 
     Raises:
         NeuroglotError: nothing can be written there; see :func:`real_path`.
@@ -143,7 +139,7 @@ def check_writable(path: str | Path, *, inside: bool = False) -> None:
     try:
         if (target.is_file() or is_device) and not os.access(target, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        if is_device:  # it is written to as it is, such as /dev/null
+        if is_device:  # such as /dev/null, which is written to directly
             return
         places = (target, *target.parents) if inside else target.parents
         folder = next(place for place in places if place.is_dir())
@@ -151,7 +147,7 @@ def check_writable(path: str | Path, *, inside: bool = False) -> None:
         with trial.open("ab"):
             pass
         with suppress(FileNotFoundError):  # another process tried the same place
-            if not trial.stat().st_size:  # else it is none of ours
+            if not trial.stat().st_size:  # otherwise somebody else made it
                 trial.unlink()
     except OSError as error:
         raise _cannot(path, error.strerror or str(error)) from error

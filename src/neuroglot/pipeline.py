@@ -1,4 +1,4 @@
-"""The main job: what a model shares on a task, how well it answers, and the demo of it."""
+"""The main job: record a model on a task, evaluate it and attribute its answers; and the demo."""
 
 from __future__ import annotations
 
@@ -39,7 +39,12 @@ Results = dict[str, xr.Dataset | xr.DataArray]
 
 @dataclass(frozen=True)
 class Run:
-    """One model on one task: what was recorded and what follows from it."""
+    """The outcome of :func:`run`.
+
+    Attributes:
+        recording: the recording of the model on the task.
+        results: the results by name, such as ``"facts/sharing"``.
+    """
 
     recording: Recording
     results: Results
@@ -57,25 +62,38 @@ def run(
     out: str | Path | None = None,
     overwrite: bool = False,
 ) -> Run:
-    """Record, classify, evaluate and attribute.
+    """Record, classify, evaluate and attribute: everything for one model on one task.
 
     Args:
         model: from :func:`neuroglot.load_model` or :func:`neuroglot.wrap_model`.
-        task: answered where it has answers.
-        name: what the results call this run; by default the task's name.
-        reading: what is recorded; by default the gates at the last token of the prompt, with the
-            thresholds of the sweep. Categories are those of threshold 0.
+        task: the task. If it has no answers, it is only recorded and classified.
+        name: the name of the run in the results; by default the name of the task.
+        reading: the values that are recorded; by default the gates at the last token of the
+            prompt, with thresholds from 0 to 0.5. Categories are those of threshold 0.
         answering: how prompts are answered; see :class:`neuroglot.Answering`.
-        scores: of neurons, to be added up by category; those that the model has none of are left
-            out with a warning. See :func:`neuroglot.attribute`.
-        out: folder to keep everything in; a run that was stopped goes on there, and one of fewer
-            items or languages grows.
-        overwrite: replace what ``out`` holds of other settings.
+        scores: the scores of neurons that are added up by category; see
+            :func:`neuroglot.attribute`. Scores that are not defined for the model are left out
+            with a warning.
+        out: the folder for everything. A run there that was stopped goes on, and one with fewer
+            items or languages grows. By default nothing is saved.
+        overwrite: whether to replace results with other settings in ``out``.
+
+    Returns:
+        A :class:`Run` with the recording and the results: ``NAME/sharing`` and
+        ``NAME/thresholds`` from :func:`neuroglot.classify`, and, if the task has answers,
+        ``NAME/answers`` from :func:`neuroglot.evaluate` and ``NAME/attribution`` from
+        :func:`neuroglot.attribute`.
 
     Raises:
-        NeuroglotError: ``out`` holds results of other settings.
+        NeuroglotError: ``out`` holds results with other settings.
+
+    Examples:
+        >>> import neuroglot as ng
+        >>> task = ng.load_task("facts", languages=["en", "de"], limit=4)
+        >>> sorted(ng.run(ng.load_model("embedded/base"), task, scores=()).results)
+        ['facts/answers', 'facts/sharing', 'facts/thresholds']
     """
-    read = Reading(thresholds=THRESHOLDS) if reading is None else reading
+    reading = Reading(thresholds=THRESHOLDS) if reading is None else reading
     name = name or task.name
     if scores:
         check_scores(scores)
@@ -84,7 +102,7 @@ def run(
     def place(part: str) -> Path | None:
         return out / part if out is not None else None
 
-    recording = record(model, task, reading=read, out=place("recording"), overwrite=overwrite)
+    recording = record(model, task, reading=reading, out=place("recording"), overwrite=overwrite)
     results: Results = {
         f"{name}/sharing": classify(recording),
         f"{name}/thresholds": classify(recording, thresholds=recording.thresholds),
@@ -118,23 +136,26 @@ def run(
 
 
 def _defined(model: Model, scores: Sequence[str]) -> list[str]:
-    """The scores that a model has."""
-    found = []
+    """The scores that are defined for a model; a warning names each of the others."""
+    defined = []
     for score in scores:
         try:
             weights_for(model, [score])
         except UnsupportedError as error:
             warnings.warn(f"{score} is left out: {error}", stacklevel=4)
         else:
-            found.append(score)
-    return found
+            defined.append(score)
+    return defined
 
 
 def run_demo(items: int = DEMO_ITEMS) -> Results:
-    """Both embedded models under both templates, and three tasks side by side.
+    """Run both embedded models with both templates, and compare three tasks.
+
+    Args:
+        items: the number of items of each task.
 
     Raises:
-        NeuroglotError: fewer than one item, or more than one of the tasks has.
+        NeuroglotError: ``items`` is less than 1, or more than a task has.
     """
     tasks = {name: load_task(name, limit=items) for name in DEMO_TASKS}
     fewest = min(len(task) for task in tasks.values())
@@ -148,7 +169,7 @@ def run_demo(items: int = DEMO_ITEMS) -> Results:
                 model,
                 load_task("facts", limit=items, template=template),
                 name=f"{short}, {template}",
-                # Of one template, for a page of bearable length.
+                # With one template only, to limit the length of the page.
                 scores=NEURON_SCORES if template == DEMO_TEMPLATES[0] else (),
             )
             for template in DEMO_TEMPLATES

@@ -1,4 +1,4 @@
-"""What transformers says of itself while it works for neuroglot, and that nobody asked for."""
+"""Suppress progress bars and messages of transformers that do not concern users of neuroglot."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from typing import Any
 from transformers.utils import logging as transformers_logging
 
 BARS = ("Loading weights", "Writing model shards")
-"""What the progress bars say that are not drawn; those of downloads stay."""
+"""The descriptions of progress bars that are not drawn; those of downloads are."""
 
 MESSAGES: dict[str, str | tuple[str, ...]] = {
     "transformers.trainer": "mtime may not",
     "transformers.trainer_utils": "mtime may not",
     "huggingface_hub.utils._http": ("'", "Retrying in"),
 }
-"""Loggers, and how the messages begin that are left out.
+"""Loggers, and the beginnings of their messages that are suppressed.
 
-Checkpoints that are written within a second are told apart by their numbers, as they should be.
-Where there is no connection, an error says so once, and not each attempt.
+Checkpoints that are written within a second are correctly distinguished by their numbers. If there
+is no connection, one error says so, rather than a message for each attempt.
 """
 
-# Versions of transformers that have it not draw their bars.
+# Versions of transformers without this function draw their bars.
 set_tqdm_hook: Callable[[Any], Any] | None = getattr(transformers_logging, "set_tqdm_hook", None)
 
 
 class _Bars:
-    """Makes the progress bars of transformers, without those of weights while it is wanted."""
+    """Makes the progress bars of transformers, and disables those of weights while wanted."""
 
     def __init__(self) -> None:
-        self.before: Any = None  # what the user, or another block, has set
+        self.before: Any = None  # the hook that the user, or another block, has set
         self.wanted = True
 
     def __call__(self, bar: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
@@ -44,7 +44,7 @@ class _Bars:
 
 @contextmanager
 def without_bars() -> Iterator[None]:
-    """Within the block, transformers draws no bars of weights; afterwards all is as before."""
+    """Within the block, transformers draws no progress bars of weights."""
     if set_tqdm_hook is None:
         yield
         return
@@ -54,14 +54,14 @@ def without_bars() -> Iterator[None]:
         yield
     finally:
         bars.wanted = False
-        found = set_tqdm_hook(bars.before)
-        if found is not bars:  # of a block in another thread, which ends later
-            set_tqdm_hook(found)
+        replaced = set_tqdm_hook(bars.before)
+        if replaced is not bars:  # the hook of a block in another thread, which ends later
+            set_tqdm_hook(replaced)
 
 
 @contextmanager
 def without_messages() -> Iterator[None]:
-    """Within the block, :data:`MESSAGES` are left out."""
+    """Within the block, :data:`MESSAGES` are suppressed."""
 
     def unlike(beginning: str | tuple[str, ...]) -> Callable[[logging.LogRecord], bool]:
         return lambda record: not record.getMessage().startswith(beginning)
@@ -76,6 +76,6 @@ def without_messages() -> Iterator[None]:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Within the block, transformers draws no bars of weights and says none of these messages."""
+    """Within the block, :data:`BARS` and :data:`MESSAGES` are suppressed."""
     with without_bars(), without_messages():
         yield

@@ -474,7 +474,7 @@ def test_no_prompt_is_in_both_halves() -> None:
     same[1::2, 1] = same[::2, 1]
     one, other = ({int(x[4:]) // 2 for x in part} for part in parts_of(task, 0.5, 0, same))
     assert not one & other
-    with pytest.raises(ng.NeuroglotError, match="equal prompts tie"):
+    with pytest.raises(ng.NeuroglotError, match="equal prompts"):
         halves(task_of([["w2", "w3"], ["w2", "w4"], ["w5", "w4"]]))
 
 

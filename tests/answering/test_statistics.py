@@ -98,5 +98,5 @@ def ids_of(task: ParallelTask) -> set[str]:
 
 
 def test_one_subject_cannot_be_halved() -> None:
-    with pytest.raises(ValueError, match="one subject only"):
+    with pytest.raises(ValueError, match="one subject"):
         halves(with_subjects(4, 1))

@@ -88,7 +88,7 @@ def test_bad_input(cli: Cli, tiny: tuple[Path, Path], tmp_path: Path) -> None:
         (("align", *tiny, "--method", "unpaired", "--seed", "4294967296", "--out", out),
          "seed=4294967296"),
         (("compare", tmp_path), "at least two runs"),
-        (("compare", tmp_path, tiny[0]), "is no run"),
+        (("compare", tmp_path, tiny[0]), "lacks 'recording'"),
         (("compare", f"a={tmp_path}", f"a={tiny[0]}"), "different names"),
     ]  # fmt: skip
     for asked, message in cases:

@@ -269,7 +269,7 @@ def test_runs_that_differ_are_refused(runs: dict[str, Pair], tmp_path: Path) -> 
             "languages: en, de, th; en, de",
         ),
         ((answers, recording), "expected a recording and an evaluation"),
-        (tmp_path, "is no run"),
+        (tmp_path, "lacks 'recording'"),
     ]
     for other, message in cases:
         with pytest.raises(ng.NeuroglotError, match=message):

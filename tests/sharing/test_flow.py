@@ -72,9 +72,7 @@ def test_recordings_that_differ_are_refused() -> None:
     cases = {
         "items": after.select(items=3),
         "languages": after.select(languages=["en", "th"]),
-        "layers and neurons": ng.record(
-            tiny_model("llama"), small_task(7), reading=ng.Reading(layers=[0])
-        ),
+        "layers": ng.record(tiny_model("llama"), small_task(7), reading=ng.Reading(layers=[0])),
         "site": ng.record(
             tiny_model("llama"), small_task(7), reading=ng.Reading(site="coefficient")
         ),

@@ -1,1 +1,1 @@
-"""Runs beside each other."""
+"""Compare runs with each other."""

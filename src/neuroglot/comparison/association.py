@@ -1,4 +1,4 @@
-"""Whether what is shared goes with right answers."""
+"""Whether sharing is associated with right answers."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from neuroglot.answering.observations import Samples
 from neuroglot.answering.statistics import CONFIDENCE, LEAST_CLUSTERS, Interval
 
 Values = np.ndarray[Any, Any]
-PER = 10.0  # an odds ratio is for a tenth more of the active neurons being shared
+PER = 10.0  # odds ratios are for a tenth more of the active neurons being shared
 FEWEST_LANGUAGES = 4  # for an interval of a rank correlation
-UNLIKELY_ODDS = 1e6  # beyond it there is no estimate but a separation
+UNLIKELY_ODDS = 1e6  # a larger odds ratio is not an estimate but a sign of separation
 
 
 @dataclass(frozen=True)
 class Slope:
-    """What a tenth more sharing goes with.
+    """The odds ratio of a right answer, for a tenth more of the active neurons being shared.
 
     Attributes:
-        odds_ratio: of a right answer.
-        low: of the interval.
-        high: of the interval.
-        p: two-sided.
-        prompts: that it is from, equal ones once.
-        reason: why there is none.
+        odds_ratio: the odds ratio.
+        low: the lower end of its interval.
+        high: the upper end of its interval.
+        p: the two-sided p-value.
+        prompts: the number of prompts in the regression, with equal prompts counted once.
+        reason: why there is no estimate.
     """
 
     odds_ratio: float = np.nan
@@ -47,16 +47,16 @@ def correctness_on_sharing(
 ) -> Slope:
     """Logistic regression of right answers on sharing, with the language as covariate.
 
-    Languages in which all answers are right, or all wrong, say nothing of the slope and are left
-    out. Equal prompts are averaged and enter once; the errors are clustered by subject (Liang and
-    Zeger 1986), and tested by Student's distribution with one degree of freedom less than there are
-    subjects, as the normal one would be too ready to see something among few.
+    Languages in which all answers are right, or all wrong, do not inform the slope and are left
+    out. Equal prompts are averaged and enter once. Standard errors are clustered by subject (Liang
+    and Zeger 1986). The test uses Student's distribution, with one degree of freedom less than
+    there are subjects, because the normal distribution finds too much with few subjects.
 
     Args:
         correct: whether the answer was right (item, language).
         shared: all-shared neurons over active ones (item, language).
         counted: which prompts count (item, language).
-        samples: which prompts are one observation, and which items no independent samples.
+        samples: which prompts are one observation, and which items are no independent samples.
     """
     language = np.broadcast_to(np.arange(correct.shape[1]), correct.shape)
     kept = counted.astype(bool) & ~np.isnan(shared) & ~np.isnan(correct.astype(float))
@@ -82,50 +82,48 @@ def correctness_on_sharing(
 
 def _fitted(frame: pd.DataFrame) -> Slope:
     languages = pd.get_dummies(frame["language"], dtype=float)
-    known = pd.concat([frame[["shared"]], languages], axis=1).to_numpy()
+    predictors = pd.concat([frame[["shared"]], languages], axis=1).to_numpy()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what they warn of is looked at below
+        warnings.simplefilter("ignore")  # convergence and separation are checked below
         try:
-            found = GLM(frame["correct"].to_numpy(), known, Binomial()).fit(
+            fit = GLM(frame["correct"].to_numpy(), predictors, Binomial()).fit(
                 cov_type="cluster",
                 cov_kwds={"groups": frame["cluster"].to_numpy()},
                 use_t=True,
             )
         except (ValueError, np.linalg.LinAlgError) as error:
             return Slope(prompts=len(frame), reason=f"no fit: {error}")
-    low, high = found.conf_int(1 - CONFIDENCE)[0]
     with np.errstate(over="ignore"):
-        numbers = [float(np.exp(x)) for x in (found.params[0], low, high)]
-    sound = bool(found.converged) and np.isfinite([*numbers, found.bse[0]]).all()
-    if not sound or not 1 / UNLIKELY_ODDS < numbers[0] < UNLIKELY_ODDS:
+        odds = (fit.params[0], *fit.conf_int(1 - CONFIDENCE)[0])
+        ratio, low, high = (float(np.exp(log_odds)) for log_odds in odds)
+    has_converged = bool(fit.converged) and np.isfinite([ratio, low, high, fit.bse[0]]).all()
+    if not has_converged or not 1 / UNLIKELY_ODDS < ratio < UNLIKELY_ODDS:
         return Slope(prompts=len(frame), reason="no fit: sharing separates right from wrong")
-    ratio, lowest, highest = numbers
-    return Slope(ratio, lowest, highest, float(found.pvalues[0]), len(frame))
+    return Slope(ratio, low, high, float(fit.pvalues[0]), len(frame))
 
 
 def rank_correlation(one: Values, other: Values) -> tuple[float, Interval]:
-    """Spearman's correlation with the interval of Bonett and Wright (2000), at 95 %.
+    """Spearman's correlation over languages, with the 95 % interval of Bonett and Wright (2000).
 
-    Its observations are languages, each once, so that neither subjects nor equal prompts come in:
-    the interval is for other languages with these items.
+    The observations are languages, so the interval is for other languages with the same items.
 
     Args:
-        one: of each language (language,); NaN is left out.
-        other: the same.
+        one: a number for each language (language,); NaN is left out.
+        other: another number for each language (language,); NaN is left out.
 
     Returns:
-        NaN where fewer than four languages are known, or one of the two does not vary. Without an
-        interval at plus or minus one.
+        The correlation and its interval. Both are NaN for fewer than four languages, or if one of
+        the numbers does not vary; the interval is NaN at a correlation of plus or minus one.
     """
-    known = ~(np.isnan(one) | np.isnan(other))
-    one, other = one[known], other[known]
+    is_known = ~(np.isnan(one) | np.isnan(other))
+    one, other = one[is_known], other[is_known]
     n = len(one)
     if n < FEWEST_LANGUAGES or np.ptp(one) == 0 or np.ptp(other) == 0:
         return np.nan, (np.nan, np.nan)
-    found = float(stats.spearmanr(one, other).statistic)
-    if abs(found) > 1 - 1e-12:
-        return found, (np.nan, np.nan)
-    error = np.sqrt((1 + found**2 / 2) / (n - 3))
+    correlation = float(stats.spearmanr(one, other).statistic)
+    if abs(correlation) > 1 - 1e-12:
+        return correlation, (np.nan, np.nan)
+    error = np.sqrt((1 + correlation**2 / 2) / (n - 3))
     reach = stats.norm.ppf((1 + CONFIDENCE) / 2) * error
-    centre = np.arctanh(found)
-    return found, (float(np.tanh(centre - reach)), float(np.tanh(centre + reach)))
+    centre = np.arctanh(correlation)
+    return correlation, (float(np.tanh(centre - reach)), float(np.tanh(centre + reach)))

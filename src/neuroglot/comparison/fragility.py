@@ -1,4 +1,4 @@
-"""Record the same prompts with other batches and in another number type, and compare."""
+"""Compare recordings of the same prompts with other batch sizes and number types."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from neuroglot.tasks.parallel import ParallelTask
 
 FULL, HALF = torch.float32, torch.bfloat16
 BATCHES = "other batch size"
-PARTS = ("reference", "batches", "dtype")  # recordings that a result is made of
-OTHER_BATCH = 8  # prompts, whatever their length: by a budget of tokens, long ones would run alone
+PARTS = ("reference", "batches", "dtype")  # the recordings that are compared
+OTHER_BATCH = 8  # prompts; with batch size "auto", long ones could run alone
 
 
 @operation
@@ -41,50 +41,60 @@ def fragility(
     out: str | Path | None = None,
     overwrite: bool = False,
 ) -> xr.Dataset:
-    """How many categories depend on rounding: on the batch size, and on the number type.
+    """How many categories depend on rounding, through the batch size and the number type.
 
-    The reference is one prompt at a time, the other batch size eight. Values of all prompts are
-    kept in memory, and for a while a second copy of the model, so take some tens of items.
+    The reference runs one prompt at a time. It is compared with batches of eight prompts, and with
+    the model in the other number type. The values of all prompts are kept in memory, and for a
+    while a second copy of the model, so use some tens of items.
 
-    What is counted is what happened to these prompts, with neither an interval nor a test for
-    others; so an equal prompt is another run, and counts.
+    The numbers are counts for these prompts, without intervals or tests for others. So equal
+    prompts all count.
 
     Args:
-        model: in float32 or bfloat16; it is compared with itself in the other of the two.
-        task: whose prompts are recorded.
-        reading: as in :func:`neuroglot.record`, with one threshold; values are kept anyway.
-        out: folder to save the result in. A finished one of the same settings is opened; one that
-            was stopped goes on, from the recordings that stand beside the folder until then.
-        overwrite: replace what ``out`` holds.
+        model: a model in float32 or bfloat16, which is compared with itself in the other type.
+        task: the task whose prompts are recorded.
+        reading: as in :func:`neuroglot.record`, with one threshold; values are always kept.
+        out: the folder to save the result in. If it holds a finished result with the same
+            settings, that is opened. If a run was stopped, it goes on from its recordings, which
+            are beside the folder until then.
+        overwrite: whether to replace what is in ``out``.
 
     Returns:
-        See :func:`neuroglot.sharing.flips.compare_values`.
+        A dataset (comparison, layer); see :func:`neuroglot.sharing.flips.compare_values`.
 
     Raises:
-        NeuroglotError: the model is in another number type, offloaded, quantised or being edited,
-            several thresholds are asked for, or ``out`` holds something else.
+        NeuroglotError: the model has another number type, or is offloaded, quantised or being
+            edited; there are several thresholds; or ``out`` holds something else.
+
+    Examples:
+        >>> import neuroglot as ng
+        >>> task = ng.load_task("facts", languages=["en", "de"], limit=4)
+        >>> flips = ng.fragility(ng.load_model("embedded/base"), task)
+        >>> flips["comparison"].values.tolist()
+        ['other batch size', 'bfloat16']
+        >>> bool(flips["category_flips"].max() < 0.1)
+        True
     """
     model.require_unedited()
     if model.hf.dtype not in {FULL, HALF}:
         raise NeuroglotError(
             f"the model is in {model.dtype}; load it with dtype='float32' or 'bfloat16'."
         )
-
-    how = replace(options_of(reading, Reading, "reading"), keep_values=True)
-    if len(how.levels) > 1:
-        raise NeuroglotError(f"thresholds={how.levels}: expected one for this comparison.")
+    kept = replace(options_of(reading, Reading, "reading"), keep_values=True)
+    if len(kept.levels) > 1:
+        raise NeuroglotError(f"thresholds={kept.levels}: expected one for this comparison.")
     if out is None:
-        return _compared(model, task, how, None)
+        return _compared(model, task, kept, None)
     path = as_path(out)
-    chosen = how.of_layers(model.n_layers)
-    recorded = header(model.with_batch_size(1), task, chosen)
-    names = (BATCHES, _name_of(_other_type(model)))
-    head = fragility_head(recorded.attrs, len(task), chosen.numbered, names, how.levels[0])
+    chosen = kept.of_layers(model.n_layers)
+    attrs = header(model.with_batch_size(1), task, chosen).attrs
+    names = (BATCHES, str(_other_type(model)).removeprefix("torch."))
+    head = fragility_head(attrs, len(task), chosen.numbered, names, kept.levels[0])
     parts = path.with_name(f".{path.name}.recordings")
     with locked(path):
         if overwrite or not _is_finished(path, head):
             require_free(path, overwrite=True)
-            replace_whole(_compared(model, task, how, parts, overwrite=overwrite), path)
+            replace_whole(_compared(model, task, kept, parts, overwrite=overwrite), path)
         for part in map(parts.joinpath, PARTS):
             if is_result(part):
                 shutil.rmtree(part)
@@ -93,10 +103,10 @@ def fragility(
 
 
 def _is_finished(path: Path, head: xr.Dataset) -> bool:
-    """Whether a result of these settings is there; one that is damaged is made again.
+    """Whether a folder holds an undamaged result with these settings.
 
     Raises:
-        NeuroglotError: a result of other settings is there.
+        NeuroglotError: it holds a result with other settings.
     """
     if not is_result(path):
         return False
@@ -112,38 +122,34 @@ def _is_finished(path: Path, head: xr.Dataset) -> bool:
 def _compared(
     model: Model,
     task: ParallelTask,
-    how: Reading,
+    reading: Reading,
     parts: Path | None,
     *,
     overwrite: bool = False,
 ) -> xr.Dataset:
-    """The comparison of three recordings, which are kept in a folder if there is one."""
+    """The comparison of three recordings, which are saved in the folder ``parts``, if given."""
 
-    def values(of: Model, batch_size: int, name: str) -> Recording:
+    def values(variant: Model, batch_size: int, name: str) -> Recording:
         kept: dict[str, Any] = {}
         if parts is not None:
             kept = {"out": parts / name, "grow": False, "overwrite": overwrite}
-        return record(of.with_batch_size(batch_size), task, reading=how, **kept)
+        return record(variant.with_batch_size(batch_size), task, reading=reading, **kept)
 
     reference = values(model, 1, PARTS[0])
     others = {BATCHES: values(model, OTHER_BATCH, PARTS[1])}
     converted = in_dtype(model, _other_type(model))
     others[converted.dtype] = values(converted, 1, PARTS[2])
-    return compare_values(reference, others, how.levels[0])
+    return compare_values(reference, others, reading.levels[0])
 
 
 def _other_type(model: Model) -> torch.dtype:
     return HALF if model.hf.dtype == FULL else FULL
 
 
-def _name_of(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
 def _remove_working_folder(parts: Path) -> None:
-    """Remove the folder of recordings, if nothing but their locks is in it."""
+    """Remove the folder of recordings, if it holds nothing but their locks."""
     if parts.is_dir():
         for name in PARTS:
             (parts / f".{name}.lock").unlink(missing_ok=True)
-        with suppress(OSError):  # something of the user's is there
+        with suppress(OSError):  # the user has put something there
             parts.rmdir()

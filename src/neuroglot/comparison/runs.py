@@ -1,4 +1,4 @@
-"""Runs that are compared: read, and held against each other."""
+"""Open the runs that are compared, and check that they can be."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from neuroglot.store.joining import (
 from neuroglot.store.provenance import OF_PROMPTS
 
 Source = str | Path | tuple[Recording, xr.Dataset]
-"""The folder of a run, or what was recorded and answered."""
+"""The folder of a run, or its recording and answers."""
 
 RECORDING, ANSWERS = "recording", "answers"  # in the folder of a run
 OF_RECORDINGS = (
@@ -33,7 +33,7 @@ OF_RECORDINGS = (
     *("edits", "site", "position", "added_tokens"),
 )
 OF_ONE_RUN = (*RUN_AS, *OF_PROMPTS)
-# What models of another architecture, or with another tokenizer, cannot have in common.
+# Attributes that differ between models with different architectures or tokenizers.
 OF_RELATED = (
     *("model_config", "tokenizer_checksum", "prompts_checksum", "dtype"),
     *("float32_matmul_precision", *OF_TOKENIZATION),
@@ -43,13 +43,13 @@ OF_ANSWERS = ("answered_by", "choice_score", "max_new_tokens", "grading", "asked
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """One run under its name.
+    """A run that is compared.
 
     Attributes:
-        name: what the comparison calls it.
-        recording: of the model on the task.
-        answers: of the model to the task.
-        sharing: of the recording.
+        name: the name of the run in the comparison.
+        recording: the recording of the model on the task.
+        answers: the answers of the model, from :func:`neuroglot.evaluate`.
+        sharing: the sharing in the recording, from :func:`neuroglot.classify`.
     """
 
     name: str
@@ -61,30 +61,32 @@ class ComparedRun:
 def opened_runs(
     runs: Mapping[str, Source] | Sequence[str | Path], threshold: float, *, unrelated: bool
 ) -> list[ComparedRun]:
-    """The runs, checked to be of the same task, items, template and thresholds.
+    """Open runs, and check that they have the same task, items, template and thresholds.
 
     Args:
-        runs: by their names, or folders.
-        threshold: of the categories.
-        unrelated: whether their models may differ in more than weights.
+        runs: runs by their names, or the folders of runs.
+        threshold: the threshold of the categories.
+        unrelated: whether the models may differ in more than their weights.
 
     Raises:
-        NeuroglotError: fewer than two, two of one name, a folder that is no run, or runs that
-            differ; it says in what.
+        NeuroglotError: there are fewer than two runs, a run is named twice, a folder is no run, or
+            the runs differ (the message says in what).
     """
     named = dict(runs) if isinstance(runs, Mapping) else _by_name(runs)
     if len(named) < 2:
         raise NeuroglotError(f"a comparison needs at least two runs, found {listed(named) or 0}.")
-    found = []
+    opened: list[tuple[str, Recording, xr.Dataset]] = []
     for name, source in named.items():
-        recording, answers = _read(name, source)
-        found.append((name, recording, answers))
-        _require_alike(found[0], found[-1], unrelated=unrelated)
-    return [ComparedRun(*one, classify(one[1], threshold=threshold)) for one in found]
+        opened.append((name, *_read(name, source)))
+        _require_alike(opened[0], opened[-1], unrelated=unrelated)
+    return [
+        ComparedRun(name, recording, answers, classify(recording, threshold=threshold))
+        for name, recording, answers in opened
+    ]
 
 
 def _by_name(folders: Sequence[str | Path]) -> dict[str, Source]:
-    """Folders by their names, with as much of the path before as tells them apart."""
+    """Folders by their names, with as many parents as are needed to make names different."""
     if isinstance(folders, str | Path):
         raise NeuroglotError(f"runs={str(folders)!r}: expected a list of folders.")
     paths = [Path(folder).absolute() for folder in folders]
@@ -93,7 +95,7 @@ def _by_name(folders: Sequence[str | Path]) -> dict[str, Source]:
     depth = 1
     while len({path.parts[-depth:] for path in paths}) < len(paths):
         depth += 1
-    # A slash would be taken for what tells the results of one run apart.
+    # In the names of results, a slash separates a run from its results.
     names = [" ".join(path.parts[-depth:]).replace("/", " ") for path in paths]
     return dict(zip(names, folders, strict=True))
 
@@ -103,14 +105,14 @@ def _read(name: str, source: Source) -> tuple[Recording, xr.Dataset]:
         folder = Path(source)
         if not (folder / RECORDING).is_dir() or not (folder / ANSWERS).is_dir():
             raise NeuroglotError(
-                f"{str(folder)!r} is no run: it lacks {RECORDING!r} or {ANSWERS!r}. Name folders "
-                "that `neuroglot run` wrote, or those in 'runs' of an alignment."
+                f"{str(folder)!r} is not a run: it lacks {RECORDING!r} or {ANSWERS!r}. Expected a "
+                "folder that `neuroglot run` wrote, or one in 'runs' of an alignment."
             )
         both: Any = (load(folder / RECORDING), load(folder / ANSWERS))
     else:
         both = source
     recording, answers = both
-    kinds = [getattr(x, "attrs", {}).get("kind") for x in both]
+    kinds = [getattr(result, "attrs", {}).get("kind") for result in both]
     if kinds != ["recording", "evaluation"]:
         raise NeuroglotError(f"run {name!r} is of {kinds}; expected a recording and an evaluation.")
     for result in both:
@@ -124,16 +126,19 @@ def _require_alike(
     *,
     unrelated: bool,
 ) -> None:
-    """Refuse runs of which the numbers cannot be held against each other.
+    """Check that two runs were made in the same way.
 
     Raises:
-        NeuroglotError: it says what differs.
+        NeuroglotError: they were not; the message says what differs.
     """
     (name, recording, answers), (other_name, other_recording, other_answers) = first, other
     both = f"runs {name!r} and {other_name!r}"
     _require_one_run(*other)
     for key, one, two in [
-        *((k, *(said_of(x.attrs, k) for x in (recording, other_recording))) for k in OF_RECORDINGS),
+        *(
+            (k, said_of(recording.attrs, k), said_of(other_recording.attrs, k))
+            for k in OF_RECORDINGS
+        ),
         *((k, answers.attrs.get(k), other_answers.attrs.get(k)) for k in OF_ANSWERS),
         ("languages", recording.languages, other_recording.languages),
         ("thresholds", recording.thresholds, other_recording.thresholds),
@@ -141,7 +146,7 @@ def _require_alike(
     ]:
         if one == two:
             continue
-        shown = [listed(x, 3) if isinstance(x, tuple) else repr(x) for x in (one, two)]
+        shown = [listed(v, 3) if isinstance(v, tuple) else repr(v) for v in (one, two)]
         raise NeuroglotError(
             f"{both} differ in {key}: {shown[0]}; {shown[1]}. Run both models on the same task, "
             "with the same limit, languages, template and thresholds."
@@ -151,19 +156,19 @@ def _require_alike(
 
 
 def _require_related(both: str, recording: Recording, other: Recording) -> None:
-    """Refuse runs whose models differ in more than their weights.
+    """Check that the models of two runs differ in nothing but their weights.
 
     Raises:
-        NeuroglotError: it says in what.
+        NeuroglotError: they differ in something else; the message says in what.
     """
     for key in OF_RELATED:
-        one, two = (said_of(x.attrs, key) for x in (recording, other))
+        one, two = said_of(recording.attrs, key), said_of(other.attrs, key)
         if one != two:
             raise NeuroglotError(
                 f"{both} differ in more than the weights of their models: in "
-                f"{named(key)}: {one!r:.40}; {two!r:.40}. Compare a model with "
-                "what was trained from it; or pass unrelated=True (--unrelated) to compare levels "
-                "of models that have nothing else in common."
+                f"{named(key)}: {one!r:.40}; {two!r:.40}. Compare a model with one that was "
+                "trained from it, or pass unrelated=True (--unrelated) to compare models that have "
+                "nothing else in common."
             )
     if recording.layers != other.layers:
         raise NeuroglotError(
@@ -173,7 +178,11 @@ def _require_related(both: str, recording: Recording, other: Recording) -> None:
 
 
 def _require_one_run(name: str, recording: Recording, answers: xr.Dataset) -> None:
-    """Refuse answers that are not those of the model and the prompts that were recorded."""
+    """Check that answers are of the model and the prompts that were recorded.
+
+    Raises:
+        NeuroglotError: they are not; the message says what differs.
+    """
     for what, one, two in (
         ("items", recording.items, tuple(answers["item"].to_numpy())),
         ("languages", recording.languages, tuple(answers["language"].to_numpy())),
@@ -184,19 +193,20 @@ def _require_one_run(name: str, recording: Recording, answers: xr.Dataset) -> No
 
 
 def places_along(x: str, names: Sequence[str]) -> np.ndarray[Any, Any]:
-    """The number in the name of each run, such as its step.
+    """The last number in the name of each run, such as its step.
 
     Raises:
-        NeuroglotError: a name holds none, or two hold the same.
+        NeuroglotError: a name has no number, or two names have the same number.
     """
-    found = [re.findall(r"\d+(?:\.\d+)?", name) for name in names]
-    without = [name for name, numbers in zip(names, found, strict=True) if not numbers]
-    if without:
-        raise NeuroglotError(
-            f"x={x!r}: the name of run {without[0]!r} holds no number; name runs by their {x}, as "
-            f"'{x}-100'."
-        )
-    numbers = [float(each[-1]) for each in found]
+    numbers = []
+    for name in names:
+        in_name = re.findall(r"\d+(?:\.\d+)?", name)
+        if not in_name:
+            raise NeuroglotError(
+                f"x={x!r}: the name of run {name!r} holds no number; name runs by their {x}, as "
+                f"'{x}-100'."
+            )
+        numbers.append(float(in_name[-1]))
     if len(set(numbers)) < len(numbers):
         raise NeuroglotError(f"x={x!r}: two runs have the same number: {listed(names)}.")
     whole = all(number.is_integer() for number in numbers)

@@ -1,10 +1,9 @@
-"""Run a block of items through a model and keep what its neurons did."""
+"""Run a block of items through a model, and keep the activity of its neurons."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from neuroglot.recording.reading import Reading
 from neuroglot.recording.recording import BIT_DIMS, VALUE_DIMS, Bits
 from neuroglot.running.batching import (
     Batch,
+    RowsAndValues,
     batches,
     in_halves,
     pad,
@@ -31,11 +31,11 @@ from neuroglot.tasks.parallel import ParallelTask
 Prompt = tuple[str, str]
 """Item and language."""
 
-WEIGHTS = (128, 64, 32, 16, 8, 4, 2, 1)  # of a byte's bits, the first neuron's first
+WEIGHTS = (128, 64, 32, 16, 8, 4, 2, 1)  # of the bits in a byte, from the first neuron on
 
 
 class _Reader:
-    """Gathers the site values of one batch at the positions that are looked at."""
+    """Collects the site values of one batch at the positions that are read."""
 
     def __init__(self, batch: Batch, reading: Reading, n_neurons: int) -> None:
         self.batch, self.position = batch, reading.position
@@ -48,15 +48,15 @@ class _Reader:
             rows = torch.arange(len(values), device=values.device)
             reduced = values[rows, self.batch.last.to(values.device)]
         else:
-            # Active at any token means: the largest value is above the threshold.
+            # A neuron is active at some token if its largest value is above the threshold.
             left_out = ~self.batch.mask
             if self.batch.added is not None:
                 left_out = left_out | self.batch.added
             left_out = left_out.to(values.device)[..., None]
             reduced = values.masked_fill(left_out, -torch.inf).amax(dim=1)
-            # A maximum would hide what is minus infinity.
-            sound = (torch.isfinite(values) | left_out).all(dim=1)
-            reduced = reduced.masked_fill(~sound, torch.nan)
+            # The maximum would hide values of minus infinity.
+            is_finite = (torch.isfinite(values) | left_out).all(dim=1)
+            reduced = reduced.masked_fill(~is_finite, torch.nan)
         self.values[:, self.row_of[layer]] = reduced.to(self.values.device, torch.float32)
 
 
@@ -64,13 +64,13 @@ class _Reader:
 def site_values(
     model: Model, batch: Batch, reading: Reading, prompts: Sequence[Prompt] | None = None
 ) -> Tensor:
-    """Site values (prompt, layer, neuron), float32; nothing runs after the last layer of them.
+    """Site values (prompt, layer, neuron), float32; layers after the last one read do not run.
 
     Args:
-        model: which runs.
-        batch: of prompts.
-        reading: what is read.
-        prompts: item and language of each prompt of the batch, for edits that ask for them.
+        model: the model that runs.
+        batch: the prompts.
+        reading: the site, positions and layers that are read.
+        prompts: the item and language of each prompt, which edits may ask for.
     """
     reader = _Reader(batch, reading, model.n_neurons)
     with (
@@ -90,7 +90,7 @@ def _values_after(
 ) -> Tensor:
     """Site values (prompt, layer, neuron) at the last token of the groups' prompts, in order.
 
-    The beginning that a group shares runs once; its keys and values serve all its prompts.
+    The shared beginning of a group runs once, and all its prompts use its keys and values.
     """
     begins = [sequences[group.rows[0]][: group.n_shared] for group in groups]
     ends = [sequences[row][group.n_shared :] for group in groups for row in group.rows]
@@ -107,12 +107,12 @@ def _values_after(
 
 
 def prompt_keys(task: ParallelTask, block: slice = slice(None)) -> list[Prompt]:
-    """What tells prompts apart, item by item and language by language."""
+    """The item and language of each prompt, item by item and language by language."""
     return [(item["id"], language) for item in task.items[block] for language in task.languages]
 
 
 def prompt_names(task: ParallelTask, block: slice = slice(None)) -> list[str]:
-    """What errors call each prompt, item by item and language by language."""
+    """The name of each prompt in error messages, item by item and language by language."""
     return [
         f"prompt of item {item['id']!r} in {language!r}"
         for item in task.items[block]
@@ -121,22 +121,22 @@ def prompt_names(task: ParallelTask, block: slice = slice(None)) -> list[str]:
 
 
 def tokenize_block(model: Model, task: ParallelTask, block: slice = slice(None)) -> list[list[int]]:
-    """Token ids of each prompt, item by item and language by language."""
+    """The token ids of each prompt, item by item and language by language."""
     return _tokenize_and_count(model, task, block)[0]
 
 
 def _tokenize_and_count(
     model: Model, task: ParallelTask, block: slice
 ) -> tuple[list[list[int]], list[int]]:
-    """The same, and how many of each prompt's first tokens the tokenizer added."""
+    """As :func:`tokenize_block`, and how many tokens the tokenizer added before each prompt."""
     texts = [item["prompts"][lang] for item in task.items[block] for lang in task.languages]
     return tokenize_and_count(model, texts, prompt_names(task, block))
 
 
 def pack(values: Tensor, threshold: float) -> Bits:
-    """Bits (…, byte) of ``values > threshold`` (…, neuron); the first neuron is the highest bit.
+    """The bits (…, byte) of ``values > threshold`` (…, neuron), the first neuron's bit highest.
 
-    Packed where the values are, since an eighth of a byte a neuron is soon copied.
+    They are packed on the device of the values, so that little is copied from it.
     """
     active = values > threshold
     active = torch.nn.functional.pad(active, (0, -active.shape[-1] % 8))
@@ -152,19 +152,20 @@ def _check_finite(
     names: list[str],
     layers: Sequence[int],
 ) -> None:
-    """Refuse site values (prompt, layer, neuron) that are NaN or infinite.
+    """Check that site values (prompt, layer, neuron) are finite.
 
     Args:
-        model: which ran.
-        values: of a batch.
-        tokens: of each of its prompts.
-        names: of each of its prompts.
-        layers: which were read.
+        model: the model that ran.
+        values: the site values of a batch.
+        tokens: the tokens of each prompt of the batch.
+        names: the name of each prompt of the batch.
+        layers: the layers that were read.
 
     Raises:
-        NeuroglotError: it names the first such prompt and layer.
+        NeuroglotError: a value is NaN or infinite; the message names the first such prompt and
+            layer.
     """
-    # A sum is finite only if all its terms are, or if they overflow together.
+    # If the sum is finite, so are all its terms. If it is not, it may have overflowed.
     if bool(torch.isfinite(values.sum())):
         return
     finite = torch.isfinite(values).all(dim=-1)
@@ -177,31 +178,40 @@ def _check_finite(
         )
 
 
-class _Kept:
-    """The arrays of one block, prompt by prompt."""
+def _batches_of_values(
+    model: Model,
+    sequences: Sequence[Sequence[int]],
+    n_added: Sequence[int],
+    keys: Sequence[Prompt],
+    reading: Reading,
+) -> Iterator[RowsAndValues]:
+    """Rows of ``sequences`` and their site values (prompt, layer, neuron), batch by batch."""
+    lengths = [len(ids) for ids in sequences]
+    # Positions before the last one, where they are read or edited, belong to each prompt itself.
+    alone = reading.position == "all" or bool(model.running.edits) or model.batch_size == 1
+    if model.shares_cache and not alone:
+        groups = shared_prefixes(sequences)
+    else:
+        groups = [Group([row], 0) for row in range(len(sequences))]
+    group_of = {row: group for group in groups for row in group.rows}
 
-    def __init__(self, n_prompts: int, reading: Reading, n_neurons: int) -> None:
-        self.reading = reading
-        shape = (n_prompts, len(reading.numbered))
-        n_thresholds = len(reading.levels)
-        self.active = np.zeros((n_thresholds, *shape, -(-n_neurons // 8)), np.uint8)
-        self.values = np.zeros((*shape, n_neurons if reading.keep_values else 0), np.float32)
+    def by_themselves(rows: list[int]) -> Tensor:
+        batch = pad(model, sequences, rows, n_added=None if reading.added_tokens else n_added)
+        return site_values(model, batch, reading, [keys[row] for row in rows])
 
-    def keep(self, rows: list[int], values: Tensor) -> None:
-        for i, threshold in enumerate(self.reading.levels):
-            self.active[i, rows] = pack(values, threshold)
-        if self.reading.keep_values:
-            self.values[rows] = values.cpu().numpy()
+    def in_groups(rows: list[int]) -> Tensor:
+        # A batch may hold a part of a group.
+        parts = itertools.groupby(rows, key=lambda row: group_of[row])
+        of_batch = [Group(list(part), group.n_shared) for group, part in parts]
+        return _values_after(model, sequences, of_batch, reading)
 
-    def by_item(self, n_languages: int) -> xr.Dataset:
-        shape = (-1, n_languages, len(self.reading.numbered))
-        n_thresholds, n_bytes = len(self.active), self.active.shape[-1]
-        parts: dict[str, Any] = {
-            "active": (BIT_DIMS, self.active.reshape(n_thresholds, *shape, n_bytes))
-        }
-        if self.reading.keep_values:
-            parts["values"] = (VALUE_DIMS, self.values.reshape(*shape, self.values.shape[-1]))
-        return xr.Dataset(parts)
+    single = [row for group in groups if not group.n_shared for row in group.rows]
+    for rows in batches(model, sorted(single, key=lambda row: lengths[row]), lengths):
+        yield from in_halves(by_themselves, rows)
+    shared = sorted((group for group in groups if group.n_shared), key=lambda group: group.n_shared)
+    together = [row for group in shared for row in sorted(group.rows, key=lambda row: lengths[row])]
+    for rows in batches(model, together, lengths):
+        yield from in_halves(in_groups, rows)
 
 
 def record_block(
@@ -211,72 +221,38 @@ def record_block(
     reading: Reading,
     done: Callable[[int], object],
 ) -> xr.Dataset:
-    """What neurons did for the prompts of a block of items.
+    """The activity of neurons for the prompts of a block of items.
 
     Args:
-        model: which runs.
-        task: of the items.
-        block: which items.
+        model: the model that runs.
+        task: the task.
+        block: the places of the items in the task.
         reading: what is recorded.
-        done: told, again and again, how many prompts were run since.
+        done: called after each batch with the number of its prompts.
 
     Returns:
-        ``active`` and, where kept, ``values``, as in a :class:`Recording`.
+        ``active`` and, if they are kept, ``values``, as in a :class:`Recording`.
 
     Raises:
-        NeuroglotError: NaN or infinite activations; it names the prompt and the layer.
+        NeuroglotError: activations are NaN or infinite; the message names the prompt and the layer.
     """
-    names = prompt_names(task, block)
+    names, keys = prompt_names(task, block), prompt_keys(task, block)
     sequences, n_added = _tokenize_and_count(model, task, block)
-    kept = _Kept(len(sequences), reading, model.n_neurons)
-    groups = [Group([row], 0) for row in range(len(sequences))]
-    # Where all positions are looked at, or edited, a shared beginning belongs to each prompt.
-    alone = reading.position == "all" or bool(model.running.edits) or model.batch_size == 1
-    if model.shares_cache and not alone:
-        groups = shared_prefixes(sequences)
-    left_out = None if reading.added_tokens else n_added
-    prompts = _Prompts(sequences, prompt_keys(task, block), left_out)
-    for run, order in _orders(model, prompts, groups, reading):
-        for batch in batches(model, order, [len(ids) for ids in sequences]):
-            for rows, values in in_halves(run, batch):
-                tokens, called = [sequences[row] for row in rows], [names[row] for row in rows]
-                _check_finite(model, values, tokens, called, reading.numbered)
-                kept.keep(rows, values)
-                done(len(rows))
-    return kept.by_item(len(task.languages))
-
-
-@dataclass(frozen=True)
-class _Prompts:
-    """Tokens of each prompt, what tells it apart, and how many first tokens are not looked at."""
-
-    sequences: Sequence[Sequence[int]]
-    keys: Sequence[Prompt]
-    left_out: Sequence[int] | None
-
-
-def _orders(
-    model: Model, prompts: _Prompts, groups: Sequence[Group], reading: Reading
-) -> Iterator[tuple[Callable[[list[int]], Tensor], list[int]]]:
-    """How prompts are run, and in which order: those by themselves, and those in groups."""
-    group_of = {row: group for group in groups for row in group.rows}
-    sequences = prompts.sequences
-
-    def by_themselves(rows: list[int]) -> Tensor:
-        these = [prompts.keys[row] for row in rows]
-        batch = pad(model, sequences, rows, n_added=prompts.left_out)
-        return site_values(model, batch, reading, these)
-
-    def in_groups(rows: list[int]) -> Tensor:
-        # A batch may hold a part of a group.
-        parts = itertools.groupby(rows, key=lambda row: group_of[row])
-        these = [Group(list(part), group.n_shared) for group, part in parts]
-        return _values_after(model, sequences, these, reading)
-
-    def length(row: int) -> int:
-        return len(sequences[row])
-
-    alone = [row for group in groups if not group.n_shared for row in group.rows]
-    yield by_themselves, sorted(alone, key=length)
-    ordered = sorted((g for g in groups if g.n_shared), key=lambda group: group.n_shared)
-    yield in_groups, [row for group in ordered for row in sorted(group.rows, key=length)]
+    shape = (len(sequences), len(reading.numbered))
+    active = np.zeros((len(reading.levels), *shape, -(-model.n_neurons // 8)), np.uint8)
+    kept = np.zeros((*shape, model.n_neurons if reading.keep_values else 0), np.float32)
+    for rows, values in _batches_of_values(model, sequences, n_added, keys, reading):
+        tokens, called = [sequences[row] for row in rows], [names[row] for row in rows]
+        _check_finite(model, values, tokens, called, reading.numbered)
+        for i, threshold in enumerate(reading.levels):
+            active[i, rows] = pack(values, threshold)
+        if reading.keep_values:
+            kept[rows] = values.cpu().numpy()
+        done(len(rows))
+    by_item = (-1, len(task.languages), len(reading.numbered))
+    arrays: dict[str, Any] = {
+        "active": (BIT_DIMS, active.reshape(len(reading.levels), *by_item, active.shape[-1]))
+    }
+    if reading.keep_values:
+        arrays["values"] = (VALUE_DIMS, kept.reshape(*by_item, model.n_neurons))
+    return xr.Dataset(arrays)

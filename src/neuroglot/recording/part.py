@@ -11,10 +11,10 @@ from neuroglot.tasks.parallel import ParallelTask
 
 
 def require_all_layers(recording: Recording, model: Model, what: str) -> None:
-    """Refuse a recording of some layers only.
+    """Check that a recording holds all layers of a model.
 
     Raises:
-        NeuroglotError: it says which there are.
+        NeuroglotError: layers are missing; the message lists those that it has.
     """
     if recording.layers != tuple(range(model.n_layers)):
         raise NeuroglotError(
@@ -26,17 +26,14 @@ def recorded_part(model: Model, task: ParallelTask, recording: Recording) -> Par
     """The items and languages of a task that a recording holds.
 
     Raises:
-        NeuroglotError: it is a recording of another model, task or prompts, or not of all layers.
+        NeuroglotError: the recording is of another model, task or prompts, or not of all layers.
     """
     what = "the recording"
     require_of_model(recording.attrs, model, what)
-    now = {"task_checksum": task.checksum}
-    require_alike(recording.attrs, now, what, "task")
-    # Only of the right task; else it would be the other prompts that are told of.
-    now = {"prompts_checksum": checksum_of_prompts(model, task)}
-    require_alike(recording.attrs, now, what, "task")
+    require_alike(recording.attrs, {"task_checksum": task.checksum}, what, "task")
+    # After the task, since the prompts of another task differ too.
+    prompts = {"prompts_checksum": checksum_of_prompts(model, task)}
+    require_alike(recording.attrs, prompts, what, "task")
     require_all_layers(recording, model, what)
-    kept = set(recording.items)
-    by_id = {item["id"]: item for item in task.items if item["id"] in kept}
-    items = [by_id[item] for item in recording.items]
-    return task.part(items, recording.languages)
+    by_id = {item["id"]: item for item in task.items}
+    return task.part([by_id[item] for item in recording.items], recording.languages)

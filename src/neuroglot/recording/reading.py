@@ -1,4 +1,4 @@
-"""What of the neurons is recorded, as options of the user."""
+"""Options: which values of neurons are recorded."""
 
 from __future__ import annotations
 
@@ -16,25 +16,32 @@ POSITIONS: tuple[Position, ...] = ("last", "all")
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What of the neurons is recorded.
+    """Which values of neurons are recorded, and at which tokens.
 
     Attributes:
-        site: ``"gate"`` (output of the FFN's activation function) or ``"coefficient"`` (input of
-            its down projection); the same without gating.
-        position: ``"last"`` (the last prompt token) or ``"all"`` (active at any prompt token; the
-            kept value is the largest).
-        thresholds: a neuron is active where its site value is greater, strictly; one number, or
-            several.
-        layers: which to record, from 0; by default all.
-        keep_values: whether the site values are kept as float32, with 32 times the size of the
-            bits.
-        added_tokens: whether ``"all"`` has the tokens that the tokenizer adds, such as the one
-            that begins every text, at which far more neurons are active than elsewhere; also where
-            a chat template writes that one.
+        site: ``"gate"`` (the output of the FFN's activation function) or ``"coefficient"`` (the
+            input of its down projection). Without gating, both are the same.
+        position: ``"last"`` (the last prompt token) or ``"all"`` (all prompt tokens: a neuron is
+            active if it is active at any of them, and its value is the largest).
+        thresholds: one number or several; a neuron is active if its site value is greater.
+        layers: the numbers of the layers to record, from 0; by default all layers.
+        keep_values: whether the site values are kept too, as float32, which takes 32 times as much
+            space as the bits.
+        added_tokens: whether position ``"all"`` includes the tokens that the tokenizer adds, such
+            as the one that begins every text, even if a chat template writes it. Far more neurons
+            are active at that token than elsewhere.
 
     Raises:
-        NeuroglotError: an unknown site or position, repeated or infinite thresholds, repeated
-            layers, or added tokens left out of a position that has none.
+        NeuroglotError: the site or position is unknown, thresholds are repeated or infinite, or
+            ``added_tokens`` is false for position ``"last"``, which has none.
+
+    Examples:
+        >>> import neuroglot as ng
+        >>> ng.Reading(thresholds=0.5).levels
+        (0.5,)
+        >>> ng.Reading(site="output")
+        Traceback (most recent call last):
+        neuroglot.errors.NeuroglotError: unknown site 'output'; there are gate, coefficient.
     """
 
     site: SiteKind = field(default="gate", metadata={"help": "gate or coefficient."})
@@ -72,25 +79,24 @@ class Reading:
 
     @property
     def levels(self) -> tuple[float, ...]:
-        """The thresholds as numbers."""
+        """The thresholds as a tuple of numbers."""
         return cast("tuple[float, ...]", self.thresholds)
 
     @property
     def numbered(self) -> tuple[int, ...]:
-        """The layers by number, of what :meth:`of_layers` returned."""
+        """The numbers of the layers, once :meth:`of_layers` has set them."""
         assert self.layers is not None
         return tuple(self.layers)
 
     def of_layers(self, n_layers: int) -> Reading:
-        """The same for a model of so many layers, with the layers by number, ascending.
+        """The same options for a model with so many layers, with its layers in ascending order.
 
         Raises:
-            NeuroglotError: layers that the model does not have, or one of them twice.
+            NeuroglotError: the model does not have a layer, or a layer is repeated.
         """
-        known = range(n_layers)
-        chosen = tuple(known if self.layers is None else self.layers)
-        unknown = [x for x in chosen if not isinstance(x, int) or x not in known]
-        if unknown or not chosen or len(set(chosen)) < len(chosen):
+        chosen = tuple(range(n_layers) if self.layers is None else self.layers)
+        known = all(isinstance(layer, int) and layer in range(n_layers) for layer in chosen)
+        if not known or not chosen or len(set(chosen)) < len(chosen):
             raise NeuroglotError(
                 f"layers={list(chosen)}: expected different numbers from 0 to {n_layers - 1}."
             )

@@ -25,8 +25,8 @@ from neuroglot.store.provenance import provenance
 from neuroglot.store.taking_over import Growth
 from neuroglot.tasks.parallel import ParallelTask
 
-# Items that are written together, and lost together when a run is killed: at most so many, and
-# at most so many bytes, which a block takes in memory.
+# The largest number of items, and of bytes in memory, that are written together, and lost together
+# if a run is killed.
 BLOCK, BLOCK_BYTES = 64, 32 * 2**20
 
 
@@ -40,36 +40,44 @@ def record(
     grow: bool = True,
     overwrite: bool = False,
 ) -> Recording:
-    """Run every prompt of ``task`` once and record which neurons are active.
+    """Run every prompt of a task once, and record which neurons are active.
 
-    The LM head is not run. Padding never counts, on whichever side the tokenizer pads.
+    The output head does not run. Padding never counts, on whichever side it is.
 
     Args:
         model: from :func:`neuroglot.load_model` or :func:`neuroglot.wrap_model`.
-        task: its prompts are read, its answers are not.
-        reading: what of the neurons is recorded, and at which tokens.
-        out: folder to record into. An unfinished recording of the same settings there goes on
-            where it stopped; a finished one is opened; one of fewer items or languages grows.
-            Without it, the recording stays in memory.
-        grow: whether a recording in ``out`` of fewer items or languages, and of the same settings
-            else, grows: prompts that ask the same are not run again. Else it is refused.
-        overwrite: replace what ``out`` holds.
+        task: the task whose prompts are run; its answers are not used.
+        reading: the values that are recorded, and the tokens at which they are.
+        out: the folder to record into. If it holds an unfinished recording with the same settings,
+            recording goes on where it stopped; a finished one is opened; one with fewer items or
+            languages grows. By default the recording stays in memory.
+        grow: whether a recording in ``out`` with fewer items or languages, but otherwise the same
+            settings, may grow, without running its prompts again. Otherwise it is refused.
+        overwrite: whether to replace what is in ``out``.
 
     Raises:
-        NeuroglotError: bad settings, a prompt longer than the context, NaN or infinite
-            activations, or an ``out`` that holds a recording of other settings. What was
-            recorded before the error stays.
+        NeuroglotError: a setting is invalid, a prompt is longer than the context, activations are
+            NaN or infinite, or ``out`` holds a recording with other settings. The part that was
+            recorded before the error is kept.
+
+    Examples:
+        >>> import neuroglot as ng
+        >>> task = ng.load_task("facts", languages=["en", "de"], limit=4)
+        >>> ng.record(ng.load_model("embedded/base"), task)
+        Recording(embedded/base on facts: 4 items, 2 languages, 6 layers of 768 neurons)
     """
     chosen = options_of(reading, Reading, "reading").of_layers(model.n_layers)
     head = header(model, task, chosen)
     dims, growth = BIT_DIMS[:-1], Growth(lambda: asked_by(model, task), allowed=grow)
     if out is not None and not overwrite and is_whole(as_path(out), head, dims, growth):
         return _opened(out)
-    _check_lengths(model, task)
+    for start in range(0, len(task), BLOCK):
+        # A prompt that is too long is found now, and not after an hour.
+        tokenize_block(model, task, slice(start, start + BLOCK))
     size = max(1, min(BLOCK, BLOCK_BYTES // _item_bytes(model, task, chosen)))
 
-    def make(some: Prompts, done: Callable[[int], object]) -> xr.Dataset:
-        return record_block(model, some.of(task), slice(None), chosen, done)
+    def make(prompts: Prompts, done: Callable[[int], object]) -> xr.Dataset:
+        return record_block(model, prompts.of(task), slice(None), chosen, done)
 
     if out is None:
         memory = InMemory(head, size)
@@ -85,7 +93,7 @@ def record(
 
 
 def header(model: Model, task: ParallelTask, reading: Reading) -> xr.Dataset:
-    """Coordinates and provenance of a recording, without its data."""
+    """The coordinates and attributes of a recording, without its data."""
     return xr.Dataset(
         coords={
             "threshold": list(reading.levels),
@@ -111,14 +119,8 @@ def _opened(out: str | Path) -> Recording:
     return stored
 
 
-def _check_lengths(model: Model, task: ParallelTask) -> None:
-    """A prompt that does not fit is found now, not after an hour; tokens are not kept."""
-    for start in range(0, len(task), BLOCK):
-        tokenize_block(model, task, slice(start, start + BLOCK))
-
-
 def _item_bytes(model: Model, task: ParallelTask, reading: Reading) -> int:
-    """Bytes that one item takes in the recording and in memory."""
+    """The number of bytes that one item takes in the recording and in memory."""
     per_layer = len(reading.levels) * -(-model.n_neurons // 8)
     per_layer += 4 * model.n_neurons if reading.keep_values else 0
     return len(task.languages) * len(reading.numbered) * per_layer
@@ -126,13 +128,13 @@ def _item_bytes(model: Model, task: ParallelTask, reading: Reading) -> int:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a recording will cost, for ``--dry-run``.
+    """The cost of a recording that has not been made.
 
     Attributes:
-        prompts: number of prompts.
-        tokens: number of tokens, padding excluded.
-        stored_bytes: size of the recording.
-        seconds: estimate from a batch that was really run.
+        prompts: the number of prompts.
+        tokens: the number of tokens, without padding.
+        stored_bytes: the size of the recording in bytes.
+        seconds: the time that recording will take, as estimated from one batch.
     """
 
     prompts: int
@@ -148,26 +150,33 @@ def plan_recording(
     *,
     reading: Reading | None = None,
 ) -> Plan:
-    """What :func:`record` would cost, from the real prompts and a timing of one batch.
+    """Estimate the cost of :func:`record`, by running one batch of the prompts.
 
     Args:
-        model: as for :func:`record`.
-        task: as for :func:`record`.
-        reading: as for :func:`record`.
+        model: from :func:`neuroglot.load_model` or :func:`neuroglot.wrap_model`.
+        task: the task whose prompts would be run.
+        reading: the values that would be recorded.
 
     Raises:
-        NeuroglotError: unknown layers, or a prompt does not fit into the model's context.
+        NeuroglotError: a layer is unknown, or a prompt does not fit into the model's context.
+
+    Examples:
+        >>> import neuroglot as ng
+        >>> task = ng.load_task("facts", languages=["en", "de"], limit=4)
+        >>> plan = ng.plan_recording(ng.load_model("embedded/base"), task)
+        >>> plan.prompts, plan.stored_bytes
+        (8, 4608)
     """
     chosen = options_of(reading, Reading, "reading").of_layers(model.n_layers)
     sequences = tokenize_block(model, task)
     lengths = [len(ids) for ids in sequences]
-    found = list(batches(model, by_length(lengths), lengths))
-    batch = pad(model, sequences, found[len(found) // 2])
-    site_values(model, batch, chosen)  # warms up
+    rows_of_batches = list(batches(model, by_length(lengths), lengths))
+    batch = pad(model, sequences, rows_of_batches[len(rows_of_batches) // 2])
+    site_values(model, batch, chosen)  # the first run is slower
     began = time.perf_counter()
     site_values(model, batch, chosen)
     per_token = (time.perf_counter() - began) / batch.ids.numel()
-    padded = sum(len(rows) * max(lengths[row] for row in rows) for rows in found)
+    padded = sum(len(rows) * max(lengths[row] for row in rows) for rows in rows_of_batches)
     return Plan(
         prompts=len(sequences),
         tokens=sum(lengths),

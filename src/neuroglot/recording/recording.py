@@ -1,4 +1,4 @@
-"""What neurons did: bits per item, language, layer and neuron, with their provenance."""
+"""Recordings: one bit per item, language, layer and neuron, with provenance."""
 
 from __future__ import annotations
 
@@ -25,36 +25,45 @@ class Recording:
     """Which neurons were active for which prompt.
 
     Attributes:
-        dataset: ``active`` (threshold, item, language, layer, byte), eight neurons to a byte, the
-            first neuron in the highest bit; ``values`` (item, language, layer, neuron) where they
-            were kept; provenance in the attributes.
+        dataset: ``active`` (threshold, item, language, layer, byte), with eight neurons to a byte,
+            the first in the highest bit; ``values`` (item, language, layer, neuron), if they were
+            kept; and provenance in the attributes.
+
+    Examples:
+        >>> import neuroglot as ng
+        >>> task = ng.load_task("facts", languages=["en", "de", "th"], limit=4)
+        >>> recording = ng.record(ng.load_model("embedded/base"), task)
+        >>> recording.active().sizes["neuron"]
+        768
+        >>> recording.select(languages=["en", "de"], items=2)
+        Recording(embedded/base on facts: 2 items, 2 languages, 6 layers of 768 neurons)
     """
 
     dataset: xr.Dataset
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """Language codes, in order."""
+        """The codes of the languages, in order."""
         return tuple(str(language) for language in self.dataset["language"].values)
 
     @property
     def items(self) -> tuple[str, ...]:
-        """Item ids, in order."""
+        """The ids of the items, in order."""
         return tuple(str(item) for item in self.dataset["item"].values)
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """Recorded layers, in order."""
+        """The numbers of the recorded layers, in order."""
         return tuple(int(layer) for layer in self.dataset["layer"].values)
 
     @property
     def thresholds(self) -> tuple[float, ...]:
-        """Thresholds at which "active?" was recorded."""
+        """The thresholds for which activity was recorded."""
         return tuple(float(threshold) for threshold in self.dataset["threshold"].values)
 
     @property
     def n_neurons(self) -> int:
-        """Neurons of one layer."""
+        """The number of neurons in a layer."""
         return int(self.dataset.attrs["n_neurons"])
 
     @property
@@ -64,10 +73,10 @@ class Recording:
 
     @property
     def values(self) -> xr.DataArray:
-        """Site values (item, language, layer, neuron).
+        """The site values (item, language, layer, neuron).
 
         Raises:
-            NeuroglotError: they were not kept.
+            NeuroglotError: the values were not kept.
         """
         if "values" not in self.dataset:
             raise NeuroglotError("this recording holds no values; record with keep_values=True.")
@@ -92,10 +101,10 @@ class Recording:
         return as_html("recording", facts)
 
     def check_threshold(self, threshold: float) -> None:
-        """Refuse a threshold at which activity was not recorded.
+        """Check that activity was recorded for a threshold.
 
         Raises:
-            NeuroglotError: it names those that there are.
+            NeuroglotError: it was not; the message lists the thresholds.
         """
         if threshold not in self.thresholds:
             raise NeuroglotError(
@@ -106,9 +115,13 @@ class Recording:
     def bits(self, threshold: float = 0.0, items: slice | Sequence[int] = slice(None)) -> Bits:
         """Packed activity (item, language, layer, byte) at one threshold.
 
+        Args:
+            threshold: a neuron is active if its site value is greater than the threshold.
+            items: the places of the items; by default all.
+
         Raises:
-            NeuroglotError: activity was not recorded at this threshold, is damaged, or cannot be
-                read for another reason.
+            NeuroglotError: activity was not recorded for this threshold, or the recording is
+                damaged or cannot be read for another reason.
         """
         self.check_threshold(threshold)
         chosen = self.dataset["active"].isel(threshold=self.thresholds.index(threshold), item=items)
@@ -118,17 +131,17 @@ class Recording:
             ids = listed(chosen["item"].to_numpy(), 3)
             raise NeuroglotError(
                 f"the recording is damaged in some of the items {ids} ({error.reason}). Record "
-                "with the same settings into the same folder; what is whole is kept."
+                "with the same settings into the same folder; undamaged items are kept."
             ) from error
 
     def active(
         self, threshold: float = 0.0, items: slice | Sequence[int] = slice(None)
     ) -> xr.DataArray:
-        """Which neurons were active, unpacked (item, language, layer, neuron).
+        """Which neurons were active (item, language, layer, neuron), as booleans.
 
         Args:
-            threshold: a neuron is active where its site value was greater.
-            items: places of items, to bound what is in memory: a byte for each neuron.
+            threshold: a neuron is active if its site value is greater than the threshold.
+            items: the places of the items; by default all. Each neuron takes a byte of memory.
 
         Raises:
             NeuroglotError: see :meth:`bits`.
@@ -146,14 +159,15 @@ class Recording:
     def select(
         self, *, languages: Sequence[str] | None = None, items: int | Sequence[str] | None = None
     ) -> Recording:
-        """The recording of some languages and items, for comparing like with like.
+        """The recording of only some languages and items, to compare it with another one.
 
         Args:
-            languages: which to keep, in this order; by default all.
-            items: ids to keep, or how many of the first; by default all.
+            languages: the codes of the languages to keep, in this order; by default all.
+            items: the ids of the items to keep, or the number of first items; by default all.
 
         Raises:
-            NeuroglotError: an unknown language or item, fewer than two languages, or no item.
+            NeuroglotError: a language or item is unknown or repeated, or there are fewer than two
+                languages or no items.
         """
         data = self.dataset.assign_attrs(selected=1)  # the checksum is that of the whole task
         if languages is not None:
@@ -176,10 +190,10 @@ class Recording:
 
 
 def checked_recording(data: xr.Dataset) -> Recording:
-    """The recording that a dataset holds, if it says the same of itself everywhere.
+    """The recording in a dataset, if its variables fit together.
 
     Raises:
-        ValueError: variables, dimensions or sizes that do not fit together.
+        ValueError: variables, dimensions or sizes do not fit together.
     """
     active, neurons = data["active"], data.attrs.get("n_neurons")
     if active.dims != BIT_DIMS or active.dtype != np.uint8:
@@ -191,24 +205,25 @@ def checked_recording(data: xr.Dataset) -> Recording:
     return Recording(data)
 
 
-def require_recording(found: object, what: str = "recording") -> None:
-    """Refuse what is no recording.
+def require_recording(value: object, name: str = "recording") -> None:
+    """Check that an argument is a recording.
 
     Args:
-        found: what was given.
-        what: the name of the argument.
+        value: the value of the argument.
+        name: the name of the argument.
 
     Raises:
-        NeuroglotError: it says where recordings come from.
+        NeuroglotError: it is not; the message says where recordings come from.
     """
-    if not isinstance(found, Recording):
+    if not isinstance(value, Recording):
         raise NeuroglotError(
-            f"{what} is a {type(found).__name__}; expected what neuroglot.record returns, or "
+            f"{name} is a {type(value).__name__}; expected what neuroglot.record returns, or "
             "neuroglot.load of its folder."
         )
 
 
 def _require(wanted: Sequence[str], known: Sequence[str], what: str) -> None:
+    """Check that ``wanted`` has no repeated and no unknown names of a ``what``."""
     if len(set(wanted)) < len(wanted):
         raise NeuroglotError(f"a {what} is selected twice: {listed(wanted)}.")
     unknown = [name for name in wanted if name not in set(known)]

@@ -1,4 +1,4 @@
-"""Turn prompts into padded batches within a budget of tokens."""
+"""Turn prompts into padded batches of a limited number of tokens."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from neuroglot.models.model import Model
 from neuroglot.models.tokenization import PaddingSide, check_lengths, encode, fitted, shown_prompts
 
 RowsAndValues = tuple[list[int], Tensor]
-# Tokens of a batch, padding included, where its size is chosen for the user. On a CPU what a layer
-# computes should stay in the cache; elsewhere many tokens keep the device busy.
+# Tokens of a batch, with padding, if the batch size is "auto". On a CPU the values of a layer
+# should fit into the cache; other devices need many tokens to be busy.
 AUTO_TOKENS = {"cpu": 640}
 AUTO_TOKENS_ELSEWHERE = 16_384
 
@@ -24,10 +24,10 @@ class Batch:
     """Prompts that go through the model together.
 
     Attributes:
-        rows: index of each prompt in the sequence that was batched.
+        rows: the index of each prompt in the sequence that was batched.
         ids: token ids (prompt, position).
-        mask: true at real tokens (prompt, position).
-        added: true at those that the tokenizer added (prompt, position), where it was asked for.
+        mask: true at real tokens, false at padding (prompt, position).
+        added: true at tokens that the tokenizer added (prompt, position), if they were counted.
     """
 
     rows: list[int]
@@ -37,7 +37,7 @@ class Batch:
 
     @property
     def last(self) -> Tensor:
-        """Position of the last real token (prompt,), on whichever side the padding is."""
+        """The position of the last real token (prompt,), with padding on either side."""
         positions = torch.arange(self.mask.shape[1], device=self.mask.device)
         return (self.mask * positions).argmax(dim=1)
 
@@ -45,16 +45,16 @@ class Batch:
 def tokenize(
     model: Model, texts: Sequence[str], names: Sequence[str], room: int = 0
 ) -> list[list[int]]:
-    """Token ids of each prompt, as the model's tokenisation says.
+    """The token ids of each prompt, according to the model's tokenisation.
 
     Args:
-        model: whose tokenizer and context length count.
-        texts: what to tokenise.
-        names: what to call each text in an error.
-        room: tokens that must fit into the context after each.
+        model: the model whose tokenizer and context length are used.
+        texts: the prompts.
+        names: the name of each prompt in error messages.
+        room: the number of tokens that must fit into the context after each prompt.
 
     Raises:
-        NeuroglotError: a text has no tokens, or more than the model's context holds.
+        NeuroglotError: a prompt has no tokens, or more than the model's context holds.
     """
     return tokenize_and_count(model, texts, names, room)[0]
 
@@ -62,7 +62,7 @@ def tokenize(
 def tokenize_and_count(
     model: Model, texts: Sequence[str], names: Sequence[str], room: int = 0
 ) -> tuple[list[list[int]], list[int]]:
-    """The same, and how many of each prompt's first tokens the tokenizer added."""
+    """As :func:`tokenize`, and how many tokens the tokenizer added before each prompt."""
     chosen = model.tokenization
     shown = shown_prompts(model.tokenizer, chosen, texts)
     check_lengths(model.tokenizer, chosen, shown, names, model.context_length)
@@ -75,17 +75,18 @@ def tokenize_and_count(
 
 
 def by_length(lengths: Sequence[int]) -> list[int]:
-    """Rows, the shortest first."""
+    """The rows, from the shortest to the longest."""
     return sorted(range(len(lengths)), key=lambda row: lengths[row])
 
 
 def batches(model: Model, order: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Rows of each batch, in the order that they are given in.
+    """The rows of each batch, in the given order.
 
     Args:
-        model: says how many prompts a batch holds; with ``"auto"`` that depends on its device.
-        order: rows; neighbours should be about as long.
-        lengths: number of tokens of each row.
+        model: the model, whose ``batch_size`` is the largest number of prompts in a batch; with
+            ``"auto"`` it depends on the device.
+        order: the rows; neighbours should have about the same length.
+        lengths: the number of tokens of each row.
     """
     budget = AUTO_TOKENS.get(model.device.type, AUTO_TOKENS_ELSEWHERE)
     batch: list[int] = []
@@ -108,31 +109,31 @@ def pad(
     side: PaddingSide | None = None,
     n_added: Sequence[int] | None = None,
 ) -> Batch:
-    """The given rows as one batch on the model's device.
+    """One batch, on the model's device, of some sequences of tokens.
 
     Args:
-        model: which will run.
-        sequences: token ids.
-        rows: which of them.
-        side: where to pad; by default where the model's tokenisation says.
-        n_added: how many first tokens of each sequence the tokenizer added, where it matters.
+        model: the model that will run the batch.
+        sequences: the token ids of all sequences.
+        rows: the indices of the sequences in the batch.
+        side: the side of the padding; by default that of the model's tokenisation.
+        n_added: for each sequence, how many first tokens the tokenizer added; ``None`` leaves the
+            batch's ``added`` out.
 
     Raises:
-        NeuroglotError: a token for which the model has no embedding.
+        NeuroglotError: the model has no embedding for a token.
     """
     side = side or model.padding_side
     width = max(len(sequences[row]) for row in rows)
-    known = model.n_embeddings
     largest = max(max(sequences[row], default=0) for row in rows)
-    if largest >= known:
+    if largest >= model.n_embeddings:
         token = model.tokenizer.convert_ids_to_tokens(largest)
         raise NeuroglotError(
-            f"token {largest} ({token!r}) has no embedding in the model, which has {known}: "
-            "tokenizer and model do not belong together."
+            f"token {largest} ({token!r}) has no embedding in the model, which has "
+            f"{model.n_embeddings}: tokenizer and model do not belong together."
         )
-    # Any token can stand where nothing is looked at; a padding token may have been added since.
+    # A tokenizer's padding token may have been added without an embedding; any token will do.
     filler = int(model.tokenizer.pad_token_id or 0)
-    ids = torch.full((len(rows), width), filler if filler < known else 0)
+    ids = torch.full((len(rows), width), filler if filler < model.n_embeddings else 0)
     mask = torch.zeros(len(rows), width, dtype=torch.bool)
     added = torch.zeros_like(mask)
     for i, row in enumerate(rows):
@@ -146,14 +147,14 @@ def pad(
 
 
 def in_halves(run: Callable[[list[int]], Tensor], rows: list[int]) -> Iterator[RowsAndValues]:
-    """``run(rows)``, in halves where memory does not suffice for all rows at once."""
+    """``run(rows)``, in halves if the device has not enough memory for all rows at once."""
     try:
         yield rows, run(rows)
         return
     except torch.OutOfMemoryError:
         if len(rows) == 1:
             raise
-    # Outside the handler, which would hold on to what did not fit.
+    # Outside the handler, which would keep the tensors that did not fit.
     torch.cuda.empty_cache()
     half = len(rows) // 2
     yield from in_halves(run, rows[:half])

@@ -1,10 +1,11 @@
-"""Log-probabilities of choices, given their prompts."""
+"""Log-probabilities of choices after their prompts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import takewhile
 
 import torch
 from torch import Tensor
@@ -42,10 +43,10 @@ class Question:
     """A prompt and its choices as tokens.
 
     Attributes:
-        prefix: tokens before the choices, the same for all of them.
-        choices: tokens of each choice; all begin at the same character.
-        prompt: item and language, for edits that ask for them.
-        rest: what of the prompt's text comes after the prefix, and is scored with the choices.
+        prefix: the tokens before the choices, which all choices have in common.
+        choices: the tokens of each choice; all begin at the same character.
+        prompt: item and language, which edits may ask for.
+        rest: the end of the prompt's text that is not in the prefix but scored with the choices.
     """
 
     prefix: list[int]
@@ -54,10 +55,12 @@ class Question:
     rest: str = ""
 
     def cost(self, *, shared: bool, times: int = 1) -> int:
-        """Tokens that run at once.
+        """The number of tokens by which memory is estimated.
 
-        Where the prompt is shared by its choices, each of them still holds a copy of its keys and
-        values, eight of which count as a token. A prompt that comes so many ``times`` runs once.
+        Args:
+            shared: whether the prompt runs once for all its choices. Each choice then still has a
+                copy of the prompt's keys and values, eight of which are counted as one token.
+            times: how often the same prompt comes; it runs only once.
         """
         n, longest = len(self.choices), max(map(len, self.choices))
         whole = n * (len(self.prefix) + longest)
@@ -67,14 +70,14 @@ class Question:
 
 @dataclass(frozen=True)
 class Asked:
-    """What is asked of a model: prompts with choices, and what joins the two.
+    """Prompts and their choices as texts.
 
     Attributes:
-        prompts: one text each.
-        choices: texts of each prompt.
-        joins: text between each prompt and its choices; left out in a chat template.
-        names: what errors call each prompt.
-        keys: item and language of each prompt.
+        prompts: the text of each prompt.
+        choices: the texts of each prompt's choices.
+        joins: the text between each prompt and its choices, which a chat template leaves out.
+        names: the name of each prompt in error messages.
+        keys: the item and language of each prompt.
     """
 
     prompts: Sequence[str]
@@ -85,12 +88,12 @@ class Asked:
 
 
 def questions(model: Model, asked: Asked) -> list[Question]:
-    """Tokens of each prompt and its choices.
+    """Tokenise each prompt with its choices.
 
-    Prompt and choice are tokenised together, as the model would meet them. White space at the end
-    of a prompt belongs to its choices (:func:`without_spaces`). A choice begins with
-    the first token that ends after the prompt does; where a tokenizer joins the end of the prompt
-    with the beginning of some choice, all choices of the prompt are scored from there.
+    Prompt and choice are tokenised together, as in a text. White space at the end of a prompt
+    belongs to its choices (:func:`without_spaces`). A choice begins with the first token that ends
+    after the prompt. If the tokenizer joins the end of the prompt with the beginning of some
+    choice, all choices of the prompt are scored from that token on.
 
     Raises:
         NeuroglotError: a text does not fit into the context, or a choice adds no token.
@@ -104,69 +107,65 @@ def questions(model: Model, asked: Asked) -> list[Question]:
         for prompt, after, join, choices in zip(shown, spaces, joins, asked.choices, strict=True)
         for choice in choices
     ]
-    of_texts = [x for x, given in zip(asked.names, asked.choices, strict=True) for _ in given]
-    check_lengths(model.tokenizer, chosen, texts, of_texts, model.context_length)
-    # Items of a relation share masked prompts and choices.
-    different = list(dict.fromkeys(texts))
-    tokens_of = dict(
-        zip(different, encode(model.tokenizer, chosen, different, offsets=True), strict=True)
-    )
+    n_choices = map(len, asked.choices)
+    names = [name for name, n in zip(asked.names, n_choices, strict=True) for _ in range(n)]
+    check_lengths(model.tokenizer, chosen, texts, names, model.context_length)
+    # Items of one relation have masked prompts and choices in common.
+    distinct = list(dict.fromkeys(texts))
+    tokens = encode(model.tokenizer, chosen, distinct, offsets=True)
+    tokens_of = dict(zip(distinct, tokens, strict=True))
     encoded = (tokens_of[text] for text in texts)
-    found = []
-    for prompt, choices, name, key in zip(
-        shown, asked.choices, asked.names, asked.keys, strict=True
-    ):
-        options = [next(encoded) for _ in choices]
-        question = _question(model, options, prompt, list(choices), name)
-        found.append(replace(question, prompt=key))
-    return found
+    return [
+        _question(model, [next(encoded) for _ in choices], prompt, choices, name, key)
+        for prompt, choices, name, key in zip(
+            shown, asked.choices, asked.names, asked.keys, strict=True
+        )
+    ]
 
 
 def _question(
-    model: Model, options: Sequence[Tokens], prompt: str, choices: list[str], name: str
+    model: Model,
+    options: Sequence[Tokens],
+    prompt: str,
+    choices: Sequence[str],
+    name: str,
+    key: Hashable,
 ) -> Question:
-    """Split the tokens of one prompt with each of its choices, where the prompt ends."""
+    """Split the tokens of a prompt with each of its choices where the prompt ends."""
     firsts = []
     for tokens, choice in zip(options, choices, strict=True):
         first = next((i for i, end in enumerate(tokens.ends) if end > len(prompt)), None)
         if first is None:
             raise NeuroglotError(f"{name}: the choice {choice!r} adds no token to the prompt.")
         firsts.append(first)
-    start = min(*firsts, _common_prefix([tokens.ids for tokens in options]))
+    in_common = takewhile(
+        lambda ids: len(set(ids)) == 1, zip(*(tokens.ids for tokens in options), strict=False)
+    )
+    start = min(*firsts, len(list(in_common)))
     if start < 1:
         raise NeuroglotError(f"{name}: there is no token before the choices to predict them from.")
-    # One token must stay, if only the one that begins every text.
+    # At least one token must stay, such as the one with which every text begins.
     before = Tokens(options[0].ids[:start], [], min(options[0].n_special, start - 1))
     after = [tokens.ids[start:] for tokens in options]
-    for i, one in enumerate(after):
-        if one in after[:i]:
+    for i, ids in enumerate(after):
+        if ids in after[:i]:
             raise NeuroglotError(
-                f"{name}: the choices {choices[after.index(one)]!r} and {choices[i]!r} are the "
+                f"{name}: the choices {choices[after.index(ids)]!r} and {choices[i]!r} are the "
                 "same tokens, so the model cannot tell them apart."
             )
     room, truncate = max(map(len, after)), model.tokenization.truncate
     prefix = fitted(before, model.context_length, name, room=room, truncate=truncate)
-    return Question(prefix, after, rest=prompt[options[0].ends[start - 1] :])
-
-
-def _common_prefix(sequences: Sequence[Sequence[int]]) -> int:
-    """How many first tokens all sequences share."""
-    n = 0
-    for tokens in zip(*sequences, strict=False):
-        if len(set(tokens)) > 1:
-            break
-        n += 1
-    return n
+    return Question(prefix, after, key, prompt[options[0].ends[start - 1] :])
 
 
 @dataclass(frozen=True)
 class Options:
-    """Choices of several questions, one after another.
+    """The choices of several questions, one after another.
 
     Attributes:
-        owner: which of the questions each belongs to.
-        option: its place among that question's choices.
-        tokens: of each.
+        owner: the index of the question to which each choice belongs.
+        option: the place of each choice among those of its question.
+        tokens: the tokens of each choice.
     """
 
     owner: list[int]
@@ -177,7 +176,7 @@ class Options:
 def options_of(asked: Sequence[Question]) -> Options:
     """The choices of all questions, in their order."""
     listing = [
-        (i, j, x) for i, question in enumerate(asked) for j, x in enumerate(question.choices)
+        (i, j, ids) for i, question in enumerate(asked) for j, ids in enumerate(question.choices)
     ]
     owner, option, tokens = zip(*listing, strict=True)
     return Options(list(owner), list(option), list(tokens))
@@ -185,26 +184,26 @@ def options_of(asked: Sequence[Question]) -> Options:
 
 @torch.inference_mode()
 def _score(model: Model, asked: Sequence[Question], widest: int, *, same: bool) -> Tensor:
-    """Summed log-probabilities (prompt, option) of some questions; NaN beyond their choices."""
+    """The log-probability of each choice (question, option); NaN beyond a question's choices."""
     options = options_of(asked)
     scores = torch.full((len(asked), widest), torch.nan, dtype=torch.float32)
     if model.shares_cache:
-        found = _from_shared_prefixes(model, asked, options, same=same)
+        log_prob = _from_shared_prefixes(model, asked, options, same=same)
     else:
-        found = _from_whole_texts(model, asked, options)
-    scores[torch.tensor(options.owner), torch.tensor(options.option)] = found.cpu()
+        log_prob = _from_whole_texts(model, asked, options)
+    scores[torch.tensor(options.owner), torch.tensor(options.option)] = log_prob.cpu()
     return scores
 
 
 def _from_whole_texts(model: Model, asked: Sequence[Question], options: Options) -> Tensor:
-    """Log-probability (choice,) of each choice, each run with its prompt."""
+    """The log-probability of each choice (choice,), each of which runs with its prompt."""
     owners = [asked[i] for i in options.owner]
-    texts = [one.prefix + tokens for one, tokens in zip(owners, options.tokens, strict=True)]
+    texts = [owner.prefix + ids for owner, ids in zip(owners, options.tokens, strict=True)]
     batch = pad(model, texts, list(range(len(texts))), side="left")
     longest = max(map(len, options.tokens))
     with asking(model, owners):
         logits = run_logits(model.hf, batch.ids, batch.mask, batch.ids.shape[1] - longest - 1)
-    # Each choice ends where all texts end.
+    # With padding on the left, all choices end at the last position.
     ids = batch.ids[:, -longest:]
     lengths = torch.tensor([len(tokens) for tokens in options.tokens], device=ids.device)
     places = torch.arange(longest, 0, -1, device=ids.device)
@@ -212,17 +211,21 @@ def _from_whole_texts(model: Model, asked: Sequence[Question], options: Options)
 
 
 def asking(model: Model, asked: Sequence[Question]) -> AbstractContextManager[None]:
-    """Tells edits whose prompt each row of what runs is."""
-    lengths = torch.tensor([len(one.prefix) for one in asked], device=model.device)
-    return model.asking([one.prompt for one in asked], lengths)
+    """Within the context, edits know the item and language of each row that runs."""
+    lengths = torch.tensor([len(question.prefix) for question in asked], device=model.device)
+    return model.asking([question.prompt for question in asked], lengths)
 
 
 def _from_shared_prefixes(
     model: Model, asked: Sequence[Question], options: Options, *, same: bool
 ) -> Tensor:
-    """Log-probability (choice,) of each choice, where a prompt runs once for all its choices."""
+    """The log-probability of each choice (choice,), where a prompt runs once for its choices."""
     before = pad(model, [one.prefix for one in asked], list(range(len(asked))), side="left")
-    last, cache = (_after_same_beginnings if same else _after_prefixes)(model, asked, before)
+    if same:
+        last, cache = _after_same_beginnings(model, asked, before)
+    else:
+        with asking(model, asked):
+            last, cache = run_prefixes(model.hf, before.ids, before.mask)
 
     def run(ids: Tensor, mask: Tensor, owners: Tensor) -> Tensor:
         return run_continuations(model.hf, ids, mask, cache, owners)
@@ -238,21 +241,21 @@ def after_prompts(
     last: Tensor,
     run: Callable[[Tensor, Tensor, Tensor], Tensor],
 ) -> Tensor:
-    """Log-probability (choice,) of each choice, from what the model says after the prompts.
+    """The log-probability of each choice (choice,), after the prompts have run.
 
     Args:
-        model: which answers.
+        model: the model that answers.
         asked: the questions.
-        options: their choices.
-        before: their prompts.
-        last: logits (question, token) after each prompt.
-        run: gives logits (choice, position, token) of the ids and under the mask of choices, from
-            the prompts that they belong to.
+        options: the choices of the questions.
+        before: the prompts of the questions.
+        last: the logits after each prompt (question, token).
+        run: a function that gives the logits of choices (choice, position, token), from their ids,
+            their mask and the indices of their questions.
     """
-    begun = last.float().log_softmax(dim=-1)
-    owner = torch.tensor(options.owner, device=begun.device)
-    totals = begun[owner, torch.tensor([t[0] for t in options.tokens], device=begun.device)]
-    # The last token of a choice predicts nothing that is scored; a single one needs no more.
+    first = last.float().log_softmax(dim=-1)
+    owner = torch.tensor(options.owner, device=first.device)
+    totals = first[owner, torch.tensor([ids[0] for ids in options.tokens], device=first.device)]
+    # The last token of a choice need not run, since nothing after it is scored.
     longer = [i for i, tokens in enumerate(options.tokens) if len(tokens) > 1]
     if longer:
         heads = pad(model, [tokens[:-1] for tokens in options.tokens], longer, side="right")
@@ -266,21 +269,16 @@ def after_prompts(
     return totals
 
 
-def _after_prefixes(model: Model, asked: Sequence[Question], before: Batch) -> tuple[Tensor, Cache]:
-    """Logits (question, token) after each prefix, and the keys and values of all."""
-    with asking(model, asked):
-        return run_prefixes(model.hf, before.ids, before.mask)
-
-
 def _after_same_beginnings(
     model: Model, asked: Sequence[Question], before: Batch
 ) -> tuple[Tensor, Cache]:
-    """The same, where what edits do begins at the last token of the prefix.
+    """The logits (question, token) after each prefix, and the keys and values of all.
 
-    What stands before it then runs once for all questions that have it in common.
+    Edits begin at the last token of the prefix, so the tokens before it run once for all questions
+    with the same prefix.
     """
     rows: dict[tuple[int, ...], int] = {}
-    owner = [rows.setdefault(tuple(one.prefix), len(rows)) for one in asked]
+    owner = [rows.setdefault(tuple(question.prefix), len(rows)) for question in asked]
     first = [owner.index(i) for i in range(len(rows))]
     owners = torch.tensor(owner, device=before.ids.device)
     with asking(model, [asked[row] for row in first]):
@@ -291,38 +289,38 @@ def _after_same_beginnings(
 
 
 def _picked(logits: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
-    """Sum of the log-probabilities (row,) of the tokens ``ids`` (row, position) under ``mask``."""
+    """The sum of the log-probabilities (row,) of ``ids`` (row, position) where ``mask`` is true."""
     ids, mask = ids.to(logits.device), mask.to(logits.device)
-    found = logits.float().log_softmax(dim=-1).gather(2, ids[..., None])[..., 0]
-    return found.masked_fill(~mask, 0.0).sum(dim=1)
+    log_prob = logits.float().log_softmax(dim=-1).gather(2, ids[..., None])[..., 0]
+    return log_prob.masked_fill(~mask, 0.0).sum(dim=1)
 
 
 def log_probs(
     model: Model,
-    found: Sequence[Question],
+    asked: Sequence[Question],
     widest: int,
     *,
     times: int = 1,
 ) -> Iterator[RowsAndValues]:
-    """Rows of ``found`` and the log-probabilities of their choices, batch by batch.
+    """Rows of ``asked`` and the log-probabilities of their choices, batch by batch.
 
-    Each prompt runs once, and its keys and values are shared by its choices, where the model can.
+    If the model allows it, each prompt runs once, and its choices share its keys and values.
 
     Args:
-        model: which answers.
-        found: from :func:`questions`.
-        widest: the most choices that a prompt has.
-        times: how often each prompt comes, as neighbours in ``found``, under edits that begin at
-            its last token: what stands before that then runs once.
+        model: the model that answers.
+        asked: from :func:`questions`.
+        widest: the largest number of choices of a prompt.
+        times: how often each prompt comes, in neighbouring rows of ``asked``, under edits that
+            begin at its last token; the tokens before that then run once.
     """
-    # A prefix of one token has no beginning.
-    same = times > 1 and model.shares_cache and min(len(x.prefix) for x in found) > 1
+    # A prefix of one token has no tokens before its last.
+    same = times > 1 and model.shares_cache and min(len(one.prefix) for one in asked) > 1
 
     def run(rows: list[int]) -> Tensor:
-        return _score(model, [found[row] for row in rows], widest, same=same)
+        return _score(model, [asked[row] for row in rows], widest, same=same)
 
     costs = [
-        question.cost(shared=model.shares_cache, times=times if same else 1) for question in found
+        question.cost(shared=model.shares_cache, times=times if same else 1) for question in asked
     ]
-    for wanted in batches(model, by_length(costs), costs):
-        yield from in_halves(run, wanted)
+    for rows in batches(model, by_length(costs), costs):
+        yield from in_halves(run, rows)

@@ -1,4 +1,4 @@
-"""Prompts that begin with the same tokens, which then need to run only once."""
+"""Groups of prompts that begin with the same tokens, which then run only once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# A group runs in two steps, which is worth it for at least this share of its tokens.
+# A group runs in two steps, which must save at least this share of its tokens.
 LEAST_SAVED = 0.2
 
 
@@ -15,8 +15,8 @@ class Group:
     """Prompts with a common beginning.
 
     Attributes:
-        rows: of the prompts.
-        n_shared: how many first tokens they share; 0 for prompts that run by themselves.
+        rows: the indices of the prompts.
+        n_shared: the number of first tokens that they share; 0 for a prompt that runs by itself.
     """
 
     rows: list[int]
@@ -26,15 +26,15 @@ class Group:
 def shared_prefixes(sequences: Sequence[Sequence[int]]) -> list[Group]:
     """Put prompts into groups so that as few tokens as possible need to run.
 
-    Sorted, prompts that share a beginning are neighbours. Those that share a long one are a group,
-    unless they save more as part of a larger group that shares less. At least one token of each
-    prompt stays outside the shared beginning.
+    In sorted order, prompts that share a beginning are neighbours. Those that share a long
+    beginning form a group, unless a larger group that shares less saves more tokens. At least one
+    token of each prompt stays outside the shared beginning.
 
     Args:
-        sequences: token ids of each prompt.
+        sequences: the token ids of each prompt.
 
     Returns:
-        Every prompt in one group; those with nothing to share in groups of one.
+        The groups. Each prompt is in one of them, by itself if it shares nothing.
     """
     order = sorted(range(len(sequences)), key=lambda row: list(sequences[row]))
     shared = [
@@ -45,28 +45,32 @@ def shared_prefixes(sequences: Sequence[Sequence[int]]) -> list[Group]:
 
 
 def _n_common(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many first tokens two prompts share, short of the last of either."""
+    """The number of first tokens that two prompts share, without the last token of either."""
     most = min(len(one), len(other)) - 1
     return next((i for i in range(most) if one[i] != other[i]), most)
 
 
 def _stretches(shared: Sequence[int], lengths: Sequence[int]) -> list[tuple[int, int, int]]:
-    """First and last place of each group of sorted prompts, and how many tokens it shares.
+    """The first and last place of each group of sorted prompts, and how many tokens it shares.
 
-    Neighbours are joined in the order of what they share, most first. What was joined before then
-    shares at least as much, so that a joined stretch shares what the joined neighbours do.
+    Neighbours that share the most tokens are joined first. All prompts of the stretches that are
+    joined then share at least as many tokens as the two neighbours do.
+
+    Args:
+        shared: the number of first tokens that each prompt shares with the next one.
+        lengths: the number of tokens of each prompt.
     """
     n_prompts = len(lengths)
     n_tokens = [0, *itertools.accumulate(lengths)]
     first_of, last_of = list(range(n_prompts)), list(range(n_prompts))
-    groups = [[(place, place, 0)] for place in range(n_prompts)]  # by the first place of a stretch
+    groups = [[(place, place, 0)] for place in range(n_prompts)]  # by a stretch's first place
     for place in sorted(range(len(shared)), key=lambda place: -shared[place]):
         first, last, n = first_of[place], last_of[place + 1], shared[place]
         parts = groups[first] + groups[place + 1]
         least = LEAST_SAVED * (n_tokens[last + 1] - n_tokens[first])
         saves = (last - first) * n
-        worth = saves >= least and saves > sum((b - a) * m for a, b, m in parts)
-        groups[first] = [(first, last, n)] if worth else parts
+        is_worth_it = saves >= least and saves > sum((b - a) * m for a, b, m in parts)
+        groups[first] = [(first, last, n)] if is_worth_it else parts
         last_of[first], first_of[last] = last, first
-    # In the end all are one stretch; without any prompt there is none.
+    # In the end all prompts are in one stretch.
     return groups[0] if groups else []

@@ -1,6 +1,6 @@
-"""Log-probabilities of choices under many edits that leave the first layers as they are.
+"""Log-probabilities of choices under many edits that leave the first layers unchanged.
 
-These layers then run once for all edits, and so does all that stands before a prompt's last token.
+These layers then run once for all edits, as do all tokens before a prompt's last one.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from transformers import Cache
 from neuroglot.models.forward import run_body_prefixes, run_continuations
 from neuroglot.models.model import Model
 from neuroglot.models.replaying import Replayed, can_be_copied, copied
-from neuroglot.running.batching import Batch, batches, by_length, in_halves, pad
+from neuroglot.running.batching import batches, by_length, in_halves, pad
 from neuroglot.running.choices import (
-    Options,
     Question,
     after_prompts,
     asking,
@@ -26,16 +25,16 @@ from neuroglot.running.choices import (
 )
 
 Arm = Callable[[], AbstractContextManager[None]]
-"""Within what it gives, a model is edited, from some layer on and at the last token of prompts."""
+"""Makes a context in which a model is edited, from some layer on and at prompts' last tokens."""
 
 
 @dataclass(frozen=True)
 class Arms:
-    """Edits, each of which is done by itself.
+    """Edits that are made one at a time.
 
     Attributes:
-        edits: of all.
-        first_layer: before which none of them changes anything.
+        edits: the edits.
+        first_layer: the first layer that any of them changes.
     """
 
     edits: Sequence[Arm]
@@ -44,83 +43,60 @@ class Arms:
 
 @torch.inference_mode()
 def can_replay(model: Model, asked: Sequence[Question]) -> bool:
-    """Whether what runs once may stand for all edits.
+    """Whether the parts that edits do not change can run once for all of them.
 
-    There must be something before the last token of each prompt, and what the model keeps of it
-    must be keys and values of each layer; other states are changed in place.
+    Each prompt must have a token before its last one, and the model's state after it must be keys
+    and values of each layer: states of other kinds are changed in place.
     """
-    if not model.shares_cache or min(len(one.prefix) for one in asked) < 2:
+    if not model.shares_cache or min(len(question.prefix) for question in asked) < 2:
         return False
-    one = pad(model, [asked[0].prefix], [0], side="left")
+    batch = pad(model, [asked[0].prefix], [0], side="left")
     with asking(model, asked[:1]):
-        return can_be_copied(run_body_prefixes(model.hf, one.ids, one.mask), model.n_layers)
+        return can_be_copied(run_body_prefixes(model.hf, batch.ids, batch.mask), model.n_layers)
 
 
 @torch.inference_mode()
 def scores_of_arms(model: Model, asked: Sequence[Question], arms: Arms, widest: int) -> Tensor:
-    """Summed log-probabilities (arm, prompt, option) of some questions; NaN beyond their choices.
+    """The log-probability of each choice (arm, question, option); NaN beyond its choices.
 
     Args:
-        model: one that :func:`can_replay`.
+        model: a model for which :func:`can_replay` is true.
         asked: the questions.
         arms: the edits.
-        widest: the most choices that a prompt has.
+        widest: the largest number of choices of a prompt.
     """
     options = options_of(asked)
     before = pad(model, [one.prefix for one in asked], list(range(len(asked))), side="left")
+    rows = torch.arange(len(asked), device=before.ids.device)
     with asking(model, asked):
-        cache = run_body_prefixes(model.hf, before.ids[:, :-1], before.mask[:, :-1])
-    first = [site.block for site in model.sites[: arms.first_layer]]
-    passes = _Passes(model, asked, options, before, cache, Replayed(first), Replayed(first))
-    found = torch.full((len(arms.edits), len(asked), widest), torch.nan, dtype=torch.float32)
+        before_last = run_body_prefixes(model.hf, before.ids[:, :-1], before.mask[:, :-1])
+    unchanged = [site.block for site in model.sites[: arms.first_layer]]
+    of_last, of_choices = Replayed(unchanged), Replayed(unchanged)
+    after_last: Cache | None = None  # keys and values under the first edit
+
+    def answer() -> Tensor:
+        """The log-probability of each choice (choice,) under the present edit."""
+        nonlocal after_last
+        cache = copied(before_last)
+        with asking(model, asked), of_last.running():
+            logits = run_continuations(model.hf, before.ids[:, -1:], before.mask, cache, rows)
+        if after_last is None:
+            after_last = copied(cache)
+        # The first layers ran for the last token under the first edit only.
+        cache = copied(cache, after_last, len(unchanged))
+
+        def run(ids: Tensor, mask: Tensor, owners: Tensor) -> Tensor:
+            with of_choices.running():
+                return run_continuations(model.hf, ids, mask, cache, owners)
+
+        return after_prompts(model, asked, options, before, logits[:, -1], run)
+
+    scores = torch.full((len(arms.edits), len(asked), widest), torch.nan, dtype=torch.float32)
     owner, option = torch.tensor(options.owner), torch.tensor(options.option)
     for number, edit in enumerate(arms.edits):
         with edit():
-            found[number, owner, option] = passes.run().cpu()
-    return found
-
-
-@dataclass
-class _Passes:
-    """The passes of some questions: of their last tokens, and of their choices.
-
-    Attributes:
-        model: which runs.
-        asked: the questions.
-        options: their choices.
-        before: their prompts.
-        cache: keys and values of all before the last token.
-        last: what the first layers gave for the last tokens.
-        choices: what they gave for the choices.
-        begun: keys and values after the last token, of the first edit.
-    """
-
-    model: Model
-    asked: Sequence[Question]
-    options: Options
-    before: Batch
-    cache: Cache
-    last: Replayed
-    choices: Replayed
-    begun: Cache | None = None
-
-    def run(self) -> Tensor:
-        """Log-probability (choice,) of each choice."""
-        model, options, before = self.model, self.options, self.before
-        rows = torch.arange(len(self.asked), device=before.ids.device)
-        cache = copied(self.cache)
-        with asking(model, self.asked), self.last.running():
-            logits = run_continuations(model.hf, before.ids[:, -1:], before.mask, cache, rows)
-        if self.begun is None:
-            self.begun = copied(cache)
-        # The first layers have not run for the last token, but in the first edit.
-        cache = copied(cache, self.begun, len(self.last.layers))
-
-        def run(ids: Tensor, mask: Tensor, owners: Tensor) -> Tensor:
-            with self.choices.running():
-                return run_continuations(model.hf, ids, mask, cache, owners)
-
-        return after_prompts(model, self.asked, options, before, logits[:, -1], run)
+            scores[number, owner, option] = answer().cpu()
+    return scores
 
 
 def log_probs_of_arms(
@@ -132,16 +108,16 @@ def log_probs_of_arms(
     """Rows of ``asked`` and the log-probabilities of their choices in each arm, batch by batch.
 
     Args:
-        model: which answers.
+        model: the model that answers.
         asked: from :func:`neuroglot.running.choices.questions`.
-        widest: the most choices that a prompt has.
+        widest: the largest number of choices of a prompt.
         arms: edits that begin at the last token of prompts.
     """
 
     def run(rows: list[int]) -> Tensor:
-        found = scores_of_arms(model, [asked[row] for row in rows], arms, widest)
-        return found.transpose(0, 1)  # prompts first, by which a batch is halved
+        scores = scores_of_arms(model, [asked[row] for row in rows], arms, widest)
+        return scores.transpose(0, 1)  # questions first, like the rows
 
     costs = [question.cost(shared=True) for question in asked]
-    for wanted in batches(model, by_length(costs), costs):
-        yield from in_halves(run, wanted)
+    for rows in batches(model, by_length(costs), costs):
+        yield from in_halves(run, rows)

@@ -1,8 +1,8 @@
-"""What a model thinks before it answers, told from the answer by the marks of chat templates.
+"""Separate a model's thoughts from its answer, by the marks around thoughts.
 
-``<think>…</think>`` (Qwen3, DeepSeek-R1, SmolLM3, GLM, Granite 3.3), ``[THINK]…[/THINK]``
-(Magistral), the channels of gpt-oss, and what others call it. A thought that was cut before it
-ended leaves no answer.
+The marks are those of many models, among them ``<think>…</think>`` (Qwen3, DeepSeek-R1, SmolLM3,
+GLM, Granite 3.3), ``[THINK]…[/THINK]`` (Magistral) and the channels of gpt-oss. If a thought was
+cut before its end, there is no answer.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ PAIRS = {
     "<|channel>thought": "<channel|>",
     "Here is my thought process:": "Here is my response:",
 }
-"""What opens a thought, and what closes it."""
-IN_WORDS = "Here is my thought process:"  # counts only where it begins what was written
+"""The marks that open a thought, and the ones that close it."""
+IN_WORDS = "Here is my thought process:"  # a mark only at the beginning of the text
 # Marks around the answer itself.
 FRAMES = re.compile(
     r"</?(?:answer|response)>|<\|(?:begin|end)_of_box\|>|<\|(?:START|END)_RESPONSE\|>"
@@ -38,12 +38,12 @@ OPENED = re.compile(
 
 @dataclass(frozen=True)
 class Written:
-    """What a model wrote.
+    """A text that a model wrote.
 
     Attributes:
         text: the answer.
-        thoughts: what stood before or between, without its marks; ``""`` where there was nothing.
-        was_cut: whether it ends within a thought.
+        thoughts: the thoughts before or within the answer, without marks; ``""`` if there are none.
+        was_cut: whether the text ends within a thought.
     """
 
     text: str
@@ -52,23 +52,23 @@ class Written:
 
 
 def opened_by(prompt: str) -> str:
-    """The mark with which a prompt ends that opens a thought; ``""`` if it does not."""
-    found = OPENED.search(prompt)
-    return found[0] if found else ""
+    """The mark that opens a thought at the end of a prompt; ``""`` if there is none."""
+    mark = OPENED.search(prompt)
+    return mark[0] if mark else ""
 
 
 def has_thoughts(text: str) -> bool:
-    """Whether marks of thoughts are in a text."""
+    """Whether a text has marks of thoughts."""
     return MARK.search(text) is not None or CHANNEL.search(text) is not None
 
 
 def split(text: str, opened: str = "", special: Iterable[str] = ()) -> Written:
-    """The answer in what was written, and the thoughts.
+    """Split a text into answer and thoughts.
 
     Args:
-        text: with the marks that are special tokens.
-        opened: the mark of :func:`opened_by` at the end of the prompt.
-        special: other special tokens, which are left out of both.
+        text: the text that was written, including special tokens.
+        opened: the mark at the end of the prompt, from :func:`opened_by`.
+        special: special tokens that are removed from answer and thoughts.
     """
     whole = opened + text
     answer, thoughts, was_cut = (_by_channel if CHANNEL.search(whole) else _by_mark)(whole)
@@ -79,24 +79,23 @@ def split(text: str, opened: str = "", special: Iterable[str] = ()) -> Written:
             joined = joined.replace(token, "")
         return joined.strip()
 
-    said = plain([part for part in answer if part.strip()])
-    return Written(FRAMES.sub("", said).strip(), plain(thoughts), was_cut)
+    framed = plain([part for part in answer if part.strip()])
+    return Written(FRAMES.sub("", framed).strip(), plain(thoughts), was_cut)
 
 
 def _by_mark(whole: str) -> tuple[list[str], list[str], bool]:
-    """Parts outside and inside of thoughts, and whether the last one was cut."""
+    """The parts outside and inside of thoughts, and whether the last thought was cut."""
     outside: list[str] = []
     inside: list[str] = []
     closing, place = "", 0
     for mark in MARK.finditer(whole):
         before = whole[place : mark.start()]
-        opens = mark[0] in PAIRS
         if closing:
             if mark[0] != closing:
                 continue
             inside.append(before)
             closing = ""
-        elif opens:
+        elif mark[0] in PAIRS:
             if mark[0] == IN_WORDS and (outside or before.strip()):
                 continue
             outside.append(before)
@@ -104,7 +103,7 @@ def _by_mark(whole: str) -> tuple[list[str], list[str], bool]:
         elif mark[0] == PAIRS[IN_WORDS]:
             continue
         else:
-            # Opened where nobody saw it: all before is thought.
+            # The thought was opened before the text, so all before the mark is thought.
             inside += [*outside, before]
             outside = []
         place = mark.end()
@@ -113,7 +112,7 @@ def _by_mark(whole: str) -> tuple[list[str], list[str], bool]:
 
 
 def _by_channel(whole: str) -> tuple[list[str], list[str], bool]:
-    """The same of messages in channels; those of other channels than the answer's are thoughts."""
+    """As :func:`_by_mark`, of messages in channels; only one channel holds the answer."""
     outside: list[str] = []
     inside: list[str] = []
     for head in CHANNEL.finditer(whole):
@@ -124,5 +123,5 @@ def _by_channel(whole: str) -> tuple[list[str], list[str], bool]:
 
 
 def answer_in(text: str) -> str:
-    """What was written, without thoughts."""
+    """A text that was written, without its thoughts."""
     return split(text).text if has_thoughts(text) else FRAMES.sub("", text)

@@ -1,4 +1,4 @@
-"""Answers that a model writes by itself."""
+"""Let a model write answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from neuroglot.models.tokenization import end_tokens
 from neuroglot.running.batching import batches, by_length, pad, tokenize
 from neuroglot.running.thoughts import Written, has_thoughts, opened_by, split
 
-LONGEST_MARK = 24  # tokens at the end of a prompt in which one that opens a thought is looked for
+LONGEST_MARK = 24  # tokens at the end of a prompt that are searched for the mark of a thought
 
 
 @torch.inference_mode()
@@ -30,19 +30,19 @@ def generate(
 ) -> Iterator[tuple[list[int], list[Written]]]:
     """Rows of ``prompts`` and what the model writes after them, greedily, batch by batch.
 
-    Thoughts are told apart from the answer, also where the prompt ends with the mark that opens
-    one, as some chat templates do.
+    Thoughts are separated from the answer, also if the prompt ends with the mark that opens a
+    thought, as those of some chat templates do.
 
     Args:
-        model: which writes.
-        prompts: texts.
-        names: what errors call each of them.
-        keys: item and language of each, for edits that ask for them.
-        max_new_tokens: the most tokens that the model writes.
+        model: the model that writes.
+        prompts: the texts of the prompts.
+        names: the name of each prompt in error messages.
+        keys: the item and language of each prompt, which edits may ask for.
+        max_new_tokens: the largest number of tokens that the model writes.
 
     Raises:
         NeuroglotError: a prompt leaves too little room in the context, or logits after it are NaN
-            or infinite; it names the prompt.
+            or infinite; the message names the prompt.
     """
     sequences = tokenize(model, prompts, names, room=max_new_tokens)
     hf: Any = model.hf  # its own types miss what a mixin adds
@@ -59,12 +59,12 @@ def generate(
                         generation_config=config,
                         logits_processor=LogitsProcessorList([check]),
                     )
-            except _NotFiniteError as found:
-                tokens = [*sequences[rows[found.row]], *found.written]
+            except _NotFiniteError as error:
+                row = rows[error.row]
+                tokens = [*sequences[row], *error.written]
                 why = why_not_finite(model.hf, tokens, model.running.edits)
                 raise NeuroglotError(
-                    f"{names[rows[found.row]]}: the logits of what is written next are NaN or "
-                    f"infinite: {why}"
+                    f"{names[row]}: the logits of what is written next are NaN or infinite: {why}"
                 ) from None
             ends = [sequences[row][-LONGEST_MARK:] for row in rows]
             yield rows, _read(model, ends, written[:, batch.ids.shape[1] :])
@@ -72,10 +72,10 @@ def generate(
 
 @contextmanager
 def _greedy(model: Model, max_new_tokens: int) -> Iterator[GenerationConfig]:
-    """A configuration that takes the likeliest token, and ends where model or tokenizer say.
+    """A configuration that takes the likeliest token and stops at the model's end tokens.
 
-    For as long as it holds, it is also the model's: what a passed configuration leaves open
-    (penalties, forbidden words, …) would be filled in from there.
+    Within the context it is also the model's own configuration, from which ``generate`` would
+    otherwise take settings that are not passed, such as penalties and forbidden words.
     """
     hf: Any = model.hf
     own = hf.generation_config
@@ -83,7 +83,7 @@ def _greedy(model: Model, max_new_tokens: int) -> Iterator[GenerationConfig]:
         max_new_tokens=max_new_tokens,
         do_sample=False,
         num_beams=1,
-        # Where keys and values are not those of the whole text, it runs whole for each token.
+        # Without this, the whole text runs again for each token.
         use_cache=model.shares_cache or model.noise > 0,
         eos_token_id=end_tokens(model.tokenizer, own) or None,
         pad_token_id=model.tokenizer.pad_token_id,
@@ -96,7 +96,7 @@ def _greedy(model: Model, max_new_tokens: int) -> Iterator[GenerationConfig]:
 
 
 class _NotFiniteError(Exception):
-    """Logits of a row of a batch are NaN or infinite, after some written tokens."""
+    """The logits of a row of a batch are NaN or infinite after some written tokens."""
 
     def __init__(self, row: int, written: list[int]) -> None:
         super().__init__()
@@ -104,19 +104,19 @@ class _NotFiniteError(Exception):
 
 
 class _Finite(LogitsProcessor):
-    """Stops where logits are NaN or infinite; they would be taken for some likeliest token."""
+    """Stops writing if logits are NaN or infinite, and have no likeliest token."""
 
     def __init__(self, start: int, ends: int | list[int] | None) -> None:
-        """``start`` is where writing begins, and ``ends`` are the tokens that end a text."""
+        """``start`` is the first written position; ``ends`` are the tokens that end a text."""
         self.start = start
         self.ends = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """The logits (row, token) as they are."""
+        """Check the logits (row, token), and return them unchanged."""
         broken = ~torch.isfinite(scores).all(dim=-1)
         if bool(broken.any()):
             written = input_ids[:, self.start :]
-            # What comes after the end of a shorter text is nobody's.
+            # The tokens after the end of a shorter text do not matter.
             ended = torch.isin(written, torch.tensor(self.ends, device=written.device)).any(dim=1)
             rows = torch.nonzero(broken & ~ended.to(broken.device))[:, 0].tolist()
             if rows:
@@ -125,12 +125,12 @@ class _Finite(LogitsProcessor):
 
 
 def _read(model: Model, prompts: Sequence[list[int]], written: Tensor) -> list[Written]:
-    """What was written (row, token) as text, with the thoughts told apart.
+    """The written tokens as texts, with thoughts and answer apart.
 
     Args:
-        model: which wrote.
+        model: the model that wrote.
         prompts: the last tokens of each row's prompt.
-        written: the tokens after it.
+        written: the tokens after the prompts (row, token).
     """
     tokenizer = model.tokenizer
     plain = tokenizer.batch_decode(written, skip_special_tokens=True)
@@ -139,9 +139,9 @@ def _read(model: Model, prompts: Sequence[list[int]], written: Tensor) -> list[W
     before = tokenizer.batch_decode(list(prompts), skip_special_tokens=False)
     added = tokenizer.added_tokens_decoder.values()
     special = {*tokenizer.all_special_tokens, *(str(token) for token in added if token.special)}
-    found = []
+    texts = []
     for text, with_marks, prompt in zip(plain, marked, before, strict=True):
         opened = opened_by(prompt)
         thinks = opened or has_thoughts(with_marks)
-        found.append(split(with_marks, opened, special) if thinks else Written(text))
-    return found
+        texts.append(split(with_marks, opened, special) if thinks else Written(text))
+    return texts

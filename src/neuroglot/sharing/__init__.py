@@ -1,1 +1,1 @@
-"""What the recorded activity says: categories, repetition, overlap. Pure functions."""
+"""Statistics of recorded activity: categories, repetition, overlap. Pure functions."""

@@ -1,4 +1,4 @@
-"""How much sharing there would be without shared content."""
+"""Baselines: how much sharing there would be without shared content."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy as np
 from neuroglot.sharing.bits import CATEGORIES
 from neuroglot.sharing.kernels import Counts
 
-FEWEST_ITEMS = 20  # below this a permutation of the items leaves too many of them in place
+FEWEST_ITEMS = 20  # a permutation of fewer items leaves too many of them in place
 Fractions = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def independent_languages(rates: Fractions) -> Fractions:
-    """Probability of each category (…, category) if languages are active independently.
+    """The probability of each category (…, category) if a neuron's languages are independent.
+
+    The number of languages in which the neuron is active then has a Poisson-binomial distribution.
 
     Args:
-        rates: probability that a neuron is active in each language (…, language).
-
-    The number of active languages is then Poisson-binomial.
+        rates: the probability that a neuron is active in each language (…, language).
     """
     none = np.ones(rates.shape[:-1])
     one, more, every = np.zeros_like(none), np.zeros_like(none), none
@@ -29,22 +29,21 @@ def independent_languages(rates: Fractions) -> Fractions:
         one = one * (1 - rate) + none * rate
         none = none * (1 - rate)
         every = every * rate
-    # Rounding can leave a difference of nothing slightly below it.
+    # By rounding, a difference that should be zero can be slightly negative.
     return np.stack([none, one, np.maximum(more - every, 0), every], axis=-1)
 
 
 def shuffled_fraction(active: Counts, n_items: int) -> Fractions:
-    """Mean fraction (layer, category) when each language's items are permuted.
+    """The mean fraction (layer, category) after permuting each language's items.
+
+    Languages and template stay the same, but the content differs between languages, so that the
+    difference to this baseline is due to translations. It is the exact expectation over
+    independent uniform permutations: the languages of a neuron are then independent, and each is
+    active at the neuron's rate in it. With fewer than 20 items it is NaN, with a warning.
 
     Args:
-        active: for how many items each neuron is active (language, layer, neuron).
-        n_items: number of items.
-
-    Same languages, same template, other content: what translations share is the difference to it.
-    It is the exact expectation over independent uniform permutations: each language then draws
-    one of its items, any with equal chance, so that languages are independent, each at the
-    neuron's rate.
-    NaN, with a warning, below 20 items.
+        active: the number of items for which each neuron is active (language, layer, neuron).
+        n_items: the number of items.
     """
     if n_items < FEWEST_ITEMS:
         warnings.warn(
@@ -52,19 +51,20 @@ def shuffled_fraction(active: Counts, n_items: int) -> Fractions:
             stacklevel=3,
         )
         return np.full((active.shape[1], len(CATEGORIES)), np.nan)
-    # A layer at a time, so that what is multiplied stays in the cache.
+    # One layer at a time, so that the factors stay in the cache.
     layers = np.moveaxis(active, 1, 0)
     return np.stack([independent_languages(layer.T / n_items).mean(axis=0) for layer in layers])
 
 
 def layer_rate_fraction(active: Fractions) -> Fractions:
-    """Expected fraction (layer, category) of independent languages at the layer's rates.
+    """The fraction (layer, category) expected of independent languages at the layer's rates.
+
+    For each item and layer, each language is assumed to switch on every neuron independently, with
+    the same probability: the share of neurons that are active there. The result is the mean over
+    items.
 
     Args:
-        active: share of active neurons (item, layer, language).
-
-    Within an item and layer, every language switches each neuron on by itself with the
-    probability at which its neurons are active there. Mean over items.
+        active: the share of active neurons (item, layer, language).
     """
     expected: Fractions = independent_languages(active).mean(axis=0)
     return expected

@@ -1,4 +1,4 @@
-"""Set algebra on packed bits: eight neurons to a byte, the first in the highest bit."""
+"""Categories from packed bits: eight neurons to a byte, the first in the highest bit."""
 
 from __future__ import annotations
 
@@ -10,44 +10,44 @@ from neuroglot.errors import NeuroglotError
 from neuroglot.recording.recording import Bits
 from neuroglot.sharing.kernels import Counts, as_words, category_sizes
 
-# Code of a category is its place in this list.
+# The code of a category is its place in this list.
 CATEGORIES = ("non_activated", "specific", "partial_shared", "all_shared")
 
 
 def require_languages(n_languages: int) -> None:
-    """Refuse fewer than two languages, for which sharing means nothing.
+    """Check that there are at least two languages, without which nothing can be shared.
 
     Raises:
-        NeuroglotError: it says how many there are.
+        NeuroglotError: there are fewer; the message says how many.
     """
     if n_languages < 2:
         raise NeuroglotError(f"sharing needs at least two languages, found {n_languages}.")
 
 
 def count(bits: Bits) -> Counts:
-    """Number of set bits along the last axis."""
+    """The number of set bits along the last axis."""
     counts: Counts = np.bitwise_count(bits).sum(-1, dtype=np.int64)
     return counts
 
 
 def inverted(bits: Bits, n_neurons: int) -> Bits:
-    """All other neurons (…, byte); the bits beyond the last neuron are padding and stay zero."""
-    found: Bits = ~bits & np.packbits(np.ones(n_neurons, np.uint8))
-    return found
+    """The complement (…, byte); bits beyond the last neuron are padding and stay zero."""
+    others: Bits = ~bits & np.packbits(np.ones(n_neurons, np.uint8))
+    return others
 
 
 def category_bits(active: Bits) -> dict[str, Bits]:
-    """Neurons of the three active categories, packed.
+    """The neurons of each active category, packed.
 
     Args:
         active: packed activity (…, language, layer, byte).
 
     Returns:
-        Packed masks (…, layer, byte) of ``specific``, ``partial_shared`` and ``all_shared``;
-        what is in none of them, padding bits aside, is ``non_activated``.
+        Packed masks (…, layer, byte) of ``specific``, ``partial_shared`` and ``all_shared``. All
+        other neurons are ``non_activated``.
 
     Raises:
-        NeuroglotError: fewer than two languages, for which sharing means nothing.
+        NeuroglotError: there are fewer than two languages.
     """
     n_languages = active.shape[-3]
     require_languages(n_languages)
@@ -67,17 +67,14 @@ def category_bits(active: Bits) -> dict[str, Bits]:
 
 
 def category_counts(active: Bits, n_neurons: int) -> Counts:
-    """Neurons of each category, in the order of ``CATEGORIES``.
+    """The number of neurons in each category (item, layer, category).
 
     Args:
         active: packed activity (item, language, layer, byte).
-        n_neurons: neurons of one layer; the bits beyond are padding.
-
-    Returns:
-        Numbers (item, layer, category).
+        n_neurons: the number of neurons in a layer; further bits are padding.
 
     Raises:
-        NeuroglotError: fewer than two languages.
+        NeuroglotError: there are fewer than two languages.
     """
     require_languages(active.shape[1])
     sizes = category_sizes(as_words(active))

@@ -1,4 +1,4 @@
-"""Sharing categories of neurons, per item, and what follows from them.
+"""The sharing categories of neurons for each item, and statistics of them.
 
 Source: *Sharing Matters* (arXiv 2406.09265), section 3; terms as in the project's method page.
 """
@@ -19,35 +19,45 @@ from neuroglot.sharing.bits import (
     CATEGORIES,
     category_bits,
     category_counts,
-    count,
-    require_languages,
     unpack,
 )
 from neuroglot.sharing.tally import ITEMS_AT_ONCE, tally_of, with_the_rest
 from neuroglot.store.joining import RUN_AS, refuse_old, said_of
 
-# Provenance that belongs to one task, not to a comparison of several.
+# Provenance that is of one task, and not of a comparison of several.
 OF_A_TASK = ("template", "split", "task_checksum")
 
 
 def categories(
     recording: Recording, *, threshold: float = 0.0, items: Sequence[str] | None = None
 ) -> xr.DataArray:
-    """Category of every neuron for every item.
+    """The category of every neuron for every item.
 
-    With *k* of the *L* languages active: ``non_activated`` k = 0, ``specific`` k = 1,
-    ``all_shared`` k = L, ``partial_shared`` otherwise.
+    A neuron that is active in *k* of the *L* languages is ``non_activated`` if k = 0, ``specific``
+    if k = 1, ``all_shared`` if k = L, and ``partial_shared`` otherwise.
 
     Args:
         recording: from :func:`neuroglot.record`.
-        threshold: a neuron is active where its site value was greater.
-        items: ids of the items to look at; by default all.
+        threshold: a neuron is active if its site value is greater than the threshold.
+        items: the ids of the items; by default all.
 
     Returns:
-        Codes (item, layer, neuron), uint8; their names are in the attributes.
+        The codes of the categories (item, layer, neuron), uint8. The attributes have the code of
+        each category under its name.
 
     Raises:
-        NeuroglotError: a threshold or an item that was not recorded.
+        NeuroglotError: the threshold or an item was not recorded, or there are fewer than two
+            languages.
+
+    Examples:
+        >>> import neuroglot as ng
+        >>> task = ng.load_task("facts", languages=["en", "de", "th"], limit=4)
+        >>> recording = ng.record(ng.load_model("embedded/base"), task)
+        >>> codes = ng.categories(recording)
+        >>> codes.dims
+        ('item', 'layer', 'neuron')
+        >>> int(codes.max()) == codes.attrs["all_shared"]
+        True
     """
     chosen = recording if items is None else recording.select(items=items)
     shape = (len(chosen), len(chosen.layers), chosen.n_neurons)
@@ -67,16 +77,15 @@ def categories(
 
 
 def category_membership(recording: Recording, *, threshold: float = 0.0) -> xr.DataArray:
-    """For which fraction of the items each neuron is in each category (layer, neuron, category).
+    """The fraction of items for which each neuron is in each category (layer, neuron, category).
 
     Args:
         recording: from :func:`neuroglot.record`.
-        threshold: a neuron is active where its site value was greater.
+        threshold: a neuron is active if its site value is greater than the threshold.
 
     Raises:
         NeuroglotError: the threshold was not recorded, or there are fewer than two languages.
     """
-    require_languages(len(recording.languages))
     return xr.DataArray(
         tally_of(recording, threshold).membership,
         dims=("layer", "neuron", "category"),
@@ -97,67 +106,66 @@ def classify(recording: Recording, *, thresholds: Sequence[float]) -> xr.DataArr
 def classify(
     recording: Recording, *, threshold: float = 0.0, thresholds: Sequence[float] | None = None
 ) -> xr.Dataset | xr.DataArray:
-    """How languages share neurons, with the baselines that sharing must be compared with.
+    """How languages share neurons, beside the baselines with which sharing must be compared.
 
     Args:
         recording: from :func:`neuroglot.record`.
-        threshold: a neuron is active where its site value was greater.
-        thresholds: several in its place, which must have been recorded, to see how sharing changes
-            with the threshold.
+        threshold: a neuron is active if its site value is greater than the threshold.
+        thresholds: several thresholds instead, to see how sharing changes with the threshold.
 
     Returns:
-        With ``thresholds``, the mean fraction over items (threshold, layer, category). Else a
+        With ``thresholds``, the mean fraction over items (threshold, layer, category). Otherwise a
         dataset with
 
-        - ``fraction`` (item, layer, category): share of the layer's neurons;
-        - ``active`` (item, layer, language): share of neurons active in that language;
+        - ``fraction`` (item, layer, category): the share of the layer's neurons;
+        - ``active`` (item, layer, language): the share of neurons active in that language;
         - ``shared_of_active`` (item, layer, language): all-shared neurons over active ones;
-        - ``repetition`` (layer, category): share of neurons that are in the category for every
+        - ``repetition`` (layer, category): the share of neurons that are in the category for every
           item;
-        - ``membership`` (layer, neuron, category): fraction of items for which the neuron is in
-          the category;
-        - ``overlap`` (layer, language, language_other): Jaccard index of the active sets, mean
+        - ``membership`` (layer, neuron, category): the fraction of items for which the neuron is
+          in the category;
+        - ``overlap`` (layer, language, language_other): the Jaccard index of the active sets, mean
           over items;
-        - ``fraction_if_items_shuffled`` (layer, category): mean fraction expected after permuting
-          each language's items (same languages and template, other content);
-        - ``fraction_if_layer_rate`` (layer, category): mean fraction expected of independent
+        - ``fraction_if_items_shuffled`` (layer, category): the mean fraction expected after
+          permuting each language's items (same languages and template, other content);
+        - ``fraction_if_layer_rate`` (layer, category): the mean fraction expected of independent
           languages that are active at their rates in the layer.
 
     Raises:
-        NeuroglotError: the threshold was not recorded.
+        NeuroglotError: a threshold was not recorded, or there are fewer than two languages.
+
+    Examples:
+        >>> import neuroglot as ng
+        >>> task = ng.load_task("facts", languages=["en", "de", "th"], limit=20)
+        >>> sharing = ng.classify(ng.record(ng.load_model("embedded/base"), task))
+        >>> shared = sharing["fraction"].sel(category="all_shared").mean()
+        >>> shuffled = sharing["fraction_if_items_shuffled"].sel(category="all_shared").mean()
+        >>> bool(shared > shuffled)  # translations share more than unrelated items
+        True
     """
     require_recording(recording)
     if thresholds is not None:
         return _sweep(recording, thresholds)
-    require_languages(len(recording.languages))
-    n, neurons = len(recording), recording.n_neurons
     tally = tally_of(recording, threshold)
-    sizes = np.concatenate(tally.sizes)
-    fraction = with_the_rest(sizes, neurons) / neurons
-    pairs = np.concatenate(tally.pairs)
-    n_active = np.diagonal(pairs, axis1=-2, axis2=-1)
-    active = n_active / neurons
+    fraction = with_the_rest(tally.sizes, recording.n_neurons) / recording.n_neurons
+    n_active = np.diagonal(tally.pairs, axis1=-2, axis2=-1)
+    active = n_active / recording.n_neurons
     membership = tally.membership
     with np.errstate(invalid="ignore"):
-        # A language without an active neuron in a layer shares nothing that could be counted.
+        # Languages without active neurons in a layer give NaN, which the mean leaves out.
         shared = fraction[..., -1:] / active
-        overlap = pairs / (n_active[..., None] + n_active[..., None, :] - pairs)
-    by_item = ("item", "layer")
+        overlap = tally.pairs / (n_active[..., None] + n_active[..., None, :] - tally.pairs)
+        mean_overlap = np.nansum(overlap, axis=0) / (~np.isnan(overlap)).sum(axis=0)
+    shuffled = shuffled_fraction(tally.active, len(recording))
     return xr.Dataset(
         {
-            "fraction": ((*by_item, "category"), fraction),
-            "active": ((*by_item, "language"), active),
-            "shared_of_active": ((*by_item, "language"), shared),
+            "fraction": (("item", "layer", "category"), fraction),
+            "active": (("item", "layer", "language"), active),
+            "shared_of_active": (("item", "layer", "language"), shared),
             "repetition": (("layer", "category"), (membership == 1).mean(axis=1)),
             "membership": (("layer", "neuron", "category"), membership),
-            "overlap": (
-                ("layer", "language", "language_other"),
-                _mean_over_items(overlap),
-            ),
-            "fraction_if_items_shuffled": (
-                ("layer", "category"),
-                shuffled_fraction(tally.active, n),
-            ),
+            "overlap": (("layer", "language", "language_other"), mean_overlap),
+            "fraction_if_items_shuffled": (("layer", "category"), shuffled),
             "fraction_if_layer_rate": (("layer", "category"), layer_rate_fraction(active)),
         },
         coords={
@@ -178,32 +186,40 @@ def most_often(
 
     Args:
         sharing: from :func:`classify`.
-        category: one of the four.
-        layer: only this one; by default all layers.
-        n: how many neurons; of equal ones the first in order of layer and neuron.
+        category: one of the four categories.
+        layer: the layer whose neurons are listed; by default all layers.
+        n: the number of neurons. Neurons with equal membership are in order of layer and neuron.
 
     Returns:
         A table with ``layer``, ``neuron`` and ``membership``, the fraction of items.
 
     Raises:
-        NeuroglotError: no such category or layer.
+        NeuroglotError: there is no such category or layer.
+
+    Examples:
+        >>> import neuroglot as ng
+        >>> task = ng.load_task("facts", languages=["en", "de", "th"], limit=20)
+        >>> sharing = ng.classify(ng.record(ng.load_model("embedded/base"), task))
+        >>> neurons = ng.most_often(sharing, layer=0, n=2)
+        >>> list(neurons.columns), list(neurons["layer"])
+        (['layer', 'neuron', 'membership'], [0, 0])
     """
     if category not in CATEGORIES:
         raise NeuroglotError(f"unknown category {category!r}; there are {listed(CATEGORIES)}.")
-    found = sharing["membership"].sel(category=category, drop=True).transpose("layer", "neuron")
+    membership = sharing["membership"].sel(category=category, drop=True)
     if layer is not None:
-        if layer not in found["layer"]:
-            raise NeuroglotError(f"layer={layer!r}; there are {listed(found['layer'].to_numpy())}.")
-        found = found.sel(layer=[layer])
-    if "neuron" not in found.coords:
-        found = found.assign_coords(neuron=np.arange(found.sizes["neuron"]))
-    rows = found.to_series().rename("membership").reset_index()
+        if layer not in (layers := membership["layer"]):
+            raise NeuroglotError(f"layer={layer!r}; there are {listed(layers.to_numpy())}.")
+        membership = membership.sel(layer=[layer])
+    if "neuron" not in membership.coords:
+        membership = membership.assign_coords(neuron=np.arange(membership.sizes["neuron"]))
+    rows = membership.transpose("layer", "neuron").to_series().rename("membership").reset_index()
     ranked = rows.sort_values("membership", ascending=False, kind="stable")
     return ranked.head(n).reset_index(drop=True)
 
 
 def shared_of_active(sharing: xr.Dataset) -> xr.DataArray:
-    """All-shared neurons over active ones, of all layers together (item, language).
+    """All-shared neurons over active ones, in all layers together (item, language).
 
     Args:
         sharing: from :func:`classify`.
@@ -213,7 +229,7 @@ def shared_of_active(sharing: xr.Dataset) -> xr.DataArray:
 
 
 def _sweep(recording: Recording, thresholds: Sequence[float]) -> xr.DataArray:
-    """Mean fraction over items (threshold, layer, category)."""
+    """The mean fraction over items (threshold, layer, category)."""
     fractions = []
     for threshold in thresholds:
         totals = np.zeros((len(recording.layers), len(CATEGORIES)))
@@ -235,22 +251,23 @@ def _sweep(recording: Recording, thresholds: Sequence[float]) -> xr.DataArray:
 
 
 def compare_tasks(recordings: Sequence[Recording], *, threshold: float = 0.0) -> xr.Dataset:
-    """The paper's aggregated pattern of several tasks, side by side.
+    """The fractions of categories in several tasks, side by side, as the paper shows them.
 
-    All-shared falls with the number of languages and repetition with the number of items, so the
-    tasks must have the same languages and equally many items (see :meth:`Recording.select`).
+    The all-shared fraction falls with the number of languages, and repetition with the number of
+    items. So the tasks must have the same languages and the same number of items; see
+    :meth:`Recording.select`.
 
     Args:
-        recordings: one for each task, of one model.
-        threshold: a neuron is active where its site value was greater.
+        recordings: one recording for each task, of one model.
+        threshold: a neuron is active if its site value is greater than the threshold.
 
     Returns:
         A dataset with ``mean``, ``min`` and ``max`` over items of the fraction (task, layer,
         category) and ``repetition`` (task, layer, category).
 
     Raises:
-        NeuroglotError: the recordings differ in languages, number of items, model, site or
-            position, layers or number type, or two are of one task; it names both sides.
+        NeuroglotError: the recordings differ in languages, number of items, layers, model, site,
+            position or number type, or two are of one task; the message names both sides.
     """
     _require_alike(recordings)
     names = [task_label(recording) for recording in recordings]
@@ -265,27 +282,23 @@ def compare_tasks(recordings: Sequence[Recording], *, threshold: float = 0.0) ->
 
 
 def _over_items(recording: Recording, threshold: float) -> xr.Dataset:
-    """Mean, least and greatest fraction over items, and repetition (layer, category)."""
-    bits = recording.bits(threshold)
-    masks = category_bits(bits)
-    fraction = category_counts(bits, recording.n_neurons) / recording.n_neurons
-    always = [np.bitwise_and.reduce(mask) for mask in masks.values()]
-    never = recording.n_neurons - count(np.bitwise_or.reduce(bits, axis=(0, 1)))
-    repetition = np.stack([never, *map(count, always)], axis=-1) / recording.n_neurons
+    """The mean, minimum and maximum of the fraction over items, and the repetition."""
+    tally = tally_of(recording, threshold)
+    fraction = with_the_rest(tally.sizes, recording.n_neurons) / recording.n_neurons
     dims = ("layer", "category")
     return xr.Dataset(
         {
             "mean": (dims, fraction.mean(axis=0)),
             "min": (dims, fraction.min(axis=0)),
             "max": (dims, fraction.max(axis=0)),
-            "repetition": (dims, repetition),
+            "repetition": (dims, (tally.membership == 1).mean(axis=1)),
         },
         coords={"layer": list(recording.layers), "category": list(CATEGORIES)},
     )
 
 
 def task_label(recording: Recording) -> str:
-    """``task (template)``, by which comparisons name a recording."""
+    """The name of a recording in comparisons: ``task (template)``."""
     template = recording.attrs["template"]
     return f"{recording.attrs['task']} ({template})" if template else str(recording.attrs["task"])
 
@@ -321,14 +334,6 @@ def _require_alike(recordings: Sequence[Recording]) -> None:
             one, two = (said_of(recording.attrs, key) for recording in (first, other))
             if one != two:
                 raise NeuroglotError(f"{both} differ in {key}: {one!r}, {two!r}.")
-
-
-def _mean_over_items(values: np.ndarray) -> np.ndarray:
-    """Mean over the first axis, leaving out NaN."""
-    known = ~np.isnan(values)
-    with np.errstate(invalid="ignore"):
-        mean: np.ndarray = np.where(known, values, 0).sum(axis=0) / known.sum(axis=0)
-    return mean
 
 
 def _attrs(recording: Recording, threshold: float, kind: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Functions compiled by Numba that work in every thread and in forked processes."""
+"""Functions compiled by Numba that are safe in threads and in forked processes."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 class Compiled:
     """A function that is compiled when it is first called, for one signature only.
 
-    Numba keeps machine code in files that are numbered by signature, and does not lock them: of
-    two processes that compile one function for different types at the same time, one can later
-    be handed the code of the other. With a single signature there is nothing to mix up.
+    Numba caches machine code in files that are numbered by signature, and does not lock them. If
+    two processes compile one function for different types at the same time, one can later load the
+    code of the other. With a single signature this cannot happen.
     """
 
     def __init__(self, function: Function, signature: Any, options: dict[str, Any]) -> None:
@@ -37,11 +37,11 @@ class Compiled:
         self._code: Function | None = None
 
     def __call__(self, *arguments: Any) -> Any:
-        """What the function returns."""
+        """Call the function."""
         return self.code()(*arguments)
 
     def code(self) -> Function:
-        """The machine code, which is compiled, or read from where Numba keeps it, only once."""
+        """The machine code, which is compiled or read from Numba's cache only once."""
         if self._code is None:
             with global_compiler_lock:
                 if self._code is None:
@@ -49,11 +49,10 @@ class Compiled:
         return self._code
 
     def _compiled(self) -> Function:
-        compile_only = njit(self.signature, **self.options)
         try:
-            found: Function = njit(self.signature, cache=True, **self.options)(self.function)
-        except Exception as error:  # noqa: BLE001  (what a damaged file raises can be anything)
-            found = compile_only(self.function)
+            code: Function = njit(self.signature, cache=True, **self.options)(self.function)
+        except Exception as error:  # noqa: BLE001  (a damaged file can raise anything)
+            code = njit(self.signature, **self.options)(self.function)
             warnings.warn(
                 "Numba could not keep compiled code, or read what it had kept "
                 f"({type(error).__name__}), so every process compiles anew, which takes seconds. "
@@ -61,7 +60,7 @@ class Compiled:
                 "written to.",
                 stacklevel=4,
             )
-        return found
+        return code
 
 
 def compiled(signature: Any, **options: Any) -> Callable[[Function], Compiled]:
@@ -70,18 +69,18 @@ def compiled(signature: Any, **options: Any) -> Callable[[Function], Compiled]:
 
 
 def in_threads(work: Compiled, size: int, n_threads: int, *arguments: Any) -> None:
-    """Call ``work(*arguments, first, last)`` for ranges that together are ``range(size)``.
+    """Call ``work(*arguments, first, last)`` in threads, for ranges that cover ``range(size)``.
 
-    The threads are plain ones that end with the call. Numba's own (``parallel=True``) abort the
-    process after a fork, or when two threads of the caller meet in them, and those of
-    ``concurrent.futures`` cannot be had once the main thread has come to its end.
+    The threads are plain ones that end with the call. Numba's own threads (``parallel=True``) abort
+    the process after a fork, or if two threads of the caller use them at once, and
+    ``concurrent.futures`` starts no threads once the main thread has ended.
 
     Args:
-        work: lets go of the interpreter's lock (``nogil=True``).
-        size: how much there is to do.
-        n_threads: at most how many threads work, the calling one among them; Numba's
-            ``NUMBA_NUM_THREADS`` bounds them as well.
-        arguments: of ``work``, before the range.
+        work: a function that releases the interpreter's lock (``nogil=True``).
+        size: the length of the range that is divided among the threads.
+        n_threads: the largest number of threads, including the calling one; Numba's
+            ``NUMBA_NUM_THREADS`` limits it as well.
+        arguments: the arguments of ``work`` before the range.
     """
     code = work.code()
     most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # set on import
@@ -101,7 +100,7 @@ def in_threads(work: Compiled, size: int, n_threads: int, *arguments: Any) -> No
             thread = threading.Thread(target=run, args=piece)
             try:
                 thread.start()
-            except RuntimeError:  # no thread can be had, so this one does it all
+            except RuntimeError:  # no further thread can start, so this one does the work
                 run(*piece)
             else:
                 threads.append(thread)

@@ -1,4 +1,4 @@
-"""Which categories change when the same values are computed with other rounding."""
+"""Which categories change when the same values are computed with different rounding."""
 
 from __future__ import annotations
 
@@ -16,19 +16,14 @@ from neuroglot.store.joining import said_of
 Array = np.ndarray[Any, Any]
 
 
-def _n_differing(active: Array, other: Array) -> int:
-    """Neurons of all items whose category differs; activity is (item, language, neuron)."""
-    # One layer, packed as a recording is.
-    one, two = (category_bits(np.packbits(x[:, :, None], axis=-1)) for x in (active, other))
-    differing = [one[name] ^ two[name] for name in one]
-    return int(count(np.bitwise_or.reduce(differing)).sum())
-
-
 def _of_layer(values: Array, other: Array, threshold: float) -> dict[str, float]:
-    """What differs in one layer; values are (item, language, neuron)."""
-    active, active_other = values > threshold, other > threshold
-    flipped = active != active_other
-    n_flips = _n_differing(active, active_other)
+    """The differences in one layer; values are (item, language, neuron)."""
+    both = values > threshold, other > threshold
+    flipped = both[0] != both[1]
+    # Packed bits have an axis for layers before that of bytes.
+    before, after = (category_bits(np.packbits(active[:, :, None], axis=-1)) for active in both)
+    differing = [before[name] ^ after[name] for name in before]
+    n_flips = int(count(np.bitwise_or.reduce(differing)).sum())
     margin = np.abs(values - threshold)
     at_flips = margin[flipped]
     return {
@@ -45,39 +40,38 @@ def _of_layer(values: Array, other: Array, threshold: float) -> dict[str, float]
 def compare_values(
     reference: Recording, others: Mapping[str, Recording], threshold: float = 0.0
 ) -> xr.Dataset:
-    """How many categories flip between recordings that should be equal, and how near to τ.
+    """How many categories differ between recordings that should be equal, and how near to τ.
 
     Args:
-        reference: recorded with ``keep_values=True``.
-        others: by what was changed, the same prompts, languages and layers.
-        threshold: a neuron is active where its site value is greater.
+        reference: a recording made with ``keep_values=True``.
+        others: recordings of the same prompts, languages and layers, by the name of what was
+            changed.
+        threshold: the threshold τ; a neuron is active if its site value is greater.
 
     Returns:
-        A dataset (comparison, layer) with ``category_flips`` (share of neurons of an item whose
+        A dataset (comparison, layer) with ``category_flips`` (the share of neurons of an item whose
         category differs), ``n_category_flips`` (their number over all items), ``activity_flips``
-        (share of site values on the other side of the threshold), ``margin_median`` and
-        ``margin_largest`` (|site value - τ| of the reference where activity flipped; NaN where
-        none did), ``value_median`` (the median of that distance over all values, to compare with)
-        and ``difference_largest`` (largest difference between two site values).
+        (the share of site values on the other side of the threshold), ``margin_median`` and
+        ``margin_largest`` (|site value - τ| of the reference where activity differs; NaN if it
+        differs nowhere), ``value_median`` (the median of that distance over all values, for
+        comparison) and ``difference_largest`` (the largest difference between two site values).
 
     Raises:
-        NeuroglotError: values were not kept, or a recording is of other prompts, languages,
-            layers or another site.
+        NeuroglotError: values were not kept, or a recording has other prompts, languages or layers,
+            or another site.
     """
     rows = []
     for name, other in others.items():
         _require_alike(reference, other, name)
         for layer in reference.layers:
-            one, changed = (x.values.sel(layer=layer).to_numpy() for x in (reference, other))
-            found = _of_layer(one, changed, threshold)
-            rows.append({"comparison": name, "layer": layer, **found})
-    table: dict[str, Any] = {
-        key: (
-            ("comparison", "layer"),
-            np.array([row[key] for row in rows]).reshape(len(others), len(reference.layers)),
-        )
+            values, changed = (
+                recording.values.sel(layer=layer).to_numpy() for recording in (reference, other)
+            )
+            rows.append(_of_layer(values, changed, threshold))
+    shape = len(others), len(reference.layers)
+    table = {
+        key: (("comparison", "layer"), np.array([row[key] for row in rows]).reshape(shape))
         for key in rows[0]
-        if key not in {"comparison", "layer"}
     }
     head = fragility_head(reference.attrs, len(reference), reference.layers, others, threshold)
     return head.assign(table)
@@ -90,14 +84,14 @@ def fragility_head(
     others: Iterable[str],
     threshold: float,
 ) -> xr.Dataset:
-    """Coordinates and provenance of what :func:`compare_values` returns.
+    """The coordinates and attributes of the dataset that :func:`compare_values` returns.
 
     Args:
-        attrs: of the reference.
-        n_items: that were recorded.
-        layers: that were recorded.
-        others: what was changed in the others.
-        threshold: of activity.
+        attrs: the attributes of the reference.
+        n_items: the number of recorded items.
+        layers: the recorded layers.
+        others: the names of the comparisons.
+        threshold: the threshold of activity.
     """
     kept = {k: v for k, v in attrs.items() if k not in {"kind", "keep_values"}}
     return xr.Dataset(
@@ -108,9 +102,9 @@ def fragility_head(
 
 def _require_alike(one: Recording, other: Recording, name: str) -> None:
     differing = [
-        what
-        for what in ("items", "languages", "layers", "n_neurons")
-        if getattr(one, what) != getattr(other, what)
+        name
+        for name in ("items", "languages", "layers", "n_neurons")
+        if getattr(one, name) != getattr(other, name)
     ]
     differing += [
         key

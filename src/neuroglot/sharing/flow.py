@@ -1,4 +1,4 @@
-"""What became of neurons from one checkpoint to the next."""
+"""How the categories of neurons change from one checkpoint to the next."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from neuroglot.sharing.tally import ITEMS_AT_ONCE
 from neuroglot.store.joining import RUN_AS, refuse_old, said_of
 from neuroglot.store.provenance import OF_PROMPTS
 
-# What must be alike for two recordings to say the same of the same neurons.
+# Attributes that must be equal for the categories of two recordings to be compared.
 ALIKE = (
     *("task", "template", *OF_PROMPTS, "site", "position", "added_tokens"),
     *(key for key in RUN_AS if key != "model_weights"),
@@ -20,38 +20,49 @@ ALIKE = (
 
 
 def are_related(before: Recording, after: Recording) -> bool:
-    """Whether one model continues the other, or both a common checkpoint, as they themselves say.
+    """Whether, by their lineages, one model continues the other or both a common checkpoint.
 
     Neuron *i* is then the same neuron in both.
     """
-    one, other = (
+    first, second = (
         {
             *str(recording.attrs.get("model_lineage", "")).split(),
             *str(recording.attrs.get("model_weights", "")).split(),
         }
         for recording in (before, after)
     )
-    return bool(one & other)
+    return bool(first & second)
 
 
 def category_flow(
     before: Recording, after: Recording, *, threshold: float = 0.0, lineage: bool = False
 ) -> xr.DataArray:
-    """From which category to which the neurons of each layer have gone, item by item.
+    """How many neurons of each layer move from each category to each other, item by item.
 
     Args:
-        before: of one model.
-        after: of another, on the same items and languages.
-        threshold: a neuron is active where its site value was greater.
-        lineage: vouch for one model continuing the other, or both a common checkpoint, where the
-            models themselves do not say so (those that :func:`neuroglot.align` saves do).
+        before: the recording of one model.
+        after: the recording of another model, on the same items and languages.
+        threshold: a neuron is active if its site value is greater than the threshold.
+        lineage: states that one model continues the other, or both a common checkpoint, so that
+            neuron *i* is the same in both. Models that :func:`neuroglot.align` saves say so
+            themselves.
 
     Returns:
-        Share of the layer's neurons, mean over items (layer, category, category_after).
+        The share of the layer's neurons (layer, category, category_after), mean over items.
 
     Raises:
-        NeuroglotError: nothing says that neuron *i* is the same in both, or the recordings differ
-            in items, languages, layers, width, site, position or task; it says which.
+        NeuroglotError: it is not known that neuron *i* is the same in both, or the recordings
+            differ in items, languages, layers, width, site, position or task (the message says in
+            which).
+
+    Examples:
+        >>> import neuroglot as ng
+        >>> task = ng.load_task("facts", languages=["en", "de"], limit=4)
+        >>> base = ng.record(ng.load_model("embedded/base"), task)
+        >>> aligned = ng.record(ng.load_model("embedded/aligned"), task)
+        >>> flow = ng.category_flow(base, aligned)
+        >>> bool(flow.sel(category="specific", category_after="all_shared").sum() > 0)
+        True
     """
     require_recording(before, "before")
     require_recording(after, "after")
@@ -60,10 +71,12 @@ def category_flow(
     totals = np.zeros((len(before.layers), len(CATEGORIES), len(CATEGORIES)))
     for start in range(0, len(before), ITEMS_AT_ONCE):
         block = slice(start, start + ITEMS_AT_ONCE)
-        was, now = (_every_category(x.bits(threshold, block), n) for x in (before, after))
-        for i, one in enumerate(was):
-            for j, other in enumerate(now):
-                totals[:, i, j] += count(one & other).sum(axis=0)
+        masks, masks_after = (
+            _every_category(recording.bits(threshold, block), n) for recording in (before, after)
+        )
+        for i, mask in enumerate(masks):
+            for j, mask_after in enumerate(masks_after):
+                totals[:, i, j] += count(mask & mask_after).sum(axis=0)
     return xr.DataArray(
         totals / (len(before) * n),
         dims=("layer", "category", "category_after"),
@@ -80,34 +93,28 @@ def category_flow(
 
 
 def _every_category(active: Bits, n_neurons: int) -> list[Bits]:
-    """Packed masks (item, layer, byte), in the order of ``CATEGORIES``."""
+    """A packed mask (item, layer, byte) for each category, in the order of ``CATEGORIES``."""
     masks = list(category_bits(active).values())
     return [inverted(np.bitwise_or.reduce(masks), n_neurons), *masks]
 
 
 def _require_same_neurons(before: Recording, after: Recording, *, lineage: bool) -> None:
-    names = [str(x.attrs.get("model")) for x in (before, after)]
-    sizes = [(len(x.layers), x.n_neurons) for x in (before, after)]
-    if sizes[0] != sizes[1] or before.layers != after.layers:
-        raise NeuroglotError(
-            f"{names[0]!r} has {sizes[0]} layers and neurons recorded, {names[1]!r} {sizes[1]}: "
-            "the flow is of neurons that both have."
-        )
-    for what in ("items", "languages"):
-        one, other = getattr(before, what), getattr(after, what)
-        if one != other:
-            raise NeuroglotError(
-                f"the recordings have different {what}: {listed(one, 3)}; {listed(other, 3)}."
-            )
-    for name, recording in zip(names, (before, after), strict=True):
+    both = before, after
+    names = [str(recording.attrs.get("model")) for recording in both]
+    for key in ("layers", "n_neurons", "items", "languages"):
+        values = [getattr(recording, key) for recording in both]
+        if values[0] != values[1]:
+            texts = [listed(v, 3) if isinstance(v, tuple) else repr(v) for v in values]
+            raise NeuroglotError(f"the recordings have different {key}: {texts[0]}; {texts[1]}.")
+    for name, recording in zip(names, both, strict=True):
         refuse_old(recording.attrs, f"the recording of {name!r}")
     for key in ALIKE:
-        one, two = (said_of(recording.attrs, key) for recording in (before, after))
+        one, two = (said_of(recording.attrs, key) for recording in both)
         if one != two:
             raise NeuroglotError(f"the recordings differ in {key}: {one!r}, {two!r}.")
     if not lineage and not are_related(before, after):
         raise NeuroglotError(
-            f"nothing says that {names[0]!r} and {names[1]!r} continue one checkpoint, so neuron i "
-            "of one need not be neuron i of the other. If they do, say so with lineage=True "
+            f"it is not known that {names[0]!r} and {names[1]!r} continue one checkpoint, so "
+            "neuron i of one need not be neuron i of the other. If they do, pass lineage=True "
             "(--lineage)."
         )

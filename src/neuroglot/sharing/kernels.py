@@ -1,8 +1,8 @@
 """Loops over packed bits, 64 neurons to a word, compiled by Numba.
 
-Arrays are (item, language, layer, word). The innermost loop runs along words, which are neighbours
-in memory, so that it becomes vector instructions; what it needs of them stays in the cache.
-Each loop takes which part of its outermost range it runs over, so that threads can share it.
+Arrays are (item, language, layer, word). The innermost loop runs along words, which are contiguous
+in memory, so that it becomes vector instructions and its data stay in the cache. The arguments
+``first`` and ``last`` of each loop bound its outermost range, so that threads can divide it.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ Counts = np.ndarray[Any, np.dtype[Any]]  # whole numbers
 
 N_MASKS = 3  # specific, partial-shared, all-shared
 N_PLANES = 8
-MOST_ITEMS = 252  # what vertical counters of eight bits hold, in sevens
+MOST_ITEMS = 252  # the largest multiple of seven that vertical counters of eight bits hold
 AT_ONCE = 7
-PIECES = 4  # of the layers of a language, so that languages divide evenly among threads
-# The bits of a byte as eight numbers of a byte each, the highest bit first: as vertical counters
+PIECES = 4  # parts of a language's layers, so that the work divides evenly among threads
+# For each byte, a word whose eight bytes are its bits, the highest bit first. As vertical counters
 # hold at most 255, eight of them can be added up in one word.
 LANES = np.array(
     [sum((byte >> (7 - lane) & 1) << (8 * lane) for lane in range(8)) for byte in range(256)],
     dtype=np.uint64,
 )
-BYTES_OF_A_THREAD = 1 << 20  # fewer are counted in less time than a thread takes to start
+BYTES_OF_A_THREAD = 1 << 20  # for fewer bytes it is not worth starting a thread
 
 WORDS = types.Array(types.uint64, 4, "C", readonly=True)
 SIZES = types.Array(types.int64, 3, "C")
@@ -38,7 +38,7 @@ COUNTS = types.Array(types.int32, 3, "C")
 
 
 def as_words(bits: Bits) -> Words:
-    """Bytes along the last axis as words of eight, without a copy where the layout allows."""
+    """Eight bytes of the last axis as one word, without a copy if the layout allows it."""
     rest = -bits.shape[-1] % 8
     if rest:
         bits = np.pad(bits, [(0, 0)] * (bits.ndim - 1) + [(0, rest)])
@@ -47,7 +47,7 @@ def as_words(bits: Bits) -> Words:
 
 @njit(inline="always")
 def _popcount(word: np.uint64) -> np.uint64:
-    """Number of set bits; LLVM knows the idiom and has an instruction for it."""
+    """The number of set bits; LLVM recognises this idiom and replaces it by one instruction."""
     word = word - ((word >> np.uint64(1)) & np.uint64(0x5555555555555555))
     word = (word & np.uint64(0x3333333333333333)) + (
         (word >> np.uint64(2)) & np.uint64(0x3333333333333333)
@@ -58,7 +58,7 @@ def _popcount(word: np.uint64) -> np.uint64:
 
 @njit(inline="always")
 def _meet(words: Words, item: int, layer: int, once: Words, twice: Words, every: Words) -> None:
-    """Words of neurons that at least one, at least two, and all languages switch on."""
+    """Set the words of neurons that are active in at least one, at least two, and all languages."""
     for w in range(words.shape[3]):
         once[w] = every[w] = words[item, 0, layer, w]
         twice[w] = 0
@@ -90,7 +90,7 @@ def _category_sizes(words: Words, sizes: Counts, first: int, last: int) -> None:
 
 
 def category_sizes(words: Words) -> Counts:
-    """Specific, partial-shared and all-shared neurons of each item (item, layer, category)."""
+    """How many neurons are specific, partial-shared and all-shared (item, layer, category)."""
     sizes = np.empty((words.shape[0], words.shape[2], N_MASKS), np.int64)
     _count(_category_sizes, len(words), words, sizes)
     return sizes
@@ -109,9 +109,9 @@ def _intersections(words: Words, sizes: Counts, first: int, last: int) -> None:
 
 
 def intersections(words: Words) -> Counts:
-    """Neurons active in both of two languages (item, layer, language, language).
+    """How many neurons are active in both of two languages (item, layer, language, language).
 
-    The diagonal holds those active in one.
+    The diagonal holds the numbers of neurons active in one language.
     """
     n_items, n_languages, n_layers, _ = words.shape
     sizes = np.empty((n_items, n_layers, n_languages, n_languages), np.int64)
@@ -130,7 +130,7 @@ def _carry_save(a: np.uint64, b: np.uint64, c: np.uint64) -> tuple[np.uint64, np
 def _count_up(planes: Words, rows: Words) -> None:
     """Add the bits of seven rows (row, word) to vertical counters; plane *k* has the weight 2ᵏ.
 
-    Seven at a time, because the sum of seven bits is just a number of three.
+    The sum of seven bits is the largest that fits into three bits.
     """
     for w in range(rows.shape[1]):
         ones, carry0 = _carry_save(rows[0, w], rows[1, w], rows[2, w])
@@ -171,7 +171,7 @@ def _add_active(words: Words, counts: Counts, first: int, last: int) -> None:
         rows = np.empty((AT_ONCE, n_words), np.uint64)
         for start in range(0, n_items, AT_ONCE):
             n = min(AT_ONCE, n_items - start)
-            # Layers are neighbours in memory, items are not.
+            # Layers are contiguous in memory, items are not.
             for layer in range(from_layer, to_layer):
                 for i in range(n):
                     for w in range(n_words):
@@ -212,41 +212,42 @@ def _add_members(words: Words, counts: Counts, sizes: Counts, first: int, last: 
 
 
 def _count(kernel: Compiled, size: int, words: Words, *results: Counts) -> None:
-    """Run a kernel over ``range(size)`` of something, in threads where that is worth it."""
+    """Run a kernel over ``range(size)``, in as many threads as are worth it."""
     in_order: Words = np.require(words, requirements=["C", "A"])
     in_threads(kernel, size, words.nbytes // BYTES_OF_A_THREAD, in_order, *results)
 
 
 def _taking(counts: Counts) -> Counts:
-    """Where kernels can add up: the counts themselves, or zeros to be added to them."""
+    """An array to which kernels can add: the counts, or zeros that are added to them later."""
     fits = counts.dtype == np.int32 and counts.flags.carray
     return counts if fits else np.zeros(counts.shape, np.int32)
 
 
 def add_active(words: Words, counts: Counts) -> None:
-    """Add to ``counts`` (language, layer, neuron) for how many items each neuron is active.
+    """Add the number of items for which each neuron is active to ``counts``.
 
-    Neurons are counted up to the end of the last word.
+    ``counts`` is (language, layer, neuron), and has neurons up to the end of the last word.
     """
     added = _taking(counts)
     for start in range(0, len(words), MOST_ITEMS):
-        some = words[start : start + MOST_ITEMS]
-        _count(_add_active, words.shape[1] * PIECES, some, added)
+        block = words[start : start + MOST_ITEMS]
+        _count(_add_active, words.shape[1] * PIECES, block, added)
     if added is not counts:
         counts += added
 
 
 def add_members(words: Words, counts: Counts) -> Counts:
-    """Add to ``counts`` (category, layer, neuron) for how many items each neuron is in each.
+    """Add the number of items for which each neuron is in each category to ``counts``.
 
-    The categories are specific, partial-shared and all-shared; neurons as in :func:`add_active`.
-    Returns the same as :func:`category_sizes`, which costs little here.
+    ``counts`` is (category, layer, neuron); the categories are specific, partial-shared and
+    all-shared, and the neurons as in :func:`add_active`. Returns the same as
+    :func:`category_sizes`, which costs little here.
     """
     sizes = np.empty((words.shape[0], words.shape[2], N_MASKS), np.int64)
     added = _taking(counts)
     for start in range(0, len(words), MOST_ITEMS):
-        some = slice(start, start + MOST_ITEMS)
-        _count(_add_members, words.shape[2], words[some], added, sizes[some])
+        block = slice(start, start + MOST_ITEMS)
+        _count(_add_members, words.shape[2], words[block], added, sizes[block])
     if added is not counts:
         counts += added
     return sizes

@@ -1,4 +1,4 @@
-"""What is counted of a recording, some items at a time."""
+"""Count active neurons and categories of a recording, some items at a time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from neuroglot.recording.recording import Recording
-from neuroglot.sharing.bits import CATEGORIES
+from neuroglot.sharing.bits import CATEGORIES, require_languages
 from neuroglot.sharing.kernels import (
     Counts,
     add_active,
@@ -16,37 +16,44 @@ from neuroglot.sharing.kernels import (
     intersections,
 )
 
-ITEMS_AT_ONCE = 128  # bounds what is in memory at one time
+ITEMS_AT_ONCE = 128  # limits the use of memory
 
 
 @dataclass(frozen=True)
 class Tally:
-    """What is counted of a recording, some items at a time.
+    """Counts of active neurons and of categories.
 
     Attributes:
-        sizes: neurons of each active category (item, layer, category), by block.
-        pairs: neurons active in both of two languages (item, layer, language, language), by block.
+        sizes: how many neurons are in each active category (item, layer, category).
+        pairs: how many neurons are active in both of two languages (item, layer, language,
+            language).
         active: for how many items each neuron is active (language, layer, neuron).
-        members: the same of the active categories (category, layer, neuron).
+        members: for how many items each neuron is in each active category (category, layer,
+            neuron).
     """
 
-    sizes: list[Counts]
-    pairs: list[Counts]
+    sizes: Counts
+    pairs: Counts
     active: Counts
     members: Counts
 
     @property
     def membership(self) -> Counts:
-        """For which fraction of the items each neuron is in each category (layer, neuron, …)."""
-        n_items = sum(map(len, self.sizes))
+        """The fraction of items for which a neuron is in a category (layer, neuron, category)."""
+        n_items = len(self.sizes)
         return with_the_rest(np.moveaxis(self.members, 0, -1), n_items) / n_items
 
 
 def tally_of(recording: Recording, threshold: float) -> Tally:
-    """Count a recording at a threshold."""
+    """Count active neurons and categories at a threshold.
+
+    Raises:
+        NeuroglotError: the threshold was not recorded, or there are fewer than two languages.
+    """
+    require_languages(len(recording.languages))
     n_languages, n_layers = len(recording.languages), len(recording.layers)
     neurons = -(-recording.n_neurons // 64) * 64  # up to the end of a word
-    # Small numbers, since these are the largest arrays here.
+    # 32 bits, since these are the largest arrays here.
     active = np.zeros((n_languages, n_layers, neurons), np.int32)
     members = np.zeros((len(CATEGORIES) - 1, n_layers, neurons), np.int32)
     sizes, pairs = [], []
@@ -56,10 +63,12 @@ def tally_of(recording: Recording, threshold: float) -> Tally:
         add_active(words, active)
         sizes.append(add_members(words, members))
     kept = slice(recording.n_neurons)
-    return Tally(sizes, pairs, active[..., kept], members[..., kept])
+    return Tally(
+        np.concatenate(sizes), np.concatenate(pairs), active[..., kept], members[..., kept]
+    )
 
 
 def with_the_rest(counts: Counts, total: int) -> Counts:
-    """Counts (…, category) of all categories, from those of the active ones."""
+    """The counts of all categories (…, category), from those of the active ones."""
     rest = total - counts.sum(axis=-1, keepdims=True, dtype=counts.dtype)
     return np.concatenate([rest, counts], axis=-1)

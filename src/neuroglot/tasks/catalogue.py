@@ -1,4 +1,4 @@
-"""The tasks that can be loaded by name; ``catalogue.toml`` lists them."""
+"""The tasks that can be loaded by name, which ``catalogue.toml`` lists."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from neuroglot.tasks.readers.source import no_such_file
 from neuroglot.tasks.records import check_languages, codes
 from neuroglot.tasks.wording import TEMPLATES, Template, find_wording
 
-AS_GIVEN = "as given"  # what results call the template of a task from a file
+AS_GIVEN = "as given"  # the name, in results, of the template of a task from a file
 EMBEDDED = Path(str(resources.files("neuroglot.tasks"))) / "embedded"
 DRAWINGS: dict[str, tuple[str, ...]] = {"distractors": DISTRACTORS, "relations": KEPT}
 FROM_FILE = {".jsonl": ParallelTask.from_jsonl, ".csv": ParallelTask.from_csv}
@@ -30,16 +30,16 @@ FROM_FILE = {".jsonl": ParallelTask.from_jsonl, ".csv": ParallelTask.from_csv}
 
 @dataclass(frozen=True)
 class TaskEntry:
-    """What the catalogue knows of a task.
+    """A task as the catalogue describes it.
 
     Attributes:
-        name: by which it is loaded.
-        summary: one sentence.
-        reader: what makes its items.
-        dataset: the published data behind it; none for an embedded task.
-        told_in: of editing, the one language that facts are told in.
-        asked_in: of editing, the one language that is asked in.
-        match: how a generated answer is compared.
+        name: the name by which it is loaded.
+        summary: one sentence that says what the task asks.
+        reader: the name of the reader that makes its items.
+        dataset: the published data that are read; ``None`` for an embedded task.
+        told_in: the one language in which an editing task tells its facts, if there is one.
+        asked_in: the one language in which an editing task asks its questions, if there is one.
+        match: how generated answers are compared with right ones.
     """
 
     name: str
@@ -52,7 +52,7 @@ class TaskEntry:
 
     @property
     def direction(self) -> dict[str, str | None]:
-        """What the reader of an editing task is told beside the rest."""
+        """The arguments that only readers of editing tasks take."""
         if self.reader not in {"editing", "mzsre"}:
             return {}
         return {"told_in": self.told_in, "asked_in": self.asked_in}
@@ -60,7 +60,7 @@ class TaskEntry:
 
 @cache
 def catalogue() -> dict[str, TaskEntry]:
-    """Every entry by name."""
+    """All entries of the catalogue, by name."""
     text = (resources.files("neuroglot.tasks") / "catalogue.toml").read_text("utf-8")
     listing = tomllib.loads(text)
     datasets = {
@@ -74,7 +74,13 @@ def catalogue() -> dict[str, TaskEntry]:
 
 
 def list_tasks() -> dict[str, str]:
-    """Names of the tasks in the catalogue, each with a sentence that says what it asks."""
+    """The names of the tasks in the catalogue, each with a sentence that says what it asks.
+
+    Examples:
+        >>> import neuroglot as ng
+        >>> ng.list_tasks()["facts"]
+        'Fact probing: real and invented relations between names, ten choices an item.'
+    """
     return {name: entry.summary for name, entry in catalogue().items()}
 
 
@@ -93,33 +99,43 @@ def load_task(
     """Load a task from the catalogue, or from a file of your own.
 
     Args:
-        name: one of :func:`list_tasks`, or the path of a ``.jsonl`` file of records or of a
-            ``.csv`` file with one prompt a row.
-        languages: which to keep, in this order; by default all there are.
-        limit: how many items to keep; their order is seeded, so the first ones are a sample.
-        split: ``"taught"`` or ``"held_out"`` keep the items without or with languages in which
-            the fact was never taught to the embedded models (among those kept); ``"all"``.
-        template: ``"native"`` (all words in the language), ``"shared"`` (one English
-            instruction around the native sentences, ending alike in every language), or your
-            own for a published dataset: a prompt with fields in braces, a ``.toml`` file laid out
-            as those of the package, or prompts by language.
-        path: folder with the published files of a dataset; without it, the Hub is asked.
-        incomplete: whether languages may lack items. Only items that are there in all of the
-            chosen languages are then kept, and ``notes``, which every result repeats, say how
-            many. Otherwise an item that a language lacks is an error.
-        distractors: of ``mpararel``, how wrong choices are drawn from the objects of a relation:
-            ``"proportional"`` (the default: in proportion to how often each is right, so that the
-            commonest is no good guess) or ``"uniform"``, as in earlier versions. ``notes`` say
-            which.
-        relations: of ``mpararel``, ``"single"`` (the default) leaves out the relations in which
-            other objects are often true of a subject too, such as the borders of a country;
-            ``"all"`` keeps them. ``notes`` say which were left out.
+        name: a name that :func:`list_tasks` gives, or the path of a ``.jsonl`` file of records or
+            of a ``.csv`` file with one prompt in each row.
+        languages: the codes of the languages to keep, in this order; by default all languages.
+        limit: the number of items to keep. Items are in a fixed random order, so the first ones
+            are a sample.
+        split: ``"taught"`` keeps the items that the embedded models were taught in all of these
+            languages, ``"held_out"`` those that they were not taught in some, and ``"all"`` keeps
+            both.
+        template: ``"native"`` (all words in the language of the prompt), ``"shared"`` (one English
+            instruction around the native sentences, with the same ending in every language), or,
+            for a published dataset, your own: a prompt with fields in braces, a ``.toml`` file
+            with the layout of those in the package, or prompts by language.
+        path: the folder with the published files of a dataset; by default they are read from the
+            Hub.
+        incomplete: whether languages may lack items. If so, only the items that all of the
+            languages have are kept, and the task's ``notes``, which every result repeats, say how
+            many. Otherwise a missing item is an error.
+        distractors: for ``mpararel``, how the wrong choices are drawn from the objects of a
+            relation: ``"proportional"`` (the default) to how often each is right, so that the most
+            frequent object is no good guess, or ``"uniform"``. The ``notes`` say which.
+        relations: for ``mpararel``, ``"single"`` (the default) leaves out the relations in which
+            several objects are often true of one subject, such as the borders of a country;
+            ``"all"`` keeps them. The ``notes`` say which are left out.
 
     Raises:
-        NeuroglotError: unknown name, language, split or template (it lists the choices), an option
-            that the task does not have, fewer than two languages, a file that is not as published
-            (it names the file, the line and the language), languages that do not align, or no item
-            left.
+        NeuroglotError: the name, a language, the split or the template is unknown (the message
+            lists the choices); the task does not have an option; there are fewer than two
+            languages; a file is not as published (the message names the file, the line and the
+            language); the languages do not align; or no item is left.
+
+    Examples:
+        >>> import neuroglot as ng
+        >>> task = ng.load_task("facts", languages=["en", "de"], limit=100)
+        >>> task
+        ParallelTask('facts', 100 items, languages en de)
+        >>> sorted(task.items[0]["prompts"])
+        ['de', 'en']
     """
     if split not in SPLITS:
         raise NeuroglotError(f"unknown split {split!r}; there are {listed(SPLITS)}.")
@@ -134,7 +150,13 @@ def load_task(
     if path is not None and (entry is None or entry.dataset is None):
         raise NeuroglotError(f"task {name!r} is read from no folder; leave path (--path) out.")
     if entry is None:
-        task = _from_file(name, languages, template, incomplete=incomplete)
+        if template != "native":
+            raise NeuroglotError(
+                f"a task from a file has its own prompts; {template!r} is not one."
+            )
+        from_file = FROM_FILE[Path(name).suffix]
+        task = from_file(Path(name), languages=languages, incomplete=incomplete)
+        task = replace(task, template=AS_GIVEN)
     elif entry.dataset is None:
         task = _embedded(entry, languages, template)
     else:
@@ -150,10 +172,10 @@ def load_task(
 def _drawing(
     entry: TaskEntry | None, name: str, options: Mapping[str, str | None]
 ) -> dict[str, str]:
-    """What the reader of a task is told of the choices that it draws, where something is said.
+    """The options for drawing choices that the user gave, which the reader takes as arguments.
 
     Raises:
-        NeuroglotError: the task's choices are given, or an option has no such value.
+        NeuroglotError: the task draws no choices, or an option has no such value.
     """
     given = {option: value for option, value in options.items() if value is not None}
     if given and (entry is None or entry.reader != "mpararel"):
@@ -169,18 +191,8 @@ def _drawing(
     return given
 
 
-def _from_file(
-    name: str, languages: Iterable[str] | None, template: Template, *, incomplete: bool
-) -> ParallelTask:
-    read = FROM_FILE[Path(name).suffix]
-    if template != "native":
-        raise NeuroglotError(f"a task from a file has its own prompts; {template!r} is not one.")
-    task = read(Path(name), languages=languages, incomplete=incomplete)
-    return replace(task, template=AS_GIVEN)
-
-
 def embedded_file(name: str, template: str) -> Path:
-    """The items of an embedded task: a line of JSON each, which `training` defines."""
+    """The file with the items of an embedded task as lines of JSON, written by ``training``."""
     return EMBEDDED / f"{name}-{template}.jsonl.xz"
 
 
@@ -198,7 +210,11 @@ def _embedded(
 
 
 def _languages_at(reader: Any, source: Source, folder: Path) -> tuple[str, ...]:
-    """The languages for which a folder has the published files."""
+    """The languages whose published files a folder has.
+
+    Raises:
+        NeuroglotError: it is no folder, or has no file of the dataset.
+    """
     try:
         is_folder, wrong = folder.is_dir(), "is a file" if folder.exists() else "does not exist"
     except (OSError, ValueError) as error:  # too long, or with a null character
@@ -208,10 +224,10 @@ def _languages_at(reader: Any, source: Source, folder: Path) -> tuple[str, ...]:
             f"path (--path) {str(folder)!r} {wrong}; expected the folder that holds the published "
             f"files of {source.dataset.name} ({source.dataset.files!r})."
         )
-    known = tuple(reader.languages_in(source))
-    if not known:
+    available = tuple(reader.languages_in(source))
+    if not available:
         raise no_such_file(source)
-    return known
+    return available
 
 
 def _published(
@@ -223,22 +239,21 @@ def _published(
 ) -> ParallelTask:
     reader: Any = READERS[entry.reader]
     wording = find_wording(entry.reader, template)
-    known = source.dataset.languages
-    wanted = tuple(known if languages is None else languages)
+    available = published = source.dataset.languages
     if source.folder is not None:
-        known = _languages_at(reader, source, source.folder)
-        lacking = [x for x in wanted if x in source.dataset.languages and x not in known]
-        if languages is None:
-            wanted = known
-        elif lacking:
-            raise NeuroglotError(
-                f"{str(source.folder)!r} has no files of {source.dataset.name} in "
-                f"{listed(lacking)}; it has files in {listed(known, 20)}."
-            )
-    check_languages(wanted, known, entry.name)
+        available = _languages_at(reader, source, source.folder)
+    wanted = tuple(available if languages is None else languages)
+    lacking = [code for code in wanted if code in published and code not in available]
+    if lacking:
+        raise NeuroglotError(
+            f"{str(source.folder)!r} has no files of {source.dataset.name} in "
+            f"{listed(lacking)}; it has files in {listed(available, 20)}."
+        )
+    check_languages(wanted, available, entry.name)
     items, notes = reader.items(source, wanted, wording, **entry.direction, **drawing)
-    # By a hash, so that the first items are a sample, and the same ones in any set of languages.
-    # Items of one group stay together, so that what their prompts share runs once.
+    # Items are ordered by a hash of their ids, so that the first ones are a sample, and the same
+    # in any set of languages. Items of one group stay together, so that the beginning that their
+    # prompts have in common is run once.
     group = {item["id"]: item.pop("group", item["id"]) for item in items}
     items.sort(key=lambda item: (_hash(group[item["id"]]), _hash(item["id"])))
     task = ParallelTask.from_records(items, name=entry.name, languages=wanted)

@@ -1,4 +1,4 @@
-"""Read text files so that nothing shifts silently: one encoding, one kind of line end."""
+"""Read text files strictly: in UTF-8 only, and split into lines at line feeds only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def read_text(path: Path, language: str = "") -> str:
 
     Args:
         path: of the file.
-        language: that errors name beside it, where the file is of one.
+        language: the language of the file, which errors name beside the path.
 
     Raises:
         NeuroglotError: the file cannot be read, or is in another encoding.
@@ -24,87 +24,88 @@ def read_text(path: Path, language: str = "") -> str:
         data = path.read_bytes()
     except (OSError, ValueError) as error:  # a null character in a path is a ValueError
         reason = getattr(error, "strerror", None) or error
-        raise NeuroglotError(f"cannot read {str(path)!r}{_of(language)}: {reason}.") from error
+        raise NeuroglotError(f"cannot read {str(path)!r}{_suffix(language)}: {reason}.") from error
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise _no_utf8(path, language, data, error.start, error.reason) from error
+        raise _not_utf8(path, language, data, error.start, error.reason) from error
     if "\0" in text:
         # UTF-16 of Latin letters is valid UTF-8 with null characters in between.
-        raise _no_utf8(path, language, data, data.index(b"\0"), "it holds null characters")
+        raise _not_utf8(path, language, data, data.index(b"\0"), "it holds null characters")
     return text.replace("\r\n", "\n")
 
 
-def _of(language: str) -> str:
+def _suffix(language: str) -> str:
     return f" ({language})" if language else ""
 
 
-def _no_utf8(path: Path, language: str, data: bytes, place: int, reason: str) -> NeuroglotError:
-    """The error for a file in another encoding; the beginning of the line helps to find it."""
+def _not_utf8(path: Path, language: str, data: bytes, place: int, reason: str) -> NeuroglotError:
+    """The error for a file in another encoding, with the beginning of the line in question."""
     before = data[:place]
     number = before.count(b"\n") + 1
     line = data[before.rfind(b"\n") + 1 :][:30].decode("utf-8", errors="replace")
     return NeuroglotError(
-        f"{path}, line {number}{_of(language)}: no UTF-8 ({reason}; the line "
+        f"{path}, line {number}{_suffix(language)}: not UTF-8 ({reason}; the line "
         f"begins with {line!r}); convert the file to UTF-8."
     )
 
 
 def lines_of(path: Path, language: str = "") -> Iterator[tuple[str, str]]:
-    """What errors call each line that is not empty, and the line.
+    """Each line that is not empty, after its place as error messages name it.
 
-    Only line feeds (with or without a carriage return) end lines: published texts hold other
-    characters that Python would split at.
+    Only line feeds (with or without a carriage return) end lines. Published texts hold other
+    characters at which :meth:`str.splitlines` would split.
     """
     for number, line in enumerate(read_text(path, language).split("\n"), 1):
         if line.strip():
-            yield f"{path}, line {number}{_of(language)}", line
+            yield f"{path}, line {number}{_suffix(language)}", line
 
 
 def json_objects(path: Path, language: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """What errors call each line of a JSONL file, and the object in it.
+    """The object in each line of a JSONL file, after its place as error messages name it.
 
     Raises:
-        NeuroglotError: a line holds no JSON object; it names the file and the line.
+        NeuroglotError: a line holds no JSON object; the message names the file and the line.
     """
     for where, line in lines_of(path, language):
         yield where, parse_object(line, where)
 
 
 def parse_json(text: str, where: str) -> Any:
-    """What a JSON document holds.
+    """The value of a JSON document.
 
     Raises:
-        NeuroglotError: naming ``where``, if the text is no JSON, or nested too deeply.
+        NeuroglotError: the text is no JSON, or nested too deeply; the message names ``where``.
     """
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits are ValueErrors
-        raise NeuroglotError(f"{where}: no valid JSON ({error}).") from error
+        raise NeuroglotError(f"{where}: not valid JSON ({error}).") from error
 
 
 def parse_object(text: str, where: str) -> dict[str, Any]:
-    """A JSON object.
+    """The JSON object in a text.
 
     Raises:
-        NeuroglotError: naming ``where``, if the text is no JSON object.
+        NeuroglotError: the text is no JSON object; the message names ``where``.
     """
-    found = parse_json(text, where)
-    if not isinstance(found, dict):
-        raise NeuroglotError(f"{where}: expected a JSON object, found {type(found).__name__}.")
-    return found
+    value = parse_json(text, where)
+    if not isinstance(value, dict):
+        raise NeuroglotError(f"{where}: expected a JSON object, found {type(value).__name__}.")
+    return value
 
 
 def flaw_of(text: str) -> str | None:
-    """What makes a text unfit to be kept, if anything does.
+    """Why a text cannot be stored, or ``None`` if it can.
 
-    Half a surrogate pair, which JSON can escape, is in no encoding; a null character ends texts
-    where they are stored, so that two different ones would become one.
+    Half a surrogate pair, which JSON can escape, cannot be encoded. A null character ends a stored
+    text, so that two different texts could become equal.
     """
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        half = shown(text[error.start])
-        return f"holds half a surrogate pair ({half} at character {error.start}), which is no text"
+        return (
+            f"holds half a surrogate pair ({shown(text[error.start])} at character {error.start})"
+        )
     place = text.find("\0")
     return f"holds a null character (at character {place})" if place >= 0 else None

@@ -1,4 +1,4 @@
-"""What a guesser gets right: one who knows how often each answer is right, but not the subject."""
+"""The accuracy of guessing by how often each answer is right, without knowing the subject."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Guesses = Mapping[str, Mapping[str, float]]
 def majority(task: ParallelTask) -> np.ndarray:
     """The probability that a guess by the relation alone is right (item, language).
 
-    The guesser sees the choices of an item and its relation, not its subject, and takes the choice
-    that is the right answer of the most items of that relation in that language. Where answers are
-    written, the guess is the text that is right in the most items of the relation; aliases are
-    right too, and texts are compared stripped and without regard to case. One of several that are
-    equally often right is taken at random. Items without a relation count as one relation.
+    The guess is made from the choices of an item and its relation, without its subject. It is the
+    choice that is the right answer of the most items of that relation in that language. Where
+    answers are written, it is the text that is right in the most items of the relation; aliases
+    count as right, and texts are compared without surrounding white space and case. Ties are broken
+    at random. Items without a relation count as one relation.
 
-    Counts are over all items of the task, the guessed one included; those of a part of a task, such
-    as its first items, are over the whole task (:attr:`ParallelTask.guesses`).
+    Counts are over all items of the task, including the item itself. For a part of a task, such as
+    its first items, they are over the whole task (:attr:`ParallelTask.guesses`).
 
     Raises:
         NeuroglotError: an item has no right answer, or some items have choices and others none.
@@ -42,17 +42,17 @@ def majority(task: ParallelTask) -> np.ndarray:
         raise NeuroglotError(
             f"task {task.name!r}: some items have choices and others have none; make two tasks."
         )
-    known = task.guesses or guesses_of(task.items, task.languages)
-    found = [[known[item["id"]][language] for language in task.languages] for item in task.items]
-    return np.array(found, dtype=float)
+    guesses = task.guesses or guesses_of(task.items, task.languages)
+    rows = [[guesses[item["id"]][language] for language in task.languages] for item in task.items]
+    return np.array(rows, dtype=float)
 
 
 def guesses_of(items: Sequence[Item], languages: Sequence[str]) -> Guesses:
-    """The probabilities that :func:`majority` gives; of no item where some have no answers.
+    """The probabilities of :func:`majority`, or none if it would refuse the items.
 
     Args:
-        items: those that are counted, and guessed.
-        languages: of all of them.
+        items: the items over which answers are counted, and for which guesses are made.
+        languages: the languages of these items.
     """
     choosing = {bool(item["choices"]) for item in items}
     if len(choosing) > 1 or not all(item["answers"] for item in items):
@@ -62,13 +62,16 @@ def guesses_of(items: Sequence[Item], languages: Sequence[str]) -> Guesses:
         for language in languages:
             times_right[item["relation"], language].update(_right(item, language))
     return {
-        item["id"]: {x: _guess(item, x, times_right[item["relation"], x]) for x in languages}
+        item["id"]: {
+            language: _guess(item, language, times_right[item["relation"], language])
+            for language in languages
+        }
         for item in items
     }
 
 
 def _right(item: Item, language: str) -> set[str]:
-    """The right answers of a prompt; of written ones without what is not compared."""
+    """The right answers of a prompt; written ones without surrounding white space and case."""
     answer = item["answers"][language]
     if item["choices"]:
         return {answer}
@@ -77,7 +80,7 @@ def _right(item: Item, language: str) -> set[str]:
 
 
 def _guess(item: Item, language: str, times_right: Counter[str]) -> float:
-    """How probably the guess is right."""
+    """The probability that the guess for a prompt is right."""
     options = item["choices"][language] if item["choices"] else list(times_right)
     most = max(times_right[option] for option in options)
     guesses = {option for option in options if times_right[option] == most}

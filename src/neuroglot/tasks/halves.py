@@ -1,4 +1,4 @@
-"""Halves of a task's items: one to choose on, the other to report."""
+"""Split a task: into a half to choose settings on, and a half to report results on."""
 
 from __future__ import annotations
 
@@ -10,44 +10,56 @@ from neuroglot.tasks.parallel import ParallelTask
 
 
 def subject_of(item: dict[str, object]) -> str:
-    """What an item is about; items of one subject are no independent samples."""
+    """The subject of an item, or its id; items of one subject are no independent samples."""
     return str(item.get("subject") or item["id"])
 
 
 def halves(task: ParallelTask, *, seed: int = 0) -> tuple[ParallelTask, ParallelTask]:
-    """A development half of a task, to choose on, and the other half, to report on.
+    """Split a task into a development half, to choose settings on, and a half to report on.
 
-    Items of one subject, or with an equal prompt, are in one of the halves.
+    Items that have a subject or a prompt in common are in the same half.
 
     Args:
-        task: whose items.
-        seed: of the order in which subjects are dealt out.
+        task: the task to split.
+        seed: the seed for the order in which subjects are assigned to the halves.
 
     Raises:
-        NeuroglotError: all items are of one subject, or hang together by equal prompts.
+        NeuroglotError: the items cannot be split, because all are of one subject, or connected by
+            equal prompts.
+
+    Examples:
+        >>> import neuroglot as ng
+        >>> development, report = ng.halves(ng.load_task("facts", limit=40))
+        >>> len(development), len(report)
+        (20, 20)
+        >>> {item["subject"] for item in development.items} & {
+        ...     item["subject"] for item in report.items
+        ... }
+        set()
     """
     by_id = {item["id"]: item for item in task.items}
-    one, other = (task.part([by_id[x] for x in ids]) for ids in parts_of(task, 0.5, seed))
-    return one, other
+    first, second = (task.part([by_id[key] for key in ids]) for ids in parts_of(task, 0.5, seed))
+    return first, second
 
 
 def parts_of(
     task: ParallelTask, share: float, seed: int = 0, same: Indices | None = None
 ) -> tuple[list[str], list[str]]:
-    """Ids of about this share of the items, and of the others.
+    """The ids of about this share of the items, and the ids of the others.
 
-    Items of one subject, or with an equal prompt, are in one of the parts.
+    Items that have a subject or a prompt in common are in the same part.
 
     Args:
-        task: whose items.
-        share: between 0 and 1.
-        seed: of the order in which subjects are dealt out.
+        task: the task to split.
+        share: the share of the first part, between 0 and 1.
+        seed: the seed for the order in which subjects are assigned to the parts.
         same: which prompts are equal (item, language), from
-            :func:`neuroglot.answering.observations.same_tokens`; by default those that are the
-            same text.
+            :func:`neuroglot.answering.observations.same_tokens`; by default, prompts with the
+            same text are.
 
     Raises:
-        NeuroglotError: all items are of one subject, or hang together by equal prompts.
+        NeuroglotError: the items cannot be split, because all are of one subject, or connected by
+            equal prompts.
     """
     if same is None:
         texts = [[item["prompts"][code].strip() for code in task.languages] for item in task.items]
@@ -58,18 +70,18 @@ def parts_of(
         by_subject.setdefault(subject, []).append(item["id"])
     if len(by_subject) < 2:
         raise NeuroglotError(
-            f"task {task.name!r} has items of one subject only, or items that equal prompts tie "
-            "together, so it cannot be split."
+            f"task {task.name!r} cannot be split: its items are all of one subject, or connected "
+            "by equal prompts."
         )
 
     def order(subject: str) -> bytes:
         text = f"{seed}:{subject}".encode("utf-8", "surrogatepass")
         return hashlib.sha256(text).digest()
 
-    # Large subjects first, each to the part that lacks more, so that the parts end as wanted.
+    # Large subjects go first, each to the part that lacks more items.
     parts: tuple[set[str], set[str]] = set(), set()
     wanted = (share * len(task), (1 - share) * len(task))
-    for subject in sorted(by_subject, key=lambda x: (-len(by_subject[x]), order(x))):
+    for subject in sorted(by_subject, key=lambda name: (-len(by_subject[name]), order(name))):
         lacking = [n - len(part) for part, n in zip(parts, wanted, strict=True)]
         parts[lacking.index(max(lacking))].update(by_subject[subject])
     first, second = ([item["id"] for item in task.items if item["id"] in part] for part in parts)

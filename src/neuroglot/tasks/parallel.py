@@ -1,4 +1,4 @@
-"""A task: items that ask the same question in every language."""
+"""Parallel tasks: items that ask the same question in every language."""
 
 from __future__ import annotations
 
@@ -38,25 +38,37 @@ class ParallelTask:
     """Items aligned across languages by id.
 
     Attributes:
-        name: what results call it.
-        languages: codes, in the order of every result's ``language`` dimension; at least two.
+        name: the name of the task in results.
+        languages: the codes of at least two languages, in the order of the ``language`` dimension
+            of every result.
         items: plain dicts ``{"id", "prompts": {language: text}, "answers": {language: text},
             "choices": {language: [text]}, "joins": {language: text}, "relation", "subject",
-            "held_out": [language]}``. A join stands between prompt and answer: a space, or nothing
-            in a script that sets none. Items of one subject are no independent samples. Where a
-            written answer may be one of several, the others are in ``"aliases": {language:
-            [text]}``. Where the subject can be masked, the prompts with a neutral subject in its
-            place are in ``"masked": {language: text}``, in every language and never the prompt
-            itself; they are joined with answers as the prompts are.
-        split: which prompts count for accuracy; ``"held_out"``: only those in the languages that
-            an item's ``held_out`` lists.
-        template: name of the prompt template, where the task has several.
-        match: how a generated answer is compared: as ``"text"``, or by its first ``"number"``.
-        notes: what a reader of results should know of how the items were made.
-        asked_in: the language of all questions and answers, where it is not the one that they are
-            listed under; written answers are compared by its rules.
-        guesses: of a part of a task, how probably a guess by the relation is right in each item
-            and language, as counted over the whole task (:mod:`neuroglot.tasks.guessing`).
+            "held_out": [language]}``. A join is the text between prompt and answer: a space, or
+            nothing in a script without spaces. Items of one subject are no independent samples. If
+            there are several right answers that a model may write, the others are in ``"aliases":
+            {language: [text]}``. If the subject can be masked, ``"masked": {language: text}`` has
+            the prompts with a neutral subject in its place, in every language; their joins are
+            those of the prompts.
+        split: which prompts count for accuracy: with ``"held_out"``, only those in the languages
+            that the ``held_out`` of their item lists; otherwise all.
+        template: the name of the prompt template, if the task has several.
+        match: whether a generated answer is compared as ``"text"`` or by its first ``"number"``.
+        notes: remarks on how the items were made, for readers of results.
+        asked_in: the language of all questions and answers, if it is not the language under which
+            they are listed; written answers are compared by the rules of this language.
+        guesses: for a part of a task, the probability that a guess by the relation is right, by
+            item and language, counted over the whole task (:mod:`neuroglot.tasks.guessing`).
+
+    Examples:
+        >>> import neuroglot as ng
+        >>> prompts = {"en": "The capital of Italy is", "de": "Die Hauptstadt von Italien ist"}
+        >>> answers = {"en": "Rome", "de": "Rom"}
+        >>> record = {"id": "italy", "prompts": prompts, "answers": answers}
+        >>> task = ng.ParallelTask.from_records([record], name="capitals")
+        >>> task
+        ParallelTask('capitals', 1 items, languages en de)
+        >>> task.items[0]["joins"]
+        {'en': ' ', 'de': ' '}
     """
 
     name: str
@@ -81,33 +93,34 @@ class ParallelTask:
         answered = "choosing" if self.has_choices else "writing" if self.has_answers else ""
         facts |= {"answered_by": answered, "template": self.template}
         if self.items:
-            facts |= {f"first prompt, {x}": self.items[0]["prompts"][x] for x in self.languages[:5]}
+            prompts = self.items[0]["prompts"]
+            facts |= {f"first prompt, {code}": prompts[code] for code in self.languages[:5]}
         return as_html(self.name, facts)
 
     @property
     def checksum(self) -> str:
-        """SHA-256 of the items: equal for equal tasks, on any machine."""
+        """The SHA-256 checksum of languages and items, which is the same on any machine."""
         text = json.dumps([self.languages, list(self.items)], ensure_ascii=False, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
     def has_choices(self) -> bool:
-        """Whether every item can be answered by choosing."""
+        """Whether every item has choices."""
         return all(item["choices"] for item in self.items)
 
     @property
     def has_answers(self) -> bool:
-        """Whether every item says what the right answer is."""
+        """Whether every item has a right answer."""
         return all(item["answers"] for item in self.items)
 
     @property
     def has_masked(self) -> bool:
-        """Whether every item has prompts in which its subject is masked."""
+        """Whether every item has masked prompts."""
         return all("masked" in item for item in self.items)
 
     @property
     def most_choices(self) -> int:
-        """The most choices that a prompt has; 0 where there are none."""
+        """The largest number of choices of a prompt; 0 if there are no choices."""
         return max(len(given) for item in self.items for given in [[], *item["choices"].values()])
 
     @classmethod
@@ -122,44 +135,44 @@ class ParallelTask:
         """Check records and make a task of them.
 
         Args:
-            records: the dicts described above; all but ``id`` and ``prompts`` may be left out. An
-                answer may be a list of texts, each of which is right, where there are no choices.
-            name: what results call the task.
-            languages: which to keep, in this order; by default all that any record has.
-            incomplete: whether records may lack some of these languages; they are then left out,
-                and ``notes``, which every result repeats, say how many are whole. Otherwise a
-                missing language is an error.
+            records: the dicts described above; all fields but ``id`` and ``prompts`` may be left
+                out. Where there are no choices, an answer may be a list of texts, each of which is
+                right.
+            name: the name of the task in results.
+            languages: the codes of the languages to keep, in this order; by default all languages
+                of the records.
+            incomplete: whether records may lack some of these languages. If so, such records are
+                left out, and the task's ``notes``, which every result repeats, say how many are
+                kept. Otherwise a missing language is an error.
 
         Raises:
-            NeuroglotError: a missing language, a duplicate id, an empty prompt, an answer that is
-                not among its choices, or fewer than two languages; it names the item.
+            NeuroglotError: a language is missing, an id occurs twice, a prompt is empty, an answer
+                is not among its choices (the message names the item), or there are fewer than two
+                languages.
         """
         check_text(name, "the name", f"task {shown(name)}")
-        found = list(records)
-        if not found:
+        given = list(records)
+        if not given:
             raise NeuroglotError(f"task {name!r} has no items.")
-        known = list(dict.fromkeys(c for record in found for c in languages_of(record, name)))
-        wanted = codes(languages) if languages is not None else tuple(known)
-        check_languages(wanted, known, name)
-        items, seen = [], set()
-        notes: tuple[str, ...] = ()
-        if incomplete:
-            whole = [record for record in found if is_whole(record, wanted)]
-            if not whole:
-                raise NeuroglotError(
-                    f"task {name!r}: none of {len(found)} items is there in all of "
-                    f"{listed(wanted, 20)}; choose fewer languages."
-                )
-            if len(whole) < len(found):
-                notes = (said_of_whole(len(whole), len(found), wanted),)
-            found = whole
-        for record in found:
+        with_repeats = [code for record in given for code in languages_of(record, name)]
+        available = tuple(dict.fromkeys(with_repeats))
+        wanted = available if languages is None else codes(languages)
+        check_languages(wanted, available, name)
+        whole = [record for record in given if not incomplete or is_whole(record, wanted)]
+        if not whole:
+            raise NeuroglotError(
+                f"task {name!r}: none of {len(given)} items is there in all of "
+                f"{listed(wanted, 20)}; choose fewer languages."
+            )
+        left_out = len(whole) < len(given)
+        notes = (said_of_whole(len(whole), len(given), wanted),) if left_out else ()
+        items: dict[str, Item] = {}
+        for record in whole:
             item = check_item(record, wanted, name)
-            if item["id"] in seen:
+            if item["id"] in items:
                 raise NeuroglotError(f"item {item['id']!r} occurs twice in task {name!r}.")
-            seen.add(item["id"])
-            items.append(item)
-        return cls(name, wanted, items, notes=notes)
+            items[item["id"]] = item
+        return cls(name, wanted, list(items.values()), notes=notes)
 
     @classmethod
     def from_jsonl(
@@ -170,11 +183,11 @@ class ParallelTask:
         languages: Iterable[str] | None = None,
         incomplete: bool = False,
     ) -> ParallelTask:
-        """Read a file of records, one JSON object a line, as :meth:`to_jsonl` writes it.
+        """Read a file with one record in each line, as JSON, as :meth:`to_jsonl` writes it.
 
         Raises:
-            NeuroglotError: the file cannot be read, a line is no JSON object, or see
-                :meth:`from_records`.
+            NeuroglotError: the file cannot be read, a line is no JSON object, or
+                :meth:`from_records` raises it.
         """
         file = Path(path)
         records = [record for _, record in json_objects(file)]
@@ -194,16 +207,17 @@ class ParallelTask:
         """Make a task of rows with one prompt each, such as those of a table or of ``datasets``.
 
         Args:
-            rows: dicts with ``id``, ``language``, ``prompt`` and, where there are any, ``masked``
+            rows: dicts with ``id``, ``language`` and ``prompt``. They may also have ``masked``
                 (the prompt with a neutral subject), ``answer`` (a text, or a list of texts each of
                 which is right), ``choices`` (or ``choice1``, ``choice2``, …), ``relation`` and
                 ``subject``.
-            name: what results call the task.
-            languages: which to keep, in this order; by default all.
+            name: the name of the task in results.
+            languages: the codes of the languages to keep, in this order; by default all.
             incomplete: see :meth:`from_records`.
 
         Raises:
-            NeuroglotError: a row lacks a field or repeats one, or see :meth:`from_records`.
+            NeuroglotError: a row lacks a field, an item has a language twice, or
+                :meth:`from_records` raises it.
         """
         records = records_from_rows(rows)
         return cls.from_records(records, name=name, languages=languages, incomplete=incomplete)
@@ -217,11 +231,11 @@ class ParallelTask:
         languages: Iterable[str] | None = None,
         incomplete: bool = False,
     ) -> ParallelTask:
-        """Read a CSV file with a header and one prompt a row, as :meth:`from_rows` takes them.
+        """Read a CSV file with a header and one prompt in each row, as :meth:`from_rows` does.
 
         Raises:
             NeuroglotError: the file cannot be read, a row is longer or shorter than the header,
-                or see :meth:`from_rows`.
+                or :meth:`from_rows` raises it.
         """
         file = Path(path)
         text = io.StringIO(read_text(file), newline="")
@@ -234,8 +248,8 @@ class ParallelTask:
             for row in reader:
                 if None in row or None in row.values():
                     raise NeuroglotError(
-                        f"{file}, line {reader.line_num}: expected "
-                        f"{len(reader.fieldnames or ())} columns, as in the header."
+                        f"{file}, line {reader.line_num}: expected {len(columns)} columns, as in "
+                        "the header."
                     )
                 rows.append(row)
         except csv.Error as error:
@@ -248,7 +262,7 @@ class ParallelTask:
             raise NeuroglotError(f"{file}: {error}") from error
 
     def to_jsonl(self, path: str | Path) -> None:
-        """Write the items, one JSON object a line.
+        """Write the items to a file, each as JSON in a line of its own.
 
         Raises:
             NeuroglotError: the file cannot be written.
@@ -260,7 +274,7 @@ class ParallelTask:
             raise NeuroglotError(f"cannot write {str(path)!r}: {error}.") from error
 
     def select(self, keep: Callable[[Item], bool]) -> ParallelTask:
-        """The task with the items for which ``keep(item)`` is true.
+        """The task with only the items for which ``keep(item)`` is true.
 
         Raises:
             NeuroglotError: no item is left.
@@ -271,7 +285,7 @@ class ParallelTask:
         return self.part(kept)
 
     def first(self, limit: int | None) -> ParallelTask:
-        """The first ``limit`` items, or all for ``None``.
+        """The task with only its first ``limit`` items; ``None`` keeps all.
 
         Raises:
             NeuroglotError: ``limit`` is less than 1.
@@ -283,11 +297,11 @@ class ParallelTask:
         return self.part(list(self.items[:limit]))
 
     def part(self, items: Sequence[Item], languages: tuple[str, ...] | None = None) -> ParallelTask:
-        """The task with some of its items, which knows what was counted over all of them.
+        """A part of the task, with the ``guesses`` that were counted over the whole task.
 
         Args:
-            items: of the task.
-            languages: of the task; by default all.
+            items: the items of the task that are kept.
+            languages: the languages of the task that are kept; by default all.
         """
         guesses = self.guesses or guesses_of(self.items, self.languages)
         return replace(self, items=items, languages=languages or self.languages, guesses=guesses)

@@ -1,8 +1,8 @@
-"""Check what a user, a file or a reader gives as a task, record by record."""
+"""Check the records of which a task is made, and complete them to items."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from neuroglot.errors import NeuroglotError, listed, shown
@@ -15,24 +15,24 @@ FIELDS = (
     *("relation", "subject", "held_out"),
 )
 BY_LANGUAGE = ("prompts", "masked", "answers", "aliases", "choices", "joins")
-JOIN = " "  # between a prompt and what answers it, where a record does not say
+JOIN = " "  # what stands between a prompt and its answer by default
 
 
 def join_after(prompt: Any, join: str = JOIN) -> str:
-    """What joins a prompt with its answer where nothing is said of it.
+    """The text that joins a prompt with its answer, where the record does not give it.
 
-    It is a space, or ``join``; nothing where the prompt itself ends in other white space, such as
-    the end of a line.
+    It is ``join``, unless the prompt itself ends in white space other than spaces, such as a line
+    end: then it is empty.
     """
     ends_otherwise = isinstance(prompt, str) and prompt[len(prompt.rstrip()) :].strip(" ")
     return "" if ends_otherwise else join
 
 
 def codes(languages: Iterable[str]) -> tuple[str, ...]:
-    """Languages as a tuple of codes.
+    """The codes of languages as a tuple.
 
     Raises:
-        NeuroglotError: a text in their place, whose letters would be taken for codes.
+        NeuroglotError: ``languages`` is one text, whose letters would be taken for codes.
     """
     if isinstance(languages, str):
         wanted = [code.strip() for code in languages.split(",")]
@@ -41,16 +41,19 @@ def codes(languages: Iterable[str]) -> tuple[str, ...]:
 
 
 def check_text(text: Any, what: str, where: str) -> None:
-    """A text that is not empty, and that can be stored as it is."""
+    """Check that a text is not empty and can be stored.
+
+    Raises:
+        NeuroglotError: it is empty, no text, or cannot be stored (:func:`flaw_of`).
+    """
     if not isinstance(text, str) or not text.strip():
-        raise NeuroglotError(f"{where}: {what} is empty or no text.")
-    flaw = flaw_of(text)
-    if flaw:
+        raise NeuroglotError(f"{where}: {what} is empty or not a text.")
+    if flaw := flaw_of(text):
         raise NeuroglotError(f"{where}: {what} {flaw}; mend it or leave it out.")
 
 
 def languages_of(record: Any, name: str) -> list[str]:
-    """Languages in which a record has prompts."""
+    """The languages in which a record has prompts."""
     if not isinstance(record, dict):
         raise NeuroglotError(
             f"task {name!r}: expected records as dicts, found {type(record).__name__}."
@@ -64,13 +67,16 @@ def languages_of(record: Any, name: str) -> list[str]:
     return list(prompts)
 
 
-def check_languages(wanted: tuple[str, ...], known: Iterable[str], name: str) -> None:
-    """At least two different languages, all of which the task ``name`` has."""
-    known = list(known)
-    unknown = [language for language in wanted if language not in known]
+def check_languages(wanted: tuple[str, ...], available: Sequence[str], name: str) -> None:
+    """Check that at least two different languages are wanted, and that the task has them all.
+
+    Raises:
+        NeuroglotError: a language is unknown, empty or repeated, or there is only one.
+    """
+    unknown = [language for language in wanted if language not in available]
     if unknown:
         raise NeuroglotError(
-            f"task {name!r} has no language {listed(unknown)}; there are {listed(known)}."
+            f"task {name!r} has no language {listed(unknown)}; there are {listed(available)}."
         )
     for language in wanted:
         check_text(language, f"the language {shown(language)}", f"task {name!r}")
@@ -81,19 +87,19 @@ def check_languages(wanted: tuple[str, ...], known: Iterable[str], name: str) ->
 
 
 def is_whole(record: Item, languages: tuple[str, ...]) -> bool:
-    """Whether a record has what it has of prompts, answers and so on in every language."""
+    """Whether each field by language that a record has is there in all of these languages."""
     for field in BY_LANGUAGE:
         texts = record.get(field)
         if not isinstance(texts, dict):
-            continue  # it is left out as a whole, or said to be wrong when it is checked
-        there = [texts.get(language) is not None for language in languages]
-        if not all(there) and (any(there) or field == "prompts"):
+            continue  # the field is left out, or check_item refuses it
+        present = [texts.get(language) is not None for language in languages]
+        if not all(present) and (any(present) or field == "prompts"):
             return False
     return True
 
 
 def said_of_whole(n_whole: int, n_all: int, languages: Iterable[str]) -> str:
-    """What a task notes of items that were left out because a language lacks them."""
+    """The note of a task from which items were left out because a language lacks them."""
     return (
         f"{n_whole:,} of {n_all:,} items are there in all of {listed(languages, 20)}; the other "
         f"{n_all - n_whole:,} are left out"
@@ -101,10 +107,11 @@ def said_of_whole(n_whole: int, n_all: int, languages: Iterable[str]) -> str:
 
 
 def check_item(record: Item, languages: tuple[str, ...], name: str) -> Item:
-    """A full item in the given languages, from a record that may lack optional fields.
+    """Make a complete item, in these languages, of a record that may lack optional fields.
 
     Raises:
-        NeuroglotError: a field is missing, unknown or of the wrong kind; it names the item.
+        NeuroglotError: a field is missing, unknown or of the wrong kind; the message names the
+            item.
     """
     where = f"item {shown(record.get('id'))} of task {name!r}"
     _check_fields(record, where)
@@ -120,13 +127,17 @@ def check_item(record: Item, languages: tuple[str, ...], name: str) -> Item:
         "held_out": [lang for lang in languages if lang in (record.get("held_out") or [])],
     }
     for field in ("answers", "choices", "joins"):
-        # Rows of a table hold nothing, rather than lack a column, where a field is left out.
+        # Rows of a table have None where a field is left out.
         if any(text is not None for text in (record.get(field) or {}).values()):
             item[field] = _in_languages(record, field, languages, where)
     _take_masked(record, item, where)
     _take_aliases(record, item, where)
-    for language in languages:
-        _check_texts(item, language, where)
+    for language, join in item["joins"].items():
+        for field in ("prompts", "answers"):
+            if item[field]:
+                check_text(item[field][language], f"the {field[:-1]} in {language!r}", where)
+        if not isinstance(join, str) or join.strip():
+            raise NeuroglotError(f"{where}: the join in {language!r} must be white space or ''.")
         if item["choices"]:
             _check_choices(item, language, where)
     numbers = {language: len(choices) for language, choices in item["choices"].items()}
@@ -136,9 +147,7 @@ def check_item(record: Item, languages: tuple[str, ...], name: str) -> Item:
 
 
 def _check_fields(record: Item, where: str) -> None:
-    if not isinstance(record.get("id"), str) or not record["id"].strip():
-        raise NeuroglotError(f"{where}: 'id' must be a text that is not empty.")
-    check_text(record["id"], "'id'", where)
+    check_text(record.get("id"), "'id'", where)
     for field in ("relation", "subject"):
         if record.get(field) is not None:
             check_text(record[field], f"{field!r}", where)
@@ -157,10 +166,9 @@ def _check_fields(record: Item, where: str) -> None:
 
 
 def _take_masked(record: Item, item: Item, where: str) -> None:
-    """Put the masked prompts in their place, if there are any.
+    """Check the masked prompts of a record, if it has any, and put them into the item.
 
-    An item has masked prompts in all of its languages, or no such field, so that it is the same as
-    ever where it has none. One that is the prompt itself would mask nothing.
+    An item has masked prompts in all of its languages, or no field ``masked`` at all.
     """
     given = record.get("masked") or {}
     if all(text is None for text in given.values()):
@@ -176,10 +184,9 @@ def _take_masked(record: Item, item: Item, where: str) -> None:
 
 
 def _take_aliases(record: Item, item: Item, where: str) -> None:
-    """Put the first of several answers in their place, and the others among the aliases.
+    """Keep the first of several right answers as the answer, and the others as aliases.
 
-    An item has aliases only where it has other right answers, so that it is the same as ever where
-    it has none.
+    An item without other right answers has no field ``aliases``.
     """
     aliases: dict[str, list[str]] = {}
     given = record.get("aliases") or {}
@@ -191,7 +198,7 @@ def _take_aliases(record: Item, item: Item, where: str) -> None:
         for other in (*others, *more):
             check_text(other, f"an answer in {language!r}", where)
         item["answers"][language] = first
-        aliases[language] = [x for x in dict.fromkeys([*others, *more]) if x != first]
+        aliases[language] = [alias for alias in dict.fromkeys([*others, *more]) if alias != first]
     if not any(aliases.values()):
         if any(given.values()) and not item["answers"]:
             raise NeuroglotError(f"{where}: it has aliases, but no answers.")
@@ -202,15 +209,6 @@ def _take_aliases(record: Item, item: Item, where: str) -> None:
             "the others, or the choices."
         )
     item["aliases"] = aliases
-
-
-def _check_texts(item: Item, language: str, where: str) -> None:
-    for field in ("prompts", "answers"):
-        if item[field]:
-            check_text(item[field][language], f"the {field[:-1]} in {language!r}", where)
-    join = item["joins"][language]
-    if not isinstance(join, str) or join.strip():
-        raise NeuroglotError(f"{where}: the join in {language!r} must be white space or ''.")
 
 
 def _in_languages(record: Item, field: str, languages: tuple[str, ...], where: str) -> Item:

@@ -1,4 +1,4 @@
-"""Records from tables with one prompt a row."""
+"""Make records of tables with one prompt in each row."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ FIELDS = (
     *("relation", "subject"),
 )
 NEEDED = FIELDS[:3]
-OF_ITEM = ("relation", "subject")  # said of the item, not of one prompt
-OF_PROMPT = ("prompts", "masked", "answers", "choices", "joins")  # of a record, by language
+OF_ITEM = ("relation", "subject")  # columns that are equal in all rows of an item
+OF_PROMPT = ("prompts", "masked", "answers", "choices", "joins")  # fields by language
 OPTION = re.compile(r"choice([1-9][0-9]{0,3})")
 
 
 def records_from_rows(rows: Iterable[Item]) -> list[Item]:
-    """Records from rows that hold one prompt each.
+    """Make records of rows that hold one prompt each.
 
     Args:
-        rows: dicts with ``id``, ``language`` and ``prompt``, and where there are any ``masked``
-            (the prompt with a neutral subject), ``answer``, ``choices`` (a list) or ``choice1``,
-            ``choice2``, …, ``join`` (text between prompt and answer, by default as in a record),
-            ``relation`` and ``subject``.
+        rows: dicts with ``id``, ``language`` and ``prompt``. They may also have ``masked`` (the
+            prompt with a neutral subject), ``answer``, ``choices`` (a list) or ``choice1``,
+            ``choice2``, …, ``join`` (the text between prompt and answer, by default as in a
+            record), ``relation`` and ``subject``.
 
     Raises:
-        NeuroglotError: a row lacks a field, has an unknown one, or repeats an item's language.
+        NeuroglotError: a row lacks a field, has an unknown one, or repeats an item's language, or
+            rows of one item have different relations or subjects.
     """
     records: dict[str, Item] = {}
     for number, row in enumerate(rows, 1):
@@ -49,14 +50,14 @@ def records_from_rows(rows: Iterable[Item]) -> list[Item]:
         record["masked"][language] = given.get("masked")
         record["answers"][language] = given.get("answer")
         record["choices"][language] = given.get("choices") or _options(given, where) or None
-        # An empty join means something, unlike other empty cells.
+        # Unlike other empty cells, an empty join has a meaning.
         join = row.get("join")
         record["joins"][language] = join_after(given["prompt"]) if join is None else join
     return list(records.values())
 
 
 def _is_empty(value: Any) -> bool:
-    """Whether a cell holds nothing; of an array, equality with a text is no yes or no."""
+    """Whether a cell is empty; the value may be an array, whose ``== ""`` has no truth value."""
     return value is None or (isinstance(value, str) and not value)
 
 
@@ -79,8 +80,8 @@ def _check_columns(row: Any, where: str) -> None:
 
 
 def _options(given: Item, where: str) -> list[Any]:
-    """Values of ``choice1``, ``choice2``, … in the order of their numbers."""
-    numbered = {int(found[1]): key for key in given if (found := OPTION.fullmatch(key))}
+    """The values of ``choice1``, ``choice2``, … in the order of their numbers."""
+    numbered = {int(match[1]): key for key in given if (match := OPTION.fullmatch(key))}
     missing = sorted(set(range(1, len(numbered) + 1)) - set(numbered))
     if missing:
         raise NeuroglotError(f"{where}: choice{missing[0]} is empty, but a later choice is not.")

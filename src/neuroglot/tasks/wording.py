@@ -1,4 +1,4 @@
-"""The words of a prompt: one table a task, by template and language."""
+"""The words of prompts: a table for each task, by template and language."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ Template = str | Path | Mapping[str, Any]
 """Name of a template, a prompt with fields in braces, a ``.toml`` file, or prompts by language."""
 
 TEMPLATES = ("native", "shared")
-NEUTRAL = "neutral_subject"  # the word that stands for the subject where a prompt masks it
-BY_LANGUAGE = "the user's, by language"  # what results call such a template
+NEUTRAL = "neutral_subject"  # the word that replaces the subject in masked prompts
+BY_LANGUAGE = "the user's, by language"  # the name, in results, of prompts by language
 
 
 @dataclass(frozen=True)
 class Wording:
-    """What a template says in each language.
+    """The words of a template in each language.
 
     Attributes:
-        name: what results call the template.
-        table: words by language; under ``"*"`` those of every language.
-        neutral: the word ``neutral_subject`` by language, where the task has one and the words of
-            the language do not say another.
+        name: the name of the template in results.
+        table: words by language; those under ``"*"`` are for every other language.
+        neutral: ``neutral_subject`` by language, if the task masks subjects. A word of that name
+            in ``table`` goes before it.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Wording:
     neutral: Words = field_of(default_factory=dict)
 
     def of(self, language: str) -> Words:
-        """The words in a language: ``prompt``, ``join`` and what else the task needs.
+        """The words in a language: ``prompt``, ``join`` and others that the task needs.
 
         Raises:
             NeuroglotError: the template has no words in this language.
@@ -55,25 +55,17 @@ class Wording:
         return {NEUTRAL: self.neutral[language], **words} if language in self.neutral else words
 
 
-def _check_fields(template: str, fields: Mapping[str, str]) -> None:
-    """Fields must be names alone: a width could ask for gigabytes, an attribute for anything.
-
-    Raises:
-        ValueError: a field that is not known, or more than a name.
-    """
-    for _, field, width, conversion in string.Formatter().parse(template):
-        if field is not None and (field not in fields or width or conversion):
-            raise ValueError(f"{shown(field)} is no field, or has something after its name")
-
-
 def fill(template: str, fields: Mapping[str, str]) -> str:
-    """The template with its fields in braces filled in.
+    """Fill in the fields of a template, which stand in braces.
 
     Raises:
-        NeuroglotError: it has a field that the task does not know, or a lone brace.
+        NeuroglotError: the template has a field that the task does not have, or a lone brace.
     """
     try:
-        _check_fields(template, fields)
+        # Names alone: a width could ask for gigabytes, and an attribute for anything.
+        for _, field, width, conversion in string.Formatter().parse(template):
+            if field is not None and (field not in fields or width or conversion):
+                raise ValueError(f"{shown(field)} is not a field, or has something after its name")
         return template.format_map(fields)
     except ValueError as error:
         raise NeuroglotError(
@@ -88,21 +80,21 @@ def asked(
     """The ``prompts`` and ``joins`` of a record, by language.
 
     Args:
-        words: ``prompt`` and ``join`` of each language.
-        fields: what is filled into each language's prompt.
+        words: ``prompt`` and ``join`` by language.
+        fields: the values of the fields of the prompt, by language.
 
     Raises:
         NeuroglotError: see :func:`fill`.
     """
     return {
-        "prompts": {x: fill(words[x]["prompt"], fields[x]) for x in words},
-        "joins": {x: words[x]["join"] for x in words},
+        "prompts": {code: fill(words[code]["prompt"], fields[code]) for code in words},
+        "joins": {code: words[code]["join"] for code in words},
     }
 
 
 @cache
 def _packaged(task: str) -> tuple[dict[str, dict[str, dict[str, str]]], dict[str, str]]:
-    """Words by template and language, from the package, and neutral subjects by language."""
+    """The package's words by template and language, and its neutral subjects by language."""
     text = (resources.files("neuroglot.tasks") / "prompts" / f"{task}.toml").read_text("utf-8")
     tables = tomllib.loads(text)
     neutral = tables.pop(NEUTRAL, {})
@@ -110,10 +102,10 @@ def _packaged(task: str) -> tuple[dict[str, dict[str, dict[str, str]]], dict[str
 
 
 def _by_language(table: Mapping[str, Any], name: str = "") -> dict[str, dict[str, str]]:
-    """Words by language; a table that holds a prompt itself is that of every language.
+    """The words by language; a table that holds a prompt itself is for every language.
 
     Raises:
-        NeuroglotError: something else than a text or a table stands for a language.
+        NeuroglotError: the value for a language is neither a text nor a table.
     """
     for language, words in table.items():
         if not isinstance(words, str | Mapping):
@@ -130,14 +122,14 @@ def _by_language(table: Mapping[str, Any], name: str = "") -> dict[str, dict[str
 
 
 def find_wording(task: str, template: Template) -> Wording:
-    """The words of a task under a template of the package or of the user.
+    """The words of a task in a template of the package or of the user.
 
-    What a user's template leaves out (the verdicts, for example) is that of ``shared``, or, where
-    the template is by language, that of ``native``. A table ``neutral_subject`` beside its prompts
-    says what stands for the subject in masked prompts, by language.
+    Words that a user's template leaves out, such as the verdicts, are taken from ``shared``, or
+    from ``native`` if the template is by language. A table ``neutral_subject`` beside the prompts
+    holds, by language, the words that replace the subject in masked prompts.
 
     Args:
-        task: name of the prompt table.
+        task: the name of the task's table of prompts.
         template: ``"native"``, ``"shared"``, a prompt with fields in braces, the path of a
             ``.toml`` file, or prompts (or tables of words) by language.
 
@@ -146,27 +138,28 @@ def find_wording(task: str, template: Template) -> Wording:
     """
     packaged, neutral = _packaged(task)
     if isinstance(template, Mapping):
-        return _users(task, BY_LANGUAGE, template)
+        return _of_user(task, BY_LANGUAGE, template)
     template = str(template)
     if template in packaged:
         return Wording(template, packaged[template], neutral)
     if template.endswith(".toml"):
-        return _users(task, template, _read_table(Path(template)))
+        return _of_user(task, template, _read_table(Path(template)))
     if "{" in template:
-        return _users(task, template, {"prompt": template})
+        return _of_user(task, template, {"prompt": template})
     raise NeuroglotError(
         f"task {task!r} has no template {template!r}; there are {listed(packaged)}, or give a "
         "prompt with fields in braces, or the path of a .toml file."
     )
 
 
-def _users(task: str, name: str, given: Mapping[str, Any]) -> Wording:
-    """The words of a user's template, with those of the package where it leaves some out."""
+def _of_user(task: str, name: str, given: Mapping[str, Any]) -> Wording:
+    """The words of a user's template, completed with those of the package."""
     packaged, neutral = _packaged(task)
-    whole, known = {}, [*packaged["shared"]["*"], *([NEUTRAL] if neutral else [])]
+    shared = packaged["shared"]["*"]
+    whole, known = {}, [*shared, *([NEUTRAL] if neutral else [])]
     table = dict(given)
     if isinstance(table.get(NEUTRAL), Mapping):
-        neutral = {**neutral, **_neutral_of(table.pop(NEUTRAL), name, known)}
+        neutral = {**neutral, **_checked_neutral(table.pop(NEUTRAL), name, known)}
     for language, words in _by_language(table, name).items():
         if not all(isinstance(text, str) for text in words.values()) or not words.get("prompt"):
             raise NeuroglotError(f"template {name!r}: {language!r} needs a text for 'prompt'.")
@@ -174,33 +167,29 @@ def _users(task: str, name: str, given: Mapping[str, Any]) -> Wording:
         if flaws:
             raise NeuroglotError(f"template {name!r}, {language!r}: {flaws[0]}.")
         if NEUTRAL in words:
-            _neutral_of({language: words[NEUTRAL]}, name, known)
-        unknown = set(words) - set(known)
-        if unknown:
+            _checked_neutral({language: words[NEUTRAL]}, name, known)
+        if unknown := set(words) - set(known):
             raise NeuroglotError(
                 f"template {name!r}: {language!r} has unknown words "
-                f"{listed(sorted(unknown, key=str))}; "
-                f"there are {listed(known)}."
+                f"{listed(sorted(unknown, key=str))}; there are {listed(known)}."
             )
         if not _has_field(words["prompt"]):
             raise NeuroglotError(
                 f"template {name!r}: its prompt has no field in braces, so items would be alike."
             )
-        inherited = packaged["shared"]["*"]
-        if language != "*":
-            native = packaged["native"]
-            inherited = native.get(language, native.get("*", inherited))
+        native = {} if language == "*" else packaged["native"]
+        inherited = native.get(language, native.get("*", shared))
         whole[language] = {**inherited, **words}
         if "join" in inherited and "join" not in words:
             whole[language]["join"] = join_after(words["prompt"], inherited["join"])
     return Wording(name, whole, neutral)
 
 
-def _neutral_of(words: Mapping[str, Any], name: str, known: Iterable[str]) -> Words:
-    """The neutral subjects that a user's template says by language, checked.
+def _checked_neutral(words: Mapping[str, Any], name: str, known: Iterable[str]) -> Words:
+    """The neutral subjects of a user's template, by language, checked.
 
     Raises:
-        NeuroglotError: one is empty, no text or cannot be kept, or the task masks no subject.
+        NeuroglotError: one is empty, no text or cannot be stored, or the task masks no subject.
     """
     if NEUTRAL not in known:
         raise NeuroglotError(
@@ -216,7 +205,7 @@ def _has_field(prompt: str) -> bool:
     try:
         return any(field is not None for _, field, _, _ in string.Formatter().parse(prompt))
     except ValueError:
-        return True  # what is wrong with it is said when it is filled
+        return True  # fill then says what is wrong with the prompt
 
 
 def _read_table(path: Path) -> dict[str, Any]:
@@ -225,11 +214,11 @@ def _read_table(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits, deep nesting
         if isinstance(error, NeuroglotError):
             raise
-        raise NeuroglotError(f"{path}: no valid TOML ({error}).") from error
-    # Laid out as those of the package, or without the name of the template.
-    found: dict[str, Any] = table.get("native") or table.get("shared") or table
-    if not isinstance(found, dict):
+        raise NeuroglotError(f"{path}: not valid TOML ({error}).") from error
+    # A file of the user may leave out the names of templates that those of the package have.
+    words: dict[str, Any] = table.get("native") or table.get("shared") or table
+    if not isinstance(words, dict):
         raise NeuroglotError(
-            f"{path}: expected a table under 'native' or 'shared', found {shown(found)}."
+            f"{path}: expected a table under 'native' or 'shared', found {shown(words)}."
         )
-    return {NEUTRAL: table[NEUTRAL], **found} if NEUTRAL in table else found
+    return {NEUTRAL: table[NEUTRAL], **words} if NEUTRAL in table else words

@@ -1,4 +1,4 @@
-"""Readers of published datasets: plain functions from rows to items."""
+"""Readers of published datasets: plain functions that make items of the published rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from types import ModuleType
 from neuroglot.tasks.readers import mgsm, mpararel, mzsre, xcopa, xnli, xquad
 from neuroglot.tasks.readers.source import Dataset, Source
 
-# Each has `languages_in(source)` and `items(source, languages, wording)`.
+# Each module has `languages_in(source)` and `items(source, languages, wording)`.
 READERS: dict[str, ModuleType] = {
     "mgsm": mgsm,
     "mpararel": mpararel,

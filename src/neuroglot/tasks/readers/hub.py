@@ -1,4 +1,4 @@
-"""Rows from the Hugging Face Hub, by the package ``datasets`` (an extra)."""
+"""Rows from the Hugging Face Hub, loaded with the package ``datasets`` (an extra)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from neuroglot.errors import NeuroglotError
 
 
 def load_rows(options: Mapping[str, str]) -> Iterable[dict[str, Any]]:
-    """The rows that :func:`datasets.load_dataset` finds with these options.
+    """The rows that :func:`datasets.load_dataset` loads with these options.
 
     Raises:
-        NeuroglotError: ``datasets`` is not installed, or finds nothing.
+        NeuroglotError: ``datasets`` is not installed, or cannot load the rows.
     """
     try:
         import datasets  # noqa: PLC0415 (an extra)
@@ -23,14 +23,14 @@ def load_rows(options: Mapping[str, str]) -> Iterable[dict[str, Any]]:
             "or '.[datasets]' in neuroglot's own folder. Or pass the folder with the published "
             "files as path (--path)."
         ) from error
-    # transformers, which takes long, is needed by no other reader.
+    # This imports transformers, which takes long and which no local file needs.
     from neuroglot.quiet import without_messages  # noqa: PLC0415
 
     try:
         with without_messages():
             return cast("Iterable[dict[str, Any]]", datasets.load_dataset(**options))
     except StopIteration:
-        return []  # what datasets makes of an empty file
+        return []  # datasets raises StopIteration for an empty file
     except (OSError, ValueError, RuntimeError, ImportError, DatasetsError) as error:
         reason = " ".join(str(error).split())
         raise NeuroglotError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from neuroglot.errors import NeuroglotError, shown
 from neuroglot.tasks.files import lines_of
@@ -12,7 +13,6 @@ from neuroglot.tasks.readers.source import (
     Table,
     aligned,
     languages_with_file,
-    must_agree,
     need,
     rows_by_id,
     table_of,
@@ -23,8 +23,7 @@ from neuroglot.tasks.wording import Wording, asked
 languages_in = languages_with_file
 
 
-def _file_rows(source: Source, language: str) -> Rows:
-    path = source.file(language=language)
+def _file_rows(path: Path, language: str) -> Rows:
     for number, (where, line) in enumerate(lines_of(path, language), 1):
         cells = line.split("\t")
         if len(cells) != 2:
@@ -33,34 +32,31 @@ def _file_rows(source: Source, language: str) -> Rows:
 
 
 def _rows(source: Source, language: str) -> Rows:
-    local = source.folder is not None
-    for where, row in _file_rows(source, language) if local else source.hub_rows(language=language):
+    for where, row in source.rows(_file_rows, language=language):
         need(where, row, "question", "answer")
         given = row.get("answer_number", row["answer"])
         answer = str(given).replace(",", "").strip() if isinstance(given, str | int) else ""
         if not answer.removeprefix("-").isdecimal():
-            raise NeuroglotError(f"{where}: answer {shown(given)} is no whole number.")
+            raise NeuroglotError(f"{where}: answer {shown(given)} is not a whole number.")
         yield where, {"id": str(row["row"]), "question": row["question"], "answer": answer}
 
 
 def read(source: Source, language: str) -> Table:
-    """Question and answer by number of the row."""
+    """The question and the answer of each problem, by the number of its row."""
     return table_of(_rows(source, language), ("question", "answer"), f"mgsm ({language})")
 
 
 def items(
     source: Source, languages: Sequence[str], wording: Wording
 ) -> tuple[list[Item], list[str]]:
-    """One item a problem."""
-    tables = aligned(source, languages, read)
-    must_agree(tables, "answer", "the answer")
+    """One item for each problem, without choices, and no notes."""
+    tables = aligned(source, languages, read, answer="the answer")
     words = {language: wording.of(language) for language in languages}
-    found: list[Item] = [
+    return [
         {
             "id": f"mgsm:{row_id}",
-            **asked(words, {x: {"question": row["question"]} for x, row in rows.items()}),
-            "answers": {x: row["answer"] for x, row in rows.items()},
+            **asked(words, {code: {"question": row["question"]} for code, row in rows.items()}),
+            "answers": {code: row["answer"] for code, row in rows.items()},
         }
         for row_id, rows in rows_by_id(tables)
-    ]
-    return found, []
+    ], []

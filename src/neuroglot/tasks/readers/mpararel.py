@@ -1,7 +1,7 @@
 """mParaRel (Fierro and Søgaard 2022): facts about subjects, as sentences to complete.
 
-A decoder can answer only where the object comes last, so each language needs such a pattern for the
-relation; few relations have one in every language, and the notes of the task say which.
+A decoder can only complete sentences whose object comes last, so a relation is used if every
+language has such a pattern for it. Few relations do; the notes of the task say which.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from neuroglot.tasks.readers.source import Row, Rows, Source, Table, need, no_su
 from neuroglot.tasks.records import Item
 from neuroglot.tasks.wording import Wording, Words, asked
 
-FOLDERS = {"zh": "zh-hans"}  # where the published folder has another name than the language
-# All relations of the published data (Elazar et al. 2021), so that the Hub can be asked for each.
+FOLDERS = {"zh": "zh-hans"}  # languages whose published folder has another name
+# All relations of the published data (Elazar et al. 2021), by which the Hub is asked for each.
 RELATIONS = tuple(
     f"P{number}"
     for number in (
@@ -30,8 +30,9 @@ RELATIONS = tuple(
 )
 Kept = Literal["single", "all"]
 KEPT: tuple[Kept, ...] = ("single", "all")
-# Relations in which other objects are often true of a subject too, so that a right answer counts as
-# wrong: by what the property means in Wikidata, which gives most of them several values an entity.
+# Relations in which several objects are often true of one subject, so that a right answer would
+# count as wrong. They follow from what the property means in Wikidata, where most of these
+# properties have several values for one entity.
 SEVERAL = {
     "P39": "people hold several positions, and an archbishop is a bishop",
     "P47": "most places border several others",
@@ -49,44 +50,43 @@ SEVERAL = {
     "P1412": "people speak several languages",
 }
 OBJECT_LAST = re.compile(r"(?P<cloze>[^\[\]]*\[X\][^\[\]]*?)(?P<join>\s*)\[Y\]\s*[.。]?\s*")
-LONGEST_PATTERN = 1000  # characters; looking through one takes the square of its length
-FACT = ("subject", "object", "subject_uri", "object_uri")  # fields of a fact that are texts
+LONGEST_PATTERN = 1000  # characters; the time to match a pattern grows as its length squared
+FACT = ("subject", "object", "subject_uri", "object_uri")  # the fields of a fact with texts
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """A sentence up to its object: the part before, with ``[X]`` in it, and what joins the two."""
+    """A sentence that ends in its object.
+
+    Attributes:
+        cloze: the sentence up to its object, with ``[X]`` in place of the subject.
+        join: the white space between the two.
+    """
 
     cloze: str
     join: str
 
 
+def _folder(language: str) -> str:
+    return FOLDERS.get(language, language)
+
+
 def languages_in(source: Source) -> list[str]:
-    """Languages with a folder of facts."""
-    return [
-        language
-        for language in source.dataset.languages
-        if source.place(f"tuples/{FOLDERS.get(language, language)}").is_dir()
-    ]
+    """The languages with a folder of facts."""
+    languages = source.dataset.languages
+    return [code for code in languages if source.place(f"tuples/{_folder(code)}").is_dir()]
 
 
 def _rows(source: Source, part: str, relation: str, language: str) -> Rows:
-    fields = {
-        "part": part,
-        "folder": FOLDERS.get(language, language),
-        "relation": relation,
-    }
-    if source.folder is None:
-        yield from source.hub_rows(language=language, **fields)
-        return
-    yield from json_objects(source.file(**fields), language)
+    folder = _folder(language)
+    return source.rows(json_objects, language=language, part=part, folder=folder, relation=relation)
 
 
 def _facts(source: Source, relation: str, language: str) -> Rows:
     for where, row in _rows(source, "tuples", relation, language):
         need(where, row, "lineid", "sub_uri", "obj_uri", "sub_label", "obj_label")
         if not isinstance(row["lineid"], int | str):
-            raise NeuroglotError(f"{where}: lineid {shown(row['lineid'])} is no number.")
+            raise NeuroglotError(f"{where}: lineid {shown(row['lineid'])} is not a number.")
         yield (
             where,
             {
@@ -101,7 +101,7 @@ def _facts(source: Source, relation: str, language: str) -> Rows:
 
 
 def read(source: Source, language: str) -> Table:
-    """Facts of all relations in a language by relation and line."""
+    """The facts of all relations in a language, by relation and line."""
     if source.folder is not None and language not in languages_in(source):
         raise no_such_file(source)
     table: Table = {}
@@ -112,31 +112,30 @@ def read(source: Source, language: str) -> Table:
 
 
 def relations_in(source: Source) -> list[str]:
-    """Relations that any language of the folder has; each language must then have them all."""
+    """The relations that some language has, and that each language must therefore have."""
     if source.folder is None:
         return list(RELATIONS)
-    folders = [FOLDERS.get(x, x) for x in source.dataset.languages]
+    folders = [_folder(language) for language in source.dataset.languages]
     return [
         relation
         for relation in RELATIONS
-        if any(source.has(part="tuples", folder=x, relation=relation) for x in folders)
+        if any(source.has(part="tuples", folder=name, relation=relation) for name in folders)
     ]
 
 
 def find_pattern(source: Source, relation: str, language: str) -> Pattern | None:
-    """The first pattern whose object comes last, one that a person has checked if there is any."""
-    found: dict[bool, Pattern] = {}
+    """The first pattern whose object comes last; patterns that a person has checked go first."""
+    first: dict[bool, Pattern] = {}
     for where, row in _rows(source, "patterns", relation, language):
         need(where, row, "pattern")
         if not isinstance(row["pattern"], str) or len(row["pattern"]) > LONGEST_PATTERN:
             raise NeuroglotError(
-                f"{where}: the pattern is no text of at most {LONGEST_PATTERN:,} characters."
+                f"{where}: expected a pattern of at most {LONGEST_PATTERN:,} characters."
             )
-        match = OBJECT_LAST.fullmatch(row["pattern"])
-        if match:
+        if match := OBJECT_LAST.fullmatch(row["pattern"]):
             pattern = Pattern(match["cloze"].strip(), match["join"])
-            found.setdefault(bool(row.get("checked-by-human")), pattern)
-    return found.get(True) or found.get(False)
+            first.setdefault(bool(row.get("checked-by-human")), pattern)
+    return first.get(True) or first.get(False)
 
 
 def _relation(row_id: str) -> str:
@@ -144,30 +143,27 @@ def _relation(row_id: str) -> str:
 
 
 def shared_facts(tables: Mapping[str, Table]) -> dict[str, Table]:
-    """Facts that every language has: rows by id, and in them rows by language.
+    """The facts that every language has: by id, the rows of the fact by language.
 
     Raises:
-        NeuroglotError: a line is about different things in two languages.
+        NeuroglotError: one id stands for different facts in two languages.
     """
     first = next(iter(tables))
     shared: dict[str, Table] = {}
     for row_id, row in tables[first].items():
-        rows = {language: table.get(row_id) for language, table in tables.items()}
-        kept = {language: found for language, found in rows.items() if found}
-        if len(kept) < len(tables):
+        if not all(row_id in table for table in tables.values()):
             continue
-        for language, found in kept.items():
-            if _uris(found) != _uris(row):
+        shared[row_id] = {language: table[row_id] for language, table in tables.items()}
+        for language, other in shared[row_id].items():
+            if _uris(other) != _uris(row):
                 raise NeuroglotError(
                     f"mpararel: fact {row_id!r} is about {_uris(row)} in {first!r}, but about "
-                    f"{_uris(found)} in {language!r}; the languages do not align."
+                    f"{_uris(other)} in {language!r}; the languages do not align."
                 )
-        shared[row_id] = kept
     return shared
 
 
 def _uris(row: Row) -> tuple[str, str]:
-    """What a fact is about: its subject and its object."""
     return row["subject_uri"], row["object_uri"]
 
 
@@ -179,12 +175,12 @@ def items(
     distractors: Distractors = "proportional",
     relations: Kept = "single",
 ) -> tuple[list[Item], list[str]]:
-    """One item a fact whose relation has a pattern in every language.
+    """One item for each fact whose relation has a pattern in every language, and the notes.
 
     Args:
-        source: where the facts and patterns are.
-        languages: of the items.
-        wording: what the template says.
+        source: the place from which facts and patterns are read.
+        languages: the languages of the items.
+        wording: the words of the template.
         distractors: how the wrong choices are drawn (:func:`draw_choices`).
         relations: ``"single"`` leaves out the relations of :data:`SEVERAL`; ``"all"`` keeps them.
     """
@@ -200,7 +196,7 @@ def items_of(
     distractors: Distractors = "proportional",
     relations: Kept = "single",
 ) -> tuple[list[Item], list[str]]:
-    """The items of facts that have been read, by language, and the notes."""
+    """As :func:`items`, of facts that have been read, by language."""
     languages = tuple(tables)
     facts = shared_facts(tables)
     patterns = find_patterns(source, facts, languages)
@@ -218,27 +214,34 @@ def items_of(
         if len(ids) > 1
     }
     left_out = SEVERAL if relations == "single" else {}
-    found = [
+    records = [
         _item(row_id, usable, patterns[_relation(row_id)], ids, words)
         for row_id, ids in chosen.items()
         if _relation(row_id) not in left_out
     ]
     lost = [_relation(row_id) for row_id in chosen if _relation(row_id) in left_out]
-    if lost and not found:
+    if lost and not records:
         raise NeuroglotError(
             f"mpararel: no item is left in {listed(languages)}; the patterns that end in the "
             f"object are of relations in which several objects are often true "
             f"({listed(dict.fromkeys(lost), 20)}). Choose fewer languages, or relations='all' "
             "(--relations all)."
         )
-    used = dict.fromkeys(item["relation"] for item in found)
+    used = dict.fromkeys(item["relation"] for item in records)
     note = (
-        f"{len(found):,} of the {len(facts):,} facts that {listed(languages)} share, in "
+        f"{len(records):,} of the {len(facts):,} facts that {listed(languages)} share, in "
         f"{len(used)} of {len(patterns)} relations ({listed(used, len(used))}); the others have no "
         "pattern that ends in the object in each of these languages, or no second object"
         f"{', or are left out' if lost else ''}"
     )
-    return found, [note, *_left_out(lost), DRAWN[distractors]]
+    notes = [note]
+    if lost:
+        names = dict.fromkeys(lost)
+        notes.append(
+            f"{len(lost):,} items of {listed(names, len(names))} are left out, since other objects "
+            "of these relations are often true too; relations='all' keeps them"
+        )
+    return records, [*notes, DRAWN[distractors]]
 
 
 DRAWN: dict[Distractors, str] = {
@@ -253,17 +256,6 @@ DRAWN: dict[Distractors, str] = {
 }
 
 
-def _left_out(lost: Sequence[str]) -> list[str]:
-    """What the notes say of items that are left out, given the relation of each."""
-    if not lost:
-        return []
-    relations = dict.fromkeys(lost)
-    return [
-        f"{len(lost):,} items of {listed(relations, len(relations))} are left out, since other "
-        "objects of these relations are often true too; relations='all' keeps them"
-    ]
-
-
 def _item(
     row_id: str,
     facts: Mapping[str, Table],
@@ -271,17 +263,17 @@ def _item(
     chosen: Sequence[str],
     words: Mapping[str, Words],
 ) -> Item:
-    """The item of a fact, from the patterns of its relation and the facts it is told apart from."""
+    """The item of a fact, from its relation's patterns and the facts whose objects are choices."""
     rows = facts[row_id]
-    joined = {x: {**words[x], "join": patterns[x].join} for x in words}
-    subjects = {x: rows[x]["subject"] for x in words}
-    neutral = {x: words[x]["neutral_subject"] for x in words}
+    joined = {code: {**words[code], "join": patterns[code].join} for code in words}
+    subjects = {code: rows[code]["subject"] for code in words}
+    neutral = {code: words[code]["neutral_subject"] for code in words}
     return {
         "id": f"mpararel:{row_id}",
         **asked(joined, _clozes(patterns, subjects)),
         "masked": asked(joined, _clozes(patterns, neutral))["prompts"],
-        "answers": {x: rows[x]["object"] for x in words},
-        "choices": {x: [facts[other][x]["object"] for other in chosen] for x in words},
+        "answers": {code: rows[code]["object"] for code in words},
+        "choices": {code: [facts[other][code]["object"] for other in chosen] for code in words},
         "relation": _relation(row_id),
         "subject": rows[next(iter(words))]["subject_uri"],
     }
@@ -290,16 +282,22 @@ def _item(
 def _clozes(
     patterns: Mapping[str, Pattern], subjects: Mapping[str, str]
 ) -> dict[str, dict[str, str]]:
-    """The field of the prompt in each language: its pattern about a subject."""
-    return {x: {"cloze": patterns[x].cloze.replace("[X]", y)} for x, y in subjects.items()}
+    """The field of the prompt in each language: its pattern, with the subject in place."""
+    return {
+        language: {"cloze": patterns[language].cloze.replace("[X]", subject)}
+        for language, subject in subjects.items()
+    }
 
 
 def find_patterns(
     source: Source, facts: Mapping[str, Table], languages: Sequence[str]
 ) -> dict[str, dict[str, Pattern]]:
-    """Patterns by relation and language; a language without one is left out."""
-    found: dict[str, dict[str, Pattern]] = {}
-    for relation in dict.fromkeys(map(_relation, facts)):
-        by_language = {x: find_pattern(source, relation, x) for x in languages}
-        found[relation] = {x: pattern for x, pattern in by_language.items() if pattern}
-    return found
+    """The patterns by relation and, of those languages that have one, by language."""
+    return {
+        relation: {
+            language: pattern
+            for language in languages
+            if (pattern := find_pattern(source, relation, language))
+        }
+        for relation in dict.fromkeys(map(_relation, facts))
+    }

@@ -1,4 +1,4 @@
-"""MzsRE (Wang et al. 2024): a new fact in one language, the question in another."""
+"""MzsRE (Wang et al. 2024): a new fact in one language, and a question about it in another."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ from neuroglot.tasks.readers.source import (
     Table,
     aligned,
     languages_with_file,
-    must_agree,
     rows_by_id,
     table_of,
 )
 from neuroglot.tasks.records import Item
-from neuroglot.tasks.wording import Wording, Words, asked, fill
+from neuroglot.tasks.wording import Wording, asked, fill
 
-ENGLISH = "en"  # every published file pairs it with one other language
+ENGLISH = "en"  # every published file pairs English with one other language
 
 
 def languages_in(source: Source) -> list[str]:
     """English, and the languages whose published file is in the folder."""
-    others = [x for x in languages_with_file(source) if x != ENGLISH]
+    others = [code for code in languages_with_file(source) if code != ENGLISH]
     return [ENGLISH, *others] if others else []
 
 
@@ -39,12 +38,8 @@ def _file_rows(path: Path, language: str) -> Rows:
 
 
 def _rows(source: Source, pair: str, language: str) -> Rows:
-    """Question and answer in ``language``, from the file that pairs English with ``pair``."""
-    if source.folder is None:
-        found = source.hub_rows(language=pair)
-    else:
-        found = _file_rows(source.file(language=pair), pair)
-    for number, (where, row) in enumerate(found, 1):
+    """Questions and answers in ``language``, from the file that pairs English with ``pair``."""
+    for number, (where, row) in enumerate(source.rows(_file_rows, language=pair), 1):
         try:
             told, english = row[language], row[ENGLISH]
             yield (
@@ -53,7 +48,7 @@ def _rows(source: Source, pair: str, language: str) -> Rows:
                     "id": str(number),
                     "question": told["src"],
                     "answer": told["alt"],
-                    # What ties the languages together: the row has no id of its own.
+                    # Rows have no id, but each repeats the English question and answer.
                     "english": english["src"],
                     "english_answer": english["alt"],
                     "subject": _subject(english),
@@ -67,24 +62,21 @@ def _rows(source: Source, pair: str, language: str) -> Rows:
 
 
 def _subject(english: Row) -> str | None:
-    """What the question is about, where the row says so."""
+    """The subject of the question, if the row names one."""
     subject = english.get("subject")
     return subject if isinstance(subject, str) and subject.strip() else None
 
 
 def read(source: Source, language: str) -> Table:
-    """Question, new answer and the question in English, by place in the file."""
-    pair = language
-    if language == ENGLISH:
-        others = [x for x in languages_in(source) if x != ENGLISH]
-        if not others:
-            raise NeuroglotError(
-                f"no file {source.dataset.files!r} in {str(source.folder)!r}; English is read from "
-                "any of them."
-            )
-        pair = others[0]
+    """The question, the new answer and their English originals, by the row's place in the file."""
+    pairs = languages_in(source)[1:] if language == ENGLISH else [language]
+    if not pairs:
+        raise NeuroglotError(
+            f"no file {source.dataset.files!r} in {str(source.folder)!r}; English is read from "
+            "any of them."
+        )
     return table_of(
-        _rows(source, pair, language), ("question", "answer", "english"), f"mzsre ({language})"
+        _rows(source, pairs[0], language), ("question", "answer", "english"), f"mzsre ({language})"
     )
 
 
@@ -95,28 +87,39 @@ def items(
     told_in: str | None = None,
     asked_in: str | None = None,
 ) -> tuple[list[Item], list[str]]:
-    """One item a fact; ``None`` stands for the language under which the prompt is listed."""
-    needed = dict.fromkeys([*languages, *(x for x in (told_in, asked_in) if x)])
-    tables = aligned(source, needed, read)
-    must_agree(tables, "english", "the English question")
-    must_agree(tables, "english_answer", "the English answer")
+    """One item for each fact, and no notes.
+
+    Args:
+        source: the place from which the facts are read.
+        languages: the languages under which the prompts are listed.
+        wording: the words of the template.
+        told_in: the language of the fact; ``None`` is the one under which the prompt is listed.
+        asked_in: the language of the question and its answer; ``None`` as for ``told_in``.
+    """
+    needed = dict.fromkeys([*languages, *(code for code in (told_in, asked_in) if code)])
+    agree = {"english": "the English question", "english_answer": "the English answer"}
+    tables = aligned(source, needed, read, **agree)
     words = {language: wording.of(language) for language in needed}
     target = {language: asked_in or language for language in languages}
-    found: list[Item] = []
+    records: list[Item] = []
     for row_id, rows in rows_by_id(tables):
-        facts = {x: _fact(rows[told_in or x], words[told_in or x]) for x in languages}
-        fields = {x: {"fact": facts[x], "question": rows[target[x]]["question"]} for x in languages}
-        found.append(
+        fields = {
+            language: {
+                # The new fact, in the words of the language in which it is told.
+                "fact": fill(
+                    words[told_in or language]["fact"],
+                    {field: rows[told_in or language][field] for field in ("question", "answer")},
+                ),
+                "question": rows[target[language]]["question"],
+            }
+            for language in languages
+        }
+        records.append(
             {
                 "id": f"mzsre:{row_id}",
-                **asked({x: words[target[x]] for x in languages}, fields),
-                "answers": {x: rows[target[x]]["answer"] for x in languages},
+                **asked({code: words[target[code]] for code in languages}, fields),
+                "answers": {code: rows[target[code]]["answer"] for code in languages},
                 "subject": rows[languages[0]]["subject"],
             }
         )
-    return found, []
-
-
-def _fact(row: Row, words: Words) -> str:
-    """The new fact, in the words of the language that it is told in."""
-    return fill(words["fact"], {field: row[field] for field in ("question", "answer")})
+    return records, []

@@ -12,7 +12,6 @@ from neuroglot.tasks.readers.source import (
     Source,
     Table,
     aligned,
-    must_agree,
     need,
     rows_by_id,
     table_of,
@@ -26,18 +25,18 @@ NEEDED = {"language", "gold_label", "sentence1", "sentence2", "pairID"}
 
 
 def languages_in(source: Source) -> list[str]:
-    """Languages that the published file holds."""
+    """The languages of the published file."""
     if not source.has():
         return []
-    found = {line.partition("\t")[0] for _, line in lines_of(source.file())}
-    # A file without any is read, for the sake of the error that says what is wrong with it.
-    known = [language for language in source.dataset.languages if language in found]
-    return known or list(source.dataset.languages)
+    first_cells = {line.partition("\t")[0] for _, line in lines_of(source.file())}
+    languages = [code for code in source.dataset.languages if code in first_cells]
+    # Where no line begins with a language, reading the file says what is wrong with it.
+    return languages or list(source.dataset.languages)
 
 
 def _file_rows(path: Path, language: str) -> Rows:
-    """Rows of one language in the published table, where a quotation mark is a mere character."""
-    lines = lines_of(path)  # of all languages
+    """The rows of one language in the published table, in which quotation marks quote nothing."""
+    lines = lines_of(path)  # the file holds all languages
     where, header = next(lines, (str(path), ""))
     columns = header.split("\t")
     if len(columns) != N_COLUMNS or columns[0] != "language" or not set(columns) >= NEEDED:
@@ -47,13 +46,13 @@ def _file_rows(path: Path, language: str) -> Rows:
             f"{len(columns)} columns ({listed(columns)})."
         )
     for where, line in lines:
-        code, _, _ = line.partition("\t")
         cells = line.split("\t")
         if len(cells) != N_COLUMNS:
             raise NeuroglotError(
-                f"{where} ({code}): {len(cells)} columns, expected {N_COLUMNS} as in the header."
+                f"{where} ({cells[0]}): {len(cells)} columns, expected {N_COLUMNS} as in the "
+                "header."
             )
-        if code == language:
+        if cells[0] == language:
             row = dict(zip(columns, cells, strict=True))
             yield (
                 f"{where} ({language})",
@@ -70,14 +69,15 @@ def _hub_rows(source: Source, language: str) -> Rows:
     for where, row in source.hub_rows(language=language):
         # The published pairs are numbered from 1, in the order that the Hub keeps.
         need(where, row, "premise", "hypothesis", "label")
-        known = isinstance(row["label"], int) and row["label"] in range(len(VERDICTS))
+        label = row["label"]
+        is_number = isinstance(label, int) and label in range(len(VERDICTS))
         yield (
             where,
             {
                 "id": str(row["row"]),
                 "premise": row["premise"],
                 "hypothesis": row["hypothesis"],
-                "verdict": VERDICTS[row["label"]] if known else row["label"],
+                "verdict": VERDICTS[label] if is_number else label,
             },
         )
 
@@ -86,45 +86,44 @@ def _checked(rows: Rows) -> Rows:
     for where, row in rows:
         if row["verdict"] not in VERDICTS:
             raise NeuroglotError(
-                f"{where}: label {shown(row['verdict'])} is none of {listed(VERDICTS)}."
+                f"{where}: label {shown(row['verdict'])} is not one of {listed(VERDICTS)}."
             )
         yield where, row
 
 
 def read(source: Source, language: str) -> Table:
-    """Premise, hypothesis and verdict by pair."""
-    if source.folder is None:
-        rows = _hub_rows(source, language)
-    else:
-        rows = _file_rows(source.file(), language)
+    """The premise, the hypothesis and the verdict of each pair, by the id of the pair."""
+    local = source.folder is not None
+    rows = _file_rows(source.file(), language) if local else _hub_rows(source, language)
     return table_of(_checked(rows), ("premise", "hypothesis"), f"xnli ({language})")
 
 
 def _premise(row_id: str) -> str:
-    """Number of the premise: the pairs come in threes, one premise with three hypotheses."""
+    """The number of a pair's premise: three pairs in a row have one premise."""
     return str((int(row_id) - 1) // 3 + 1) if row_id.isdecimal() else row_id
 
 
 def items(
     source: Source, languages: Sequence[str], wording: Wording
 ) -> tuple[list[Item], list[str]]:
-    """One item a pair; the choices are the three verdicts. Pairs of one premise are a group."""
-    tables = aligned(source, languages, read)
-    must_agree(tables, "verdict", "the label")
+    """One item for each pair, with the three verdicts as its choices, and no notes."""
+    tables = aligned(source, languages, read, verdict="the label")
     words = {language: wording.of(language) for language in languages}
-    found: list[Item] = []
+    records: list[Item] = []
     for row_id, rows in rows_by_id(tables):
-        verdict = rows[languages[0]]["verdict"]
-        fields = {x: {f: row[f] for f in ("premise", "hypothesis")} for x, row in rows.items()}
-        found.append(
+        verdict, premise = rows[languages[0]]["verdict"], f"premise {_premise(row_id)}"
+        fields = {
+            code: {f: row[f] for f in ("premise", "hypothesis")} for code, row in rows.items()
+        }
+        records.append(
             {
                 "id": f"xnli:{row_id}",
-                "group": f"premise {_premise(row_id)}",
+                "group": premise,
                 **asked(words, fields),
-                "answers": {x: words[x][verdict] for x in words},
-                "choices": {x: [words[x][label] for label in VERDICTS] for x in words},
+                "answers": {code: words[code][verdict] for code in words},
+                "choices": {code: [words[code][label] for label in VERDICTS] for code in words},
                 "relation": verdict,
-                "subject": f"premise {_premise(row_id)}",
+                "subject": premise,
             }
         )
-    return found, []
+    return records, []

@@ -1,8 +1,8 @@
-"""XQuAD (Artetxe et al. 2020): questions that words of a paragraph answer."""
+"""XQuAD (Artetxe et al. 2020): questions whose answers are words of a paragraph."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,11 @@ languages_in = languages_with_file
 
 
 def _file_rows(path: Path, language: str) -> Rows:
-    """Questions of a file in the layout of SQuAD 1.1."""
+    """The questions of a file in the layout of SQuAD 1.1."""
     where = f"{path} ({language})"
     articles = parse_object(read_text(path, language), where)
     try:
-        for paragraph in _paragraphs(articles):
+        for paragraph in (p for article in articles["data"] for p in article["paragraphs"]):
             for question in paragraph["qas"]:
                 yield (
                     f"{where}, question {shown(question.get('id'))}",
@@ -47,25 +47,16 @@ def _file_rows(path: Path, language: str) -> Rows:
         raise NeuroglotError(f"{where}: not in the layout of SQuAD 1.1 ({error}).") from error
 
 
-def _paragraphs(articles: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for article in articles["data"]:
-        yield from article["paragraphs"]
-
-
 def _rows(source: Source, language: str) -> Rows:
-    if source.folder is None:
-        found = source.hub_rows(language=language)
-    else:
-        found = _file_rows(source.file(language=language), language)
-    for where, row in found:
+    for where, row in source.rows(_file_rows, language=language):
         need(where, row, "id", "context", "question", "answers")
         texts, starts = _answers(row["answers"], where)
         context = row["context"]
         if not texts or not isinstance(context, str):
             raise NeuroglotError(f"{where}: there is no answer, or no paragraph.")
         for text, start in zip(texts, starts, strict=True):
-            sound = isinstance(text, str) and isinstance(start, int) and start >= 0
-            if not sound or context[start : start + len(text)] != text:
+            has_place = isinstance(text, str) and isinstance(start, int) and start >= 0
+            if not has_place or context[start : start + len(text)] != text:
                 raise NeuroglotError(
                     f"{where}: the answer {shown(text)} is not at character {shown(start)} of the "
                     "paragraph."
@@ -76,9 +67,9 @@ def _rows(source: Source, language: str) -> Rows:
 
 
 def _answers(answers: Any, where: str) -> tuple[list[Any], list[Any]]:
-    """The texts of a question's answers, and where they begin: as many of both."""
-    found = answers if isinstance(answers, dict) else {}
-    texts, starts = found.get("text"), found.get("answer_start")
+    """The texts of a question's answers, and the characters at which they begin."""
+    by_field = answers if isinstance(answers, dict) else {}
+    texts, starts = by_field.get("text"), by_field.get("answer_start")
     if not isinstance(texts, list) or not isinstance(starts, list) or len(texts) != len(starts):
         raise NeuroglotError(
             f"{where}: expected answers with as many of 'text' as of 'answer_start', found "
@@ -88,7 +79,7 @@ def _answers(answers: Any, where: str) -> tuple[list[Any], list[Any]]:
 
 
 def read(source: Source, language: str) -> Table:
-    """Paragraph, question and answer by id."""
+    """The paragraph, the question and the answers of each question, by id."""
     return table_of(
         _rows(source, language), ("context", "question", "answer"), f"xquad ({language})"
     )
@@ -97,22 +88,20 @@ def read(source: Source, language: str) -> Table:
 def items(
     source: Source, languages: Sequence[str], wording: Wording
 ) -> tuple[list[Item], list[str]]:
-    """One item a question."""
+    """One item for each question, whose subject is its paragraph, and no notes."""
     tables = aligned(source, languages, read)
     words = {language: wording.of(language) for language in languages}
     paragraphs: dict[str, int] = {}
-    found: list[Item] = []
+    records: list[Item] = []
     for row_id, rows in rows_by_id(tables):
-        fields = {x: {f: row[f] for f in ("context", "question")} for x, row in rows.items()}
-        answers = {x: [row["answer"], *row["others"]] for x, row in rows.items()}
-        paragraph = rows[languages[0]]["context"]
-        number = paragraphs.setdefault(paragraph, len(paragraphs) + 1)
-        found.append(
+        fields = {code: {f: row[f] for f in ("context", "question")} for code, row in rows.items()}
+        number = paragraphs.setdefault(rows[languages[0]]["context"], len(paragraphs) + 1)
+        records.append(
             {
                 "id": f"xquad:{row_id}",
                 **asked(words, fields),
-                "answers": answers,
+                "answers": {code: [row["answer"], *row["others"]] for code, row in rows.items()},
                 "subject": f"paragraph {number}",
             }
         )
-    return found, []
+    return records, []
