@@ -21,11 +21,10 @@ from .models.loading import load_model
 from .models.model import Model, wrap_model
 from .models.tokenization import Tokenization
 from .neurons.neuron_set import NeuronSet
-from .pipeline import run
+from .pipeline import load, run
 from .recording.reading import Reading
 from .recording.recorder import plan_recording, record
 from .recording.recording import Recording
-from .recording.saved import load
 from .reporting.gathering import tables
 from .reporting.page import report
 from .reporting.showing import plot

@@ -20,11 +20,14 @@ from neuroglot.errors import NeuroglotError, UnsupportedError
 from neuroglot.models.loading import EMBEDDED, load_model
 from neuroglot.models.model import Model
 from neuroglot.models.operations import operation
+from neuroglot.options import options_of
 from neuroglot.recording.reading import Reading
 from neuroglot.recording.recorder import record
 from neuroglot.recording.recording import Recording
+from neuroglot.recording.saved import Stored, load_saved
 from neuroglot.sharing.categories import classify, compare_tasks
-from neuroglot.store.results import keep
+from neuroglot.store.folders import is_result
+from neuroglot.store.results import as_saved, keep, opened
 from neuroglot.store.whose import folder_for_results
 from neuroglot.tasks.catalogue import load_task
 from neuroglot.tasks.parallel import ParallelTask
@@ -32,6 +35,10 @@ from neuroglot.tasks.parallel import ParallelTask
 THRESHOLDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 PREDICTIONS = "predictions.csv"  # beside the results of a run
 DEMO_TEMPLATES = ("native", "shared")
+# Where the folder of a function that keeps other things too has what the function returned.
+RETURNED = ("outcome", "test/outcome", "alignment", "comparison")
+RECORDING = "recording"
+PARTS = ("sharing", "thresholds", "answers", "attribution")
 DEMO_TASKS = ("facts", "inference", "editing_en_xx")
 
 Results = dict[str, xr.Dataset | xr.DataArray]
@@ -94,6 +101,7 @@ def run(
         ['facts/answers', 'facts/sharing', 'facts/thresholds']
     """
     reading = Reading(thresholds=THRESHOLDS) if reading is None else reading
+    answering = options_of(answering, Answering, "answering")
     name = name or task.name
     if scores:
         check_scores(scores)
@@ -102,7 +110,7 @@ def run(
     def place(part: str) -> Path | None:
         return out / part if out is not None else None
 
-    recording = record(model, task, reading=reading, out=place("recording"), overwrite=overwrite)
+    recording = record(model, task, reading=reading, out=place(RECORDING), overwrite=overwrite)
     results: Results = {
         f"{name}/sharing": classify(recording),
         f"{name}/thresholds": classify(recording, thresholds=recording.thresholds),
@@ -133,6 +141,47 @@ def run(
                 overwrite=overwrite,
             )
     return Run(recording, results)
+
+
+def load(path: str | Path) -> Stored | Run:
+    """Load what a function returned, from the folder that it got as ``out`` or was saved to.
+
+    The data of a recording are read when they are used; other results are read at once.
+
+    Args:
+        path: the folder.
+
+    Returns:
+        The recording or the result as it was when it was saved. For the folder of :func:`run`,
+        which holds several, a :class:`Run`, whose name is that of the folder.
+
+    Raises:
+        NeuroglotError: there is no result, it was not finished, it is damaged, or it cannot be
+            read for another reason.
+
+    Examples:
+        >>> import tempfile
+        >>> import neuroglot as ng
+        >>> task = ng.load_task("facts", languages=["en", "de"], limit=4)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     recording = ng.record(ng.load_model("embedded/base"), task, out=f"{folder}/facts")
+        ...     ng.load(f"{folder}/facts")
+        Recording(embedded/base on facts: 4 items, 2 languages, 6 layers of 768 neurons)
+    """
+    folder = Path(path)
+    if is_result(folder):
+        return load_saved(folder)
+    for place in RETURNED:
+        if is_result(folder / place):
+            return load_saved(folder / place)
+    recording = load_saved(folder / RECORDING) if is_result(folder / RECORDING) else None
+    if not isinstance(recording, Recording):
+        return load_saved(folder)  # which says what is wrong
+    name = folder.resolve().name
+    parts = {part: folder / part for part in PARTS if is_result(folder / part)}
+    return Run(
+        recording, {f"{name}/{part}": as_saved(at, opened(at)) for part, at in parts.items()}
+    )
 
 
 def _defined(model: Model, scores: Sequence[str]) -> list[str]:

@@ -18,7 +18,7 @@ from neuroglot.comparison.runs import ANSWERS, RECORDING
 from neuroglot.models.model import Model
 from neuroglot.recording.recorder import record
 from neuroglot.recording.recording import Recording
-from neuroglot.recording.saved import load
+from neuroglot.recording.saved import load_saved
 from neuroglot.sharing.categories import classify, shared_of_active
 from neuroglot.store.results import opened_dataset
 from neuroglot.tasks.halves import subject_of
@@ -76,7 +76,7 @@ class Checks:
         return opened_dataset(self.run_folder(step) / ANSWERS)
 
     def _recording(self, step: int) -> Recording:
-        found = load(self.run_folder(step) / RECORDING)
+        found = load_saved(self.run_folder(step) / RECORDING)
         assert isinstance(found, Recording)
         return found
 

@@ -36,7 +36,7 @@ from neuroglot.models.model import Model
 from neuroglot.models.operations import operation
 from neuroglot.recording.part import recorded_part
 from neuroglot.recording.recording import Recording, require_recording
-from neuroglot.recording.saved import load
+from neuroglot.recording.saved import load_saved
 from neuroglot.sharing.bits import CATEGORIES
 from neuroglot.sharing.categories import categories
 from neuroglot.store.accumulating import Sums, Wider, add_all, finished, sums_in_folder
@@ -157,7 +157,7 @@ def attribute(  # noqa: PLR0913 (the public contract)
             add_all(folder, adding.add, adding.items_at_once, "attribute")
             require_steady_prompts(model, task, head.attrs)
             folder.finish(_result(folder.sums, head), wider)
-    found = load(path)
+    found = load_saved(path)
     assert isinstance(found, xr.Dataset)
     return found
 

@@ -190,6 +190,7 @@ def results_at(given: str) -> dict[str, xr.Dataset | xr.DataArray]:
     Raises:
         NeuroglotError: there is no result at the path, or the name will not do.
     """
+    from neuroglot.recording.saved import load_saved
     from neuroglot.store.folders import is_result
 
     run, path = named_path(given)
@@ -202,7 +203,7 @@ def results_at(given: str) -> dict[str, xr.Dataset | xr.DataArray]:
     for folder in folders:
         if folder.name == "recording" and len(folders) > 1:
             continue  # what follows from it lies beside it
-        stored = ng.load(folder)
+        stored = load_saved(folder)
         found[f"{run}/{folder.resolve().name}"] = (
             ng.classify(stored) if isinstance(stored, ng.Recording) else stored
         )

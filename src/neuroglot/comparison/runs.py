@@ -13,7 +13,7 @@ import xarray as xr
 
 from neuroglot.errors import NeuroglotError, listed
 from neuroglot.recording.recording import Recording
-from neuroglot.recording.saved import load
+from neuroglot.recording.saved import load_saved
 from neuroglot.sharing.categories import classify
 from neuroglot.store.joining import (
     OF_TOKENIZATION,
@@ -108,7 +108,7 @@ def _read(name: str, source: Source) -> tuple[Recording, xr.Dataset]:
                 f"{str(folder)!r} is not a run: it lacks {RECORDING!r} or {ANSWERS!r}. Expected a "
                 "folder that `neuroglot run` wrote, or one in 'runs' of an alignment."
             )
-        both: Any = (load(folder / RECORDING), load(folder / ANSWERS))
+        both: Any = (load_saved(folder / RECORDING), load_saved(folder / ANSWERS))
     else:
         both = source
     recording, answers = both

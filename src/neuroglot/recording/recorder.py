@@ -15,7 +15,7 @@ from neuroglot.options import options_of
 from neuroglot.recording.blocks import record_block, site_values, tokenize_block
 from neuroglot.recording.reading import Reading
 from neuroglot.recording.recording import BIT_DIMS, KIND, Recording
-from neuroglot.recording.saved import load
+from neuroglot.recording.saved import load_saved
 from neuroglot.running.batching import batches, by_length, pad
 from neuroglot.store.asking import asked_by
 from neuroglot.store.folders import as_path
@@ -114,7 +114,7 @@ def header(model: Model, task: ParallelTask, reading: Reading) -> xr.Dataset:
 
 
 def _opened(out: str | Path) -> Recording:
-    stored = load(out)
+    stored = load_saved(out)
     assert isinstance(stored, Recording)
     return stored
 
