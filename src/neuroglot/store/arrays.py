@@ -1,7 +1,7 @@
-"""What the files of an array must hold.
+"""Checks of the files of an array.
 
-Zarr takes chunks that are missing for zeros, and as much room as one claims to need, so all are
-looked at before it reads them.
+Zarr reads a missing chunk as zeros, and reserves as much memory as a chunk claims to need. So all
+chunks are checked before Zarr reads them.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from neuroglot.store.chunks import Values, check_size, decoded
 from neuroglot.store.damage import DamagedError, WrongContentError, read_file
 
 Place = tuple[int, ...]
-"""Of a chunk in the grid of chunks."""
+"""The position of a chunk in the grid of chunks."""
 
 
 @dataclass(frozen=True)
 class StoredArray:
-    """How an array is kept.
+    """How an array is stored.
 
     Attributes:
-        folder: of the array, in that of the result.
-        dims: names of its dimensions.
-        shape: its sizes.
-        chunks: the sizes of a chunk; those at the end of a dimension are filled up.
-        dtype: of its values, ``object`` for texts.
+        folder: the folder of the array, inside the folder of the result.
+        dims: the names of its dimensions.
+        shape: its size along each dimension.
+        chunks: the size of a chunk along each dimension; the last chunks are padded to it.
+        dtype: the type of its values; ``object`` for texts.
         codec: ``"zstd"`` or ``"crc32c"``.
     """
 
@@ -45,20 +45,20 @@ class StoredArray:
 
     @property
     def grid(self) -> tuple[int, ...]:
-        """Chunks along each dimension."""
+        """The number of chunks along each dimension."""
         return tuple(-(-n // size) for n, size in zip(self.shape, self.chunks, strict=True))
 
     def places(self, wanted: Sequence[Any] = ()) -> Iterator[Place]:
-        """Of the chunks that hold some values, by default all.
+        """The positions of the chunks that hold the wanted values, by default of all chunks.
 
         Args:
-            wanted: for each dimension an index, a slice, or an array of indexes.
+            wanted: an index, a slice or an array of indexes for each dimension.
         """
-        along = zip(wanted or [slice(None)] * len(self.dims), self.shape, self.chunks, strict=True)
-        return itertools.product(*(_numbers(*one) for one in along))
+        keys = wanted or [slice(None)] * len(self.dims)
+        return itertools.product(*map(_numbers, keys, self.shape, self.chunks))
 
     def file(self, place: Place) -> str:
-        """Name of a chunk's file in the folder of the result."""
+        """The path of a chunk's file, relative to the folder of the result."""
         return "/".join([self.folder.name, "c", *map(str, place)])
 
     def has_chunk(self, place: Place) -> bool:
@@ -66,17 +66,17 @@ class StoredArray:
         return (self.folder.parent / self.file(place)).is_file()
 
     def damaged(self, reason: str) -> DamagedError:
-        """The error for this array."""
+        """The error that says what is wrong with this array."""
         return DamagedError(self.folder.parent, reason)
 
     def chunk(self, place: Place) -> Values:
         """The values of one chunk, which may reach beyond the end of the array.
 
         Raises:
-            DamagedError: it is missing, its size or checksum is wrong, or it does not decode.
+            DamagedError: it is missing, its size or checksum is wrong, or it cannot be decoded.
         """
         path, name = self.folder.parent, self.file(place)
-        if self.has_chunk(place):  # before it is read, as it may be large
+        if self.has_chunk(place):  # checked before it is read, because it may be large
             self._check_size(name, (path / name).stat().st_size)
         data = read_file(path, name)
         try:
@@ -86,10 +86,10 @@ class StoredArray:
         return values.reshape(self.chunks)
 
     def require_chunks(self) -> None:
-        """Every chunk must be there and of a size that may be right; none is read.
+        """Check that every chunk is there and has a possible size, without reading any.
 
         Raises:
-            DamagedError: it names the array or the chunk.
+            DamagedError: one does not; the message names the array or the chunk.
         """
         sizes = dict(_file_sizes(self.folder))
         missing = sum(self.file(place) not in sizes for place in self.places())
@@ -101,10 +101,10 @@ class StoredArray:
             self._check_size(name, sizes[name])
 
     def require_whole(self) -> None:
-        """The same, and every chunk must decode.
+        """Check that every chunk is there, has its checksum and can be decoded.
 
         Raises:
-            DamagedError: it names the array or the chunk.
+            DamagedError: one does not; the message names the array or the chunk.
         """
         self.require_chunks()
         for place in self.places():
@@ -118,7 +118,7 @@ class StoredArray:
 
 
 def _numbers(wanted: Any, length: int, size: int) -> Iterable[int]:
-    """The chunks along one dimension that are needed."""
+    """The numbers of the chunks along one dimension that hold the wanted indexes."""
     if not isinstance(wanted, slice):
         numbers: list[int] = np.unique(wanted % length // size).tolist()
         return numbers
@@ -130,11 +130,14 @@ def _numbers(wanted: Any, length: int, size: int) -> Iterable[int]:
 
 
 def _file_sizes(folder: Path) -> Iterator[tuple[str, int]]:
-    """Files at any depth, by their path. Unlike ``rglob``, what may not be read is said."""
+    """Path and size of the files at any depth.
+
+    Unlike ``Path.rglob``, it raises an error for a folder that may not be read.
+    """
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir():
-                found = _file_sizes(folder / entry.name)
-                yield from ((f"{folder.name}/{name}", size) for name, size in found)
+                below = _file_sizes(folder / entry.name)
+                yield from ((f"{folder.name}/{name}", size) for name, size in below)
             elif entry.is_file():
                 yield f"{folder.name}/{entry.name}", entry.stat().st_size

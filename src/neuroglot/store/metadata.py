@@ -1,7 +1,7 @@
-"""How the arrays of a result are kept, from their metadata.
+"""Read and check the metadata of arrays.
 
-Zarr (format 3) takes as much room as metadata claim to need, and knows more ways of keeping an
-array than neuroglot uses, so all others are refused before it reads anything.
+Zarr (format 3) reserves as much memory as metadata claim to need, and supports more ways to store
+an array than neuroglot uses. All others are refused before Zarr reads anything.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from neuroglot.store.damage import (
 
 NUMBERS = ("bool", *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)))
 NUMBERS += ("float16", "float32", "float64", "complex64", "complex128")
-NO_FILL = (None, "AAAAAAAA+H8=")  # xarray marks numbers so: NaN stands for NaN
+NO_FILL = (None, "AAAAAAAA+H8=")  # xarray writes NaN as the fill value of numbers
 FIXED: dict[str, tuple[object, ...]] = {
     "zarr_format": (3,),
     "node_type": ("array",),
@@ -33,23 +33,23 @@ FIXED: dict[str, tuple[object, ...]] = {
     "storage_transformers": (None, []),
 }
 MOST_DIMENSIONS = 32
-MOST_CHUNKS = 2**22  # no folder of a result has more files
+MOST_CHUNKS = 2**22  # far more files than any result has
 MOST_BYTES = 2**62
-MOST_BEYOND = 2**28  # bytes of a chunk that is larger than its array, as that of few items may be
+MOST_BEYOND = 2**28  # bytes of a chunk that is larger than its array, as with very few items
 
 
 def stored_arrays(path: Path) -> dict[str, StoredArray]:
     """The arrays of a result, by name.
 
     Raises:
-        DamagedError: one is kept in a way that cannot be read, or not as neuroglot does, or two do
-            not fit together.
+        DamagedError: metadata cannot be read or are not such as neuroglot writes, or the sizes of
+            two arrays do not fit together.
     """
     metadata = {name: read_json(path, f"{name}/{METADATA}") for name in array_names(path)}
     arrays = {
-        name: stored_array(path / name, found)
-        for name, found in metadata.items()
-        if found.get("node_type") != "group"
+        name: stored_array(path / name, of_array)
+        for name, of_array in metadata.items()
+        if of_array.get("node_type") != "group"
     }
     sizes = dict[str, int]()
     for name, array in arrays.items():
@@ -60,10 +60,10 @@ def stored_arrays(path: Path) -> dict[str, StoredArray]:
 
 
 def stored_array(folder: Path, metadata: Mapping[str, Any]) -> StoredArray:
-    """An array from its metadata.
+    """The array that metadata describe.
 
     Raises:
-        DamagedError: they are not such as neuroglot writes.
+        DamagedError: the metadata are not such as neuroglot writes.
     """
     try:
         return _parsed(folder, metadata)
@@ -79,29 +79,29 @@ def _parsed(folder: Path, metadata: Mapping[str, Any]) -> StoredArray:
     if not isinstance(attrs, dict) or attrs.get("_FillValue") not in NO_FILL:
         raise _wrong(metadata, "attributes")
     shape, chunks = _sizes(metadata, "shape"), _sizes(metadata, "chunk_grid")
-    dims = metadata.get("dimension_names") or []  # none of a single value
+    dims = metadata.get("dimension_names") or []  # null for a single value
     if not isinstance(dims, list) or not all(isinstance(dim, str) for dim in dims):
         raise _wrong(metadata, "dimension_names")
     dtype = _dtype(metadata)
-    found = f"dimensions {shown(dims)}, sizes {shown(shape)} and chunks {shown(chunks)}"
+    described = f"dimensions {shown(dims)}, sizes {shown(shape)} and chunks {shown(chunks)}"
     if not len(dims) == len(shape) == len(chunks) == len(set(dims)) <= MOST_DIMENSIONS:
-        raise WrongContentError(f"{found} do not fit together")
+        raise WrongContentError(f"{described} do not fit together")
     array = StoredArray(folder, tuple(dims), shape, chunks, dtype, _codec(metadata, dtype))
     n_bytes = max(math.prod(shape), math.prod(chunks)) * max(dtype.itemsize, 8)
     if n_bytes > MOST_BYTES or math.prod(max(n, 1) for n in array.grid) > MOST_CHUNKS:
-        raise WrongContentError(f"{found} are more than can be")
+        raise WrongContentError(f"{described} are too large for a result")
     beyond = any(size > n for size, n in zip(chunks, shape, strict=True))
     if beyond and math.prod(chunks) * dtype.itemsize > MOST_BEYOND:
-        raise WrongContentError(f"{found}: a chunk reaches far beyond the array")
+        raise WrongContentError(f"{described}: a chunk reaches far beyond the array")
     return array
 
 
 def _wrong(metadata: Mapping[str, Any], key: str) -> WrongContentError:
-    return WrongContentError(f"{key!r} is {shown(metadata.get(key))}, as neuroglot never writes it")
+    return WrongContentError(f"{key!r} is {shown(metadata.get(key))}, which neuroglot never writes")
 
 
 def _sizes(metadata: Mapping[str, Any], key: str) -> tuple[int, ...]:
-    """Those of the array, from zero, or of its chunks, from one."""
+    """The sizes of an array, each at least 0, or of its chunks, each at least 1."""
     match metadata.get(key):
         case list(sizes) if key == "shape":
             least = 0
@@ -120,7 +120,7 @@ def _dtype(metadata: Mapping[str, Any]) -> np.dtype[Any]:
             return np.dtype(object)
         case str(name) if name in NUMBERS:
             return np.dtype(name).newbyteorder("<")
-        # Texts of the first version.
+        # The first version of neuroglot wrote texts of a fixed length.
         case {"name": "fixed_length_utf32", "configuration": {"length_bytes": int(length)}} if (
             0 < length <= 2**31 and not length % 4
         ):
@@ -129,7 +129,7 @@ def _dtype(metadata: Mapping[str, Any]) -> np.dtype[Any]:
 
 
 def _codec(metadata: Mapping[str, Any], dtype: np.dtype[Any]) -> str:
-    """How the bytes are kept, if it is in one of the ways that neuroglot writes."""
+    """The codec of the chunks, if it is one that neuroglot writes."""
     match metadata.get("codecs"):
         case [{"name": str(to_bytes), **rest}, {"name": "zstd" | "crc32c" as codec}]:
             is_little = rest.get("configuration", {}) in ({}, {"endian": "little"})
