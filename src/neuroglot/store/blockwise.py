@@ -14,7 +14,7 @@ import xarray as xr
 import zarr
 from zarr.codecs import Crc32cCodec
 
-from neuroglot.store.arrays import StoredArray
+from neuroglot.store.arrays import StoredArray, stored_arrays
 from neuroglot.store.asking import Checksums
 from neuroglot.store.chunks import Values
 from neuroglot.store.damage import (
@@ -27,7 +27,6 @@ from neuroglot.store.damage import (
     writing,
 )
 from neuroglot.store.lazy import lazy_dataset
-from neuroglot.store.metadata import stored_arrays
 from neuroglot.store.results import (
     ASKED,
     DONE,

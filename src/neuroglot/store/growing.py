@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -61,23 +61,6 @@ class Prompts:
 
 MadeOfPrompts = Callable[[Prompts, Callable[[int], object]], xr.Dataset]
 """Makes the variables of some prompts, and calls back with the number of prompts just done."""
-
-
-class Growing(Protocol):
-    """A result to which blocks of items are written."""
-
-    @property
-    def kept(self) -> Values:
-        """Which prompts have values from a smaller result (item, language)."""
-
-    def missing_blocks(self) -> list[slice]:
-        """The blocks of items that still have to be made."""
-
-    def write(self, block: slice, part: xr.Dataset) -> None:
-        """Keep the variables of one block."""
-
-    def finish(self, rest: xr.Dataset) -> None:
-        """Keep the variables that were computed from all blocks."""
 
 
 def grow(
@@ -211,9 +194,6 @@ class InMemory:
                 self.dims[key] = dims
             self.parts[key][at(dims, block)] = variable.to_numpy()
 
-    def finish(self, rest: xr.Dataset) -> None:
-        """Do nothing, since all values are in memory already."""
-
     @property
     def data(self) -> xr.Dataset:
         """The head and the variables of the blocks that were written."""
@@ -222,6 +202,10 @@ class InMemory:
             for name, values in self.parts.items()
         }
         return self.head.assign(variables)
+
+
+Growing = InFolder | InMemory
+"""A result to which blocks of items are written."""
 
 
 @contextmanager

@@ -9,9 +9,8 @@ import xarray as xr
 from xarray.backends.common import BackendArray
 from xarray.core import indexing
 
-from neuroglot.store.arrays import StoredArray
+from neuroglot.store.arrays import StoredArray, stored_arrays
 from neuroglot.store.damage import check_layout, reading, todays_names
-from neuroglot.store.metadata import stored_arrays
 
 
 class _Checked(BackendArray):

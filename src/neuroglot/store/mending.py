@@ -19,6 +19,7 @@ import xarray as xr
 import zarr
 
 from neuroglot.errors import NeuroglotError
+from neuroglot.store.arrays import stored_array
 from neuroglot.store.blockwise import create
 from neuroglot.store.damage import (
     LAYOUT,
@@ -32,7 +33,6 @@ from neuroglot.store.damage import (
     writing,
 )
 from neuroglot.store.folders import fresh_folder
-from neuroglot.store.metadata import stored_array
 from neuroglot.store.results import ASKED, GROWING, differences, write_whole
 from neuroglot.store.taking_over import Growth
 

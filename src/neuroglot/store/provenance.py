@@ -51,7 +51,16 @@ def provenance(
         whole: the attributes of a recording of the whole task, if the prompts are a part of it; its
             checksums are used.
     """
-    of_task = task_provenance(prompts) if isinstance(prompts, ParallelTask) else {}
+    of_task: dict[str, Any] = {}
+    if isinstance(prompts, ParallelTask):
+        of_task = {
+            "task": prompts.name,
+            "template": prompts.template or "",
+            "split": prompts.split,
+            "match": prompts.match,
+            "task_notes": "; ".join(prompts.notes),
+            "task_checksum": prompts.checksum,
+        }
     if whole is None:
         checksum = checksum_of_prompts(model, prompts)
         of_task["prompts_checksum"] = checksum
@@ -110,13 +119,16 @@ def _named_choices(prompts: ParallelTask | Sequence[str]) -> Iterator[tuple[str,
 def model_provenance(model: Model) -> dict[str, Any]:
     """The name, revision, checksums, number type, device, edits and tokenisation of a model."""
     edits = {"edits": "; ".join(model.running.edits)} if model.running.edits else {}
+    identity = model.identity
     lineage = {"model_lineage": " ".join(model.lineage)} if model.lineage else {}
     return {
         **edits,
         **lineage,
         "model": model.name,
         "model_revision": model.revision or "",
-        **identity_of(model),
+        "model_weights": identity.weights,
+        "model_config": identity.config,
+        "tokenizer_checksum": identity.tokenizer,
         "dtype": model.dtype,
         "device": str(model.device),
         # On a GPU, the order of additions may differ between runs.
@@ -126,28 +138,6 @@ def model_provenance(model: Model) -> dict[str, Any]:
         "batch_size": model.batch_size,
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
         **model.described_tokenization,
-    }
-
-
-def identity_of(model: Model) -> dict[str, str]:
-    """The checksums that identify a model, under the names of their attributes."""
-    identity = model.identity
-    return {
-        "model_weights": identity.weights,
-        "model_config": identity.config,
-        "tokenizer_checksum": identity.tokenizer,
-    }
-
-
-def task_provenance(task: ParallelTask) -> dict[str, Any]:
-    """The name, template, split, matching, notes and checksum of a task."""
-    return {
-        "task": task.name,
-        "template": task.template or "",
-        "split": task.split,
-        "match": task.match,
-        "task_notes": "; ".join(task.notes),
-        "task_checksum": task.checksum,
     }
 
 

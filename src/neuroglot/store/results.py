@@ -11,7 +11,7 @@ import xarray as xr
 from zarr.codecs import ZstdCodec
 
 from neuroglot.errors import NeuroglotError, listed, shown
-from neuroglot.store.arrays import StoredArray
+from neuroglot.store.arrays import StoredArray, stored_arrays
 from neuroglot.store.damage import (
     LAYOUT,
     DamagedError,
@@ -30,7 +30,6 @@ from neuroglot.store.folders import (
 )
 from neuroglot.store.joining import named, refuse_old, said_of
 from neuroglot.store.lazy import lazy_dataset, require_chunks
-from neuroglot.store.metadata import stored_arrays
 
 DONE = "done"  # array that marks which items of a growing result are written
 ASKED = "asked"  # array with a checksum of what each prompt of a growing result asks
