@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,12 +86,8 @@ def copied(model: Model, mask: NeuronSet | None) -> Iterator[Trainee]:
         saved = load_model(folder, device=model.device, dtype=model.hf.dtype, down_projection=path)
         return weight_changes(model, saved)
 
-    trainee = Trainee(trained, hf, write, changes)
-    if mask is None:
-        yield trainee
-        return
-    with training_only(hf, trained.sites, mask.mask):
-        yield trainee
+    with nullcontext() if mask is None else training_only(hf, trained.sites, mask.mask):
+        yield Trainee(trained, hf, write, changes)
 
 
 def _down_projection(model: Model) -> str | None:

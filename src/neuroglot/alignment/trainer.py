@@ -7,7 +7,7 @@ import math
 import random
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from neuroglot.alignment.schedule import Pair
 from neuroglot.alignment.sharing import SharingTerm
 from neuroglot.alignment.texts import Text, collate
-from neuroglot.alignment.training_settings import Training, rate_of
+from neuroglot.alignment.training_settings import LEARNING_RATE, LORA_LEARNING_RATE, Training
 from neuroglot.errors import NeuroglotError
 from neuroglot.models.model import Model
 from neuroglot.models.training import reading_preactivations
@@ -96,14 +96,12 @@ class Aligner(Trainer):
             rows = torch.arange(len(values), device=values.device)
             seen[layer] = values[rows, last.to(values.device)]
 
-        with ExitStack() as stack:
-            if self.course.term is not None:
-                trained = self.course.model
-                stack.enter_context(reading_preactivations(trained.hf, trained.sites, read))
-            # The autocast of the Trainer would stay on the model while it is measured.
-            stack.enter_context(
-                torch.autocast(last.device.type, torch.bfloat16, enabled=self.course.bf16)
-            )
+        reading: AbstractContextManager[None] = nullcontext()
+        if self.course.term is not None:
+            reading = reading_preactivations(self.course.model.hf, self.course.model.sites, read)
+        # The autocast of the Trainer would stay on the model while it is measured.
+        autocast = torch.autocast(last.device.type, torch.bfloat16, enabled=self.course.bf16)
+        with reading, autocast:
             loss: Tensor = model(**batch).loss
         self.parts = {"language_loss": float(loss.detach())}
         if not math.isfinite(self.parts["language_loss"]):
@@ -187,12 +185,13 @@ def own_randomness() -> Iterator[None]:
 
 def arguments_of(training: Training, model: Model, out: Path, *, lora: bool) -> TrainingArguments:
     """The settings as arguments of the Trainer."""
+    default_rate = LORA_LEARNING_RATE if lora else LEARNING_RATE
     return OnOneDevice(
         output_dir=str(out),
         max_steps=training.steps,
         per_device_train_batch_size=training.pairs,
         train_sampling_strategy="sequential",
-        learning_rate=rate_of(training, lora=lora),
+        learning_rate=default_rate if training.learning_rate is None else training.learning_rate,
         lr_scheduler_type="linear",
         warmup_steps=round(WARM_UP * training.steps),
         # Decay would change the weights that a mask leaves out.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from neuroglot.errors import NeuroglotError, is_whole_number, listed, require_finite
@@ -45,19 +45,42 @@ class Training:
         Training(steps=100, pairs=16, learning_rate=None, bf16=False, languages=('en', 'de'), ...)
     """
 
-    steps: int = 300
-    pairs: int = 16
-    learning_rate: float | None = None
-    bf16: bool = False
-    languages: tuple[str, ...] | None = None
-    held_out: float = 0.25
-    mismatched: bool = False
-    sharing_weight: float = 1.0
-    rate_weight: float = 10.0
-    lora_rank: int = 16
-    checks: int = 4
-    checked_items: int = 100
-    seed: int = 0
+    steps: int = field(default=300, metadata={"help": "Steps of the optimiser."})
+    pairs: int = field(default=16, metadata={"help": "Pairs of texts in a step."})
+    learning_rate: float | None = field(
+        default=None, metadata={"help": "Peak learning rate. Default: 5e-5, or 2e-4 for LoRA."}
+    )
+    bf16: bool = field(default=False, metadata={"help": "Compute in bfloat16 (autocast)."})
+    languages: tuple[str, ...] | None = field(
+        default=None,
+        metadata={
+            "flag": "train_languages",
+            "help": "Languages that are trained; the others are held out. Default: all.",
+        },
+    )
+    held_out: float = field(
+        default=0.25, metadata={"help": "Share of the items that are not trained."}
+    )
+    mismatched: bool = field(
+        default=False, metadata={"help": "As a control, pair texts of different items."}
+    )
+    sharing_weight: float = field(
+        default=1.0, metadata={"help": "Weight of the sharing term beside the loss."}
+    )
+    rate_weight: float = field(
+        default=10.0, metadata={"help": "Weight of changed rates of activity in that term."}
+    )
+    lora_rank: int = field(default=16, metadata={"help": "Rank of the adapters."})
+    checks: int = field(
+        default=4, metadata={"help": "Number of times that accuracy and sharing are measured."}
+    )
+    checked_items: int = field(
+        default=100,
+        metadata={"help": "Largest number of trained, and of held-out, items for that."},
+    )
+    seed: int = field(
+        default=0, metadata={"help": "Seed of the split, the order and the training."}
+    )
 
 
 def check_method(method: str) -> Method:
@@ -112,10 +135,3 @@ def described(training: Training, method: Method, others: Mapping[str, Any]) -> 
         "bf16": int(training.bf16),
     }
     return {f"training_{key}": value for key, value in settings.items()}
-
-
-def rate_of(training: Training, *, lora: bool) -> float:
-    """The peak of the learning rate."""
-    if training.learning_rate is not None:
-        return training.learning_rate
-    return LORA_LEARNING_RATE if lora else LEARNING_RATE

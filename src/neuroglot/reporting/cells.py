@@ -68,17 +68,11 @@ def p_text(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def in_brackets(parts: Sequence[str]) -> str:
-    """``" (a, b)"``, or an empty text without parts."""
-    return f" ({', '.join(parts)})" if parts else ""
-
-
 def _per_hundred(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
 def _intervals(ends: Sequence[float], write: Callable[[float], str], join: str) -> str:
     pairs = zip(INTERVALS, ends[::2], ends[1::2], strict=False)
-    return in_brackets(
-        [f"{name}{write(low)}{join}{write(high)}" for name, low, high in pairs if not np.isnan(low)]
-    )
+    texts = [f"{name}{write(a)}{join}{write(b)}" for name, a, b in pairs if not np.isnan(a)]
+    return f" ({', '.join(texts)})" if texts else ""

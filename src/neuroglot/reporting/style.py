@@ -52,14 +52,6 @@ def main_score(attribution: xr.Dataset) -> str:
     return "effective" if "effective" in scores else scores[0]
 
 
-def category_scale() -> alt.Scale:
-    """The colours of the categories."""
-    return alt.Scale(
-        domain=[CATEGORY_LABELS[name] for name in CATEGORY_COLOURS],
-        range=list(CATEGORY_COLOURS.values()),
-    )
-
-
 def columns(n_panels: int) -> int:
     """The number of panels in a row: all panels if there are up to four, otherwise three."""
     return n_panels if n_panels <= 4 else 3
@@ -123,7 +115,9 @@ def layer_axis(frame: pd.DataFrame) -> alt.X:
 
 def category_colour(legend: alt.Legend | None = None) -> alt.Color:
     """The colour by category; without a legend if panels name the category."""
-    return alt.Color("category:N", title="category", scale=category_scale(), legend=legend)
+    labels = [CATEGORY_LABELS[name] for name in CATEGORY_COLOURS]
+    scale = alt.Scale(domain=labels, range=list(CATEGORY_COLOURS.values()))
+    return alt.Color("category:N", title="category", scale=scale, legend=legend)
 
 
 def language_lines(languages: list[str]) -> dict[str, Any]:

@@ -42,10 +42,6 @@ class Column:
         """The text of the cell in a row."""
         return self.write(*(row.get(key, np.nan) for key in self.keys))
 
-    def says_something(self, rows: Sequence[Row]) -> bool:
-        """Whether the column has values in these rows, or is not optional."""
-        return not self.is_optional or any(not pd.isna(row.get(self.keys[0])) for row in rows)
-
 
 @dataclass(frozen=True)
 class Table:
@@ -75,7 +71,8 @@ class Table:
         return [
             column
             for column in self.columns
-            if column.says_something(self.rows) and not (in_terminal and column.is_for_page)
+            if not (in_terminal and column.is_for_page)
+            and not (column.is_optional and all(pd.isna(r.get(column.keys[0])) for r in self.rows))
         ]
 
     def headings(self, *, in_terminal: bool = False) -> list[str]:

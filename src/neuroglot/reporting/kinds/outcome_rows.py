@@ -38,15 +38,6 @@ def is_of_preset(outcome: xr.Dataset) -> bool:
     return set(USUAL) <= set(outcome.coords)
 
 
-def unusual(outcome: xr.Dataset) -> tuple[str, ...]:
-    """Coordinates of a preset that differ from their default value in some condition."""
-    return tuple(
-        name
-        for name, usual in USUAL.items()
-        if not pd.Series(outcome[name].to_numpy()).isin([usual]).all()
-    )
-
-
 def coordinate_of(outcome: xr.Dataset) -> str | None:
     """The name of the user's coordinate that varies between conditions, if it is the only one.
 
@@ -69,7 +60,12 @@ def group_of(outcome: xr.Dataset) -> str:
     if not is_of_preset(outcome):
         own = coordinate_of(outcome)
         return CONDITIONS if own is None else f"by-{own.replace('_', '-')}"
-    kind = KINDS.get(unusual(outcome), VARIANTS)
+    unusual = tuple(
+        name
+        for name, usual in USUAL.items()
+        if not pd.Series(outcome[name].to_numpy()).isin([usual]).all()
+    )
+    kind = KINDS.get(unusual, VARIANTS)
     if kind == DOSES and (outcome["rank_by"] != "contribution").any():
         return DOSES_BY_ANSWER
     return kind
