@@ -455,7 +455,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"training": ng.Training(languages=("en", "xx"))}, "languages=en, xx"),
     ({"training": ng.Training(languages=("en",))}, "at least two"),
     ({"training": ng.Training(mismatched=True)}, "pairs no texts"),
-    ({"training": {"steps": 3}}, "expected ng.Training"),
+    ({"training": {"steps": 3}}, r"ng\.Training"),
     ({"mask": ng.NeuronSet(np.ones((2, 7), bool))}, "2 layers of 7"),
     ({"mask": ng.NeuronSet(np.zeros((3, 20), bool))}, "holds no neurons"),
     ({"mask": np.ones((3, 20), bool)}, "expected a NeuronSet"),

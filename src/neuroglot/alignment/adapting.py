@@ -1,11 +1,11 @@
-"""What is trained: a copy of the model, some of its neurons, or adapters beside its weights."""
+"""Prepare what is trained: a copy of the model, some of its neurons, or LoRA adapters."""
 
 from __future__ import annotations
 
 import copy
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,19 +25,20 @@ from neuroglot.models.training import training_only
 from neuroglot.neurons.neuron_set import NeuronSet
 from neuroglot.quiet import quiet_transformers
 
-ADAPTER = "default"  # peft's name for the only one
+ADAPTER = "default"  # the name that peft gives to a single adapter
 TRAINABLE = (torch.float32, torch.float64, torch.bfloat16)
 
 
 @dataclass(frozen=True)
 class Trainee:
-    """What is trained, and how it is kept.
+    """A model in training.
 
     Attributes:
-        model: runs with what is trained.
-        module: whose weights have gradients.
-        write: puts it into an empty folder.
-        changes: which weights have changed, of what was saved in a folder.
+        model: the model that runs with the trained weights.
+        module: the module whose weights have gradients.
+        write: saves the trained weights in an empty folder.
+        changes: compares the weights that were saved in a folder with those before training; see
+            :func:`neuroglot.weight_changes`.
     """
 
     model: Model
@@ -47,10 +48,11 @@ class Trainee:
 
 
 def check_trainable(model: Model, *, lora: bool) -> None:
-    """Refuse weights that cannot be trained.
+    """Refuse a model whose weights cannot be trained.
 
     Raises:
-        NeuroglotError: they are of half precision, or quantised and no adapters are trained.
+        NeuroglotError: the weights have half precision, or are quantised or offloaded and no
+            adapters are trained.
     """
     if model.hf.dtype not in TRAINABLE:
         raise NeuroglotError(
@@ -67,7 +69,7 @@ def check_trainable(model: Model, *, lora: bool) -> None:
 
 @contextmanager
 def copied(model: Model, mask: NeuronSet | None) -> Iterator[Trainee]:
-    """A copy whose weights are trained, all or those of some neurons; the model stays as it is."""
+    """A copy of the model for training all weights, or those of the neurons of ``mask`` only."""
     hf = copy.deepcopy(model.hf).requires_grad_()
     set_lineage(hf, continued(model.hf))
     path = _down_projection(model)
@@ -84,16 +86,12 @@ def copied(model: Model, mask: NeuronSet | None) -> Iterator[Trainee]:
         saved = load_model(folder, device=model.device, dtype=model.hf.dtype, down_projection=path)
         return weight_changes(model, saved)
 
-    trainee = Trainee(trained, hf, write, changes)
-    if mask is None:
-        yield trainee
-        return
-    with training_only(hf, trained.sites, mask.mask):
-        yield trainee
+    with nullcontext() if mask is None else training_only(hf, trained.sites, mask.mask):
+        yield Trainee(trained, hf, write, changes)
 
 
 def _down_projection(model: Model) -> str | None:
-    """The path that a user named for the down projections, if one was needed."""
+    """The path of the down projections, if the model was loaded with one."""
     if model.sites[0].found_by != "path":
         return None
     return re.sub(rf"\b{model.sites[0].layer}\b", "{i}", model.sites[0].path, count=1)
@@ -101,7 +99,7 @@ def _down_projection(model: Model) -> str | None:
 
 @contextmanager
 def adapted(model: Model, rank: int, seed: int) -> Iterator[Trainee]:
-    """Adapters (LoRA) in the model itself, which is as it was when the block ends.
+    """Put LoRA adapters into the model itself, and take them out when the block ends.
 
     Raises:
         NeuroglotError: ``peft`` is not installed.
@@ -110,27 +108,27 @@ def adapted(model: Model, rank: int, seed: int) -> Iterator[Trainee]:
     config = peft.LoraConfig(
         task_type="CAUSAL_LM", r=rank, lora_alpha=2 * rank, target_modules="all-linear"
     )
-    wanted = [parameter.requires_grad for parameter in model.hf.parameters()]
-    before_this, line = lineage(model.hf), continued(model.hf)
+    requires_grad = [parameter.requires_grad for parameter in model.hf.parameters()]
+    lineage_before, lineage_after = lineage(model.hf), continued(model.hf)
     with torch.random.fork_rng(), quiet_peft():
         torch.manual_seed(seed)
         module = peft.get_peft_model(model.hf, config)
 
     def write(folder: Path) -> None:
-        # Of a packaged model, not the folder that it was read from: its name finds it anywhere.
-        here, config = Path(model.name), module.peft_config[ADAPTER]
-        config.base_model_name_or_path = str(here.absolute()) if here.is_dir() else model.name
+        # A packaged model is saved by its name, which finds it on any machine.
+        base, config = Path(model.name), module.peft_config[ADAPTER]
+        config.base_model_name_or_path = str(base.absolute()) if base.is_dir() else model.name
         config.revision = model.revision
-        # Embeddings are never trained; to find that out, peft would ask the Hub.
+        # Embeddings are never trained. Without this setting, peft would ask the Hub about them.
         module.save_pretrained(folder, save_embedding_layers=False)
 
-    set_lineage(model.hf, line)
+    set_lineage(model.hf, lineage_after)
     try:
         yield Trainee(model, module, write, lambda _folder: changes_of(_adapter_weights(model)))
     finally:
         module.unload()
-        set_lineage(model.hf, before_this)
-        for parameter, before in zip(model.hf.parameters(), wanted, strict=True):
+        set_lineage(model.hf, lineage_before)
+        for parameter, before in zip(model.hf.parameters(), requires_grad, strict=True):
             parameter.requires_grad_(before)
 
 
@@ -139,6 +137,6 @@ def _adapter_weights(model: Model) -> Iterator[Weights]:
     for name, module in model.hf.named_modules():
         if hasattr(module, "get_delta_weight"):
             weight, delta = module.get_base_layer().weight, module.get_delta_weight(ADAPTER)
-            # A packed weight has no numbers to add to.
+            # A quantised weight is packed and has no numbers to add the change to.
             before = weight if weight.shape == delta.shape else torch.zeros_like(delta)
             yield f"{name}.weight", before, before + delta

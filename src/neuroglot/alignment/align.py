@@ -1,4 +1,4 @@
-"""Fine-tune a model on parallel texts, and measure what becomes of sharing and of its answers."""
+"""Fine-tune a model on parallel texts, and measure how sharing and accuracy change."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from neuroglot.models.ffn import FFN
 from neuroglot.models.model import Model
 from neuroglot.models.training import check_preactivations
 from neuroglot.neurons.neuron_set import NeuronSet
+from neuroglot.options import options_of
 from neuroglot.recording.recorder import record
 from neuroglot.store.damage import DamagedError, writing
 from neuroglot.store.folders import (
@@ -46,26 +47,26 @@ from neuroglot.tasks.parallel import ParallelTask
 
 KIND = "alignment"
 MODEL, RUNS = "model", "runs"
-# Of the training itself: its settings, what the model did before it, and where it stands. Apart,
-# so that what is beside the model can be reported.
+# The folder of the training itself, apart from the results that a report shows: its settings, a
+# recording from before the training, and checkpoints.
 TRAINING = "training"
-BEGUN, BEFORE, CHECKPOINTS = (f"{TRAINING}/{x}" for x in ("settings", "before", "checkpoints"))
+BEGUN, BEFORE, CHECKPOINTS = (f"{TRAINING}/{n}" for n in ("settings", "before", "checkpoints"))
 AGAIN = "The last checkpoint is kept; the same command goes on."
 LOGGED = ("loss", "language_loss", "disagreement", "rate_drift", "learning_rate")
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """One training, and where everything of it is.
+    """The settings and the folder of one training.
 
     Attributes:
-        model: before; it is not changed.
-        chosen: what of the task is trained.
-        method: what is predicted, and whether sharing is asked for.
-        training: for how long, on what.
-        mask: the only neurons that are trained, if not everything.
+        model: the model before training; it is not changed.
+        chosen: the items and languages that are trained, and those that are held out.
+        method: the method, see :func:`align`.
+        training: the settings of the training.
+        mask: the neurons that are trained; ``None`` trains all weights.
         lora: whether adapters are trained in place of the weights.
-        out: the folder.
+        out: the folder of all results.
     """
 
     model: Model
@@ -78,18 +79,18 @@ class Alignment:
 
     @property
     def steps(self) -> list[int]:
-        """Those after which the model is measured, with 0."""
+        """The steps after which the model is measured, beginning with 0."""
         n, checks = self.training.steps, self.training.checks
         return sorted({round(i * n / checks) for i in range(checks + 1)})
 
     @property
     def checks(self) -> Checks:
-        """What measures the model."""
+        """The measurement of the model at these steps."""
         task = checked_part(self.chosen, self.training)
         return Checks(task, self.chosen, self.out / RUNS, self.training.seed)
 
     def trainee(self) -> AbstractContextManager[Trainee]:
-        """What is trained."""
+        """The model in training, as a context manager."""
         if self.lora:
             return adapted(self.model, self.training.lora_rank, self.training.seed)
         return copied(self.model, self.mask)
@@ -109,56 +110,72 @@ def align(
     """Fine-tune a model on the items of a task, and measure sharing and accuracy on the way.
 
     Methods:
-    - ``"translation"``: an item in one language is followed by the same item in another, which is
-      predicted;
-    - ``"instruction"``: the answer is predicted, in every language;
-    - ``"sharing"``: every text is predicted, and a term pulls the last prompt tokens of an item's
-      two languages toward the same signs of the gate, while every neuron keeps its rate of activity
-      in each language;
-    - ``"unpaired"``: every text is predicted: the control, on the same texts in the same order.
+    - ``"translation"``: the model reads an item in one language and predicts the same item in
+      another language;
+    - ``"instruction"``: the model predicts the answer of each prompt, in every language;
+    - ``"sharing"``: the model predicts every text. An additional loss term makes the gates at the
+      last prompt token of an item have the same signs in two languages, while every neuron keeps
+      its rate of activity in each language;
+    - ``"unpaired"``: the model predicts every text. This is the control for ``"sharing"``, on the
+      same texts in the same order.
 
-    A prompt that an item's ``held_out`` lists is never trained, and some items and, if wanted,
-    languages are not either; accuracy is reported apart for these.
+    Prompts in the languages that an item lists under ``held_out`` are never trained. Some items
+    and, with ``training.languages``, some languages are held out as well. Accuracy is reported
+    separately for these parts.
 
     Args:
-        model: from :func:`neuroglot.load_model` or :func:`neuroglot.wrap_model`; unchanged.
-        task: parallel items; those held out are chosen by subject.
+        model: from :func:`neuroglot.load_model` or :func:`neuroglot.wrap_model`; it is not changed.
+        task: parallel items. Items of one subject are all trained or all held out.
         method: one of the above.
-        out: folder for everything. A training of the same settings there goes on from its last
-            checkpoint, to the same result; a finished one is opened. The model is in
-            ``out/model``, a run for each measured step in ``out/runs``.
-        mask: train only the weights of these neurons: their rows of the projections that feed them
-            and their value vectors. Everything else stays bit for bit.
-        lora: train adapters with ``peft``, and save those; the model is used in place.
-        training: for how long and on what.
+        out: the folder of all results. If it holds a training with the same settings, that goes on
+            from its last checkpoint, to the same result; a finished one is opened. The model is in
+            ``out/model``, and a run for each measured step in ``out/runs``.
+        mask: train only the weights of these neurons: their rows of the projections before the
+            activation function, and their value vectors. All other weights stay equal to the bit.
+        lora: train LoRA adapters with ``peft`` and save those, instead of a copy of the model.
+        training: the settings of the training; by default ``Training()``.
         overwrite: replace what ``out`` holds.
 
     Returns:
         A dataset with
 
         - ``loss``, ``language_loss``, ``learning_rate`` (step) and, for ``"sharing"``,
-          ``disagreement`` and ``rate_drift`` (step; over the disagreement before training);
-        - ``accuracy``, ``accuracy_low``, ``accuracy_high`` (check, part; 95 % over subjects),
-          ``prompts`` (part), ``correct`` (check, item, language): ``part`` is ``trained``,
-          ``item_held_out``, ``language_held_out`` or ``both_held_out``, that of each prompt is
-          ``part_of`` (item, language);
+          ``disagreement`` and ``rate_drift`` (step), both divided by the disagreement before
+          training;
+        - ``accuracy`` with its 95 % interval over subjects, ``accuracy_low`` and ``accuracy_high``
+          (check, part); ``prompts``, their number (part); ``correct`` (check, item, language).
+          ``part`` is ``trained``, ``item_held_out``, ``language_held_out`` or ``both_held_out``,
+          and ``part_of`` is the part of each prompt (item, language);
         - ``fraction``, ``fraction_if_items_shuffled`` (check, items, layer, category), ``active``
-          (check, items, layer, language) and ``shared_of_active`` (check, items, language), over
-          the measured items that are trained and those that are held out;
-        - ``weights``, ``changed``, ``relative_change`` (parameter): what training has changed, of
-          the weights that it could.
+          (check, items, layer, language) and ``shared_of_active`` (check, items, language), where
+          ``items`` is ``trained`` or ``held_out``; see :func:`neuroglot.classify`;
+        - ``weights``, ``changed`` and ``relative_change`` (parameter) of the weights that were
+          trained; see :func:`neuroglot.weight_changes`.
 
     Raises:
-        NeuroglotError: bad settings, a text that does not fit, a mask of another shape, an ``out``
-            that holds something else, a model that is being edited, or one that training has left
-            as it was.
+        NeuroglotError: the settings are not valid, a text does not fit into the context, the mask
+            has another shape, ``out`` holds something else, the model is being edited, or training
+            changed no weight.
+
+    Examples:
+        >>> import tempfile
+        >>> import neuroglot as ng
+        >>> model = ng.load_model("embedded/base")
+        >>> task = ng.load_task("facts", languages=["en", "de"], limit=8)
+        >>> short = ng.Training(steps=2, pairs=2, checks=1, checked_items=2)
+        >>> with tempfile.TemporaryDirectory() as folder:  # doctest: +SKIP
+        ...     result = ng.align(model, task, method="unpaired", out=folder, training=short)
+        >>> result["loss"].sizes["step"]  # doctest: +SKIP
+        2
     """
-    how, known = Training() if training is None else training, check_method(method)
-    check_training(how, known)
+    checked_method = check_method(method)
+    settings: Training = options_of(training, Training, "training")
+    check_training(settings, checked_method)
     model.require_unedited()
     check_trainable(model, lora=lora)
     _check_mask(mask, model, lora=lora)
-    job = Alignment(model, split(task, how), known, how, mask, lora, as_path(out))
+    parts = split(task, settings)
+    job = Alignment(model, parts, checked_method, settings, mask, lora, as_path(out))
     with model.training(), locked(job.out):
         finished = _begin(job, task, overwrite=overwrite)
         if finished is not None:
@@ -173,33 +190,34 @@ def _check_mask(mask: NeuronSet | None, model: Model, *, lora: bool) -> None:
     """Refuse a mask that cannot be trained.
 
     Raises:
-        NeuroglotError: it is none, is empty or of another shape, or adapters are trained.
+        NeuroglotError: it is no set of neurons, is empty, has another shape than the model, or is
+            used together with adapters.
     """
     if mask is None:
         return
     if lora:
         raise NeuroglotError("mask and lora exclude each other: adapters have no neurons.")
-    found = mask.unit if isinstance(mask, NeuronSet) else type(mask).__name__
-    if found != FFN:
-        raise NeuroglotError(f"mask: expected a NeuronSet of {FFN}, found {found}.")
+    unit = mask.unit if isinstance(mask, NeuronSet) else type(mask).__name__
+    if unit != FFN:
+        raise NeuroglotError(f"mask: expected a NeuronSet of {FFN}, found {unit}.")
     mask.check_fits(model)
     if not len(mask):
         raise NeuroglotError(f"mask {mask.name!r} holds no neurons, so nothing would train.")
 
 
 def _provenance(job: Alignment, task: ParallelTask) -> dict[str, Any]:
-    how: dict[str, Any] = {"lora": int(job.lora)}
+    arguments: dict[str, Any] = {"lora": int(job.lora)}
     if job.mask is not None:
-        how |= {"mask": job.mask.name, "mask_checksum": job.mask.checksum}
-        how |= {"mask_neurons": len(job.mask)}
-    return {
-        **provenance(job.model, task),
-        **described(job.training, job.method, how),
-    }
+        arguments |= {
+            "mask": job.mask.name,
+            "mask_checksum": job.mask.checksum,
+            "mask_neurons": len(job.mask),
+        }
+    return provenance(job.model, task) | described(job.training, job.method, arguments)
 
 
 def _begin(job: Alignment, task: ParallelTask, *, overwrite: bool) -> xr.Dataset | None:
-    """The result, if it is finished; else a folder that says what is trained in it."""
+    """The result, if it is finished; otherwise save the settings of the training in its folder."""
     begun, head = job.out / BEGUN, xr.Dataset(attrs=_provenance(job, task) | {"kind": "settings"})
     if is_result(begun) and not overwrite:
         require_same(job.out, open_dataset(begun), head, ())
@@ -209,31 +227,31 @@ def _begin(job: Alignment, task: ParallelTask, *, overwrite: bool) -> xr.Dataset
         raise NeuroglotError(
             f"{job.model.name!r} is in {str(job.out)!r} and would be replaced; name another folder."
         )
-    # What says that the folder is ours goes last.
+    # The settings go last, since they show that the folder holds an alignment.
     _remove(job.out, KIND, MODEL, RUNS, BEFORE, CHECKPOINTS, BEGUN)
     save(head, begun)
     return None
 
 
 def _finished(out: Path) -> xr.Dataset | None:
-    """The result, if it is there; with a warning none, if it is damaged."""
+    """The finished result; ``None`` if there is none or, with a warning, if it is damaged."""
     clear_up_after_kill(out / KIND)
     if not is_result(out / KIND):
         return None
     try:
-        found = opened_dataset(out / KIND)
+        result = opened_dataset(out / KIND)
     except DamagedError as error:
         warnings.warn(f"{str(out)!r} is damaged ({error.reason}); it is made again.", stacklevel=4)
         return None
     _remove(out, CHECKPOINTS)
-    return found
+    return result
 
 
 def _remove(out: Path, *folders: str) -> None:
-    """Remove folders, if they are there.
+    """Remove those of the folders that exist.
 
     Raises:
-        NeuroglotError: one cannot be removed; the training would go on with what is left of it.
+        NeuroglotError: one cannot be removed, so that the training would go on with the rest of it.
     """
     for name in folders:
         with writing(out):
@@ -242,25 +260,25 @@ def _remove(out: Path, *folders: str) -> None:
 
 
 def require_free_for_alignment(out: Path) -> None:
-    """Nothing may be there but an alignment, or what a killed one left before its settings.
+    """Check that a folder holds nothing but an alignment, or what is left of one that was killed.
 
     Raises:
-        NeuroglotError: other things are there.
+        NeuroglotError: it holds other things.
     """
     if is_result(out / BEGUN):
         return
     folder_for_results(out)
-    found = [path.name for path in out.glob("[!.]*")]
+    names = [path.name for path in out.glob("[!.]*")]
     begun = [path.name.lstrip(".") for path in out.glob(f"{TRAINING}/*")]
-    if found not in ([], [TRAINING]) or not all(name.startswith("settings") for name in begun):
+    if names not in ([], [TRAINING]) or not all(name.startswith("settings") for name in begun):
         raise NeuroglotError(
             f"{str(out)!r} is not empty and holds no alignment; name another folder."
         )
 
 
 def _run(job: Alignment) -> xr.Dataset:
-    """Measure, train, measure, save and look at what was saved."""
-    # Only where it is needed: importing the Trainer would slow the start of every command.
+    """Measure the model, train it with measurements on the way, save it and compare its weights."""
+    # Imported here, because importing the Trainer would slow the start of every command.
     from neuroglot.alignment.trainer import (  # noqa: PLC0415
         AtSteps,
         Course,
@@ -293,20 +311,19 @@ def _run(job: Alignment) -> xr.Dataset:
 
 
 def _term(job: Alignment) -> tuple[SharingTerm, float] | None:
-    """What pulls translations together, with its weight."""
+    """The loss term of the method ``"sharing"`` with its weight; ``None`` for other methods."""
     if job.method != "sharing":
         return None
     check_preactivations(job.model.hf, job.model.sites)
-    here = job.chosen.trained
-    recording = record(job.model, here, out=job.out / BEFORE, grow=False)
-    before = before_training(recording, job.chosen.part(here) == "trained")
+    task = job.chosen.trained
+    recording = record(job.model, task, out=job.out / BEFORE, grow=False)
+    before = before_training(recording, job.chosen.part(task) == "trained")
     return SharingTerm(before, job.training.rate_weight), job.training.sharing_weight
 
 
 def _curves(log: Sequence[dict[str, float]]) -> xr.Dataset:
-    """What was logged at each step."""
-    known = [name for name in LOGGED if name in log[0]]
+    """The logged values as variables (step)."""
     return xr.Dataset(
-        {name: ("step", [line[name] for line in log]) for name in known},
+        {name: ("step", [line[name] for line in log]) for name in LOGGED if name in log[0]},
         coords={"step": [int(line["step"]) for line in log]},
     )

@@ -1,10 +1,10 @@
-"""Which weights of a model training has changed."""
+"""Count the weights that training has changed."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,35 +17,47 @@ from neuroglot.store.provenance import versions
 
 KIND = "weight changes"
 Weights = tuple[str, Tensor, Tensor]
-"""Name of a weight, before and after."""
+"""The name of a parameter, and its values before and after training."""
 
 
 def weight_changes(base: Model, model: Model) -> xr.Dataset:
-    """How many weights of a model differ from those of the model that it was trained from.
+    """Count the weights in which a trained model differs from the model before training.
 
     Args:
-        base: before.
-        model: after; of the same architecture.
+        base: the model before training.
+        model: the model after training, with the same architecture.
 
     Returns:
-        A dataset with ``weights`` and ``changed`` (parameter; how many there are, and how many
-        differ) and ``relative_change`` (parameter; norm of the difference over the norm before),
-        and the coordinates ``of_layer`` (parameter; -1 outside of layers) and ``kind`` (parameter;
-        the rest of the name).
+        A dataset with the number of weights, ``weights``, the number of those that differ,
+        ``changed``, and the norm of the difference divided by the norm before, ``relative_change``
+        (each: parameter). Its coordinates are the number of the layer, ``of_layer`` (parameter), -1
+        outside of layers, and the rest of the parameter's name, ``kind`` (parameter).
 
     Raises:
-        NeuroglotError: the two have different weights by name or shape.
+        NeuroglotError: the parameters of the two models differ in name or shape.
+
+    Examples:
+        >>> import neuroglot as ng
+        >>> before, after = ng.load_model("embedded/base"), ng.load_model("embedded/base")
+        >>> name, parameter = next(iter(after.hf.named_parameters()))
+        >>> parameter.data[0, :3] += 1
+        >>> changes = ng.weight_changes(before, after)
+        >>> int(changes["changed"].sum()), int(changes["changed"].sel(parameter=name))
+        (3, 3)
     """
     before, after = dict(base.hf.named_parameters()), dict(model.hf.named_parameters())
-    shapes = [{name: tuple(p.shape) for name, p in found.items()} for found in (before, after)]
-    if shapes[0] != shapes[1]:
-        different = sorted(set(shapes[0].items()) ^ set(shapes[1].items()))
+    shapes, other_shapes = (
+        {(name, tuple(parameter.shape)) for name, parameter in parameters.items()}
+        for parameters in (before, after)
+    )
+    if shapes != other_shapes:
         raise NeuroglotError(
-            f"{base.name!r} and {model.name!r} have different weights, as {different[0]}: only a "
-            "model and what was trained from it can be compared."
+            f"{base.name!r} and {model.name!r} have different weights, as "
+            f"{min(shapes ^ other_shapes)}: only a model and what was trained from it can be "
+            "compared."
         )
-    found = changes_of((name, before[name], after[name]) for name in before)
-    return found.assign_attrs(
+    changes = changes_of((name, before[name], after[name]) for name in before)
+    return changes.assign_attrs(
         base=base.name,
         base_weights=base.identity.weights,
         model=model.name,
@@ -56,13 +68,13 @@ def weight_changes(base: Model, model: Model) -> xr.Dataset:
 
 @torch.no_grad()
 def changes_of(weights: Iterable[Weights]) -> xr.Dataset:
-    """As :func:`weight_changes`, of weights one at a time."""
+    """The dataset of :func:`weight_changes` without provenance, from one parameter at a time."""
     rows: dict[str, tuple[int, int, float]] = {}
     for name, before, after in weights:
-        one, other = before.detach().to(after.device), after.detach()
-        # Over nothing it is NaN, or infinite.
-        difference = (other.float() - one.float()).norm() / one.float().norm()
-        rows[name] = (one.numel(), int((one != other).sum()), float(difference))
+        old, new = before.detach().to(after.device), after.detach()
+        # It is NaN or infinite if all weights were zero.
+        difference = (new.float() - old.float()).norm() / old.float().norm()
+        rows[name] = (old.numel(), int((old != new).sum()), float(difference))
     sizes, changed, relative = zip(*rows.values(), strict=True)
     places = [_place(name) for name in rows]
     return xr.Dataset(
@@ -81,13 +93,13 @@ def changes_of(weights: Iterable[Weights]) -> xr.Dataset:
 
 
 def _place(name: str) -> tuple[int, str]:
-    """Layer of a weight, -1 outside of layers, and what it is called there."""
+    """The layer of a parameter, -1 outside of layers, and the rest of its name."""
     match = re.fullmatch(r"(?:\D[^.]*\.)*?(\d+)\.(.+)", name)
     return (int(match[1]), match[2]) if match else (-1, name)
 
 
 def require_change(changes: xr.Dataset, what: str) -> None:
-    """Refuse a model that training has left as it was.
+    """Refuse a model that training has not changed.
 
     Raises:
         NeuroglotError: no weight differs.
@@ -101,10 +113,6 @@ def require_change(changes: xr.Dataset, what: str) -> None:
 
 
 def summary_rows(changes: xr.Dataset) -> list[dict[str, Any]]:
-    """One row for each kind of weight: how many there are and changed, over all layers."""
-    frame = changes.to_dataframe().reset_index()
-    grouped = frame.groupby("kind", sort=False)[["weights", "changed"]].sum()
-    return [
-        {"kind": str(kind), "weights": int(row["weights"]), "changed": int(row["changed"])}
-        for kind, row in grouped.iterrows()
-    ]
+    """For each kind of weight, the number of weights and of those that differ, in all layers."""
+    frame = changes.to_dataframe().groupby("kind", sort=False)[["weights", "changed"]].sum()
+    return cast("list[dict[str, Any]]", frame.reset_index().to_dict("records"))

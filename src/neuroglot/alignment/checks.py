@@ -1,4 +1,4 @@
-"""What is measured before, during and after training."""
+"""Measure sharing and accuracy before, during and after training."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ ITEMS = ("trained", "held_out")
 
 @dataclass(frozen=True)
 class Checks:
-    """Measures one model again and again, into a folder of runs.
+    """The measurement of a model at several steps of its training.
 
     Attributes:
         task: the items that are measured.
-        split: which of them are trained.
-        folder: holds one run for each step that was measured.
-        seed: of the intervals.
+        split: which items are trained and which are held out.
+        folder: the folder that holds a run for each measured step.
+        seed: the seed of the intervals.
     """
 
     task: ParallelTask
@@ -44,48 +44,50 @@ class Checks:
     seed: int
 
     def run_folder(self, step: int) -> Path:
-        """Where the run of a step is: one that :func:`neuroglot.compare` takes."""
+        """The folder of the run of a step, which :func:`neuroglot.compare` accepts."""
         return self.folder / f"step-{step:06d}"
 
     def measure(self, model: Model, step: int, *, anew: bool = True) -> None:
-        """Record and evaluate; ``anew`` replaces what an interrupted run has left of the step."""
+        """Record and evaluate a model at a step.
+
+        Args:
+            model: the model.
+            step: the number of training steps so far.
+            anew: whether to replace what an interrupted run has left for this step.
+        """
         out = self.run_folder(step)
         named = replace(model, name=f"{model.name}, step {step}")
         record(named, self.task, out=out / RECORDING, grow=False, overwrite=anew)
         if self.task.has_answers:
-            # Nothing is said here of the model with the subject masked.
-            out = out / ANSWERS
             evaluate(
                 named,
                 self.task,
-                out=out,
+                out=out / ANSWERS,
                 answering=Answering(masked=False),
                 grow=False,
                 overwrite=anew,
             )
 
     def result(self, steps: Sequence[int]) -> xr.Dataset:
-        """What was measured at these steps (check, …)."""
+        """The sharing and, if the task has answers, the accuracy at these steps (check, …)."""
         sharing = [_sharing(self._recording(step), self.split) for step in steps]
-        found = xr.concat(sharing, dim="check")
+        measured = xr.concat(sharing, dim="check")
         if self.task.has_answers:
-            found = found.merge(self._accuracy([self._answers(step) for step in steps]))
-        return found.assign_coords(check=list(steps))
-
-    def _answers(self, step: int) -> xr.Dataset:
-        return opened_dataset(self.run_folder(step) / ANSWERS)
+            answers = [opened_dataset(self.run_folder(step) / ANSWERS) for step in steps]
+            measured = measured.merge(self._accuracy(answers))
+        return measured.assign_coords(check=list(steps))
 
     def _recording(self, step: int) -> Recording:
-        found = load_saved(self.run_folder(step) / RECORDING)
-        assert isinstance(found, Recording)
-        return found
+        recording = load_saved(self.run_folder(step) / RECORDING)
+        assert isinstance(recording, Recording)
+        return recording
 
     def _accuracy(self, answers: Sequence[xr.Dataset]) -> xr.Dataset:
-        """Answers (check, item, language), and accuracy by part with its intervals."""
-        correct = np.stack([one["correct"].to_numpy() for one in answers])
+        """Correctness (check, item, language), and accuracy with its interval (check, part)."""
+        correct = np.stack([at_step["correct"].to_numpy() for at_step in answers])
         part = self.split.part(self.task)
-        # The prompts are the same in all checks; answers of before may not say which are equal.
-        said = {SAME: answers[0][SAME]} if SAME in answers[0].coords else {}
+        # All checks have the same prompts. Answers of early versions do not say which are equal.
+        same = {SAME: answers[0][SAME]} if SAME in answers[0].coords else {}
         samples = samples_of(answers[0])
         rows = np.full((len(correct), len(PARTS), 5), np.nan)
         for i, right in enumerate(correct):
@@ -108,18 +110,18 @@ class Checks:
                 "part": list(PARTS),
                 "part_of": (("item", "language"), part),
             }
-            | said,
+            | same,
         )
 
 
 def _sharing(recording: Recording, chosen: Split) -> xr.Dataset:
-    """Sharing on the items that are trained and on those that are not."""
-    kept = {item["id"] for item in chosen.trained.items}
-    ids = [[i for i in recording.items if (i in kept) == is_kept] for is_kept in (True, False)]
-    found = []
-    for some in ids:
-        shared = classify(recording.select(items=some))
-        found.append(
+    """Sharing on the items that are trained and on those that are held out (items, …)."""
+    trained = {item["id"] for item in chosen.trained.items}
+    parts = []
+    for is_trained in (True, False):
+        ids = [i for i in recording.items if (i in trained) == is_trained]
+        shared = classify(recording.select(items=ids))
+        parts.append(
             xr.Dataset(
                 {
                     "fraction": shared["fraction"].mean("item"),
@@ -129,4 +131,4 @@ def _sharing(recording: Recording, chosen: Split) -> xr.Dataset:
                 }
             )
         )
-    return xr.concat(found, dim="items").assign_coords(items=list(ITEMS)).drop_attrs()
+    return xr.concat(parts, dim="items").assign_coords(items=list(ITEMS)).drop_attrs()

@@ -1,4 +1,4 @@
-"""Which texts are trained in which order, and which are never."""
+"""Choose which texts are trained, in which order, and which are held out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PARTS = ("trained", "item_held_out", "language_held_out", "both_held_out")
 
 
 class Pair(NamedTuple):
-    """One item in two languages; ``other`` is the item that a mismatched source is of."""
+    """One item in two languages; with mismatched sources, the source is of the item ``other``."""
 
     item: int
     other: int
@@ -29,12 +29,12 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Split:
-    """What of a task is trained.
+    """The parts of a task that are trained and held out.
 
     Attributes:
         trained: the task with the items that are trained.
-        held_out: the task with those that never are.
-        languages: those that are trained.
+        held_out: the task with the items that are held out.
+        languages: the languages that are trained.
     """
 
     trained: ParallelTask
@@ -42,27 +42,28 @@ class Split:
     languages: tuple[str, ...]
 
     def trains(self, item: Item, language: str) -> bool:
-        """Whether an item of ``trained`` is trained in a language; never where it is held out."""
+        """Whether an item of ``trained`` is trained in a language."""
         return language in self.languages and language not in item["held_out"]
 
     def part(self, task: ParallelTask) -> np.ndarray[Any, np.dtype[np.str_]]:
-        """Which of ``PARTS`` each prompt of some items belongs to (item, language)."""
-        kept = {item["id"] for item in self.trained.items}
-        found = [
+        """Which of ``PARTS`` each prompt of a task belongs to (item, language)."""
+        ids = {item["id"] for item in self.trained.items}
+        return np.array(
             [
-                PARTS[(item["id"] not in kept) + 2 * (not self.trains(item, language))]
-                for language in task.languages
+                [
+                    PARTS[(item["id"] not in ids) + 2 * (not self.trains(item, language))]
+                    for language in task.languages
+                ]
+                for item in task.items
             ]
-            for item in task.items
-        ]
-        return np.array(found)
+        )
 
 
 def split(task: ParallelTask, training: Training) -> Split:
-    """Hold out some items, of subjects of their own, and the languages that are not asked for.
+    """Hold out the items of some subjects, and the languages that are not to be trained.
 
     Raises:
-        NeuroglotError: an unknown language, or too few items or languages to train on.
+        NeuroglotError: a language is unknown, or there are too few items or languages to train on.
     """
     languages = training.languages or task.languages
     unknown = [language for language in languages if language not in task.languages]
@@ -71,19 +72,18 @@ def split(task: ParallelTask, training: Training) -> Split:
             f"languages={listed(languages)}: expected at least two different ones of "
             f"{listed(task.languages)}."
         )
-    held_out, trained = parts_of(task, training.held_out, training.seed)
-    kept, left = set(trained), set(held_out)
+    held_out, trained = map(set, parts_of(task, training.held_out, training.seed))
     return Split(
-        task.select(lambda item: item["id"] in kept),
-        task.select(lambda item: item["id"] in left),
+        task.select(lambda item: item["id"] in trained),
+        task.select(lambda item: item["id"] in held_out),
         tuple(languages),
     )
 
 
 def schedule(chosen: Split, training: Training) -> list[Pair]:
-    """The pairs of all steps, one step after another; the same for every method.
+    """The pairs of texts of all steps, in order; they are the same for every method.
 
-    A step has two languages, and items that are trained in both of them.
+    All pairs of a step are in the same two languages, with items that are trained in both.
 
     Raises:
         NeuroglotError: no two languages have two items in common.
@@ -91,10 +91,10 @@ def schedule(chosen: Split, training: Training) -> list[Pair]:
     rng = random.Random(f"pairs:{training.seed}")
     items = chosen.trained.items
     in_both = {
-        pair: [i for i, item in enumerate(items) if all(chosen.trains(item, x) for x in pair)]
+        pair: [i for i, item in enumerate(items) if all(chosen.trains(item, n) for n in pair)]
         for pair in itertools.permutations(chosen.languages, 2)
     }
-    shared = {pair: found for pair, found in in_both.items() if len(found) > 1}
+    shared = {pair: common for pair, common in in_both.items() if len(common) > 1}
     if not shared:
         raise NeuroglotError(
             f"task {chosen.trained.name!r}: no two of {listed(chosen.languages)} have two items "
@@ -104,9 +104,9 @@ def schedule(chosen: Split, training: Training) -> list[Pair]:
     pairs: list[Pair] = []
     for _ in range(training.steps):
         source, target = rng.choice(languages)
-        there = shared[source, target]
-        drawn = rng.sample(there, min(training.pairs, len(there)))
-        # Mismatched sources are the same texts, each beside its neighbour's translation.
+        common = shared[source, target]
+        drawn = rng.sample(common, min(training.pairs, len(common)))
+        # Mismatched sources are the same texts, each with the translation of its neighbour.
         together = zip(drawn, [*drawn[1:], drawn[0]], strict=True)
         repeated = itertools.cycle([Pair(i, other, source, target) for i, other in together])
         pairs += itertools.islice(repeated, training.pairs)
@@ -114,7 +114,7 @@ def schedule(chosen: Split, training: Training) -> list[Pair]:
 
 
 def checked_part(chosen: Split, training: Training) -> ParallelTask:
-    """The items that are measured: some that are trained, and some that are not."""
+    """The items that are measured: some that are trained and some that are held out."""
     items: list[Item] = []
     for side in (chosen.trained, chosen.held_out):
         n = min(training.checked_items, len(side))

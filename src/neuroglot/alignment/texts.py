@@ -1,4 +1,4 @@
-"""Texts to train on, as tokens, and which of these are predicted."""
+"""The texts to train on, as tokens, and the tokens of them that are predicted."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from neuroglot.running.batching import pad, tokenize
 from neuroglot.running.choices import Asked, questions
 from neuroglot.tasks.records import Item
 
-IGNORED = -100  # what torch's cross-entropy leaves out
-BETWEEN = "\n"  # a text and its translation
+IGNORED = -100  # the label that torch's cross-entropy leaves out
+BETWEEN = "\n"  # stands between a text and its translation
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Text:
     """One text as tokens.
 
     Attributes:
-        ids: its tokens, with the one that ends it.
-        first: the first token that is predicted.
-        last: the last token of the prompt, from which the answer is predicted.
+        ids: its token ids, with the end token.
+        first: the index of the first token that is predicted.
+        last: the index of the last token of the prompt, from which the answer is predicted.
     """
 
     ids: list[int]
@@ -39,17 +39,18 @@ class Text:
 def training_texts(
     model: Model, chosen: Split, pairs: Sequence[Pair], method: Method, *, mismatched: bool
 ) -> list[tuple[Text, ...]]:
-    """The texts of every pair: one where it is translated, else one in each language.
+    """The texts of every pair: one text with its translation, or one in each language.
 
     Args:
-        model: whose tokens they are made of.
-        chosen: what is trained.
-        pairs: from :func:`schedule`.
-        method: what is predicted: a translation, the answer, or the whole text.
-        mismatched: put another item in the source's place.
+        model: the model whose tokenizer is used.
+        chosen: the items and languages that are trained.
+        pairs: from :func:`neuroglot.alignment.schedule.schedule`.
+        method: the method, which decides what is predicted.
+        mismatched: whether the source is a text of another item.
 
     Raises:
-        NeuroglotError: a text does not fit into the model's context, or the method needs answers.
+        NeuroglotError: a text does not fit into the context of the model, or the method needs
+            answers and the task has none.
     """
     items = chosen.trained.items
     if method == "instruction" and not chosen.trained.has_answers:
@@ -62,12 +63,12 @@ def training_texts(
     targets = [(p.item, p.target) for p in pairs]
     wanted = list(dict.fromkeys([*sources, *targets]))
     whole = method != "instruction"
-    found = dict(zip(wanted, _single(model, items, wanted, whole=whole), strict=True))
-    return [(found[a], found[b]) for a, b in zip(sources, targets, strict=True)]
+    texts = dict(zip(wanted, _single(model, items, wanted, whole=whole), strict=True))
+    return [(texts[a], texts[b]) for a, b in zip(sources, targets, strict=True)]
 
 
 def _text_of(item: Item, language: str) -> str:
-    """Prompt and answer, where there is one."""
+    """The prompt of an item, followed by its answer if it has one."""
     prompt, spaces = without_spaces(str(item["prompts"][language]))
     if not item["answers"]:
         return prompt
@@ -93,7 +94,7 @@ def _translations(
 def _single(
     model: Model, items: Sequence[Item], wanted: Sequence[tuple[int, str]], *, whole: bool
 ) -> Iterator[Text]:
-    """Texts of one item in one language; with ``whole``, the prompt is predicted too."""
+    """The text of each wanted item and language; with ``whole``, the prompt is predicted too."""
     prompts = [items[i]["prompts"][language] for i, language in wanted]
     names = [f"item {items[i]['id']!r} in {language!r}" for i, language in wanted]
     if not items[0]["answers"]:
@@ -113,18 +114,18 @@ def _single(
 
 
 def _ended(model: Model, ids: list[int], first: int, last: int) -> Text:
-    """The text with its end token, where the model has one and there is room for it."""
+    """The text with the end token, if the model has one and the context has room for it."""
     end, room = model.tokenizer.eos_token_id, model.context_length
     ends = end is not None and (room is None or len(ids) < room)
     return Text([*ids, int(end)] if ends else ids, first, last)
 
 
 def collate(model: Model, samples: Sequence[tuple[Text, ...]]) -> dict[str, Tensor]:
-    """A step's texts as one batch, those in the source language before those in the target's.
+    """The texts of a step as one batch, first those in the source language, then the others.
 
     Returns:
-        ``input_ids``, ``attention_mask`` and ``labels`` (text, position), padded on the right;
-        ``last`` (text,), the place of the last prompt token.
+        ``input_ids``, ``attention_mask`` and ``labels`` (text, position), padded on the right, and
+        ``last``, the index of the last prompt token (text).
     """
     texts = [sample[k] for k in range(len(samples[0])) for sample in samples]
     batch = pad(model, [text.ids for text in texts], list(range(len(texts))), side="right")

@@ -1,4 +1,4 @@
-"""Training itself, by the Trainer of transformers."""
+"""Train with the Trainer of transformers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import (
-    PreTrainedModel,
     PrinterCallback,
     Trainer,
     TrainerCallback,
@@ -30,29 +29,29 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from neuroglot.alignment.schedule import Pair
 from neuroglot.alignment.sharing import SharingTerm
 from neuroglot.alignment.texts import Text, collate
-from neuroglot.alignment.training_settings import Training, rate_of
+from neuroglot.alignment.training_settings import LEARNING_RATE, LORA_LEARNING_RATE, Training
 from neuroglot.errors import NeuroglotError
 from neuroglot.models.model import Model
 from neuroglot.models.training import reading_preactivations
 from neuroglot.quiet import quiet_transformers
 from neuroglot.store.damage import writing
 
-CHECKPOINTS = 20  # in a training
-WARM_UP = 0.1  # of the steps
+CHECKPOINTS = 20  # number of checkpoints in a training
+WARM_UP = 0.1  # share of the steps in which the learning rate rises
 LARGEST_GRADIENT = 1.0
-STATE = "trainer_state.json"  # written last into a checkpoint
+STATE = "trainer_state.json"  # the file of a checkpoint that is written last
 
 
 @dataclass(frozen=True)
 class Course:
-    """What is trained on, step by step.
+    """A model and the texts that it is trained on.
 
     Attributes:
-        model: which is trained.
-        texts: of each pair.
+        model: the model that is trained.
+        texts: the texts of each pair.
         pairs: from :func:`neuroglot.alignment.schedule.schedule`.
-        bf16: whether the model's forward pass is in bfloat16 (autocast).
-        term: of sharing, with its weight; ``None`` without.
+        bf16: whether the forward pass of the model is in bfloat16 (autocast).
+        term: the loss term of the method ``"sharing"`` with its weight, or ``None``.
     """
 
     model: Model
@@ -63,7 +62,7 @@ class Course:
 
 
 class Aligner(Trainer):
-    """The loss of a language model, and what pulls translations together."""
+    """A Trainer with the loss of a language model and the loss term of the method ``"sharing"``."""
 
     def __init__(self, course: Course, trained: nn.Module, arguments: TrainingArguments) -> None:
         self.course = course
@@ -88,8 +87,8 @@ class Aligner(Trainer):
         return_outputs: bool = False,  # noqa: FBT001, FBT002, ARG002
         num_items_in_batch: Any = None,  # noqa: ARG002
     ) -> Tensor:
-        """Mean loss of the predicted tokens, plus the weighted term of sharing."""
-        given = {key: inputs[key] for key in ("input_ids", "attention_mask", "labels")}
+        """The mean loss of the predicted tokens, plus the weighted loss term of sharing."""
+        batch = {key: inputs[key] for key in ("input_ids", "attention_mask", "labels")}
         seen: dict[int, Tensor] = {}
         last = inputs["last"]
 
@@ -97,10 +96,13 @@ class Aligner(Trainer):
             rows = torch.arange(len(values), device=values.device)
             seen[layer] = values[rows, last.to(values.device)]
 
-        # Not by the Trainer, whose autocast would stay on the model while it is measured.
+        reading: AbstractContextManager[None] = nullcontext()
+        if self.course.term is not None:
+            reading = reading_preactivations(self.course.model.hf, self.course.model.sites, read)
+        # The autocast of the Trainer would stay on the model while it is measured.
         autocast = torch.autocast(last.device.type, torch.bfloat16, enabled=self.course.bf16)
-        with self._reading(read), autocast:
-            loss: Tensor = model(**given).loss
+        with reading, autocast:
+            loss: Tensor = model(**batch).loss
         self.parts = {"language_loss": float(loss.detach())}
         if not math.isfinite(self.parts["language_loss"]):
             raise NeuroglotError(
@@ -110,19 +112,13 @@ class Aligner(Trainer):
         if self.course.term is not None:
             term, weight = self.course.term
             values = torch.stack([seen[layer].to(loss.device) for layer in sorted(seen)], dim=1)
-            found = term.parts(values, inputs["languages"])
-            self.parts |= {name: float(part.detach()) for name, part in found.items()}
-            loss = loss + weight * term(found)
+            parts = term.parts(values, inputs["languages"])
+            self.parts |= {name: float(part.detach()) for name, part in parts.items()}
+            loss = loss + weight * term(parts)
         return loss
 
-    def _reading(self, read: Callable[[int, Tensor], None]) -> AbstractContextManager[None]:
-        if self.course.term is None:
-            return nullcontext()
-        model = self.course.model
-        return reading_preactivations(model.hf, model.sites, read)
-
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Say in one line if a checkpoint cannot be written."""
+        """Save a checkpoint, with an error of one line if it cannot be written."""
         with writing(Path(str(self.args.output_dir)), "The same command goes on."):
             super()._save_checkpoint(model, trial)
 
@@ -132,33 +128,33 @@ class Aligner(Trainer):
 
 
 class Bar(TrainerCallback):
-    """One progress bar over the steps, with the loss."""
+    """A progress bar over the steps, with the loss."""
 
     def on_train_begin(self, *about: Any, **_: Any) -> None:
-        """Show where the training goes on."""
+        """Show the step at which the training begins or goes on."""
         state: TrainerState = about[1]
         self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="align", unit="step")
 
     def on_log(self, *about: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-        """Move on by what was done since."""
+        """Show the steps that were done since."""
         state: TrainerState = about[1]
         if logs and "loss" in logs:
             self.bar.set_postfix(loss=f"{logs['loss']:.3f}")
             self.bar.update(state.global_step - self.bar.n)
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
-        """Leave the bar where it is."""
+        """Close the bar."""
         self.bar.close()
 
 
 class AtSteps(TrainerCallback):
-    """Calls ``check`` after some of the steps, before their checkpoint is written."""
+    """Calls ``check`` after some of the steps, and saves a checkpoint after it."""
 
     def __init__(self, steps: Sequence[int], check: Callable[[int], object]) -> None:
         self.steps, self.check = set(steps), check
 
     def on_step_end(self, *about: Any, **_: Any) -> None:
-        """Measure, and have it followed by a checkpoint."""
+        """Call ``check`` and ask the Trainer for a checkpoint."""
         state: TrainerState = about[1]
         control: TrainerControl = about[2]
         if state.global_step in self.steps:
@@ -167,17 +163,17 @@ class AtSteps(TrainerCallback):
 
 
 class OnOneDevice(TrainingArguments):
-    """The Trainer would put a copy of the model on each GPU that it sees."""
+    """Arguments that keep the Trainer from copying the model to each GPU of the machine."""
 
     @property
     def n_gpu(self) -> int:
-        """At most one."""
+        """The number of GPUs that are used, which is at most one."""
         return int(min(1, super().n_gpu))
 
 
 @contextmanager
 def own_randomness() -> Iterator[None]:
-    """Within the block, seeding moves nobody else's random numbers."""
+    """Restore the states of the random number generators when the block ends."""
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
         with torch.random.fork_rng():
@@ -188,16 +184,17 @@ def own_randomness() -> Iterator[None]:
 
 
 def arguments_of(training: Training, model: Model, out: Path, *, lora: bool) -> TrainingArguments:
-    """The settings, as the Trainer wants them."""
+    """The settings as arguments of the Trainer."""
+    default_rate = LORA_LEARNING_RATE if lora else LEARNING_RATE
     return OnOneDevice(
         output_dir=str(out),
         max_steps=training.steps,
         per_device_train_batch_size=training.pairs,
         train_sampling_strategy="sequential",
-        learning_rate=rate_of(training, lora=lora),
+        learning_rate=default_rate if training.learning_rate is None else training.learning_rate,
         lr_scheduler_type="linear",
         warmup_steps=round(WARM_UP * training.steps),
-        # What is masked out must stay as it is, and decay would move it.
+        # Decay would change the weights that a mask leaves out.
         weight_decay=0.0,
         max_grad_norm=LARGEST_GRADIENT,
         save_strategy="steps",
@@ -216,15 +213,13 @@ def arguments_of(training: Training, model: Model, out: Path, *, lora: bool) -> 
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The last checkpoint that was written whole; what was begun after it is removed."""
-    if not folder.is_dir():
-        return None
-    found = sorted(
+    """The last complete checkpoint, if there is one; incomplete ones after it are removed."""
+    checkpoints = sorted(
         folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"), key=lambda path: int(path.name.split("-")[1])
     )
-    while found and not _is_whole(found[-1]):
-        shutil.rmtree(found.pop())
-    return found[-1] if found else None
+    while checkpoints and not _is_whole(checkpoints[-1]):
+        shutil.rmtree(checkpoints.pop())
+    return checkpoints[-1] if checkpoints else None
 
 
 def _is_whole(checkpoint: Path) -> bool:
@@ -241,12 +236,17 @@ def train(
     arguments: TrainingArguments,
     checks: AtSteps,
 ) -> list[dict[str, float]]:
-    """Train from the last checkpoint, or from the beginning.
+    """Train from the last checkpoint, or from the beginning if there is none.
+
+    Args:
+        course: the model and the texts.
+        trained: the module whose weights are trained.
+        arguments: the arguments of the Trainer.
+        checks: the callback that measures the model on the way.
 
     Returns:
-        What was logged at each step.
+        The logged values of each step.
     """
-    hf: PreTrainedModel = course.model.hf
     trainer = Aligner(course, trained, arguments)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Bar())
@@ -254,5 +254,5 @@ def train(
     begun = last_checkpoint(Path(str(arguments.output_dir)))
     with quiet_transformers():
         trainer.train(resume_from_checkpoint=str(begun) if begun else None)
-    hf.train(mode=False)
+    course.model.hf.train(mode=False)
     return [dict(line) for line in trainer.state.log_history if "loss" in line]

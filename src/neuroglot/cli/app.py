@@ -24,7 +24,7 @@ from neuroglot.cli.parsing import (
 from neuroglot.cli.streams import enduring_streams
 from neuroglot.recording.reading import Reading
 
-YES_OR_NO = ("norm_after_ffn", "special_tokens", "truncate")  # some are numbers, as Zarr has them
+YES_OR_NO = ("norm_after_ffn", "special_tokens", "truncate")  # facts that are true or false
 
 app = typer.Typer(
     cls=Commands,
@@ -35,10 +35,10 @@ app = typer.Typer(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; bad input is one line on standard error and exit code 2.
+    """Run the command line; bad input gives one line on standard error and exit code 2.
 
-    Where standard output cannot be written, the work is done all the same, and the exit code is 1,
-    or 141 where it is a pipe that was closed.
+    If standard output cannot be written to, the work is still done, and the exit code is 1, or 141
+    for a closed pipe.
     """
     with enduring_streams(), warnings_as_lines():
         app(args=list(arguments) if arguments is not None else None)
@@ -80,12 +80,12 @@ def demo(
     results = run_demo(items)
     seconds = time.perf_counter() - began
     page = ng.report(results, out=out / "report.html", figures=out / "figures")
-    found = sort_results(results)
-    overall = headline_table(found, f"facts, {items} items in ten languages")
-    scores, notes = score_table(found["attribution"]), sample_notes(found)
+    gathered = sort_results(results)
+    overall = headline_table(gathered, f"facts, {items} items in ten languages")
+    scores, notes = score_table(gathered["attribution"]), sample_notes(gathered)
     if json:
-        done = {"results": overall.records(), "scores": scores.records(), "seconds": seconds}
-        terminal.as_json(done | {"notes": notes, "report": str(page.resolve())})
+        printed = {"results": overall.records(), "scores": scores.records(), "seconds": seconds}
+        terminal.as_json(printed | {"notes": notes, "report": str(page.resolve())})
         return
     terminal.show([overall, scores])
     terminal.notes(notes)
@@ -99,16 +99,17 @@ def run(
     task: o.TaskName,
     which: o.TaskOptions,
     how: o.ModelOptions,
-    reading: Annotated[Reading, o.Only("site", "position", "added_tokens")],
+    reading: Annotated[Reading, o.Only(("site", "position", "added_tokens"))],
     answering: Answering,
-    out: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("neuroglot-run"),
+    out: Annotated[Path, typer.Option(help="Folder for all results.")] = Path("neuroglot-run"),
     scores: o.NeuronScores = o.SCORES,
     overwrite: o.Overwrite = False,
     json: o.Json = False,
 ) -> None:
-    """Record, classify, evaluate, attribute and report. The same command goes on if stopped.
+    """Record, classify, evaluate, attribute and report.
 
-    With more items or languages in the same folder it adds these; nothing else may differ.
+    If it is stopped, the same command goes on. With more items or languages, it adds these to the
+    same folder; nothing else may differ.
     """
     from neuroglot.cli.places import check_folder
     from neuroglot.pipeline import PREDICTIONS, THRESHOLDS
@@ -128,15 +129,15 @@ def run(
         overwrite=overwrite,
     )
     page = ng.report(done.results, out=out / "report.html", figures=out / "figures")
-    found = sort_results(done.results)
-    overall, notes = headline_table(found, f"{model} on {task}"), sample_notes(found)
+    gathered = sort_results(done.results)
+    overall, notes = headline_table(gathered, f"{model} on {task}"), sample_notes(gathered)
     if json:
         terminal.as_json({"results": overall.records(), "notes": notes, "report": str(page)})
         return
-    parts = [kind.tables(runs) for kind, _, runs in in_page_order(found)]
+    parts = [kind.tables(runs) for kind, _, runs in in_page_order(gathered)]
     terminal.show([overall, *itertools.chain(*parts)])
     terminal.notes(notes)
-    if "evaluation" in found:
+    if "evaluation" in gathered:
         terminal.say(f"Every answer: {(out / PREDICTIONS).resolve()}")
     terminal.say(f"The report: {page.resolve()}")
 
@@ -148,14 +149,20 @@ def check(
     how: o.ModelOptions,
     json: o.Json = False,
 ) -> None:
-    """Load a model, find its feed-forward neurons, verify them, and say what was found."""
-    found = how.load(model).describe()
+    """Load a model, find and verify its feed-forward neurons, and describe it."""
+    facts = how.load(model).describe()
     if json:
-        terminal.as_json(found)
+        terminal.as_json(facts)
         return
-    for key, value in found.items():
-        terminal.say(f"{key.replace('_', ' '):18} {_found_text(key, value)}", indent=19)
-    terminal.say("verified: one firing a layer, zeroing changes the logits, removal restores them")
+    for key, value in facts.items():
+        text = "–" if value is None or value == "" else str(value)
+        if key in YES_OR_NO:
+            text = "yes" if value else "no"
+        terminal.say(f"{key.replace('_', ' '):18} {text}", indent=19)
+    terminal.say(
+        "verified: each layer ran once, zeroing its neurons changed the logits, and without edits "
+        "they were as before"
+    )
 
 
 @app.command()
@@ -174,25 +181,18 @@ def tasks(json: o.Json = False) -> None:
 
 
 def _task_rows() -> list[dict[str, Any]]:
-    """One dict a task of the catalogue."""
+    """A dictionary for each task of the catalogue."""
     from neuroglot.tasks.catalogue import catalogue
 
     rows = []
     for entry in catalogue().values():
         row: dict[str, Any] = {"task": entry.name, "summary": entry.summary}
         if entry.dataset is not None:
-            kept = ("languages", "revision", "licence", "citation")
-            row |= {field: getattr(entry.dataset, field) for field in kept}
+            fields = ("languages", "revision", "licence", "citation")
+            row |= {field: getattr(entry.dataset, field) for field in fields}
             row["hub"] = entry.dataset.hub.get("address", entry.dataset.hub["path"])
         rows.append(row)
     return rows
-
-
-def _found_text(key: str, value: Any) -> str:
-    """What :meth:`neuroglot.Model.describe` says under a key, for people."""
-    if key in YES_OR_NO:
-        return "yes" if value else "no"
-    return "–" if value is None or value == "" else str(value)
 
 
 for step in (

@@ -1,4 +1,4 @@
-"""Commands that change what neurons do: deactivate, amplify."""
+"""Commands that edit neurons: deactivate and amplify."""
 
 from __future__ import annotations
 
@@ -25,40 +25,41 @@ if TYPE_CHECKING:
 
 Recorded = Annotated[
     Path | None,
-    typer.Option(help="What `neuroglot record` wrote. Default: record into the folder of --out."),
+    typer.Option(help="Folder that `neuroglot record` wrote. Default: record into --out."),
 ]
-OutFolder = Annotated[Path, typer.Option(help="Folder for everything.")]
+OutFolder = Annotated[Path, typer.Option(help="Folder for all results.")]
 
 
 @dataclass(frozen=True)
 class ControlOptions:
-    """What a category is compared with, and where neurons are edited."""
+    """The controls of an intervention, the tokens at which it edits, and its statistics."""
 
     controls: Annotated[
         str,
-        typer.Option(help="Random neurons: size, active, contribution, with commas; or none."),
+        typer.Option(help="Random neurons: size, active and contribution, or none."),
     ] = ",".join(defaults.CONTROLS)
     draws: Annotated[int, typer.Option(help="Random sets of each control for a prompt.")] = (
         defaults.DRAWS
     )
-    seed: Annotated[int, typer.Option(help="Of draws, halves and resampling.")] = 0
+    seed: Annotated[int, typer.Option(help="Seed of draws, halves and resampling.")] = 0
     equivalent_within: o.EquivalentWithin = defaults.EQUIVALENT_WITHIN
     position: Annotated[
         str,
         typer.Option(
-            help="Where neurons are edited: answer (last prompt token and answer), last or all."
+            help="Tokens at which neurons are edited: answer (the last prompt token and the "
+            "answer), last or all."
         ),
     ] = "answer"
     threshold: o.Threshold = 0.0
 
     def checked(self) -> dict[str, Any]:
-        """As keyword arguments of :func:`neuroglot.intervene`, before anything is run."""
+        """The options as keyword arguments of :func:`neuroglot.intervene`, checked."""
         from neuroglot.answering.differences import check_bound
         from neuroglot.interventions.conditions import Controls
         from neuroglot.models.running import check_edit_position
 
-        plain = self.controls.strip()
-        kinds = [] if plain == "none" else [kind.strip() for kind in plain.split(",")]
+        names = [name.strip() for name in self.controls.split(",")]
+        kinds = [] if names == ["none"] else names
         return {
             "controls": Controls(kinds, self.draws, self.seed, self.threshold),
             "position": check_edit_position(self.position),
@@ -78,44 +79,46 @@ def deactivate(
     recording: Recorded = None,
     categories: Annotated[
         str,
-        typer.Option(help="With commas between; a union with + between, as all_shared+specific."),
+        typer.Option(help="Categories or unions of them, such as all_shared+specific."),
     ] = ",".join(defaults.CATEGORIES),
     doses: Annotated[
         str | None,
-        typer.Option(help="Only the top shares of each category, as 0.1,0.5,1.", metavar="SHARES"),
+        typer.Option(
+            help="Only the strongest shares of each category, such as 0.1,0.5,1.", metavar="SHARES"
+        ),
     ] = None,
     rank_by: Annotated[
         str,
-        typer.Option(help="What --doses ranks by: contribution, or a score that uses the answer."),
+        typer.Option(help="Score that --doses ranks by: contribution, or one of the answer."),
     ] = "contribution",
     layers: Annotated[
         str | None,
-        typer.Option(help="Only these; several groups with semicolons, as '0-1;2-3;4,5'."),
+        typer.Option(help="Only these layers, or groups of layers such as '0-1;2-3;4,5'."),
     ] = None,
     membership: Annotated[
         float | None,
         typer.Option(
-            help="One set for all items: neurons in the category for this share of a half of them."
+            help="Edit one set in all items: the neurons that are in the category for this share "
+            "of the items of a half."
         ),
     ] = None,
     keep_only: Annotated[
         bool, typer.Option("--keep-only", help="Switch off all other neurons instead.")
     ] = False,
     factor: Annotated[
-        float, typer.Option(help="Multiply coefficients with this; 0 switches them off.")
+        float, typer.Option(help="Factor of the coefficients; 0 switches neurons off.")
     ] = 0.0,
     overwrite: o.Overwrite = False,
     json: o.Json = False,
 ) -> None:
-    """Switch off the neurons of each category, beside random ones, and measure the answers.
+    """Switch off the neurons of each category, and random neurons, and measure the answers.
 
-    The same command goes on if stopped.
+    If it is stopped, the same command goes on.
     """
     from neuroglot.cli.places import check_folder
     from neuroglot.interventions import presets
     from neuroglot.interventions.presets import check_categories
 
-    page = out / "report.html"
     check_folder(out, overwrite=overwrite)
     parts = presets.Parts(
         numbers(doses) if doses else (1.0,),
@@ -131,7 +134,7 @@ def deactivate(
     chosen, loaded = which.load(task), how.load(model)
     parts.check_fits(loaded)
     if recorded is None:
-        recorded = _recorded(loaded, chosen, out, overwrite=overwrite)
+        recorded = ng.record(loaded, chosen, out=out / "recording", grow=False, overwrite=overwrite)
     outcome = presets.deactivate(
         loaded,
         chosen,
@@ -143,7 +146,7 @@ def deactivate(
         out=out,
         overwrite=overwrite,
     )
-    _show(outcome, f"{model} on {task}", page, json=json)
+    _show(outcome, f"{model} on {task}", out, json=json)
 
 
 @o.grouped
@@ -156,23 +159,24 @@ def amplify(
     answering: Answering,
     out: OutFolder = Path("neuroglot-amplify"),
     recording: Recorded = None,
-    category: Annotated[str, typer.Option(help="Or a union with + between.")] = "all_shared",
+    category: Annotated[
+        str, typer.Option(help="A category, or a union such as all_shared+specific.")
+    ] = "all_shared",
     factors: Annotated[
-        str, typer.Option(help="To choose from, on a half of the items.")
+        str, typer.Option(help="Factors, of which one is chosen on a half of the items.")
     ] = ",".join(f"{factor:g}" for factor in defaults.FACTORS),
     overwrite: o.Overwrite = False,
     json: o.Json = False,
 ) -> None:
-    """Multiply the coefficients of a category, and see whether answers get better.
+    """Multiply the coefficients of a category's neurons, and measure the answers.
 
-    The factor is chosen on one half of the items, and what it does is that of the other half.
-    The same command goes on if stopped.
+    The factor is chosen on one half of the items, and its effect is measured on the other half. If
+    it is stopped, the same command goes on.
     """
     from neuroglot.cli.places import check_folder
     from neuroglot.interventions import presets
     from neuroglot.interventions.presets import check_categories, check_factors
 
-    page = out / "report.html"
     check_folder(out, overwrite=overwrite)
     check_categories([category])
     tried = check_factors(numbers(factors))
@@ -180,7 +184,7 @@ def amplify(
     recorded = None if recording is None else open_recording(recording)
     chosen, loaded = which.load(task), how.load(model)
     if recorded is None:
-        recorded = _recorded(loaded, chosen, out, overwrite=overwrite)
+        recorded = ng.record(loaded, chosen, out=out / "recording", grow=False, overwrite=overwrite)
     outcome = presets.amplify(
         loaded,
         chosen,
@@ -192,20 +196,13 @@ def amplify(
         out=out,
         overwrite=overwrite,
     )
-    _show(outcome, f"{model} on {task}", page, json=json)
+    _show(outcome, f"{model} on {task}", out, json=json)
 
 
-def _recorded(
-    model: ng.Model, task: ng.ParallelTask, out: Path, *, overwrite: bool
-) -> ng.Recording:
-    """What is recorded where no recording was named; it does not grow, as no condition does."""
-    folder = out / "recording"
-    return ng.record(model, task, out=folder, grow=False, overwrite=overwrite)
-
-
-def _show(outcome: xr.Dataset, name: str, page: Path, *, json: bool) -> None:
+def _show(outcome: xr.Dataset, name: str, out: Path, *, json: bool) -> None:
+    """Write the report of an outcome into the folder, and print the outcome."""
     run = f"{outcome.attrs['model']}, {outcome.attrs['task']}".replace("/", " ")
     report = ng.report(
-        {f"{run}/{page.parent.name}": outcome}, out=page, figures=page.parent / "figures"
+        {f"{run}/{out.name}": outcome}, out=out / "report.html", figures=out / "figures"
     )
     terminal.result(outcome, name, json=json, report=report)

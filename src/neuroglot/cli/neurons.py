@@ -1,4 +1,4 @@
-"""Commands about what neurons contribute: attribute, agreement, describe."""
+"""Commands about the contributions of neurons: attribute, agreement and describe."""
 
 from __future__ import annotations
 
@@ -27,21 +27,22 @@ def attribute(
     target: o.Target = None,
     top_k: Annotated[
         int | None,
-        typer.Option(help="Neurons of a layer that are its top. Default: 800 of 16,384."),
+        typer.Option(help="Number of top neurons of a layer. Default: 800 of 16,384."),
     ] = None,
     threshold: o.Threshold = 0.0,
     answers: Annotated[
         Path | None,
-        typer.Option(help="What `neuroglot evaluate --out` wrote. Default: answer here."),
+        typer.Option(help="Folder that `neuroglot evaluate` wrote. Default: answer now."),
     ] = None,
     out: o.Out = None,
     figures: Annotated[Path | None, typer.Option(help="Folder for PNG and SVG files.")] = None,
     overwrite: o.Overwrite = False,
     json: o.Json = False,
 ) -> None:
-    """Add up the scores of neurons by category. The same command goes on if stopped.
+    """Add up the scores of neurons by category.
 
-    With more items in the same folder it adds these; with another language it adds up all again.
+    If it is stopped, the same command goes on. With more items, it adds these to the same folder;
+    with another language, it adds up all items again.
     """
     from neuroglot.attribution.by_category import KIND as ATTRIBUTION
     from neuroglot.cli.places import check_figures, check_result
@@ -55,7 +56,7 @@ def attribute(
     recorded = open_recording(recording)
     answered = None if answers is None else open_evaluation(answers)
     chosen = which.load(task)
-    found = ng.attribute(
+    attribution = ng.attribute(
         how.load(model),
         chosen,
         recording=recorded,
@@ -68,8 +69,8 @@ def attribute(
         overwrite=overwrite,
     )
     if figures is not None:
-        save_figures({str(task): found}, figures)
-    terminal.result(found, f"{model} on {task}", json=json)
+        save_figures({str(task): attribution}, figures)
+    terminal.result(attribution, f"{model} on {task}", json=json)
 
 
 @o.grouped
@@ -80,24 +81,24 @@ def agreement(
     how: o.ModelOptions,
     scores: o.NeuronScores = f"{o.SCORES},gradient_x_activation",
     target: o.Target = None,
-    neurons: Annotated[int, typer.Option(help="Random neurons of each layer.")] = (
+    neurons: Annotated[int, typer.Option(help="Number of random neurons of each layer.")] = (
         defaults.TESTED_NEURONS
     ),
-    seed: Annotated[int, typer.Option(help="Of the random neurons.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of neurons.")] = 0,
     out: o.Out = None,
     overwrite: o.Overwrite = False,
     json: o.Json = False,
 ) -> None:
-    """Hold scores against what zeroing single neurons does; give it some tens of items.
+    """Compare scores with the effects of zeroing single neurons, on some tens of items.
 
-    The same command goes on if stopped.
+    If it is stopped, the same command goes on.
     """
     from neuroglot.attribution.agreement import KIND as AGREEMENT
     from neuroglot.cli.places import check_result
 
     check_result(out, AGREEMENT, overwrite=overwrite)
     wanted, chosen = score_names(scores), which.load(task)
-    found = ng.causal_agreement(
+    agreement = ng.causal_agreement(
         how.load(model),
         chosen,
         scores=wanted,
@@ -107,26 +108,29 @@ def agreement(
         out=out,
         overwrite=overwrite,
     )
-    terminal.result(found, f"{model} on {task}", json=json)
+    terminal.result(agreement, f"{model} on {task}", json=json)
 
 
 @o.grouped
 def describe(
     model: o.ModelName,
-    layer: Annotated[int, typer.Argument(help="From 0.", show_default=False)],
-    neuron: Annotated[int, typer.Argument(help="From 0.", show_default=False)],
+    layer: Annotated[int, typer.Argument(help="Number of the layer, from 0.", show_default=False)],
+    neuron: Annotated[
+        int, typer.Argument(help="Number of the neuron in the layer, from 0.", show_default=False)
+    ],
     how: o.ModelOptions,
     recording: Annotated[
-        Path | None, typer.Option(help="What `neuroglot record` wrote; when it is active.")
+        Path | None,
+        typer.Option(help="Folder that `neuroglot record` wrote, to see when it is active."),
     ] = None,
-    k: Annotated[int, typer.Option("-k", help="How many tokens and prompts.")] = 10,
+    k: Annotated[int, typer.Option("-k", help="Number of tokens and of prompts.")] = 10,
     json: o.Json = False,
 ) -> None:
-    """Which tokens a neuron promotes and suppresses, and when it is active."""
+    """Show which tokens a neuron promotes and suppresses, and for which prompts it is active."""
     recorded = None if recording is None else open_recording(recording)
-    found = ng.describe(how.load(model), layer=layer, neuron=neuron, recording=recorded, k=k)
+    description = ng.describe(how.load(model), layer=layer, neuron=neuron, recording=recorded, k=k)
     if json:
-        terminal.as_json(asdict(found))
+        terminal.as_json(asdict(description))
         return
-    for line in str(found).splitlines():
+    for line in str(description).splitlines():
         terminal.say(plain(line))

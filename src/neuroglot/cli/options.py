@@ -28,7 +28,7 @@ ModelName = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="embedded/base, embedded/aligned, a Hub id or a folder.",
+        help="embedded/base, embedded/aligned, the id of a model on the Hub, or a folder.",
         show_default=False,
     ),
 ]
@@ -40,122 +40,80 @@ TaskName = Annotated[
         show_default=False,
     ),
 ]
-Languages = Annotated[
-    str | None,
-    typer.Option(help="Language codes with commas between, for example en,de,th. Default: all."),
+Threshold = Annotated[
+    float, typer.Option(help="A neuron is active if its site value is above this.")
 ]
-Limit = Annotated[int | None, typer.Option(help="Only so many items. Default: all.")]
-Split = Annotated[str, typer.Option(help="all, taught or held_out.")]
-Template = Annotated[
-    str,
-    typer.Option(
-        help="native, shared, a prompt with fields in braces, or a .toml file of prompts."
-    ),
-]
-DataPath = Annotated[
-    Path | None,
-    typer.Option("--path", help="Folder with the published files. Default: ask the Hub."),
-]
-Incomplete = Annotated[
-    bool,
-    typer.Option("--incomplete", help="Leave out items that a language lacks, and say how many."),
-]
-WrongChoices = Annotated[
-    str | None,
-    typer.Option(
-        help="mpararel: wrong choices drawn proportional to how often each is right, or uniform. "
-        "Default: proportional."
-    ),
-]
-Relations = Annotated[
-    str | None,
-    typer.Option(
-        help="mpararel: all, or single: without relations in which other objects are often true. "
-        "Default: single."
-    ),
-]
-Threshold = Annotated[float, typer.Option(help="A neuron is active above this.")]
-BatchSize = Annotated[str, typer.Option(help="Prompts in a batch, or auto.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-Device = Annotated[
-    str | None,
-    typer.Option(help="cpu, cuda, … or auto (over all). Default: a GPU if there is one."),
-]
-Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, auto, …")]
-Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of the Hub.")]
-DownProjection = Annotated[
-    str | None,
-    typer.Option(help="Down projections by name, {i} for the layer, where they are not known."),
-]
-SpecialTokens = Annotated[
-    bool,
-    typer.Option(
-        "--special-tokens/--no-special-tokens",
-        help="Whether the tokenizer adds what it puts before a text.",
-    ),
-]
-ChatTemplate = Annotated[
-    bool, typer.Option("--chat-template", help="Put each prompt into the chat template.")
-]
-TemplateArguments = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--template-argument",
-        metavar="NAME=VALUE",
-        help="What the chat template is given, the value as JSON: enable_thinking=false, or "
-        "'date_string=\"26 Jul 2024\"'. May be given several times.",
-    ),
-]
-Padding = Annotated[
-    str | None,
-    typer.Option("--padding-side", help="left or right. Default: as the tokenizer does."),
-]
-Truncate = Annotated[
-    bool, typer.Option("--truncate", help="Cut the beginning of prompts that are too long.")
-]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace earlier results.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 SCORES = ",".join(defaults.NEURON_SCORES)
 NeuronScores = Annotated[
     str,
     typer.Option(
         "--scores",
-        help="Of neurons, with commas between: contribution, effective, direct_logit, "
-        "gradient_x_activation, integrated_gradients; or none.",
+        help="Scores of neurons: contribution, effective, direct_logit, gradient_x_activation and "
+        "integrated_gradients, or none.",
     ),
 ]
 Target = Annotated[
     str | None,
     typer.Option(
         help="correct_minus_best_wrong, answer (its first token, as in the paper) or prediction. "
-        "Default: the first of these that the task has what for.",
+        "Default: the first of these that the task allows.",
     ),
 ]
 EquivalentWithin = Annotated[
-    float, typer.Option(help="Accuracies that differ by less than this count as the same.")
+    float, typer.Option(help="Accuracies that differ by less than this count as equivalent.")
 ]
-Stored = Annotated[Path, typer.Argument(metavar="RECORDING", help="What `neuroglot record` wrote.")]
-Out = Annotated[Path | None, typer.Option(help="Folder to save the result in.")]
+Stored = Annotated[
+    Path, typer.Argument(metavar="RECORDING", help="Folder that `neuroglot record` wrote.")
+]
+Out = Annotated[Path | None, typer.Option(help="Folder for the result.")]
 
 
 @dataclass(frozen=True)
 class TaskOptions:
-    """Which items of a task, and in which words."""
+    """The items, languages and prompts of a task."""
 
-    languages: Languages = None
-    limit: Limit = None
-    split: Split = "all"
-    template: Template = "native"
-    path: DataPath = None
-    incomplete: Incomplete = False
-    distractors: WrongChoices = None
-    relations: Relations = None
+    languages: Annotated[
+        str | None,
+        typer.Option(help="Language codes, such as en,de,th. Default: all."),
+    ] = None
+    limit: Annotated[int | None, typer.Option(help="Largest number of items. Default: all.")] = None
+    split: Annotated[str, typer.Option(help="Prompts that count: all, taught or held_out.")] = "all"
+    template: Annotated[
+        str,
+        typer.Option(
+            help="native, shared, a prompt with fields in braces, or a .toml file of prompts."
+        ),
+    ] = "native"
+    path: Annotated[
+        Path | None,
+        typer.Option("--path", help="Folder with the published files. Default: load from the Hub."),
+    ] = None
+    incomplete: Annotated[
+        bool,
+        typer.Option("--incomplete", help="Leave out items that are missing in a language."),
+    ] = False
+    distractors: Annotated[
+        str | None,
+        typer.Option(
+            help="For mpararel: draw wrong choices proportional (to how often each is right) or "
+            "uniform. Default: proportional."
+        ),
+    ] = None
+    relations: Annotated[
+        str | None,
+        typer.Option(
+            help="For mpararel: all relations, or single, which leaves out relations with several "
+            "true objects. Default: single."
+        ),
+    ] = None
 
     def load(self, name: str) -> ng.ParallelTask:
-        """The task; what it says of its items is printed on standard error."""
-        chosen = language_codes(self.languages)
+        """Load the task, and print its notes on standard error."""
         task = ng.load_task(
             name,
-            languages=chosen,
+            languages=language_codes(self.languages),
             limit=self.limit,
             split=self.split,
             template=self.template,
@@ -171,21 +129,54 @@ class TaskOptions:
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """Where a model runs, in which number type, and how prompts become its tokens."""
+    """The device and number type of a model, and the way prompts become tokens."""
 
-    device: Device = None
-    dtype: Dtype = None
-    revision: Revision = None
-    down_projection: DownProjection = None
-    special_tokens: SpecialTokens = True
-    chat_template: ChatTemplate = False
-    template_argument: TemplateArguments = None
-    padding_side: Padding = None
-    truncate: Truncate = False
-    batch_size: BatchSize = "auto"
+    device: Annotated[
+        str | None,
+        typer.Option(help="cpu, cuda, … or auto (all devices). Default: a GPU if there is one."),
+    ] = None
+    dtype: Annotated[str | None, typer.Option(help="Number type: float32, bfloat16, auto, …")] = (
+        None
+    )
+    revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit of the model on the Hub.")
+    ] = None
+    down_projection: Annotated[
+        str | None,
+        typer.Option(
+            help="Path of the down projections, with {i} for the layer, if they are not found."
+        ),
+    ] = None
+    special_tokens: Annotated[
+        bool,
+        typer.Option(
+            "--special-tokens/--no-special-tokens",
+            help="Whether the tokenizer adds its special tokens to a text.",
+        ),
+    ] = True
+    chat_template: Annotated[
+        bool, typer.Option("--chat-template", help="Put each prompt into the chat template.")
+    ] = False
+    template_argument: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--template-argument",
+            metavar="NAME=VALUE",
+            help="Argument of the chat template, its value as JSON, such as enable_thinking=false "
+            "or 'date_string=\"26 Jul 2024\"'. May be given several times.",
+        ),
+    ] = None
+    padding_side: Annotated[
+        str | None,
+        typer.Option("--padding-side", help="left or right. Default: that of the tokenizer."),
+    ] = None
+    truncate: Annotated[
+        bool, typer.Option("--truncate", help="Cut the beginning of prompts that are too long.")
+    ] = False
+    batch_size: Annotated[str, typer.Option(help="Number of prompts in a batch, or auto.")] = "auto"
 
     def load(self, name: str) -> ng.Model:
-        """The model."""
+        """Load the model."""
         tokenization = ng.Tokenization(
             special_tokens=self.special_tokens,
             chat_template=self.chat_template,
@@ -206,40 +197,49 @@ class ModelOptions:
 
 @dataclass(frozen=True)
 class Only:
-    """Which fields of a class of options a command takes: ``Annotated[Reading, Only("site")]``."""
+    """The fields that a command takes of a class of options: ``Annotated[X, Only(("site",))]``."""
 
     names: tuple[str, ...]
 
-    def __init__(self, *names: str) -> None:
-        object.__setattr__(self, "names", names)
+
+# How the texts of some options become the values of their fields.
+PARSERS: dict[str, Callable[[Any], Any]] = {
+    "thresholds": numbers,
+    "train_languages": language_codes,
+}
 
 
-PARSERS: dict[str, Callable[[str], Any]] = {"thresholds": numbers}
+def _flags_of(hint: Any) -> dict[str, inspect.Parameter]:
+    """The parameters of a command for the fields of a class of options.
 
+    Fields of the command line's classes are annotated with their option. Fields of the library's
+    classes have their help text in their metadata, and perhaps another name of the option under
+    ``"flag"``; a field without a help text is no option.
 
-def _flags_of(hint: Any) -> list[inspect.Parameter]:
-    """The options of a command that the fields of a class of options are made from.
-
-    A field of the library's classes says its help itself (see :func:`neuroglot.options.option`),
-    and one that says none is no option. Fields of classes of the command line are annotated.
+    Returns:
+        The parameters by the names of the fields.
     """
     group, *extras = get_args(hint) if get_origin(hint) is Annotated else (hint,)
     wanted = next((extra.names for extra in extras if isinstance(extra, Only)), None)
     hints = get_type_hints(group, include_extras=True)
-    return [
-        inspect.Parameter(
-            field.name,
+    return {
+        field.name: inspect.Parameter(
+            field.metadata.get("flag", field.name),
             inspect.Parameter.KEYWORD_ONLY,
-            default=_as_text(field.default) if field.name in PARSERS else field.default,
+            default=(
+                ",".join(f"{number:g}" for number in field.default)
+                if isinstance(field.default, tuple)
+                else field.default
+            ),
             annotation=_annotation(field, hints[field.name]),
         )
         for field in fields(group)
-        if (field.name in wanted if wanted else _is_option(field, hints[field.name]))
-    ]
-
-
-def _is_option(field: Field[Any], hint: Any) -> bool:
-    return "help" in field.metadata or get_origin(hint) is Annotated
+        if (
+            field.name in wanted
+            if wanted
+            else "help" in field.metadata or get_origin(hints[field.name]) is Annotated
+        )
+    }
 
 
 def _annotation(field: Field[Any], hint: Any) -> Any:
@@ -249,34 +249,33 @@ def _annotation(field: Field[Any], hint: Any) -> Any:
     if bool in (hint, *get_args(hint)):
         flag = f"--{name}" if field.default is False else f"--{name}/--no-{name}"
         return Annotated[hint, typer.Option(flag, help=text)]
-    return Annotated[hint if hint is int else str, typer.Option(help=text)]
-
-
-def _as_text(numbers: Any) -> str:
-    return ",".join(f"{number:g}" for number in numbers)
+    kept = hint in (int, float, float | None)
+    return Annotated[hint if kept else str, typer.Option(help=text)]
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
-    """Let Typer see the fields of a command's groups of options as options of their own."""
+    """Give a command an option for each field of the classes of options that it takes."""
     hints = get_type_hints(command, include_extras=True)
     kinds = {name: get_args(hint)[0] if get_args(hint) else hint for name, hint in hints.items()}
     groups = {name: _flags_of(hints[name]) for name, kind in kinds.items() if is_dataclass(kind)}
-    seen = [
+    parameters = [
         parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
         for name, parameter in inspect.signature(command).parameters.items()
         if name not in groups
     ]
-    seen += itertools.chain(*groups.values())
+    parameters += itertools.chain(*(flags.values() for flags in groups.values()))
 
     @functools.wraps(command)
     def flat(**given: Any) -> None:
-        made = {}
-        for group, flags in groups.items():
-            values = {flag.name: given.pop(flag.name) for flag in flags}
-            parsed = {x: PARSERS[x](y) if x in PARSERS else y for x, y in values.items()}
-            made[group] = kinds[group](**parsed)
-        command(**given, **made)
+        for name, parse in PARSERS.items():
+            if name in given:
+                given[name] = parse(given[name])
+        options = {
+            group: kinds[group](**{name: given.pop(flag.name) for name, flag in flags.items()})
+            for group, flags in groups.items()
+        }
+        command(**given, **options)
 
-    flat.__signature__ = inspect.Signature(seen)  # type: ignore[attr-defined]
-    flat.__annotations__ = {parameter.name: parameter.annotation for parameter in seen}
+    flat.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    flat.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return flat

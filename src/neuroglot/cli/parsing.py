@@ -1,8 +1,9 @@
-"""From what a user typed to what the library takes, and from its errors to exit codes."""
+"""Turn the user's texts into arguments of the library, and its errors into exit codes."""
 
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,16 +24,16 @@ if TYPE_CHECKING:
 
 
 BAD_INPUT, INTERRUPTED = 2, 130
-# Typer has no public name for wrong usage as such, only for this kind of it.
+# Typer has a public name only for this subclass of the errors of wrong usage.
 UsageError: Any = typer.BadParameter.__base__
-CUT = "its beginning was cut."  # how the warning about a prompt that was cut ends
+CUT = "its beginning was cut."  # the end of the warning about a prompt that was cut
 
 
 class Commands(TyperGroup):
-    """Turns what a user can mend, and a stop, into one line and an exit code."""
+    """A group of commands that turns errors of the user, and Ctrl-C, into one line and a code."""
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
-        """Run the command that was asked for."""
+        """Run the command."""
         try:
             return super().invoke(ctx)
         except NeuroglotError as error:
@@ -49,18 +50,18 @@ class Commands(TyperGroup):
 
 @contextmanager
 def warnings_as_lines() -> Iterator[None]:
-    """Warnings as lines on standard error, each text once.
+    """Print each different warning as one line on standard error.
 
-    Those of prompts that were cut are one line, at the end.
+    The warnings of prompts that were cut are one line at the end.
     """
-    said: set[str] = set()
-    cut: dict[str, None] = {}  # prompts in their order; both steps of a run meet each of them
+    printed: set[str] = set()
+    cut: dict[str, None] = {}  # prompts in their order, each once
 
     def as_line(message: Warning | str, *_: Any, **__: Any) -> None:
         if str(message).endswith(CUT):
             cut.setdefault(str(message).rpartition(" has ")[0])
-        elif str(message) not in said:
-            said.add(str(message))
+        elif str(message) not in printed:
+            printed.add(str(message))
             terminal.say(f"neuroglot: warning: {plain(str(message))}", err=True)
 
     with warnings.catch_warnings():
@@ -76,36 +77,36 @@ def warnings_as_lines() -> Iterator[None]:
                 )
 
 
-def language_codes(languages: str | None) -> list[str] | None:
-    """``"en,de"`` as a list; ``None`` stands for all."""
-    return None if languages is None else [code.strip() for code in languages.split(",")]
+def language_codes(languages: str | None) -> tuple[str, ...] | None:
+    """``"en,de"`` as codes; ``None`` stands for all languages."""
+    return None if languages is None else tuple(code.strip() for code in languages.split(","))
 
 
 def template_arguments(given: Sequence[str]) -> dict[str, Any]:
     """``NAME=VALUE`` texts as names and values.
 
     Raises:
-        NeuroglotError: a text is not of this form, its value is no JSON, or a name comes twice.
+        NeuroglotError: a text does not have this form, a value is no JSON, or a name comes twice.
     """
-    found: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
     for text in given:
         name, sign, value = text.partition("=")
-        if not sign or not name or name in found:
+        if not sign or not name or name in arguments:
             raise NeuroglotError(
                 f"--template-argument {text!r}: expected NAME=VALUE, each name once."
             )
         try:
-            found[name] = json.loads(value)
+            arguments[name] = json.loads(value)
         except (ValueError, RecursionError) as error:
             raise NeuroglotError(
                 f"--template-argument {text!r}: the value is no JSON; write true or false for a "
                 f"switch, and a text in double quotes, '{name}=\"…\"'."
             ) from error
-    return found
+    return arguments
 
 
 def score_names(scores: str) -> tuple[str, ...]:
-    """``"contribution,effective"`` as names, checked; ``"none"`` stands for none."""
+    """``"contribution,effective"`` as checked names; ``"none"`` gives no names."""
     from neuroglot.attribution.neuron_scores import check_scores
 
     if scores.strip() == "none":
@@ -127,20 +128,20 @@ def layer_groups(text: str) -> list[tuple[int, ...]]:
     """``"0-2;3,5"`` as groups of layers: ``(0, 1, 2)`` and ``(3, 5)``."""
     groups = []
     for group in text.split(";"):
-        found: list[int] = []
+        layers: list[int] = []
         for part in group.split(","):
             first, _, last = part.strip().partition("-")
             if not first.isdecimal() or not (last or first).isdecimal():
                 raise NeuroglotError(
                     f"--layers {text!r}: expected numbers and ranges, as '0-2;3,5'."
                 )
-            found += range(int(first), int(last or first) + 1)
-        groups.append(tuple(found))
+            layers += range(int(first), int(last or first) + 1)
+        groups.append(tuple(layers))
     return groups
 
 
 def batch_size_of(text: str) -> BatchSize:
-    """A number, or ``"auto"``."""
+    """The batch size as a number, or ``"auto"``."""
     if text == "auto":
         return "auto"
     if not (text.isascii() and text.isdecimal()):
@@ -149,7 +150,11 @@ def batch_size_of(text: str) -> BatchSize:
 
 
 def open_recording(path: Path) -> ng.Recording:
-    """The recording at ``path``, and no other result."""
+    """The recording at ``path``.
+
+    Raises:
+        NeuroglotError: there is none, or another result.
+    """
     stored = ng.load(path)
     if not isinstance(stored, ng.Recording):
         raise NeuroglotError(f"{str(path)!r} holds no recording, but another result.")
@@ -157,7 +162,11 @@ def open_recording(path: Path) -> ng.Recording:
 
 
 def open_evaluation(path: Path) -> xr.Dataset:
-    """The answers at ``path``, and no other result."""
+    """The answers at ``path``.
+
+    Raises:
+        NeuroglotError: there are none, or another result.
+    """
     import xarray as xr
 
     stored = ng.load(path)
@@ -167,12 +176,14 @@ def open_evaluation(path: Path) -> xr.Dataset:
 
 
 def named_path(given: str) -> tuple[str, Path]:
-    """Name and path of ``NAME=PATH``; an empty name where there is none, or such a path is there.
+    """The name and the path in ``NAME=PATH``.
+
+    The name is empty if there is no ``=``, or if a file or folder has the whole text as its path.
 
     Raises:
-        NeuroglotError: the name is empty or has a slash.
+        NeuroglotError: the name is blank or has a slash.
     """
-    if "=" not in given or _is_there(Path(given)):
+    if "=" not in given or os.path.exists(given):  # noqa: PTH110 (False for an impossible path)
         return "", Path(given)
     name, _, path = given.partition("=")
     if not name.strip() or "/" in name:
@@ -181,51 +192,34 @@ def named_path(given: str) -> tuple[str, Path]:
 
 
 def results_at(given: str) -> dict[str, xr.Dataset | xr.DataArray]:
-    """Results by ``run/folder`` of a folder with results in it, or of one result.
+    """The results in a folder, or a single result, by ``run/folder``.
 
     Args:
-        given: ``PATH`` or ``RUN=PATH``. Without a name, a run is called as the folder that holds
-            its results.
+        given: ``PATH`` or ``RUN=PATH``. Without a name, the run has the name of the folder that
+            holds its results.
 
     Raises:
-        NeuroglotError: there is no result at the path, or the name will not do.
+        NeuroglotError: there is no result at the path, or the path or the name is impossible.
     """
     from neuroglot.recording.saved import load_saved
     from neuroglot.store.folders import is_result
 
     run, path = named_path(given)
-    exists(path)
+    try:
+        path.exists()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise NeuroglotError(f"cannot use the path {str(path)!r}: {reason}.") from error
     folders = [path] if is_result(path) else [f for f in sorted(path.glob("*/")) if is_result(f)]
     if not folders:
         raise NeuroglotError(f"{str(path)!r} holds no saved result, and no folder in it does.")
     run = run or (path.resolve().parent if folders == [path] else path.resolve()).name
-    found = {}
+    results = {}
     for folder in folders:
         if folder.name == "recording" and len(folders) > 1:
-            continue  # what follows from it lies beside it
+            continue  # the results from it are in the folders beside it
         stored = load_saved(folder)
-        found[f"{run}/{folder.resolve().name}"] = (
+        results[f"{run}/{folder.resolve().name}"] = (
             ng.classify(stored) if isinstance(stored, ng.Recording) else stored
         )
-    return found
-
-
-def _is_there(path: Path) -> bool:
-    """Whether a path is one at all, and something is there."""
-    try:
-        return exists(path)
-    except NeuroglotError:
-        return False
-
-
-def exists(path: Path) -> bool:
-    """Whether something is at a path.
-
-    Raises:
-        NeuroglotError: the path cannot be one; it is too long, for example.
-    """
-    try:
-        return path.exists()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise NeuroglotError(f"cannot use the path {str(path)!r}: {reason}.") from error
+    return results

@@ -1,7 +1,7 @@
-"""Where a command is to write, looked at before anything that takes time: task, model, results.
+"""Check where a command will write, before it loads a task or a model.
 
-What is refused here would be refused in the end. Nothing is made or changed, so a command that
-fails later, for another reason, leaves nothing.
+Whatever is refused here would be refused at the end of the command. Nothing is created or changed,
+so a command that fails later for another reason leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Rest = ParamSpec("Rest")
 def _in_one_line(
     check: Callable[Concatenate[Path, Rest], None],
 ) -> Callable[Concatenate[Path | None, Rest], None]:
-    """Let a check say in one line what it may not look at, and pass a place that is not named."""
+    """Let a check accept ``None``, and turn its OSError into an error of one line."""
 
     @functools.wraps(check)
     def checked(path: Path | None, /, *rest: Rest.args, **how: Rest.kwargs) -> None:
@@ -49,15 +49,15 @@ def _in_one_line(
 
 @_in_one_line
 def check_result(out: Path, kind: str, *, overwrite: bool = False) -> None:
-    """Refuse a folder that no result can be saved in.
+    """Refuse a folder in which the result cannot be saved.
 
     Args:
         out: the folder.
-        kind: of the result.
+        kind: the kind of the result.
         overwrite: whether another result may be replaced.
 
     Raises:
-        NeuroglotError: nothing can be written there, or something else is there.
+        NeuroglotError: the folder cannot be written to, or holds something else.
     """
     path = real_path(out)
     if path.exists() and not path.is_dir():
@@ -65,33 +65,27 @@ def check_result(out: Path, kind: str, *, overwrite: bool = False) -> None:
     if not is_result(path):
         require_free(path, overwrite=True)
     elif not overwrite:
-        found = read_attributes(path)
-        if found["kind"] != kind:
+        attrs = read_attributes(path)
+        if attrs["kind"] != kind:
             raise NeuroglotError(
-                f"{str(path)!r} holds another kind of result, {shown(found['kind'])}, where "
+                f"{str(path)!r} holds another kind of result, {shown(attrs['kind'])}, where "
                 f"{kind!r} is expected; name another folder, or pass --overwrite to replace it."
             )
-        if _is_finished(path):
-            return  # nothing needs to be written
+        grows = (path / DONE).is_dir()
+        if ITEMS_ADDED not in attrs and (not grows or attrs.get(FINISHED)):
+            return  # it is finished, so nothing will be written
     check_writable(path)
     check_writable(path, inside=True)
 
 
-def _is_finished(path: Path) -> bool:
-    """Whether the result at a path says that it is whole."""
-    found = read_attributes(path)
-    grows = (path / DONE).is_dir()
-    return ITEMS_ADDED not in found and (not grows or bool(found.get(FINISHED)))
-
-
 @_in_one_line
 def check_folder(out: Path, *, overwrite: bool = False) -> None:
-    """Refuse a folder with things of the user, and to replace a page of the user unless asked to.
+    """Refuse a folder that holds other things than results, or another page than a report.
 
-    A page that was stopped while it was written is none of the user's.
+    With ``overwrite``, any page may be replaced.
 
     Raises:
-        NeuroglotError: nothing can be written there, or something else is there.
+        NeuroglotError: the folder cannot be written to, or holds something else.
     """
     folder = folder_for_results(out)
     page = folder / "report.html"
@@ -105,22 +99,22 @@ def check_folder(out: Path, *, overwrite: bool = False) -> None:
 
 @_in_one_line
 def check_alignment(out: Path, *, overwrite: bool = False) -> None:
-    """The same for the folder of an alignment, in which no other results may be.
+    """Refuse a folder that holds anything but an alignment.
 
     Raises:
-        NeuroglotError: nothing can be written there, or something else is there.
+        NeuroglotError: the folder cannot be written to, or holds something else.
     """
     check_folder(out, overwrite=overwrite)
     require_free_for_alignment(real_path(out))
-    check_writable(out)  # for its lock
+    check_writable(out)  # for the lock beside it
 
 
 @_in_one_line
 def check_figures(folder: Path) -> None:
-    """Refuse a place that is no folder, or cannot be one.
+    """Refuse a path at which there is no folder and none can be created.
 
     Raises:
-        NeuroglotError: nothing can be written there.
+        NeuroglotError: the path is a file, or nothing can be written there.
     """
     if real_path(folder).exists() and not real_path(folder).is_dir():
         raise NeuroglotError(f"{str(folder)!r} is a file; name a folder with --figures.")
@@ -129,10 +123,10 @@ def check_figures(folder: Path) -> None:
 
 @_in_one_line
 def check_table(path: Path) -> None:
-    """Refuse a place that is no file, or cannot be one.
+    """Refuse a path at which no file can be written.
 
     Raises:
-        NeuroglotError: it is a folder, its folder is not there, or nothing can be written there.
+        NeuroglotError: the path is a folder, its folder is missing, or it cannot be written to.
     """
     real = real_path(path)
     if real.is_dir():
@@ -146,45 +140,46 @@ def check_table(path: Path) -> None:
 def check_predictions(
     path: Path, task: ng.ParallelTask, out: Path | None, *, overwrite: bool
 ) -> None:
-    """Refuse to replace a file, unless it is the table of the very answers that are saved.
+    """Refuse to replace a file, unless it is the table of the answers that are saved in ``out``.
 
-    That is what the same command has left when it was stopped at its end.
+    The same command leaves such a file if it is stopped at its end.
 
     Args:
-        path: of the file.
-        task: whose answers are to be written to it.
-        out: where answers are saved, if anywhere.
+        path: the file.
+        task: the task whose answers will be written to the file.
+        out: the folder in which the answers are saved, if there is one.
         overwrite: whether any file may be replaced.
 
     Raises:
-        NeuroglotError: another file is there.
+        NeuroglotError: there is another file.
     """
     if overwrite or not real_path(path).exists():
         return
-    if out is None or not _is_table_of(path, task, out):
-        if out is None:
-            said = "pass --overwrite to replace it"
-        else:
-            said = (
-                f"remove it: it is not the table of the answers in {str(out)!r}, which --overwrite "
-                "would replace as well"
-            )
-        raise NeuroglotError(f"{str(path)!r} exists; name another file, or {said}.")
+    advice = "pass --overwrite to replace it"
+    if out is not None:
+        if _is_table_of(path, task, out):
+            return
+        advice = (
+            f"remove it: it is not the table of the answers in {str(out)!r}, which --overwrite "
+            "would replace as well"
+        )
+    raise NeuroglotError(f"{str(path)!r} exists; name another file, or {advice}.")
 
 
 def _is_table_of(path: Path, task: ng.ParallelTask, out: Path) -> bool:
+    """Whether a file is the table of the answers in a folder."""
     try:
         return path.read_bytes() == as_csv(predictions(task, open_evaluation(out)))
-    except (NeuroglotError, OSError):  # no answers, or not all, or other ones; or no file
+    except (NeuroglotError, OSError):  # the answers are missing, unfinished or of another task
         return False
 
 
 @_in_one_line
 def check_new_page(page: Path, *, overwrite: bool = False) -> None:
-    """Refuse to replace what is no report, unless asked to.
+    """Refuse to replace a file that is no report, unless ``overwrite`` is set.
 
     Raises:
-        NeuroglotError: nothing can be written there, or something else is there.
+        NeuroglotError: there is another file, or the page cannot be written.
     """
     real = real_path(page)
     if real.exists() and not real.is_file():
@@ -198,10 +193,10 @@ def check_new_page(page: Path, *, overwrite: bool = False) -> None:
 def check_same_page(
     page: Path, results: Mapping[str, xr.Dataset | xr.DataArray], *, overwrite: bool
 ) -> None:
-    """Refuse to replace a whole report, unless by the very same.
+    """Refuse to replace a complete report by a different one, unless ``overwrite`` is set.
 
     Raises:
-        NeuroglotError: a report of other results, or by another version, is there.
+        NeuroglotError: there is a report of other results or by another version.
     """
     real = real_path(page)
     if overwrite or not real.exists() or is_unfinished_report(real):

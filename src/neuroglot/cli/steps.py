@@ -1,4 +1,4 @@
-"""One step at a time: record, classify, evaluate, fragility, report."""
+"""Commands for single steps: record, classify, evaluate, fragility and report."""
 
 from __future__ import annotations
 
@@ -32,17 +32,19 @@ def record(
     how: o.ModelOptions,
     reading: Reading,
     out: Annotated[
-        Path | None, typer.Option(help="Folder to record into; needed but for --dry-run.")
+        Path | None,
+        typer.Option(help="Folder for the recording; required except with --dry-run."),
     ] = None,
     overwrite: o.Overwrite = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what it would cost.")
+        bool, typer.Option("--dry-run", help="Only estimate size and duration.")
     ] = False,
     json: o.Json = False,
 ) -> None:
-    """Record which neurons are active for each prompt. The same command goes on if stopped.
+    """Record which neurons are active for each prompt.
 
-    With more items or languages in the same folder it adds these.
+    If it is stopped, the same command goes on. With more items or languages, it adds these to the
+    same folder.
     """
     from neuroglot.cli.places import check_result
 
@@ -50,20 +52,19 @@ def record(
         raise NeuroglotError("name a folder to record into with --out, or pass --dry-run.")
     if not dry_run:
         check_result(out, "recording", overwrite=overwrite)
-    chosen = which.load(task)
-    loaded = how.load(model)
+    chosen, loaded = which.load(task), how.load(model)
     if dry_run:
         _print_plan(loaded, chosen, reading, json=json)
         return
-    made = ng.record(loaded, chosen, reading=reading, out=out, overwrite=overwrite)
+    recording = ng.record(loaded, chosen, reading=reading, out=out, overwrite=overwrite)
     if json:
-        terminal.as_json({"out": str(out), "items": len(made), "provenance": made.attrs})
+        terminal.as_json({"out": str(out), "items": len(recording), "provenance": recording.attrs})
     else:
-        terminal.say(f"{made} is in {out}")
+        terminal.say(f"{recording} is in {out}")
 
 
 def _print_plan(model: ng.Model, task: ng.ParallelTask, reading: Reading, *, json: bool) -> None:
-    """What it would cost to record that."""
+    """Print the size and duration of a recording."""
     plan = ng.plan_recording(model, task, reading=reading)
     if json:
         terminal.as_json(asdict(plan))
@@ -81,7 +82,7 @@ def classify(
     overwrite: o.Overwrite = False,
     json: o.Json = False,
 ) -> None:
-    """Put neurons into sharing categories, with the baselines."""
+    """Put neurons into sharing categories, and compare with the baselines."""
     from neuroglot.cli.places import check_result
     from neuroglot.store.results import is_saved
 
@@ -103,16 +104,17 @@ def evaluate(
     predictions: Annotated[
         Path | None,
         typer.Option(
-            help="CSV file for every answer; it may be there from the same command with --out.",
+            help="CSV file for all answers; the same command with --out may replace it.",
             metavar="FILE.csv",
         ),
     ] = None,
     overwrite: o.Overwrite = False,
     json: o.Json = False,
 ) -> None:
-    """Answer every prompt, by choosing or else by writing; accuracy by language.
+    """Answer every prompt, by choosing or by writing, and show accuracy by language.
 
-    With --out, the same command goes on if stopped, and adds more items or languages.
+    If it is stopped, the same command with --out goes on. With more items or languages, it adds
+    these to the same folder.
     """
     from neuroglot.answering.predictions import save_predictions
     from neuroglot.cli.places import check_predictions, check_result, check_table
@@ -134,29 +136,28 @@ def fragility(
     task: o.TaskName,
     which: o.TaskOptions,
     how: o.ModelOptions,
-    reading: Annotated[Reading, o.Only("site", "position")],
+    reading: Annotated[Reading, o.Only(("site", "position"))],
     threshold: o.Threshold = 0.0,
     out: o.Out = None,
     overwrite: o.Overwrite = False,
     json: o.Json = False,
 ) -> None:
-    """How many categories change with the batch size, and with the number type.
+    """Count the categories that change with the batch size and with the number type.
 
-    The same command goes on if stopped.
+    If it is stopped, the same command goes on.
     """
     from neuroglot.cli.places import check_result
 
     check_result(out, "fragility", overwrite=overwrite)
-    once = replace(reading, thresholds=threshold)
     chosen = which.load(task)
-    found = ng.fragility(
+    flips = ng.fragility(
         how.load(model),
         chosen,
-        reading=once,
+        reading=replace(reading, thresholds=threshold),
         out=out,
         overwrite=overwrite,
     )
-    terminal.result(found, f"{model} on {task}", json=json)
+    terminal.result(flips, f"{model} on {task}", json=json)
 
 
 def report(
@@ -164,15 +165,15 @@ def report(
         list[str],
         typer.Argument(
             metavar="[RUN=]PATH…",
-            help="Folders with saved results, and what to call their run (else as the folder).",
+            help="Folders with saved results; RUN names their run, by default as the folder.",
             show_default=False,
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
+    out: Annotated[Path, typer.Option(help="File of the page.")] = Path("report.html"),
     figures: Annotated[Path | None, typer.Option(help="Folder for PNG and SVG files.")] = None,
     overwrite: o.Overwrite = False,
 ) -> None:
-    """Draw saved results into one HTML page. Results beside each other belong to one run."""
+    """Show saved results in one HTML page. Results in one folder belong to one run."""
     from neuroglot.cli.places import check_figures, check_new_page, check_same_page
 
     check_new_page(out, overwrite=overwrite)

@@ -1,4 +1,4 @@
-"""What is printed: in any encoding, and without an end to the work where nobody can read it."""
+"""Standard streams that print any text, and that let the work go on if they fail."""
 
 from __future__ import annotations
 
@@ -6,36 +6,37 @@ import codecs
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
 CANNOT_PRINT = 1
-CLOSED_PIPE = 128 + 13  # as shells say of tools that SIGPIPE ends
-# What stands in the place of signs that an encoding does not have; others become escapes.
-PLAIN_SIGNS = {"–": "-", "—": "-", "−": "-", "…": "...", "→": "->", "×": "x", "·": ".", "’": "'"}
-ESCAPED = "neuroglot-escaped"  # the name of the rule for such signs
+CLOSED_PIPE = 128 + 13  # the exit code of a program that SIGPIPE has ended
+# The replacements of characters that an encoding lacks; other characters become escapes.
+PLAIN_SIGNS = str.maketrans(
+    {"–": "-", "—": "-", "−": "-", "…": "...", "→": "->", "×": "x", "·": ".", "’": "'"}
+)
+ESCAPED = "neuroglot-escaped"  # the name of the error handler that makes these replacements
 
 
 def _escaped(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    signs = error.object[error.start : error.end]
-    found = [PLAIN_SIGNS.get(x) or x.encode("ascii", "backslashreplace").decode() for x in signs]
-    return "".join(found), error.end
+    text = error.object[error.start : error.end].translate(PLAIN_SIGNS)
+    return text.encode("ascii", "backslashreplace").decode(), error.end
 
 
 codecs.register_error(ESCAPED, _escaped)
 
 
 class Enduring(io.TextIOBase):
-    """A stream that bears every text, and drops all of it once it cannot be written.
+    """A text stream that accepts every character, and drops all text after a failure.
 
-    It has no ``buffer``, past which nothing can be written.
+    It has no ``buffer``, so that nothing can be written past it.
 
     Attributes:
-        stream: where the text goes.
-        failure: what happened when it could not be written.
+        stream: the stream that is written to.
+        failure: the error with which writing failed, if it did.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -44,61 +45,62 @@ class Enduring(io.TextIOBase):
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """That of the stream."""
+        """The encoding of the stream."""
         return self.stream.encoding or "utf-8"
 
     @property
     def errors(self) -> str:  # type: ignore[override]
-        """What becomes of signs that the encoding does not have."""
+        """The error handler for characters that the encoding lacks."""
         return ESCAPED
 
     def write(self, text: str) -> int:
-        """Write a text, as far as possible."""
+        """Write a text, unless writing has failed."""
         if not isinstance(text, str):
             raise TypeError(f"expected a text, found {type(text).__name__}")
-        known = text.encode(self.encoding, ESCAPED).decode(self.encoding)
-        if self.failure is None:
-            try:
-                self.stream.write(known)
-            except OSError as error:
-                self._fail(error)
+        encodable = text.encode(self.encoding, ESCAPED).decode(self.encoding)
+        self._attempt(lambda: self.stream.write(encodable))
         return len(text)
 
     def flush(self) -> None:
-        """Write what the stream has kept back, as far as possible."""
-        if self.failure is None:
-            try:
-                self.stream.flush()
-            except OSError as error:
-                self._fail(error)
+        """Write the buffered text, unless writing has failed."""
+        self._attempt(self.stream.flush)
 
-    def _fail(self, error: OSError) -> None:
-        """Let what the stream still holds go nowhere; Python writes it when the process ends."""
-        self.failure = error
-        with suppress(OSError, ValueError):  # there may be no file below
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self.stream.fileno())
-            os.close(nowhere)
+    def _attempt(self, action: Callable[[], object]) -> None:
+        """Do something with the stream, unless that has failed before.
+
+        After a failure, the buffered text goes nowhere. Otherwise Python would write it again when
+        the process ends, and fail again.
+        """
+        if self.failure is not None:
+            return
+        try:
+            action()
+        except OSError as error:
+            self.failure = error
+            with suppress(OSError, ValueError):  # the stream may have no file descriptor
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, self.stream.fileno())
+                os.close(nowhere)
 
     def writable(self) -> bool:
-        """It is."""
+        """Whether the stream can be written to: always."""
         return True
 
     def isatty(self) -> bool:
-        """Whether it is a terminal; what was closed, as when Python ends, is none."""
+        """Whether the stream is a terminal; a closed one is not."""
         return not self.stream.closed and self.stream.isatty()
 
     def fileno(self) -> int:
-        """The number of the file below."""
+        """The file descriptor of the stream."""
         return self.stream.fileno()
 
 
 @contextmanager
 def enduring_streams() -> Iterator[None]:
-    """Within the block, nothing that is printed ends the work; after it, it is said what was lost.
+    """Keep failures to print from ending the work in the block, and report them after it.
 
     Raises:
-        SystemExit: the work was done, but standard output could not be written.
+        SystemExit: the work was done, but standard output could not be written to.
     """
     before = sys.stdout, sys.stderr
     out, err = (None if stream is None else Enduring(stream) for stream in before)
@@ -120,9 +122,9 @@ def enduring_streams() -> Iterator[None]:
 
 
 def _say_lost(failure: OSError, err: Enduring | None) -> None:
-    """End with what other tools end with."""
+    """Report that standard output could not be written to, and exit."""
     if isinstance(failure, BrokenPipeError):
-        raise SystemExit(CLOSED_PIPE)  # whoever read has read enough
+        raise SystemExit(CLOSED_PIPE)  # the reader has stopped reading, and needs no message
     if err is not None:
         reason = failure.strerror or failure
         err.write(f"neuroglot: cannot write to standard output: {reason}; all else is done.\n")

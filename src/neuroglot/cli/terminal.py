@@ -1,4 +1,4 @@
-"""What the commands print goes through here: lines, tables and JSON."""
+"""Print lines, tables and JSON."""
 
 from __future__ import annotations
 
@@ -24,12 +24,16 @@ if TYPE_CHECKING:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str) -> None:
-    """A table as wide as the terminal; the first column is text, the others are numbers.
+    """Print a table as wide as the terminal; the first column holds texts, the others numbers.
 
-    Where the terminal is too narrow for all columns, those that are left follow below, beside the
-    first column.
+    If the terminal is too narrow, the columns that do not fit follow below, after the first column.
+
+    Args:
+        columns: the headings of the columns.
+        rows: the cells of the rows.
+        title: a line above the table.
     """
-    # Names are no markup: brackets in them would be taken for styles.
+    # Without markup, since brackets in names would be taken for styles.
     console = Console(markup=False, emoji=False)
     unbounded = console.options.update(max_width=WIDER_THAN_ANY)
     cells = [[plain(cell) for cell in row] for row in rows]
@@ -37,26 +41,26 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str) -> 
     say(plain(title))
     while True:
         n_shown = len(left)
-        made = _table(columns, cells, [0, *left])
-        while n_shown > 1 and console.measure(made, options=unbounded).minimum > console.width:
+        fitting = _table(columns, cells, [0, *left])
+        while n_shown > 1 and console.measure(fitting, options=unbounded).minimum > console.width:
             n_shown -= 1
-            made = _table(columns, cells, [0, *left[:n_shown]])
-        console.print(made)
+            fitting = _table(columns, cells, [0, *left[:n_shown]])
+        console.print(fitting)
         left = left[n_shown:]
         if not left:
             return
 
 
-WIDER_THAN_ANY = 10_000  # columns of a terminal
+WIDER_THAN_ANY = 10_000  # more columns than any terminal has
 
 
 def say(text: str, *, indent: int = 0, err: bool = False) -> None:
-    """A line, on standard output or error; in a terminal, it is broken between words.
+    """Print a line, which is wrapped between words in a terminal and nowhere else.
 
     Args:
-        text: one line. What is no terminal gets it as one.
-        indent: columns that are left empty before what follows the first break.
-        err: whether it goes to standard error.
+        text: the line.
+        indent: the number of spaces before each line but the first, if it is wrapped.
+        err: whether to print to standard error.
     """
     console = Console(stderr=err)
     lines = wrapped(text, console.width, indent) if console.file.isatty() else [text]
@@ -65,7 +69,7 @@ def say(text: str, *, indent: int = 0, err: bool = False) -> None:
 
 
 def wrapped(text: str, width: int, indent: int = 0) -> list[str]:
-    """A text as lines of at most so many columns, unless a single word is longer."""
+    """A text as lines of at most ``width`` columns, unless a single word is longer."""
     first, *words = text.split(" ")
     lines = [first]
     for word in words:
@@ -78,13 +82,9 @@ def wrapped(text: str, width: int, indent: int = 0) -> list[str]:
 
 def _table(columns: Sequence[str], cells: Sequence[Sequence[str]], chosen: list[int]) -> Table:
     """The chosen columns as a table."""
-    shown = Table(
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for i in chosen:
-        # In a narrow terminal headings break between words, and nothing else does.
+        # In a narrow terminal, only headings are wrapped, and only between words.
         widest = max(map(cell_len, [*columns[i].split(), *(row[i] for row in cells)]))
         shown.add_column(
             columns[i],
@@ -98,24 +98,24 @@ def _table(columns: Sequence[str], cells: Sequence[Sequence[str]], chosen: list[
 
 
 def as_json(value: Any) -> None:
-    """One JSON document on standard output."""
-    found = _plain(value)
-    text = json.dumps(found, ensure_ascii=False, indent=2)
+    """Print one JSON document on standard output."""
+    document = _plain(value)
+    text = json.dumps(document, ensure_ascii=False, indent=2)
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except UnicodeEncodeError:
-        # JSON has escapes of its own, also for half surrogate pairs, which names of files may hold.
-        text = json.dumps(found, indent=2)
+        # JSON can escape all characters, also half surrogate pairs, which file names may hold.
+        text = json.dumps(document, indent=2)
     typer.echo(text)
 
 
 def _plain(value: Any) -> Any:
-    """Only what JSON knows: NaN, which it does not, becomes null."""
+    """The value in the types of JSON, with null for NaN and infinity."""
     if isinstance(value, dict):
         return {str(key): _plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(part) for part in value]
-    if hasattr(value, "tolist"):  # of NumPy
+    if hasattr(value, "tolist"):  # a number or array of NumPy
         return _plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
@@ -123,27 +123,27 @@ def _plain(value: Any) -> Any:
 
 
 def show(tables: Iterable[Shown]) -> None:
-    """Tables with their sentences; what explains columns is said once."""
-    said: set[str] = set()
-    for one in tables:
-        if not one.is_for_page:
-            table(one.headings(in_terminal=True), one.cells(in_terminal=True), one.title)
-            explained = one.explanations(in_terminal=True)
-            new = " ".join(text for text in explained if text not in said)
-            notes([*([new] if new else []), *one.said])
-            said.update(explained)
+    """Print tables with their sentences, and each explanation once."""
+    given: set[str] = set()
+    for shown in tables:
+        if not shown.is_for_page:
+            table(shown.headings(in_terminal=True), shown.cells(in_terminal=True), shown.title)
+            explained = shown.explanations(in_terminal=True)
+            new = " ".join(text for text in explained if text not in given)
+            notes([*([new] if new else []), *shown.said])
+            given.update(explained)
 
 
 def result(
     found: xr.Dataset | xr.DataArray, name: str | None, *, json: bool, **written: Path
 ) -> None:
-    """A result as one JSON document, or its tables and notes.
+    """Print a result as one JSON document, or as its tables and notes.
 
     Args:
-        found: of any kind that a report shows.
-        name: what its tables are titled; by default, its model and task.
-        json: whether it is to be JSON.
-        written: files that were written, by what they are.
+        found: a result of any kind that a report shows.
+        name: the name in the titles of its tables, by default those of its model and task.
+        json: whether to print JSON.
+        written: the files that were written, by what they hold.
     """
     from neuroglot.reporting.gathering import notes_of, records_of, tables
 
@@ -156,6 +156,6 @@ def result(
 
 
 def notes(lines: Iterable[str]) -> None:
-    """Sentences below a table: which prompts count once, and why there is no interval."""
+    """Print sentences, each as a line."""
     for line in lines:
         say(line)

@@ -1,4 +1,4 @@
-"""Accuracy for taught and held-out prompts apart, beside what can be had without knowing."""
+"""Accuracy on taught and on held-out prompts, beside the accuracy of guessers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from neuroglot.reporting.cells import percent
 from neuroglot.reporting.table import Column
 
 KINDS = {"accuracy": "all prompts", "taught": "taught", "held_out": "held out"}
-"""Kinds of prompts: all where a task makes no difference, else in languages in which the fact was
-taught, and in languages that it was held out of."""
+"""Kinds of prompts: all prompts, or prompts in languages in which the fact was taught and in
+languages in which it was held out, if the task makes this difference."""
 
 
 def counted_by_kind(answers: xr.Dataset) -> dict[str, xr.DataArray]:
@@ -23,7 +23,7 @@ def counted_by_kind(answers: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def to_be_compared(answers: xr.Dataset) -> xr.DataArray:
-    """The prompts (item, language) of what a guesser knows: held-out ones where there are any."""
+    """The prompts for which guessers are shown: held-out ones if there are any (item, language)."""
     held_out = answers["counted"] & answers["held_out"]
     return held_out if held_out.any() else answers["counted"]
 
@@ -35,11 +35,11 @@ GUESSES = {
     "margin": "margin",
     "margin_beyond_masked": "margin_beyond_masked",
 }
-"""What stands beside accuracy, and of which variable it is the mean."""
+"""Names of the numbers beside accuracy, and the variables that they are the means of."""
 
 
 def _masked(share: float, *accuracies: float) -> str:
-    """The share; where prompts are answered with their subject only, the word for that."""
+    """The share as a text, or ``none`` if no prompt was asked with its subject masked."""
     is_answered = not all(np.isnan(accuracies))
     return "none" if is_answered and np.isnan(share) else percent(share)
 
@@ -51,7 +51,7 @@ GUESS_COLUMNS = (
         ("majority",),
         percent,
         is_optional=True,
-        explained="Majority: what a guesser gets right who knows how often each answer is right in "
+        explained="Majority: the accuracy of a guesser who knows how often each answer is right in "
         "the relation, but not the subject.",
     ),
     Column(
@@ -59,21 +59,21 @@ GUESS_COLUMNS = (
         ("subject_masked", *KINDS),
         _masked,
         is_optional=True,
-        explained="Masked: the model's own accuracy when it is asked of a neutral subject.",
+        explained="Masked: the model's own accuracy when it is asked about a neutral subject.",
     ),
 )
 OF_HELD_OUT = (
     "Taught, held out: accuracy on prompts in languages in which the fact was taught to the model, "
-    "and in languages in which it never was. Chance and the like are of the held-out prompts, "
-    "where there are any."
+    "and in languages in which it never was. Chance, majority and masked are of the held-out "
+    "prompts, if there are any."
 )
 
 
 def beside_accuracy(answers: xr.Dataset, counted: xr.DataArray) -> dict[str, xr.DataArray]:
-    """What a guesser knows, and margins: values (item, language) of the prompts that count.
+    """The values of :data:`GUESSES` for the prompts that count, by name (item, language).
 
-    NaN, where results do not hold them: those of before, those without choices, and those of tasks
-    without masked prompts.
+    They are NaN if the result lacks them, as results of early versions, results without choices and
+    results of tasks without masked prompts do.
     """
     unknown = xr.full_like(counted, np.nan, dtype=float)
     return {
@@ -82,28 +82,27 @@ def beside_accuracy(answers: xr.Dataset, counted: xr.DataArray) -> dict[str, xr.
 
 
 def mean_of(values: xr.DataArray, answers: xr.Dataset, counted: xr.DataArray) -> float:
-    """Mean of values (item, language) over all prompts that count; see :func:`means_of`."""
+    """The mean of values (item, language) over all prompts that count; see :func:`means_of`."""
     return float(means_of(values, answers, counted, None))
 
 
 def means_of(
     values: xr.DataArray, answers: xr.Dataset, counted: xr.DataArray, dim: str | None = "item"
 ) -> xr.DataArray:
-    """Mean of values (item, language) over the prompts that count, equal ones once.
+    """The mean of values over the prompts that count, in which equal prompts count once.
 
-    Equal prompts of which some have no value, as where not all items have masked prompts, count
-    with the mean of the others.
+    Among equal prompts, those without a value are left out of their mean.
 
     Args:
-        values: of the prompts; NaN where there is none.
-        answers: to them.
-        counted: which count (item, language).
-        dim: over which the mean is; ``None`` for all prompts.
+        values: a value for each prompt, or NaN (item, language).
+        answers: the answers to the prompts.
+        counted: which prompts count (item, language).
+        dim: the dimension of the mean; ``None`` for the mean over all prompts.
     """
-    known = values.astype(float)
-    return known.weighted(weights_of(answers, counted & ~np.isnan(known))).mean(dim)
+    numbers = values.astype(float)
+    return numbers.weighted(weights_of(answers, counted & ~np.isnan(numbers))).mean(dim)
 
 
 def has_f1(answers: xr.Dataset) -> bool:
-    """Whether token F1 says anything: not of choices, nor of numbers."""
+    """Whether answers have a meaningful token F1: written ones do, unless they are numbers."""
     return "f1" in answers and answers.attrs.get("match") != "number"

@@ -1,4 +1,4 @@
-"""How numbers are written, in cells and in sentences; a dash stands for what is not known."""
+"""Write numbers as texts for cells and sentences; a dash stands for NaN."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 UNKNOWN = "–"
 INTERVALS = ("", "over relations ")
-"""What stands before the intervals of one number: those over subjects, and the wider ones."""
+"""The texts before the intervals of a number: over subjects, and over relations."""
 
 
 def percent(share: float, digits: int = 1) -> str:
@@ -20,12 +20,12 @@ def percent(share: float, digits: int = 1) -> str:
 
 
 def small_percent(share: float) -> str:
-    """The same, with more digits for what would else be written as nothing."""
+    """A percentage like that of :func:`percent`, with more digits for very small shares."""
     return percent(share, 3 if 0 < share < 0.001 else 1)
 
 
 def percent_with(share: float, *ends: float) -> str:
-    """``12.3% (10.1–14.2)``: a share and its intervals, as far as they are known."""
+    """``12.3% (10.1–14.2)``: a share and those of its intervals that are not NaN."""
     return percent(share) + _intervals(ends, _per_hundred, "–")
 
 
@@ -40,7 +40,7 @@ def points(share: float, digits: int = 1) -> str:
 
 
 def points_with(difference: float, *ends: float, digits: int = 1) -> str:
-    """``−1.0 (−3.0 to +1.0)``: a difference in points and its intervals, as far as known."""
+    """``−1.0 (−3.0 to +1.0)``: a difference in points and its intervals that are not NaN."""
     return points(difference, digits) + _intervals(ends, partial(points, digits=digits), " to ")
 
 
@@ -50,7 +50,7 @@ def points_range(low: float, high: float) -> str:
 
 
 def number_with(value: float, *ends: float, form: str = ".2f", sign: str = "") -> str:
-    """``0.51 (0.12 to 0.80)``: any number with its interval, and a sign before it."""
+    """``0.51 (0.12 to 0.80)``: a number with its interval, after a sign such as ``×``."""
     if np.isnan(value):
         return UNKNOWN
     return f"{sign}{value:{form}}" + _intervals(ends, lambda end: f"{end:{form}}", " to ")
@@ -62,15 +62,10 @@ def nats(margin: float) -> str:
 
 
 def p_text(p: float) -> str:
-    """A p-value for people."""
+    """``0.012``, or ``< 0.001``."""
     if np.isnan(p):
         return UNKNOWN
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def in_brackets(parts: Sequence[str]) -> str:
-    """``" (a, b)"``, or nothing of nothing."""
-    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _per_hundred(share: float) -> str:
@@ -79,5 +74,5 @@ def _per_hundred(share: float) -> str:
 
 def _intervals(ends: Sequence[float], write: Callable[[float], str], join: str) -> str:
     pairs = zip(INTERVALS, ends[::2], ends[1::2], strict=False)
-    known = [(name, low, high) for name, low, high in pairs if not np.isnan(low)]
-    return in_brackets([f"{name}{write(low)}{join}{write(high)}" for name, low, high in known])
+    texts = [f"{name}{write(a)}{join}{write(b)}" for name, a, b in pairs if not np.isnan(a)]
+    return f" ({', '.join(texts)})" if texts else ""

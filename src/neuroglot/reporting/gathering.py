@@ -1,4 +1,4 @@
-"""Results by kind, and what is said of any of them."""
+"""Group results by kind, and describe results of any kind."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from neuroglot.reporting.table import Column, Table
 
 Results = Mapping[str, xr.Dataset | xr.DataArray]
 Gathered = dict[str, dict[str, Any]]
-"""Results by the name of their group and that of their run; most kinds are one group, of the name
-of their kind."""
+"""Results by the name of their group and the name of their run. The results of most kinds are one
+group, which has the name of the kind."""
 
 
 def sort_results(results: Results) -> Gathered:
-    """Group ``{run: result}`` by kind; a run may have several results as ``run/anything``.
+    """Group ``{run: result}`` by kind; several results of a run are named ``run/anything``.
 
     Raises:
-        NeuroglotError: there are none, one is of no kind that can be drawn, or a run has two of
-            one kind.
+        NeuroglotError: there are no results, a report does not show one of them, or a run has two
+            results of one kind.
     """
     if not results:
         raise NeuroglotError("there are no results to report.")
-    found: Gathered = {}
+    gathered: Gathered = {}
     for name, result in results.items():
         run, kind = name.partition("/")[0], kind_of(name, result)
         group = kind.group(result)
-        runs = found.setdefault(group, {})
+        runs = gathered.setdefault(group, {})
         if run in runs:
             raise NeuroglotError(f"run {run!r} has two results of kind {group!r}; name runs apart.")
         runs[run] = result
-    return found
+    return gathered
 
 
 def kind_of(name: str, result: xr.Dataset | xr.DataArray) -> Kind:
-    """What knows how a result is shown.
+    """The kind of a result, which says how it is shown.
 
     Raises:
-        NeuroglotError: nothing does.
+        NeuroglotError: a report does not show such results.
     """
     name_of_kind = result.attrs.get("kind")
     for kind in KINDS:
@@ -56,58 +56,69 @@ def kind_of(name: str, result: xr.Dataset | xr.DataArray) -> Kind:
                 f"result {name!r} is a {name_of_kind!r} of an earlier version of neuroglot; "
                 f"make it again with {instead}."
             )
-    known = listed([kind.name for kind in KINDS], 20)
-    raise NeuroglotError(f"result {name!r} is of kind {name_of_kind!r}; a report shows {known}.")
+    kinds = listed([kind.name for kind in KINDS], 20)
+    raise NeuroglotError(f"result {name!r} is of kind {name_of_kind!r}; a report shows {kinds}.")
 
 
-def groups_of(found: Gathered, kind: Kind) -> dict[str, Group]:
+def groups_of(gathered: Gathered, kind: Kind) -> dict[str, Group]:
     """The groups of one kind."""
     return {
         name: runs
-        for name, runs in found.items()
+        for name, runs in gathered.items()
         if next(iter(runs.values())).attrs["kind"] == kind.name
     }
 
 
-def in_page_order(found: Gathered) -> Iterator[tuple[Kind, str, Group]]:
+def in_page_order(gathered: Gathered) -> Iterator[tuple[Kind, str, Group]]:
     """Every group with its kind and name, in the order of the page."""
     for kind in KINDS:
-        for name, runs in groups_of(found, kind).items():
+        for name, runs in groups_of(gathered, kind).items():
             yield kind, name, runs
 
 
 def tables(result: xr.Dataset | xr.DataArray, *, name: str | None = None) -> list[Table]:
-    """The tables that a report, and the command line, show of a result.
+    """The tables of a result that a report and the command line show.
 
     Args:
-        result: of any kind that :func:`neuroglot.report` shows.
-        name: of its run, for the titles; by default, those of its model and task.
+        result: a result of any kind that :func:`neuroglot.report` shows.
+        name: the name of its run in the titles, by default the names of its model and task.
 
     Returns:
-        Tables that a notebook shows as they are. ``table.frame()`` is a pandas table of its plain
-        numbers, such as accuracy by language of what :func:`neuroglot.evaluate` returns.
+        The tables, which a notebook displays. ``table.frame()`` holds the numbers of a table as a
+        pandas data frame.
 
     Raises:
-        NeuroglotError: no report shows results of this kind.
+        NeuroglotError: a report does not show results of this kind.
+
+    Examples:
+        >>> import neuroglot as ng
+        >>> model = ng.load_model("embedded/base")
+        >>> task = ng.load_task("facts", languages=["en", "de"], limit=8)
+        >>> sharing = ng.classify(ng.record(model, task))
+        >>> [table] = ng.tables(sharing, name="base")
+        >>> table.title
+        'base: share of neurons, mean over items and layers'
+        >>> table.frame()["category"].tolist()
+        ['non_activated', 'specific', 'partial_shared', 'all_shared']
     """
-    called = name_of(result) if name is None else name
-    return kind_of(called, result).tables({called: result})
+    run = name_of(result) if name is None else name
+    return kind_of(run, result).tables({run: result})
 
 
 def name_of(result: xr.Dataset | xr.DataArray) -> str:
-    """What a result is called where nobody says: by its model and task."""
+    """The name of a result that was given none: those of its model and task."""
     return " on ".join(str(result.attrs[key]) for key in ("model", "task") if key in result.attrs)
 
 
 def records_of(result: xr.Dataset | xr.DataArray) -> dict[str, Any]:
-    """What ``--json`` gives of a result, with its provenance."""
+    """The content of a result that ``--json`` prints, with its provenance."""
     kind = kind_of("", result)
     notes = {"notes": notes_of(result)} if kind.has_notes else {}
     return kind.records(result) | notes | {"provenance": result.attrs}
 
 
 def notes_of(result: xr.Dataset | xr.DataArray) -> list[str]:
-    """Sentences on a result with intervals: which prompts count once, and what has no interval."""
+    """Sentences on the intervals of a result: prompts that count once, and numbers without one."""
     if not kind_of("", result).has_notes:
         return []
     if "observations" in result.attrs:
@@ -117,66 +128,64 @@ def notes_of(result: xr.Dataset | xr.DataArray) -> list[str]:
     return said_of_samples(result, result.get("counted"))
 
 
-def sample_notes(found: Gathered) -> list[str]:
-    """The same for all results, each sentence once for a run, with the run's name before it."""
-    said = [
+def sample_notes(gathered: Gathered) -> list[str]:
+    """The sentences of :func:`notes_of` on all results, once for each run and after its name."""
+    sentences = (
         f"{run}: {text}"
-        for _, _, runs in in_page_order(found)
+        for _, _, runs in in_page_order(gathered)
         for run, result in runs.items()
         for text in notes_of(result)
-    ]
-    return list(dict.fromkeys(said))
+    )
+    return list(dict.fromkeys(sentences))
 
 
-def sheets(found: Gathered) -> dict[str, pd.DataFrame]:
-    """What stands beside the page as CSV, by what the names of the files end in."""
-    made = {}
+def sheets(gathered: Gathered) -> dict[str, pd.DataFrame]:
+    """The tables of the CSV files beside the page, by the ends of the files' names."""
+    frames_by_name = {}
     for kind in KINDS:
-        groups = groups_of(found, kind)
+        groups = groups_of(gathered, kind)
         if kind.sheet is not None and (groups or kind.sheet.is_always_there):
             frames = [
                 kind.sheet.frame(result).assign(run=run)
                 for runs in groups.values()
                 for run, result in runs.items()
             ]
-            made[kind.sheet.name] = joined(frames, kind.sheet.columns)
-    return made
+            frames_by_name[kind.sheet.name] = joined(frames, kind.sheet.columns)
+    return frames_by_name
 
 
 def joined(frames: list[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
-    """The rows of all runs, with columns in an order that does not depend on that of the runs."""
+    """The rows of all runs, with the columns in the given order, whatever the order of the runs."""
     return in_order(pd.concat(frames, ignore_index=True), columns) if frames else pd.DataFrame()
 
 
 FACTS = ("run", "model", "task", "template", "items", "languages", "site", "position", "dtype")
-MOST_LANGUAGES = 15  # that are named in one cell
+MOST_LANGUAGES = 15  # the largest number of languages that a cell names
 
 
 def run_facts(results: Results) -> Table:
-    """One row a run: which model, task, items, languages and site its numbers are of."""
+    """A table with one row for each run: its model, task, items, languages, site and so on."""
     runs: dict[str, dict[str, str]] = {}
     for name, result in results.items():
         run = name.partition("/")[0]
         row = runs.setdefault(run, dict.fromkeys(FACTS, "") | {"run": run})
-        # Answers know of no site, and a sweep of no items: the results of a run fill each other in.
+        # Not every result has every fact, so the results of a run complete each other.
         row |= {key: text for key, text in _facts(result).items() if not row[key]}
     rows = [{key: text or "–" for key, text in row.items()} for row in runs.values()]
     return Table("Runs", [Column(key, (key,)) for key in FACTS], rows)
 
 
 def _facts(result: xr.Dataset | xr.DataArray) -> dict[str, str]:
-    found = {key: str(result.attrs.get(key, "")) for key in FACTS}
+    facts = {key: str(result.attrs.get(key, "")) for key in FACTS}
     for key, dim in {"task": "task", "languages": "language"}.items():
         if dim in result.dims:
-            found[key] = listed(result[dim].to_numpy(), MOST_LANGUAGES)
-    found["items"] = str(result.sizes.get("item", ""))
-    return found
+            facts[key] = listed(result[dim].to_numpy(), MOST_LANGUAGES)
+    return facts | {"items": str(result.sizes.get("item", ""))}
 
 
 def provenance_rows(results: Results) -> list[dict[str, str]]:
-    """One row a result: where it comes from."""
-    rows = []
-    for name, result in results.items():
-        attrs = {key: str(value) for key, value in result.attrs.items() if value != ""}
-        rows.append({"result": name, **attrs})
-    return rows
+    """One row for each result: its name and its provenance."""
+    return [
+        {"result": name, **{key: str(value) for key, value in result.attrs.items() if value != ""}}
+        for name, result in results.items()
+    ]

@@ -1,4 +1,4 @@
-"""What is known of a run from its sharing and its answers together."""
+"""The main table of a report: accuracy and sharing of each run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NUMBERS = (
     *(*KINDS, "chance", "majority", "subject_masked", "all_shared"),
     *("if_items_shuffled", "if_layer_rate", "margin", "margin_beyond_masked"),
 )
-# Some are left out where they say nothing: a task either has held-out prompts or not.
+# Optional columns without numbers are left out: a task either has held-out prompts or not.
 COLUMNS = (
     Column("run", ("run",)),
     Column("accuracy", ("accuracy",), percent, is_optional=True),
@@ -45,30 +45,25 @@ COLUMNS = (
 )
 FRACTIONS = (
     "Fractions are means over items and layers. Shuffled: the all-shared fraction with each "
-    "language's items permuted, so same languages and template but other content; what "
-    "translations share is the difference to it. By rate: languages independent, as active as they "
-    "are in the layer."
+    "language's items permuted, so with the same languages and template but other content; what "
+    "translations share is the difference to it. By rate: the fraction for independent languages "
+    "with the layer's rates of activity."
 )
 
 
-def headline_table(found: Gathered, title: str = "All runs") -> Table:
-    """One row a run: accuracy and the all-shared fraction beside its baselines."""
-    return Table(title, COLUMNS, headline(found), explained=[FRACTIONS])
+def headline_table(gathered: Gathered, title: str = "All runs") -> Table:
+    """The table with one row for each run: accuracy, and the all-shared fraction and baselines."""
+    return Table(title, COLUMNS, headline(gathered), explained=[FRACTIONS])
 
 
-def _of(found: Gathered) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What is known of sharing and of answers, by run."""
-    return found.get(SHARING.name, {}), found.get(ANSWERS.name, {})
+def headline(gathered: Gathered) -> list[dict[str, Any]]:
+    """One row for each run: accuracy, and the all-shared fraction and its baselines.
 
-
-def headline(found: Gathered) -> list[dict[str, Any]]:
-    """One row a run: accuracy and the all-shared fraction beside its baselines.
-
-    Fractions are means over items and layers. Where a task knows in which languages a fact was
-    taught, accuracy is given for those (``taught``) and the others (``held_out``), and what a
-    guesser knows is that of the held-out prompts. Missing numbers are NaN.
+    Fractions are means over items and layers. If a task says in which languages facts were taught,
+    accuracy is given separately for these prompts (``taught``) and the others (``held_out``), and
+    chance and the like are of the held-out prompts. Missing numbers are NaN.
     """
-    sharing, evaluations = _of(found)
+    sharing, evaluations = gathered.get(SHARING.name, {}), gathered.get(ANSWERS.name, {})
     rows = []
     for run in dict.fromkeys([*sharing, *evaluations]):
         row: dict[str, Any] = {"run": run, **dict.fromkeys(NUMBERS, np.nan)}
@@ -88,9 +83,9 @@ def headline(found: Gathered) -> list[dict[str, Any]]:
     return rows
 
 
-def item_table(found: Gathered) -> pd.DataFrame:
+def item_table(gathered: Gathered) -> pd.DataFrame:
     """One row for each run, item and language: activity, sharing and the answer."""
-    sharing, evaluations = _of(found)
+    sharing, evaluations = gathered.get(SHARING.name, {}), gathered.get(ANSWERS.name, {})
     frames = []
     for run in dict.fromkeys([*sharing, *evaluations]):
         parts = []
@@ -99,8 +94,8 @@ def item_table(found: Gathered) -> pd.DataFrame:
             parts.append(activity.to_dataframe())
         if run in evaluations:
             answers = evaluations[run]
-            kept = [x for x in OF_ANSWERS if x in answers]
-            kept += ["f1"] if has_f1(answers) else []
-            parts.append(answers[kept].to_dataframe())
+            names = [name for name in OF_ANSWERS if name in answers]
+            names += ["f1"] if has_f1(answers) else []
+            parts.append(answers[names].to_dataframe())
         frames.append(pd.concat(parts, axis=1).reset_index().assign(run=run))
     return joined(frames, (*OF_A_PROMPT, "active", "shared_of_active", *OF_ANSWERS, "f1"))

@@ -1,4 +1,4 @@
-"""What a report must know of one kind of result; each is made in a file of ``kinds/``."""
+"""The description of a kind of result for reports; each file of ``kinds/`` holds one."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Figures = dict[str, alt.TopLevelMixin]
 
 @dataclass(frozen=True)
 class Sheet:
-    """A CSV file that stands beside the page.
+    """A CSV file beside the page.
 
     Attributes:
-        name: what the name of the file ends in.
-        frame: the rows of one result; the column ``run`` is put before them.
+        name: the end of the file's name, before ``.csv``.
+        frame: makes the rows of one result; a column ``run`` is added to them.
         columns: the order of the columns.
-        is_always_there: whether the file is written, and empty, where there is no such result.
+        is_always_there: whether the file is also written, without rows, if there is no such result.
     """
 
     name: str
@@ -40,17 +40,17 @@ class Kind:
     """One kind of result.
 
     Attributes:
-        name: what a result says of its kind, in the attribute ``kind``.
-        tables: of some results by run, for the page, the terminal and notebooks.
-        figures: of the name of a group of results and the results by run.
-        records: what ``--json`` gives of one result, by key.
-        has_notes: whether results say which prompts count once, and what has no interval.
-        sheet: the CSV file of all results, if there is one.
-        group_of: the name of the group to which a result belongs, where a kind has several;
-            results of different groups are drawn apart.
-        container: what a result is.
-        older_names: what results of this kind were called by earlier versions, and what makes
-            them again.
+        name: the name of the kind, which results have in the attribute ``kind``.
+        tables: makes the tables of results by run, for the page, the terminal and notebooks.
+        figures: makes the figures of a group, from its name and its results by run.
+        records: makes the values of one result that ``--json`` prints, by key.
+        has_notes: whether there are sentences on the intervals of results.
+        sheet: the CSV file of all results of the kind, if there is one.
+        group_of: names the group of a result, if a kind has several groups, which are drawn
+            separately.
+        container: the class of a result.
+        older_names: names of the kind in earlier versions, each with the function or command that
+            makes such a result now.
     """
 
     name: str
@@ -64,5 +64,5 @@ class Kind:
     older_names: Mapping[str, str] = field(default_factory=dict)
 
     def group(self, result: Any) -> str:
-        """The name of the group that a result belongs to; most kinds are one group."""
+        """The name of the group of a result; the results of most kinds are one group."""
         return self.name if self.group_of is None else self.group_of(result)

@@ -1,9 +1,8 @@
-"""One self-contained HTML page with the figures, the headline table and the provenance."""
+"""Write the report: a self-contained HTML page with figures, tables and provenance."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -36,116 +35,134 @@ from neuroglot.reporting.table import Table
 
 PNG_SCALE = 2.0
 PAGE, TITLE, END = "page.html.jinja", "<title>neuroglot report</title>", "</html>"
-LONGEST_NAME = 120  # bytes of a file name, which most file systems bound to 255
+LONGEST_NAME = 120  # bytes of a file name; most file systems allow up to 255
 
 
-def charts(found: Gathered) -> Figures:
-    """Every figure that the results allow, by file name."""
+def charts(gathered: Gathered) -> Figures:
+    """All figures of the results, by the name of their file."""
     return {
         name: chart
-        for kind, group, runs in in_page_order(found)
+        for kind, group, runs in in_page_order(gathered)
         for name, chart in kind.figures(group, runs).items()
     }
 
 
-def sections(found: Gathered) -> list[tuple[list[Table], list[str]]]:
-    """The headline, then the tables of each kind, with what no section above has explained."""
-    headline = headline_table(found)
+def sections(gathered: Gathered) -> list[tuple[list[Table], list[str]]]:
+    """The tables of each section, with the explanations that no section above has given."""
+    headline = headline_table(gathered)
     parts = [[headline] if headline.rows else []]
-    parts += [kind.tables(runs) for kind, _, runs in in_page_order(found)]
-    said: dict[str, None] = {}
-    made = []
+    parts += [kind.tables(runs) for kind, _, runs in in_page_order(gathered)]
+    given: dict[str, None] = {}
+    with_texts = []
     for tables in parts:
-        explained = dict.fromkeys(text for table in tables for text in table.explanations())
-        made.append((tables, [text for text in explained if text not in said]))
-        said |= explained
-    return made
+        texts = dict.fromkeys(text for table in tables for text in table.explanations())
+        with_texts.append((tables, [text for text in texts if text not in given]))
+        given |= texts
+    return with_texts
 
 
 def report(
     results: Results, *, out: str | Path = "report.html", figures: str | Path | None = None
 ) -> Path:
-    """Write one HTML page that opens offline.
+    """Write results as one HTML page, which needs no network.
 
     Args:
-        results: ``{name: result}``; the name is what figures call the run. Several results of
-            one run are told apart after a slash: ``{"base/sharing": …, "base/answers": …}``.
-        out: the page; beside it come tables, ``….items.csv`` (one row for each item and
-            language), ``….layers.csv`` and, where there are such results, ``….accuracy.csv``,
-            ``….effects.csv`` and ``….attribution.csv``.
-        figures: folder to write the same figures to, as PNG and SVG.
+        results: ``{name: result}``, where the name is the name of the run in figures. Several
+            results of one run have names with a slash:
+            ``{"base/sharing": …, "base/answers": …}``.
+        out: the file of the page. Tables are written beside it: ``….items.csv`` with one row for
+            each item and language, ``….layers.csv`` and, if there are such results,
+            ``….accuracy.csv``, ``….effects.csv`` and ``….attribution.csv``.
+        figures: a folder, to which the figures are written as PNG and SVG files.
 
     Returns:
         The path of the page.
 
     Raises:
-        NeuroglotError: there are no results, one cannot be drawn, or ``out`` cannot be written.
+        NeuroglotError: there are no results, a report does not show one of them, or a file cannot
+            be written.
+
+    Examples:
+        >>> import tempfile
+        >>> import neuroglot as ng
+        >>> model = ng.load_model("embedded/base")
+        >>> task = ng.load_task("facts", languages=["en", "de"], limit=8)
+        >>> sharing = ng.classify(ng.record(model, task))
+        >>> with tempfile.TemporaryDirectory() as folder:  # doctest: +SKIP
+        ...     page = ng.report({"base": sharing}, out=f"{folder}/report.html")
+        ...     sorted(path.name for path in page.parent.iterdir())
+        ['report.html', 'report.items.csv', 'report.layers.csv']
     """
     if not isinstance(results, Mapping) or isinstance(results, xr.Dataset):
         raise NeuroglotError(
-            f"results are a {type(results).__name__}; expected them by name, as "
-            "{'base': result} or {'base/sharing': one, 'base/answers': another}."
+            f"results are a {type(results).__name__}; expected a mapping from names to results, "
+            "such as {'base': result} or {'base/sharing': sharing, 'base/answers': answers}."
         )
-    found = sort_results(results)
-    made = _specifications(found)
+    gathered = sort_results(results)
+    specifications = _specifications(gathered)
     page = Path(out)
     html = _template().render(
-        sections=sections(found),
-        notes=sample_notes(found),
+        sections=sections(gathered),
+        notes=sample_notes(gathered),
         facts=run_facts(results),
-        charts={name: _json(chart) for name, chart in made.items()},
+        # Without "<", no text in the data can end the script element.
+        charts={
+            name: json.dumps(chart).replace("<", "\\u003c")
+            for name, chart in specifications.items()
+        },
         provenance=_plain(provenance_rows(results)),
         script=vlc.javascript_bundle(),  # type: ignore[call-arg]  # the stub lacks its default,
     )
-    with _said_if_not_written("the report", page):
+    with _writing("the report", page):
         place = real_path(page)
         if place.exists() and not place.is_file():
             raise NeuroglotError(f"{str(page)!r} is no file; name another place for the report.")
-        drawn = {} if figures is None else _drawn(made)
-        beside = {"items": item_table(found), **sheets(found)}
-        tables = {name: as_csv(table) for name, table in beside.items()}
+        drawn = {} if figures is None else _drawn(specifications)
+        frames = {"items": item_table(gathered), **sheets(gathered)}
+        tables = {name: as_csv(frame) for name, frame in frames.items()}
         place.parent.mkdir(parents=True, exist_ok=True)
         for name, table in tables.items():
             write_file(place.with_suffix(f".{name}.csv"), table)
         if figures is not None:
             _write_figures(drawn, Path(figures))
-        write_file(place, html)  # last: where it is, everything is
+        write_file(place, html)  # last, so that all other files are there once the page is
     return page
 
 
 @contextmanager
-def _said_if_not_written(what: str, place: Path) -> Iterator[None]:
-    """Within the block, what cannot be written is an error for users."""
+def _writing(what: str, place: Path) -> Iterator[None]:
+    """Turn an exception while files are written into an error of one line."""
     try:
         yield
     except NeuroglotError:
         raise
-    except (OSError, ValueError) as error:  # a null character in a path is a ValueError
+    except (OSError, ValueError) as error:  # ValueError is raised for a null character in a path
         raise NeuroglotError(f"cannot write {what} to {str(place)!r}: {error}.") from error
 
 
-def _specifications(found: Gathered) -> dict[str, dict[str, Any]]:
-    """Every figure as Vega-Lite."""
+def _specifications(gathered: Gathered) -> dict[str, dict[str, Any]]:
+    """All figures as Vega-Lite specifications, by the name of their file."""
     with alt.data_transformers.enable("default", max_rows=None):
-        # The limit is there for notebooks; a page of many runs and layers has more rows.
-        return {name: _plain(chart.to_dict()) for name, chart in charts(found).items()}
+        # Altair's limit of rows is meant for notebooks; a page of many runs has more.
+        return {name: _plain(chart.to_dict()) for name, chart in charts(gathered).items()}
 
 
 def save_figures(results: Results, folder: Path) -> None:
     """Write the figures of some results as PNG and SVG, without a page.
 
     Raises:
-        NeuroglotError: there are no results, one cannot be drawn, or the folder cannot be written.
+        NeuroglotError: there are no results, a report does not show one of them, or the folder
+            cannot be written to.
     """
-    made = _specifications(sort_results(results))
-    with _said_if_not_written("figures", folder):
-        _write_figures(_drawn(made), folder)
+    specifications = _specifications(sort_results(results))
+    with _writing("figures", folder):
+        _write_figures(_drawn(specifications), folder)
 
 
-def _drawn(made: dict[str, dict[str, Any]]) -> dict[str, bytes | str]:
+def _drawn(specifications: dict[str, dict[str, Any]]) -> dict[str, bytes | str]:
     """Each chart as PNG and SVG, by the name of its file."""
     drawn: dict[str, bytes | str] = {}
-    for name, specification in made.items():
+    for name, specification in specifications.items():
         stem = file_name(name)
         drawn[f"{stem}.png"] = vlc.vegalite_to_png(specification, scale=PNG_SCALE)
         drawn[f"{stem}.svg"] = vlc.vegalite_to_svg(specification)
@@ -160,32 +177,22 @@ def _write_figures(drawn: dict[str, bytes | str], folder: Path) -> None:
 
 
 def file_name(name: str) -> str:
-    """A name that is a file in every file system, and never a path: other signs become ``_``.
+    """A name that is valid in every file system, in which ``_`` stands for other characters.
 
-    What is changed gets a checksum at its end, so that two names stay two files.
+    If the name is changed, a checksum is added, so that two names stay two files.
     """
     safe = re.sub(r"[^\w ,()+-]", "_", name).encode()[:LONGEST_NAME].decode(errors="ignore").strip()
-    return safe if safe == name else f"{safe}-{_checksum(name)}"
-
-
-def _checksum(name: str) -> str:
-    return hashlib.sha256(name.encode(errors="backslashreplace")).hexdigest()[:8]
+    checksum = hashlib.sha256(name.encode(errors="backslashreplace")).hexdigest()[:8]
+    return safe if safe == name else f"{safe}-{checksum}"
 
 
 def _plain(value: Any) -> Any:
-    """The same with every text as :func:`neuroglot.errors.plain` shows it: SVG bears no others."""
+    """The value with all texts changed by :func:`neuroglot.errors.plain`, as SVG requires."""
     if isinstance(value, str):
         return plain(value)
     if isinstance(value, dict):
         return {key: _plain(part) for key, part in value.items()}
     return [_plain(part) for part in value] if isinstance(value, list) else value
-
-
-def _json(specification: dict[str, Any]) -> str:
-    """JSON that may stand inside a script element, whatever the data say."""
-    text = io.StringIO()
-    json.dump(specification, text)
-    return text.getvalue().replace("<", "\\u003c")
 
 
 def _template() -> jinja2.Template:
@@ -212,6 +219,6 @@ def _text(page: Path) -> str:
 
 
 def _beginning() -> str:
-    """How every page begins, title included."""
+    """The beginning of every page, up to its title."""
     template = (resources.files("neuroglot.reporting") / PAGE).read_text("utf-8")
     return template[: template.index(TITLE) + len(TITLE)]

@@ -1,4 +1,4 @@
-"""Colours and labels that mean the same in every figure."""
+"""Colours, labels and other elements that all figures share."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ LANGUAGE_COLOURS = [
     "#EE7733", "#0077BB", "#CC3311", "#33BBEE", "#BBBBBB",
 ]  # fmt: skip
 
-PATTERNS = [[1, 0], [6, 3], [2, 3]]  # of lines: solid, dashed, dotted
+PATTERNS = [[1, 0], [6, 3], [2, 3]]  # solid, dashed and dotted lines
 WIDTH, HEIGHT = 200, 170
 MOST_LAYER_LABELS = 9
-WHOLE = alt.Axis(format="d", tickMinStep=1)  # of what is counted
+WHOLE = alt.Axis(format="d", tickMinStep=1)  # an axis of whole numbers
 FONT = "DejaVu Sans, Verdana, sans-serif"
 
 SCORE_LABELS = {
@@ -47,26 +47,18 @@ SCORE_LABELS = {
 
 
 def main_score(attribution: xr.Dataset) -> str:
-    """The score that a figure of one score shows: the effective score where there is one."""
-    known = [str(name) for name in attribution["score"].to_numpy()]
-    return "effective" if "effective" in known else known[0]
-
-
-def category_scale() -> alt.Scale:
-    """One colour for a category, everywhere."""
-    return alt.Scale(
-        domain=[CATEGORY_LABELS[name] for name in CATEGORY_COLOURS],
-        range=list(CATEGORY_COLOURS.values()),
-    )
+    """The score of figures that show one score: the effective score if there is one."""
+    scores = [str(name) for name in attribution["score"].to_numpy()]
+    return "effective" if "effective" in scores else scores[0]
 
 
 def columns(n_panels: int) -> int:
-    """Panels in a row: all of up to four, else three."""
+    """The number of panels in a row: all panels if there are up to four, otherwise three."""
     return n_panels if n_panels <= 4 else 3
 
 
 def panels(runs: Iterable[str]) -> dict[str, Any]:
-    """One panel a run: what the ``facet`` of a chart takes."""
+    """The arguments of a chart's ``facet`` for one panel for each run."""
     names = list(runs)
     return {
         "facet": alt.Facet("run:N", title=None, sort=names),
@@ -74,24 +66,25 @@ def panels(runs: Iterable[str]) -> dict[str, Any]:
     }
 
 
-def styled(chart: Any) -> alt.TopLevelMixin:
-    """The chart in the project's type and with quiet grid lines."""
+def titled(chart: Any, title: str, subtitle: str | list[str]) -> alt.TopLevelMixin:
+    """The chart with a title and a subtitle, in the project's fonts and colours."""
+    chart = chart.properties(title=alt.TitleParams(title, subtitle=subtitle, offset=14))
     legend = {
         "labelFontSize": 11,
         "titleFontSize": 12,
         "labelLimit": 300,
-        # Else the symbols would be as faint as the bands.
+        # Without these three, symbols would be as faint as the bands.
         "symbolType": "stroke",
         "symbolOpacity": 1,
         "symbolStrokeWidth": 2.5,
     }
     axis = {"labelFontSize": 11, "titleFontSize": 12, "gridColor": "#eeeeee", "titlePadding": 8}
-    title = {"fontSize": 14, "anchor": "start", "subtitleFontSize": 12, "subtitleColor": "#555555"}
+    fonts = {"fontSize": 14, "anchor": "start", "subtitleFontSize": 12, "subtitleColor": "#555555"}
     configured: alt.TopLevelMixin = (
         chart.configure(font=FONT, background="white")
         .configure_axis(**axis)
         .configure_legend(**legend)
-        .configure_title(**title)
+        .configure_title(**fonts)
         .configure_header(labelFontSize=12, titleFontSize=12, labelFontWeight="bold")
         .configure_view(stroke="#dddddd")
     )
@@ -99,7 +92,7 @@ def styled(chart: Any) -> alt.TopLevelMixin:
 
 
 def frame_of(runs: Mapping[str, xr.DataArray], value: str) -> pd.DataFrame:
-    """One row a number, with columns ``run`` and those of the dimensions."""
+    """One row for each number, with the columns ``run`` and those of the dimensions."""
     parts = [array.to_dataframe(name=value).reset_index() for array in runs.values()]
     frame = pd.concat(parts, keys=list(runs), names=["run", "row"]).reset_index("run")
     if "category" in frame:
@@ -108,25 +101,27 @@ def frame_of(runs: Mapping[str, xr.DataArray], value: str) -> pd.DataFrame:
 
 
 def stacked(runs: Mapping[str, Any], make: Callable[[Any], pd.DataFrame]) -> pd.DataFrame:
-    """What ``make`` makes of each run, below each other; the last column is ``run``."""
+    """The rows that ``make`` makes from each run, with a last column ``run``."""
     frames = [make(data).assign(run=run) for run, data in runs.items()]
     return pd.concat(frames, ignore_index=True)
 
 
 def layer_axis(frame: pd.DataFrame) -> alt.X:
-    """Layers of the column ``layer`` along the bottom; every second or third if there are many."""
+    """The axis of the column ``layer``; of many layers, only some have a label."""
     layers = sorted({int(layer) for layer in frame["layer"]})
     shown = layers[:: -(-len(layers) // MOST_LAYER_LABELS)]
     return alt.X("layer:Q", title="layer", axis=alt.Axis(values=shown, format="d"))
 
 
 def category_colour(legend: alt.Legend | None = None) -> alt.Color:
-    """Colour by category; without a legend where panels name it."""
-    return alt.Color("category:N", title="category", scale=category_scale(), legend=legend)
+    """The colour by category; without a legend if panels name the category."""
+    labels = [CATEGORY_LABELS[name] for name in CATEGORY_COLOURS]
+    scale = alt.Scale(domain=labels, range=list(CATEGORY_COLOURS.values()))
+    return alt.Color("category:N", title="category", scale=scale, legend=legend)
 
 
 def language_lines(languages: list[str]) -> dict[str, Any]:
-    """Colour by language, and a line pattern beside it where there are more than colours."""
+    """The colour by language, and a line pattern if there are more languages than colours."""
     n_colours = len(LANGUAGE_COLOURS)
     order = range(len(languages))
     colours = alt.Scale(domain=languages, range=[LANGUAGE_COLOURS[i % n_colours] for i in order])
@@ -135,7 +130,7 @@ def language_lines(languages: list[str]) -> dict[str, Any]:
     channels: dict[str, Any] = {"color": colour}
     if len(languages) > n_colours:
         patterns = [PATTERNS[i // n_colours % len(PATTERNS)] for i in order]
-        # Of the same domain as the colours, so that Vega-Lite draws one legend of both.
+        # With the domain of the colours, so that Vega-Lite draws one legend for both.
         scale = alt.Scale(domain=languages, range=patterns)
         channels["strokeDash"] = alt.StrokeDash(
             "language:N", title="language", scale=scale, legend=legend
@@ -144,25 +139,20 @@ def language_lines(languages: list[str]) -> dict[str, Any]:
 
 
 def dashes(kinds: list[str], legend: alt.Legend | None = None) -> alt.StrokeDash:
-    """Line patterns of the column ``kind``: solid, dashed, dotted.
+    """The line patterns by the column ``kind``: solid, dashed and dotted.
 
-    Beside a legend of colours, Vega-Lite draws that of patterns without its lines: then the
-    subtitle must say what they are.
+    Beside a legend of colours, Vega-Lite draws the legend of patterns without its lines. The
+    subtitle must then explain the patterns.
     """
     scale = alt.Scale(domain=kinds, range=PATTERNS[: len(kinds)])
     return alt.StrokeDash("kind:N", title="share of neurons", scale=scale, legend=legend)
 
 
 def legend_filter(field: str) -> alt.Parameter:
-    """Clicking a legend entry brings its series to the front."""
+    """A selection of the series whose entry in the legend is clicked."""
     return alt.selection_point(fields=[field], bind="legend")
 
 
 def dimmed(picked: alt.Parameter) -> Any:
-    """Faint unless picked in the legend."""
+    """The opacity of series, which are faint if another one is selected."""
     return alt.condition(picked, alt.value(1.0), alt.value(0.12))
-
-
-def heading(text: str, subtitle: str) -> alt.TitleParams:
-    """Title and subtitle of a figure."""
-    return alt.TitleParams(text, subtitle=subtitle, offset=14)

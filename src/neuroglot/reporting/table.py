@@ -1,4 +1,4 @@
-"""One table: a page, a terminal, a notebook and a file show the same rows of it."""
+"""Tables that a page, a terminal, a notebook and a file show."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ import pandas as pd
 from neuroglot.errors import plain
 
 Row = Mapping[str, Any]
-"""Plain numbers and texts by their names; NaN is a number that is not known."""
+"""Plain numbers and texts by name; NaN stands for an unknown number."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """What stands below one heading.
+    """A column of a table.
 
     Attributes:
-        heading: for people.
-        keys: the values of a row that one cell shows together, as a number and the ends of its
+        heading: the heading of the column.
+        keys: the names of the values that one cell shows, such as a number and the ends of its
             interval. A value that a row lacks is NaN.
         write: makes the text of a cell from these values.
-        is_optional: whether the column is left out where no row knows its first value.
-        explained: a sentence on what the numbers are, for whoever does not know.
-        is_for_page: whether it is left out in a terminal, which has less room.
+        is_optional: whether the column is left out if no row has its first value.
+        explained: a sentence that explains the numbers.
+        is_for_page: whether the column is left out in a terminal.
     """
 
     heading: str
@@ -39,25 +39,22 @@ class Column:
     is_for_page: bool = False
 
     def cell(self, row: Row) -> str:
-        """The text for a row."""
+        """The text of the cell in a row."""
         return self.write(*(row.get(key, np.nan) for key in self.keys))
-
-    def says_something(self, rows: Sequence[Row]) -> bool:
-        """Whether the column is shown for these rows."""
-        return not self.is_optional or any(not pd.isna(row.get(self.keys[0])) for row in rows)
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows, how they are shown, and what is said of them.
+    """Rows, their columns, and sentences about them.
 
     Attributes:
-        title: what the numbers are of.
-        columns: what is shown of each row; the first column is text.
-        rows: plain numbers and texts; they may know more than is shown.
-        said: sentences on this result, such as what was found.
-        explained: sentences on all of it, which are the same for every table of its kind.
-        group: rows with the same cell here stand together, below a line with that cell.
+        title: the title.
+        columns: the columns; the first one holds texts.
+        rows: the rows, which may hold more values than the columns show.
+        said: sentences about this result, such as its findings.
+        explained: sentences that explain every table of this kind.
+        group: a column for headings within the table; the rows with the same cell in this column
+            stand below a line with that cell.
         is_for_page: whether the table is left out in a terminal.
     """
 
@@ -70,19 +67,20 @@ class Table:
     is_for_page: bool = False
 
     def shown(self, *, in_terminal: bool = False) -> list[Column]:
-        """The columns that say something."""
+        """The columns that are shown."""
         return [
             column
             for column in self.columns
-            if column.says_something(self.rows) and not (in_terminal and column.is_for_page)
+            if not (in_terminal and column.is_for_page)
+            and not (column.is_optional and all(pd.isna(r.get(column.keys[0])) for r in self.rows))
         ]
 
     def headings(self, *, in_terminal: bool = False) -> list[str]:
-        """Those of the columns that are shown."""
+        """The headings of the columns that are shown."""
         return [column.heading for column in self.shown(in_terminal=in_terminal)]
 
     def cells(self, *, in_terminal: bool = False) -> list[list[str]]:
-        """The texts of each line, as :func:`neuroglot.errors.plain` shows them."""
+        """The texts of each line, changed by :func:`neuroglot.errors.plain`."""
         columns = self.shown(in_terminal=in_terminal)
         lines = [[plain(column.cell(row)) for column in columns] for row in self.rows]
         if self.group is None:
@@ -95,34 +93,35 @@ class Table:
         return cells
 
     def explanations(self, *, in_terminal: bool = False) -> list[str]:
-        """What explains the table and the columns that are shown, each sentence once."""
+        """The sentences that explain the table and the columns that are shown, each once."""
         of_columns = (column.explained for column in self.shown(in_terminal=in_terminal))
         return [text for text in dict.fromkeys([*self.explained, *of_columns]) if text]
 
     def frame(self) -> pd.DataFrame:
-        """Everything that the rows know."""
+        """All values of the rows, as a data frame."""
         return pd.DataFrame(self.records())
 
     def records(self) -> list[dict[str, Any]]:
-        """Everything that the rows know, as a list of dicts."""
+        """All values of the rows, as a list of dictionaries."""
         return [dict(row) for row in self.rows]
 
     def html(self) -> str:
-        """The table as an HTML element, whatever its texts say."""
+        """The table as an HTML element, with its texts escaped."""
         head = _line("th", self.headings())
         body = "\n".join(_line("td", cells) for cells in self.cells())
         return f"<table>\n<thead>{head}</thead>\n<tbody>\n{body}\n</tbody>\n</table>"
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the table with its title and sentences."""
+        """The table with its title and sentences, as a notebook displays it."""
         sentences = [*self.said, " ".join(self.explanations())]
         below = "".join(f"<p>{html.escape(plain(text))}</p>" for text in sentences)
         return f"<h4>{html.escape(plain(self.title))}</h4>{self.html()}{below}"
 
 
 def _line(tag: str, cells: Sequence[str]) -> str:
-    # HTML takes spaces before a text for nothing.
-    indents = ["&emsp;" if cell.startswith("  ") else "" for cell in cells]
-    texts = [html.escape(cell.strip()) for cell in cells]
-    inner = "".join(f"<{tag}>{x}{y}</{tag}>" for x, y in zip(indents, texts, strict=True))
+    # HTML ignores spaces at the beginning of a text.
+    inner = "".join(
+        f"<{tag}>{'&emsp;' if cell.startswith('  ') else ''}{html.escape(cell.strip())}</{tag}>"
+        for cell in cells
+    )
     return f"<tr>{inner}</tr>"

@@ -1,7 +1,7 @@
-"""Sums over items that are saved as they grow, so that a run that is stopped can go on.
+"""Sums over items that are saved while they grow, so that a stopped run can go on.
 
-Unlike :mod:`.growing`, which keeps what is known of every item, these take the same room however
-many items there are.
+Unlike :mod:`.growing`, which keeps values for every item, sums need the same memory for any number
+of items.
 """
 
 from __future__ import annotations
@@ -40,27 +40,27 @@ from neuroglot.store.results import (
     write_whole,
 )
 
-# All sums are written each time; so much work is lost at most when a run is killed.
+# Each save writes all sums. A killed run loses at most this much work.
 SECONDS_BETWEEN = 30.0
-SUMS = "sums"  # folder in that of a finished result
+SUMS = "sums"  # the folder of the sums, inside the folder of a finished result
 
 AddItems = Callable[[xr.Dataset, slice], None]
-"""Adds a block of items to sums, in place."""
+"""Adds a block of items to the sums, in place."""
 
 
 @dataclass(frozen=True)
 class Wider:
-    """What becomes of sums over fewer items or languages.
+    """How sums over fewer items or languages become the sums that are wanted now.
 
-    Items after those that were added are added to the same sums. Else all are added up anew, as
-    where there is another language, on which what is added up depends.
+    If the new items follow the old ones, they are added to the saved sums. Otherwise all items are
+    added up anew, for example when a language is new, because every sum depends on the languages.
 
     Attributes:
-        ask: finds a checksum of what each prompt asks (item, language).
-        said: finds what else the sums of so many first items depend on.
-        free: settings that may differ too.
-        allowed: whether there may be more items or languages, or they are refused as other
-            settings.
+        ask: computes a checksum of what each prompt asks (item, language).
+        said: computes what else the sums of the first items depend on, given their number.
+        free: settings that may also differ.
+        allowed: whether the result may grow; if not, a result of other items or languages is
+            refused.
     """
 
     ask: Callable[[], Checksums]
@@ -70,7 +70,7 @@ class Wider:
 
 
 class Sums:
-    """Sums of some items, in memory and, where there is a path, on the disk."""
+    """Sums over the items so far, in memory and, if there is a path, on the disk."""
 
     def __init__(
         self,
@@ -82,22 +82,17 @@ class Sums:
         self.head, self.sums, self.path, self.ask = head, start, path, ask
         self.n_added, self.note = 0, ""
 
-    def add(self, block: slice, add: AddItems) -> None:
-        """Add one block."""
-        add(self.sums, block)
-        self.n_added = block.stop
-
     def save(self) -> None:
-        """Save what was added so far."""
+        """Save the sums so far, if there is a path."""
         if self.path is not None:
             self.replace(self._with_asked().assign_attrs({ITEMS_ADDED: self.n_added}))
 
     def replace(self, data: xr.Dataset, sums: xr.Dataset | None = None) -> None:
-        """Let ``data``, with the head's coordinates and attributes, take the folder's place.
+        """Replace the folder by ``data`` with the coordinates and attributes of the head.
 
         Args:
-            data: what is to be there.
-            sums: from which it follows, kept in it for more items to be added.
+            data: the new content.
+            sums: the sums that it was computed from, kept in it so that items can be added later.
         """
         assert self.path is not None
         whole = data.assign_coords(self.head.coords).assign_attrs(self.head.attrs)
@@ -109,11 +104,11 @@ class Sums:
             mark_layout(fresh)
 
     def finish(self, data: xr.Dataset, wider: Wider) -> None:
-        """The same for the result, now that all items are added."""
+        """Save the result that was computed from the sums of all items."""
         self.replace(data, self._with_asked().assign_attrs(wider.said(self.n_added)))
 
     def _with_asked(self) -> xr.Dataset:
-        """The sums, with what each prompt asks."""
+        """The sums and the checksums of what each prompt asks."""
         sums = self.sums.drop_attrs()
         return sums if self.ask is None else sums.assign({ASKED: (GROWING, self.ask())})
 
@@ -127,50 +122,54 @@ def sums_in_folder(
     overwrite: bool,
     wider: Wider | None = None,
 ) -> Iterator[Sums]:
-    """The sums that grow at ``path``, held against other processes.
+    """Open the sums at ``path``, or begin them, and keep other processes from writing.
 
     Args:
-        path: goes on with what is there, if it is of the same settings; begins anew if that is
-            damaged, or of fewer items or languages.
-        head: coordinates and provenance.
-        start: sums over nothing.
-        overwrite: begin anew.
-        wider: what becomes of sums over fewer items or languages.
+        path: the folder. Sums with the same settings are continued; damaged ones are made again.
+        head: coordinates and provenance of the result.
+        start: the sums of no items.
+        overwrite: whether to begin anew in any case.
+        wider: how sums over fewer items or languages are continued.
 
     Raises:
         NeuroglotError: ``path`` holds something else, is in use, or cannot be written to.
     """
     with locked(path):
-        found = Sums(head, start, path, wider.ask if wider is not None else None)
+        growing = Sums(head, start, path, wider.ask if wider is not None else None)
         if overwrite or not is_result(path):
             require_free(path, overwrite=overwrite)
         elif wider is not None and (narrow := _narrower(path, head, wider)) is not None:
-            first = _first_sums(path, narrow, found, wider)
-            found.note = _said_of(narrow, head, goes_on=first is not None)
+            first = _first_sums(path, narrow, growing, wider)
+            growing.note = _described(narrow, head, goes_on=first is not None)
             if first is not None:
-                found.sums, found.n_added = first, narrow.sizes["item"]
+                growing.sums, growing.n_added = first, narrow.sizes["item"]
         elif (saved := _saved(path, head)) is not None:
             if ITEMS_ADDED not in saved.attrs:
                 raise NeuroglotError(f"{str(path)!r} has just been finished by another process.")
             sums = saved.drop_vars([*head.coords, ASKED], errors="ignore").drop_attrs()
             if _of_same_kind(sums, start):
-                found.n_added, found.sums = _n_added(path, saved), sums
+                growing.n_added, growing.sums = _n_added(path, saved), sums
             else:
-                found.note = "what was there is of another version of neuroglot; it is made again."
-        yield found
+                growing.note = (
+                    "the saved sums are of another version of neuroglot and are made again."
+                )
+        yield growing
 
 
 def _of_same_kind(sums: xr.Dataset, others: xr.Dataset) -> bool:
-    """Whether sums are of the same names and shapes."""
-    one, other = ({x: (v.dims, v.shape) for x, v in of.variables.items()} for of in (sums, others))
-    return one == other
+    """Whether two datasets of sums have the same variables with the same dimensions and sizes."""
+    shapes, other_shapes = (
+        {name: (variable.dims, variable.shape) for name, variable in data.variables.items()}
+        for data in (sums, others)
+    )
+    return shapes == other_shapes
 
 
 def _saved(path: Path, head: xr.Dataset, *, quiet: bool = False) -> xr.Dataset | None:
-    """What is there of these settings; nothing, with a warning unless quiet, if it is damaged.
+    """The saved sums or result; ``None``, with a warning unless ``quiet``, if it is damaged.
 
     Raises:
-        NeuroglotError: it is of other settings, or cannot be read for another reason.
+        NeuroglotError: it has other settings, or cannot be read for another reason.
     """
     require_same(path, xr.Dataset(attrs=read_attributes(path)), head, ())
     try:
@@ -187,50 +186,50 @@ def _saved(path: Path, head: xr.Dataset, *, quiet: bool = False) -> xr.Dataset |
 
 
 def _n_added(path: Path, saved: xr.Dataset) -> int:
-    """Items that the sums hold."""
-    found = saved.attrs[ITEMS_ADDED]
-    if not is_whole_number(found, 0, saved.sizes.get("item", 0)):
-        raise DamagedError(path, f"{ITEMS_ADDED!r} is {shown(found)}")
-    return int(found)
+    """How many items the saved sums hold."""
+    n_added = saved.attrs[ITEMS_ADDED]
+    if not is_whole_number(n_added, 0, saved.sizes.get("item", 0)):
+        raise DamagedError(path, f"{ITEMS_ADDED!r} is {shown(n_added)}")
+    return int(n_added)
 
 
 def _narrower(path: Path, head: xr.Dataset, wider: Wider) -> xr.Dataset | None:
-    """The coordinates of what is there, if it is of fewer items or languages."""
+    """The coordinates of the saved result, if it has fewer items or languages than the head."""
     if not wider.allowed:
         return None
     try:
-        found = open_dataset(path, only_coordinates=True)
+        saved = open_dataset(path, only_coordinates=True)
     except DamagedError:
-        return None  # whether it is of other settings is looked at without coordinates
+        return None  # its settings are compared later, without its coordinates
     dims = tuple(map(str, head.dims))
-    if not has_grown(found, head, dims, *wider.free) or _is_of_others(path, wider):
+    if not has_grown(saved, head, dims, *wider.free) or _has_other_prompts(path, wider):
         return None
-    return found
+    return saved
 
 
-def _is_of_others(path: Path, wider: Wider) -> bool:
-    """Whether no prompt of a result is wanted, or it is of before this was kept."""
-    place = path if ITEMS_ADDED in read_attributes(path) else path / SUMS
-    if not place.is_dir():
+def _has_other_prompts(path: Path, wider: Wider) -> bool:
+    """Whether no prompt of a result is wanted now, or the result does not say what they ask."""
+    folder = path if ITEMS_ADDED in read_attributes(path) else path / SUMS
+    if not folder.is_dir():
         return True
     try:
         with reading(path):
-            kept = opened_whole(place)
+            sums = opened_whole(folder)
     except DamagedError:
         return False
-    if ASKED not in kept:
+    if ASKED not in sums:
         return True
-    asked = kept[ASKED].to_numpy()
+    asked = sums[ASKED].to_numpy()
     return not set(prompts_only(asked).flat) & set(prompts_only(wider.ask()).flat)
 
 
 def _first_sums(path: Path, narrow: xr.Dataset, wanted: Sums, wider: Wider) -> xr.Dataset | None:
-    """The sums of a finished result, if they are those of the first items, and whole.
+    """The sums of a finished result, if they are undamaged and cover the first wanted items.
 
     Args:
-        path: of the result.
-        narrow: its coordinates.
-        wanted: sums over nothing yet.
+        path: the folder of the result.
+        narrow: the coordinates of the result.
+        wanted: the sums that are wanted, over no items yet.
         wider: what the sums depend on.
     """
     n_items = narrow.sizes["item"]
@@ -240,48 +239,51 @@ def _first_sums(path: Path, narrow: xr.Dataset, wanted: Sums, wider: Wider) -> x
         return None
     try:
         with reading(path):
-            found = opened_whole(path / SUMS)
+            saved = opened_whole(path / SUMS)
     except DamagedError as error:
         warnings.warn(f"{str(path)!r} is damaged ({error.reason}); it is made again.", stacklevel=5)
         return None
-    same = np.array_equal(found[ASKED].to_numpy().astype(object), wider.ask()[:n_items])
-    sums = found.drop_vars(ASKED).drop_attrs()
-    is_known = same and found.attrs == wider.said(n_items) and _of_same_kind(sums, wanted.sums)
-    return sums if is_known else None
+    sums = saved.drop_vars(ASKED).drop_attrs()
+    can_go_on = (
+        np.array_equal(saved[ASKED].to_numpy().astype(object), wider.ask()[:n_items])
+        and saved.attrs == wider.said(n_items)
+        and _of_same_kind(sums, wanted.sums)
+    )
+    return sums if can_go_on else None
 
 
-def _said_of(narrow: xr.Dataset, head: xr.Dataset, *, goes_on: bool) -> str:
-    """What is done with what was there."""
-    there, wanted = narrow.sizes, head.sizes
+def _described(narrow: xr.Dataset, head: xr.Dataset, *, goes_on: bool) -> str:
+    """What happens to a saved result of fewer items or languages."""
+    saved, wanted = narrow.sizes, head.sizes
     if goes_on:
-        return f"{there['item']} of {wanted['item']} items are there; the rest is added."
+        return f"{saved['item']} of {wanted['item']} items are there; the rest is added."
     return (
-        f"all of {wanted['item']} items in {wanted['language']} languages are added up; what was "
-        f"there was of {there['item']} items in {there['language']} languages."
+        f"all of {wanted['item']} items in {wanted['language']} languages are added up; the saved "
+        f"result has {saved['item']} items in {saved['language']} languages."
     )
 
 
 def finished(path: Path, head: xr.Dataset, wider: Wider | None = None) -> bool:
-    """Whether a finished result of these settings is at ``path``, with nothing damaged.
+    """Whether ``path`` holds a finished, undamaged result with these settings.
 
     Raises:
-        NeuroglotError: a result of other settings is there.
+        NeuroglotError: it holds a result with other settings.
     """
     clear_up_after_kill(path)
     if not is_result(path) or (wider and _narrower(path, head, wider) is not None):
         return False
-    saved = _saved(path, head, quiet=True)  # whoever makes it again will say what is damaged
+    saved = _saved(path, head, quiet=True)  # sums_in_folder warns of damage
     return saved is not None and ITEMS_ADDED not in saved.attrs
 
 
 def add_all(sums: Sums, add: AddItems, size: int, what: str) -> None:
-    """Add every block of items that is not in the sums yet.
+    """Add every item that is not in the sums yet, block by block.
 
     Args:
-        sums: to which they are added.
-        add: adds one.
-        size: items of a block.
-        what: what the progress bar says is done.
+        sums: the sums, which are changed in place and saved from time to time.
+        add: the function that adds a block.
+        size: the number of items in a block.
+        what: the label of the progress bar.
     """
     n_items, saved = sums.head.sizes["item"], time.monotonic()
     with (
@@ -292,7 +294,8 @@ def add_all(sums: Sums, add: AddItems, size: int, what: str) -> None:
             bar.write(f"{what}: {sums.note}", file=sys.stderr)
         while sums.n_added < n_items:
             block = slice(sums.n_added, min(sums.n_added + size, n_items))
-            sums.add(block, add)
+            add(sums.sums, block)
+            sums.n_added = block.stop
             bar.update(block.stop - block.start)
             if time.monotonic() - saved >= SECONDS_BETWEEN:
                 sums.save()

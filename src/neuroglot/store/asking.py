@@ -1,4 +1,4 @@
-"""What the prompts of a task ask, so that those which a result holds already are known again."""
+"""Checksums of what the prompts of a task ask, by which a result recognises prompts it holds."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Checksums = np.ndarray[Any, np.dtype[np.object_]]
 def asked_by(model: Model, task: ParallelTask, others: Sequence[str] = ()) -> Checksums:
     """A checksum of what each prompt asks (item, language).
 
-    It is that of the prompt, of its text and of the tokens that the model meets; after a space it
-    is followed by that of other fields of the item, if there are any. No other item counts.
+    It covers the text of the prompt and the tokens that the model receives. With ``others``, a
+    space and a checksum of these fields of the item follow. It does not depend on other items.
 
     Args:
-        model: whose tokenizer and chat template render the prompts.
-        task: of the prompts.
-        others: fields of the items, by language, such as ``"choices"``; ``"held_out"`` is whether
-            the language is among those that the item was held out of.
+        model: the model whose tokenizer and chat template render the prompts.
+        task: the task of the prompts.
+        others: fields of the items with a value for each language, such as ``"choices"``; for
+            ``"held_out"``, the value is whether the item was held out of training in the language.
     """
     run = ["prompts", *(field for field in others if field == "masked")]
     texts = {
@@ -37,32 +37,33 @@ def asked_by(model: Model, task: ParallelTask, others: Sequence[str] = ()) -> Ch
         if field in item
         for language in task.languages
     }
-    known = checksum_of_each(model.tokenizer, model.tokenization, list(texts))
-    tokens = dict(zip(texts, known, strict=True))
+    checksums = checksum_of_each(model.tokenizer, model.tokenization, list(texts))
+    tokens = dict(zip(texts, checksums, strict=True))
 
     def checksum(item: Item, language: str, fields: Sequence[str]) -> str:
-        said = {field: _said(item, field, language) for field in fields}
-        met = [tokens[said[field]] for field in run if said.get(field) is not None]
-        text = json.dumps([said, met], ensure_ascii=False)
+        values = {field: _value(item, field, language) for field in fields}
+        rendered = [tokens[values[field]] for field in run if values.get(field) is not None]
+        text = json.dumps([values, rendered], ensure_ascii=False)
         return xxhash.xxh3_128(text.encode("utf-8", "surrogatepass")).hexdigest()
 
-    found = np.empty((len(task), len(task.languages)), object)
+    asked = np.empty((len(task), len(task.languages)), object)
     for i, item in enumerate(task.items):
         for j, language in enumerate(task.languages):
-            of_fields = [checksum(item, language, x) for x in (["prompts"], others) if x]
-            found[i, j] = " ".join(of_fields)
-    return found
+            asked[i, j] = " ".join(
+                checksum(item, language, fields) for fields in (["prompts"], others) if fields
+            )
+    return asked
 
 
 def prompts_only(asked: Checksums) -> Checksums:
-    """The checksums of the prompts alone."""
-    first = np.vectorize(lambda one: str(one).partition(" ")[0], otypes=[object])
-    found: Checksums = first(asked)
-    return found
+    """The checksums without those of other fields (item, language)."""
+    first = np.vectorize(lambda checksums: str(checksums).partition(" ")[0], otypes=[object])
+    of_prompts: Checksums = first(asked)
+    return of_prompts
 
 
-def _said(item: Item, field: str, language: str) -> Any:
-    """What an item has in a field in a language; nothing where it lacks the field."""
+def _value(item: Item, field: str, language: str) -> Any:
+    """The value of a field of an item in a language; ``None`` if it has none."""
     if field == "held_out":
         return language in item[field]
     return (item.get(field) or {}).get(language)

@@ -14,8 +14,9 @@ import xarray as xr
 import zarr
 from zarr.codecs import Crc32cCodec
 
-from neuroglot.store.arrays import StoredArray
+from neuroglot.store.arrays import StoredArray, stored_arrays
 from neuroglot.store.asking import Checksums
+from neuroglot.store.chunks import Values
 from neuroglot.store.damage import (
     LAYOUT,
     DamagedError,
@@ -26,88 +27,102 @@ from neuroglot.store.damage import (
     writing,
 )
 from neuroglot.store.lazy import lazy_dataset
-from neuroglot.store.metadata import stored_arrays
-from neuroglot.store.results import ASKED, DONE, FINISHED, marks_of, text_as_objects, write_whole
+from neuroglot.store.results import (
+    ASKED,
+    DONE,
+    FINISHED,
+    GROWING,
+    marks_of,
+    text_as_objects,
+    write_whole,
+)
 
-PROMPT = ("item", "language")
-KEPT = "kept"  # which prompts of an unfinished result were taken over from a smaller one
-
-Values = np.ndarray[Any, Any]
+KEPT = "kept"  # array that marks which prompts were taken over from a smaller result
 
 
 def blocks_of(n_items: int, size: int) -> list[slice]:
-    """Blocks of so many items, the last of which may be smaller."""
+    """Blocks of ``size`` items, the last of which may be smaller."""
     return [slice(start, min(start + size, n_items)) for start in range(0, n_items, size)]
 
 
 class InFolder:
-    """A result in a folder. A block is either done or not: its mark is written after its data.
+    """A growing result in a folder, in which each block of items is either done or not.
 
-    Chunks are files that appear whole (Zarr renames them), each with a checksum.
+    A block is marked as done after its data are written. Zarr writes each chunk under another name
+    and renames it, so a chunk is never half there, and each chunk has a checksum.
     """
 
     def __init__(self, path: Path, head: xr.Dataset) -> None:
-        """Open the folder; the variables of ``head`` are those that no block holds."""
+        """Open the folder.
+
+        Args:
+            path: the folder, which holds a result.
+            head: the variables that are no part of any block.
+        """
         self.path, self.head = path, head
-        # Chunks of zeros are written too, so that one that is missing is known to be.
+        # Chunks of zeros are written too, so that a missing chunk always means damage.
         with reading(path), zarr.config.set({"array.write_empty_chunks": True}):
             stored = self._stored()
             self.group = zarr.open_group(path, mode="r+", use_consolidated=False)
             self.arrays: dict[str, Any] = {name: self.group[name] for name in stored}
-            done = marks_of(path, stored)  # absent where a result was saved whole
+            done = marks_of(path, stored)  # None if the result was saved as a whole
         self.n_items, self.size = (done.shape[0], done.chunks[0]) if done is not None else (0, 1)
 
     def _stored(self) -> dict[str, StoredArray]:
-        """How the arrays that blocks go to are kept, as far as they are made."""
-        # An array without a mark was being made when its writer was killed.
-        marked: Any = read_attributes(self.path).get(LAYOUT) or layout_of(self.path)
+        """How the arrays are stored that hold values of blocks and exist already."""
+        # An array that is not listed was being created when its writer was killed.
+        listed: Any = read_attributes(self.path).get(LAYOUT) or layout_of(self.path)
         others = {*self.head.variables, ASKED, KEPT}
         return {
             name: array
             for name, array in stored_arrays(self.path).items()
-            if "item" in array.dims and name not in others and name in marked
+            if "item" in array.dims and name not in others and name in listed
         }
+
+    def _stored_values(self) -> dict[str, StoredArray]:
+        """The same without the marks of the blocks that are done."""
+        return {name: array for name, array in self._stored().items() if name != DONE}
 
     @property
     def blocks(self) -> list[slice]:
-        """All blocks of items."""
+        """The blocks of all items."""
         return blocks_of(self.n_items, self.size)
 
     @cached_property
     def kept(self) -> Values:
-        """Prompts that were taken over from a smaller result, and are whole (item, language).
+        """Which prompts were taken over from a smaller result, undamaged (item, language).
 
         Raises:
-            NeuroglotError: they cannot be read for another reason.
+            NeuroglotError: this cannot be read, for another reason than damage.
         """
-        shape = tuple(self.head.sizes[dim] for dim in PROMPT)
+        shape = tuple(self.head.sizes[dim] for dim in GROWING)
         with reading(self.path):
             data = lazy_dataset(self.path)
             if KEPT not in data:
                 return np.zeros(shape, bool)
             try:
-                found = np.array(data[KEPT].to_numpy(), bool)
+                kept = np.array(data[KEPT].to_numpy(), bool)
             except DamagedError as error:
-                _warn_of_damage(self.path, "what was there before it grew is", error)
+                _warn_of_damage(self.path, "the marks of what was there before it grew are", error)
                 return np.zeros(shape, bool)
-            arrays = self._stored()
+            arrays = self._stored_values()
             for block in self.blocks:
                 try:
-                    if found[block].any():
-                        _require_values(block, arrays)
+                    if kept[block].any():
+                        _require_block(block, arrays)
                 except DamagedError as error:
                     _warn_of_damage(self.path, _called(block), error)
-                    found[block] = False
-        return found
+                    kept[block] = False
+        return kept
 
     def there(self) -> Values:
-        """Prompts that are made, and whole (item, language)."""
-        found = self.kept.copy()
+        """Which prompts have values that are written and undamaged (item, language)."""
+        there = self.kept.copy()
         missing = self.missing_blocks()
         for block in self.blocks:
             if block not in missing:
-                found[block] = True
-        return found
+                there[block] = True
+        return there
 
     def before(self, block: slice) -> xr.Dataset:
         """The values of a block some of whose prompts were taken over."""
@@ -115,42 +130,40 @@ class InFolder:
             return xr.Dataset(
                 {
                     name: (array.dims, _as_values(self.arrays[name][at(array.dims, block)]))
-                    for name, array in self._stored().items()
-                    if name != DONE
+                    for name, array in self._stored_values().items()
                 }
             )
 
     def taken(self, rows: Values, columns: Values, longer: Mapping[str, int]) -> xr.Dataset:
-        """Values of some items and languages, in another order and beside others.
+        """The values for the items and languages of another, larger result.
 
         Args:
-            rows: where each item is here; −1 for one that is not.
-            columns: where each language is here; −1 for one that is not.
-            longer: new sizes of other dimensions.
+            rows: for each item of the other result its index in this one, or −1 (item).
+            columns: for each language of the other result its index in this one, or −1 (language).
+            longer: new sizes of other dimensions, by name.
 
         Returns:
-            All that blocks hold, empty (NaN, 0 or no text) where nothing is here.
+            All variables of blocks; NaN, 0 or an empty text stands where this result has no value.
         """
-        places = {"item": rows, "language": columns}
-        found = {}
-        for name, array in self._stored().items():
-            if name == DONE:
-                continue
+        indexes = {"item": rows, "language": columns}
+        variables = {}
+        for name, array in self._stored_values().items():
             sizes = zip(array.dims, array.shape, strict=True)
-            along = [places.get(dim, _first(size, longer.get(dim, size))) for dim, size in sizes]
-            there = [np.flatnonzero(here >= 0) for here in along]
-            here = tuple(one[where] for one, where in zip(along, there, strict=True))
-            values = np.full([len(one) for one in along], *_nothing(array.dtype))
-            values[np.ix_(*there)] = _as_values(self.arrays[name].oindex[here])
-            found[name] = (array.dims, values)
-        return xr.Dataset(found)
+            # For each dimension, the old index of each new place.
+            old = [indexes.get(dim, _old_indexes(n, longer.get(dim, n))) for dim, n in sizes]
+            filled = [np.flatnonzero(index >= 0) for index in old]
+            source = tuple(index[index >= 0] for index in old)
+            values = np.full([len(index) for index in old], *_empty(array.dtype))
+            values[np.ix_(*filled)] = _as_values(self.arrays[name].oindex[source])
+            variables[name] = (array.dims, values)
+        return xr.Dataset(variables)
 
     @property
     def is_finished(self) -> bool:
-        """Whether all was written, and what follows from all blocks is there and not damaged.
+        """Whether the result is complete, and the arrays without items are undamaged.
 
         Raises:
-            NeuroglotError: it cannot be read for another reason.
+            NeuroglotError: this cannot be read, for another reason than damage.
         """
         if DONE not in self.arrays:
             return True
@@ -164,10 +177,10 @@ class InFolder:
             return bool(read_attributes(self.path).get(FINISHED))
 
     def missing_blocks(self) -> list[slice]:
-        """Blocks that are not done, or whose data are damaged.
+        """The blocks that are not done or whose data are damaged.
 
         Raises:
-            NeuroglotError: they cannot be read for another reason.
+            NeuroglotError: they cannot be read, for another reason than damage.
         """
         with reading(self.path):
             arrays = self._stored()
@@ -179,14 +192,14 @@ class InFolder:
         try:
             if not (done.has_chunk(mark) and done.chunk(mark)[: block.stop - block.start].all()):
                 return False
-            _require_values(block, arrays)
+            _require_block(block, {name: arrays[name] for name in arrays if name != DONE})
         except DamagedError as error:
             _warn_of_damage(self.path, _called(block), error)
             return False
         return True
 
     def write(self, block: slice, part: xr.Dataset, *, is_whole: bool = True) -> None:
-        """Write the data of a block, then its mark if they are whole.
+        """Write the data of a block and then, if they are complete, mark it as done.
 
         Raises:
             NeuroglotError: the folder cannot be written to.
@@ -199,15 +212,15 @@ class InFolder:
                 self.arrays[DONE][block] = True
 
     def _array(self, name: str, variable: xr.DataArray) -> zarr.Array[Any]:
-        """The array of a variable, made when its first block is there.
+        """The array of a variable, which is created with its first block.
 
         Raises:
-            DamagedError: the one that is there is of another shape, or in other blocks.
+            DamagedError: the array has another shape or other blocks.
         """
         sizes = {dim: variable.sizes[dim] for dim in variable.dims}
         shape = tuple(self.n_items if dim == "item" else size for dim, size in sizes.items())
         if name not in self.arrays:
-            # Blocks of items are written together; thresholds are read one at a time.
+            # A block of items is written at once, and a single threshold is read at once.
             pieces = {"item": self.size, "threshold": 1}
             self.arrays[name] = self.group.create_array(
                 name,
@@ -220,35 +233,38 @@ class InFolder:
                 overwrite=True,
             )
             self.group.attrs[LAYOUT] = layout_of(self.path)
-        found: zarr.Array[Any] = self.arrays[name]
-        if found.shape != shape:
-            raise DamagedError(self.path, f"{name!r} is of shape {found.shape}, expected {shape}")
-        # Zarr would read a chunk of which only a part is written, whatever it holds.
-        if found.chunks[variable.dims.index("item")] != self.size:
+        array: zarr.Array[Any] = self.arrays[name]
+        if array.shape != shape:
+            raise DamagedError(self.path, f"{name!r} is of shape {array.shape}, expected {shape}")
+        # To write a part of a chunk, Zarr would first read the chunk, without checking it.
+        if array.chunks[variable.dims.index("item")] != self.size:
             raise DamagedError(self.path, f"{name!r} is not in blocks of {self.size} items")
-        return found
+        return array
 
     def finish(self, rest: xr.Dataset) -> None:
-        """Write what follows from all blocks, then the mark of the whole."""
+        """Write the variables that were computed from all blocks, and mark the result as finished.
+
+        Args:
+            rest: these variables.
+        """
         if self.is_finished:
             return
         with writing(self.path, "The blocks are kept; the same command goes on."):
             self._remove([*map(str, rest.data_vars), KEPT])
             if rest.data_vars:
-                # With the attributes that are there, which xarray would replace by none.
+                # xarray replaces the attributes in the folder by those of what it writes.
                 attrs = read_attributes(self.path)
-                alone = rest.drop_vars(list(rest.coords)).assign_attrs(attrs)
-                write_whole(alone, self.path)
+                write_whole(rest.drop_vars(list(rest.coords)).assign_attrs(attrs), self.path)
             self.group.attrs.update({LAYOUT: layout_of(self.path), FINISHED: 1})
 
     def _remove(self, names: list[str]) -> None:
-        """Remove arrays of which a run that was killed, or damage, may have left some.
+        """Remove arrays, or what a killed run or damage has left of them.
 
-        First they are no longer marked: one that is marked must be there.
+        They are taken out of the list of arrays first, because every array in the list must exist.
         """
-        marked = read_attributes(self.path).get(LAYOUT, {})
-        if any(name in marked for name in names):
-            kept = {name: checksum for name, checksum in marked.items() if name not in names}
+        listed = read_attributes(self.path).get(LAYOUT, {})
+        if any(name in listed for name in names):
+            kept = {name: checksum for name, checksum in listed.items() if name not in names}
             self.group.attrs.update({LAYOUT: kept, FINISHED: 0})
         for name in names:
             if (self.path / name).is_dir():
@@ -266,51 +282,50 @@ def _warn_of_damage(path: Path, what: str, error: DamagedError) -> None:
 
 
 def at(dims: tuple[Hashable, ...], block: slice) -> tuple[slice, ...]:
-    """Index of a block in an array with these dimensions."""
+    """The index of a block in an array with these dimensions."""
     return tuple(block if dim == "item" else slice(None) for dim in dims)
 
 
-def _require_values(block: slice, arrays: Mapping[str, StoredArray]) -> None:
-    """Every chunk of a block must be there and whole, but for its mark.
+def _require_block(block: slice, arrays: Mapping[str, StoredArray]) -> None:
+    """Check that every chunk of a block is there and undamaged.
 
     Raises:
         DamagedError: one is not.
     """
-    for name, array in arrays.items():
-        if name != DONE:
-            for place in array.places(at(array.dims, block)):
-                array.chunk(place)
+    for array in arrays.values():
+        for place in array.places(at(array.dims, block)):
+            array.chunk(place)
 
 
-def _first(old: int, new: int) -> Values:
-    """Where each of ``new`` places is among ``old`` ones; −1 for those beyond."""
-    places = np.arange(new)
-    return np.where(places < old, places, -1)
+def _old_indexes(old: int, new: int) -> Values:
+    """The indexes along a dimension that grows from ``old`` to ``new``; −1 for what is new."""
+    indexes = np.arange(new)
+    return np.where(indexes < old, indexes, -1)
 
 
-def _as_values(found: Any) -> Values:
-    """Texts of any length as objects."""
-    values = np.asarray(found)
+def _as_values(stored: Any) -> Values:
+    """Values that were read, with texts as objects."""
+    values = np.asarray(stored)
     return values.astype(object) if values.dtype.kind in "TU" else values
 
 
-def _nothing(dtype: np.dtype[Any]) -> tuple[Any, Any]:
-    """What stands where there is no value, and the type of the array."""
+def _empty(dtype: np.dtype[Any]) -> tuple[Any, Any]:
+    """The value that stands for none, and the type of an array with it."""
     if dtype.kind in "OU":
         return "", object
     return (np.nan if dtype.kind == "f" else np.zeros((), dtype)), dtype
 
 
 def create(fresh: Path, head: xr.Dataset, size: int, asked: Checksums | None) -> None:
-    """Everything but the data, in a new folder: arrays appear with their first block.
+    """Begin a result in a new folder; the arrays of its data are created with their first block.
 
     Args:
         fresh: the folder.
         head: coordinates and provenance.
-        size: items of a block.
-        asked: what each prompt asks, where the result may grow.
+        size: the number of items in a block.
+        asked: checksums of what each prompt asks (item, language), if the result may grow.
     """
-    write_whole(head if asked is None else head.assign_coords({ASKED: (PROMPT, asked)}), fresh)
+    write_whole(head if asked is None else head.assign_coords({ASKED: (GROWING, asked)}), fresh)
     zarr.open_group(fresh, mode="r+").create_array(
         DONE,
         shape=(head.sizes["item"],),

@@ -1,4 +1,4 @@
-"""The folder of a result: one writer at a time, and replaced as a whole or not at all."""
+"""The folder of a result, which has one writer at a time and is replaced as a whole."""
 
 from __future__ import annotations
 
@@ -12,59 +12,56 @@ from filelock import FileLock, Timeout
 
 from neuroglot.errors import NeuroglotError
 from neuroglot.outputs import real_path
-from neuroglot.store.damage import LAYOUT, METADATA, DamagedError, read_attributes
+from neuroglot.store.damage import LAYOUT, METADATA, DamagedError, read_attributes, writing
 
-VERSION = "neuroglot_version"  # of what every result says that was made from a model
+VERSION = "neuroglot_version"  # attribute of every result that was made from a model
 
-# Folders beside a result while it is replaced. The name says whose they are, as nothing in them
-# could at every moment: what a killed writer left is removed, and no other folder is.
+# Folders beside a result while it is replaced. Their names say that they are neuroglot's, so that
+# what a killed writer left can be removed without the risk of removing another folder.
 NEW, OLD, GONE = "neuroglot-new", "neuroglot-old", "neuroglot-gone"
-PART = re.compile(r".+\.[0-9a-f]{32}\.partial")  # what Zarr calls a file that it is writing
+PART = re.compile(r".+\.[0-9a-f]{32}\.partial")  # the name of a file while Zarr writes it
 
 
 def is_result(path: Path) -> bool:
-    """Whether a folder holds something that neuroglot saved, and not just any Zarr data.
+    """Whether a folder holds a result of neuroglot rather than other Zarr data.
 
     Raises:
-        NeuroglotError: that cannot be known, as the folder may not be read.
+        NeuroglotError: the folder may not be read.
     """
     try:
-        found = read_attributes(path)
+        attrs = read_attributes(path)
     except DamagedError:
         return False
-    # Other people's data may say a kind too. Results of before do not say their layout.
-    return "kind" in found and (isinstance(found.get(LAYOUT), dict) or VERSION in found)
+    # Data of other programs may have a kind too, and early results have no layout.
+    return "kind" in attrs and (isinstance(attrs.get(LAYOUT), dict) or VERSION in attrs)
 
 
 def as_path(out: str | Path) -> Path:
-    """The folder to write to, every link followed; its parent is made if missing.
+    """The folder to write to, with links followed; its parent is created if it is missing.
 
     Raises:
-        NeuroglotError: the place cannot be written to.
+        NeuroglotError: the folder cannot be written to, or is a file.
     """
     path = real_path(out)
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        taken = path.exists() and not path.is_dir()
-    except OSError as error:
-        raise NeuroglotError(f"cannot write to {str(path)!r}: {error}.") from error
-    if taken:
-        raise NeuroglotError(f"{str(path)!r} is a file; a result needs a folder of its own.")
+        if path.exists() and not path.is_dir():
+            raise NeuroglotError(f"{str(path)!r} is a file; a result needs a folder of its own.")
     return path
 
 
 def require_free(path: Path, *, overwrite: bool) -> None:
-    """Check that a new result may take this place.
+    """Check that a new result may be written to this folder.
 
     Raises:
-        NeuroglotError: something is there and ``overwrite`` is not set, or it is no result.
+        NeuroglotError: it holds a result and ``overwrite`` is not set, or holds other files.
     """
     if not path.exists() or not any(path.iterdir()):
         return
     if not is_result(path):
         raise NeuroglotError(
             f"{str(path)!r} is not empty and holds no result of neuroglot; name another "
-            f"folder.{_if_damaged(path)}"
+            f"folder.{_advice_on_metadata(path)}"
         )
     if not overwrite:
         raise NeuroglotError(
@@ -73,8 +70,8 @@ def require_free(path: Path, *, overwrite: bool) -> None:
         )
 
 
-def _if_damaged(path: Path) -> str:
-    """What to do if it was a result, whose own metadata are damaged."""
+def _advice_on_metadata(path: Path) -> str:
+    """What a user can do if the folder was a result whose own metadata are damaged."""
     if not any((folder / METADATA).exists() for folder in (path, *path.iterdir())):
         return ""
     return (
@@ -89,22 +86,21 @@ def _beside(path: Path, kind: str) -> Path:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the folder against other processes, and clear up after one that was killed in it.
+    """Keep other processes from writing to the folder, and clear up after a killed writer.
 
-    The lock goes with the process, however that ends.
+    The lock is released when the process ends, however it ends.
 
     Raises:
-        NeuroglotError: another process holds it, or the place cannot be written to.
+        NeuroglotError: another process holds the lock, or the folder cannot be written to.
     """
     lock = FileLock(_beside(path, "lock"), timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise NeuroglotError(
-            f"another process is writing to {str(path)!r}; wait for it, or name another folder."
-        ) from error
-    except OSError as error:
-        raise NeuroglotError(f"cannot write to {str(path)!r}: {error}.") from error
+    with writing(path):
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise NeuroglotError(
+                f"another process is writing to {str(path)!r}; wait for it, or name another folder."
+            ) from error
     try:
         _clear_up(path)
         yield
@@ -113,11 +109,11 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def clear_up_after_kill(path: Path) -> None:
-    """The same for a result that is only to be opened: nothing is done where nothing was left.
+    """Clear up after a killed writer, before a result is only read; without leftovers do nothing.
 
     Raises:
-        NeuroglotError: something was left, and another process holds the folder, or the place
-            cannot be written to.
+        NeuroglotError: there are leftovers, and another process holds the lock or the folder cannot
+            be written to.
     """
     if any(_beside(path, kind).exists() for kind in (NEW, OLD, GONE)):
         with locked(path):
@@ -126,18 +122,16 @@ def clear_up_after_kill(path: Path) -> None:
 
 def _clear_up(path: Path) -> None:
     """Remove what a killed writer left: half a new folder, half a chunk, a replaced result."""
-    try:
+    with writing(path):
         _settle(path)
         if is_result(path):
             for part in path.rglob("*.partial"):
                 if PART.fullmatch(part.name):
                     part.unlink()
-    except OSError as error:
-        raise NeuroglotError(f"cannot write to {str(path)!r}: {error}.") from error
 
 
 def _settle(path: Path) -> None:
-    """Let what was replaced take its place again, if nothing did, and remove the rest."""
+    """Put the replaced result back if no new one took its place, and remove what else is left."""
     old = _beside(path, OLD)
     if old.exists() and not path.exists():
         old.rename(path)
@@ -148,7 +142,7 @@ def _settle(path: Path) -> None:
 
 
 def _remove(old: Path) -> None:
-    """Remove what was replaced, under another name: a half of it must not come back."""
+    """Remove a replaced result, renamed first so that a half of it is never put back."""
     if not old.exists():
         return
     gone = old.with_name(old.name.removesuffix(OLD) + GONE)
@@ -160,12 +154,12 @@ def _remove(old: Path) -> None:
 
 @contextmanager
 def fresh_folder(path: Path) -> Iterator[Path]:
-    """A new folder that takes the place of ``path`` when the block ends without an error.
+    """A new folder that replaces ``path`` if the block ends without an error.
 
-    To be used under the lock, of the folder or of one around it.
+    The caller holds the lock of the folder or of one around it.
 
     Raises:
-        NeuroglotError: the place cannot be written to; what was there is there still.
+        NeuroglotError: the folder cannot be written to; the old one is unchanged.
     """
     fresh, old = _beside(path, NEW), _beside(path, OLD)
     try:

@@ -9,14 +9,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from tqdm.auto import tqdm
 
 from neuroglot.errors import NeuroglotError
-from neuroglot.store.blockwise import InFolder, Values, at, blocks_of, create
+from neuroglot.store.blockwise import InFolder, at, blocks_of, create
+from neuroglot.store.chunks import Values
 from neuroglot.store.damage import writing
 from neuroglot.store.folders import (
     clear_up_after_kill,
@@ -32,7 +33,7 @@ from neuroglot.store.taking_over import Growth, may_grow, take_over
 from neuroglot.tasks.parallel import ParallelTask
 
 Made = Callable[[slice, Callable[[int], object]], xr.Dataset]
-"""Makes the variables of a block of items; calls back with the number of prompts just done."""
+"""Makes the variables of a block of items, and calls back with the number of prompts just done."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +41,15 @@ class Prompts:
     """Some items, each in some languages.
 
     Attributes:
-        items: where they are in the task, ascending.
-        languages: where they are in the task, ascending.
+        items: their indexes in the task, ascending (item).
+        languages: their indexes in the task, ascending (language).
     """
 
     items: Values
     languages: Values
 
     def of(self, task: ParallelTask) -> ParallelTask:
-        """The task with these prompts only."""
+        """The task reduced to these prompts."""
         items = [task.items[i] for i in self.items]
         return replace(
             task, items=items, languages=tuple(task.languages[j] for j in self.languages)
@@ -59,24 +60,7 @@ class Prompts:
 
 
 MadeOfPrompts = Callable[[Prompts, Callable[[int], object]], xr.Dataset]
-"""Makes the variables of some prompts; calls back with the number of prompts just done."""
-
-
-class Growing(Protocol):
-    """Takes the blocks of a result."""
-
-    @property
-    def kept(self) -> Values:
-        """Prompts whose values are known from a smaller result (item, language)."""
-
-    def missing_blocks(self) -> list[slice]:
-        """Blocks of items that are still to be made."""
-
-    def write(self, block: slice, part: xr.Dataset) -> None:
-        """Keep the variables of one block."""
-
-    def finish(self, rest: xr.Dataset) -> None:
-        """Keep what follows from all blocks, now that none is missing."""
+"""Makes the variables of some prompts, and calls back with the number of prompts just done."""
 
 
 def grow(
@@ -86,14 +70,17 @@ def grow(
     prompts: Mapping[str, int],
     kept: Values | None = None,
 ) -> None:
-    """Make every block that is missing, and write one while the next is made.
+    """Make every missing block, and write each one while the next is made.
 
     Args:
-        result: where blocks go.
-        make: makes one.
-        what: what the progress bar says is done.
-        prompts: ``item``: prompts of an item, and ``total``: of all.
-        kept: prompts (item, language) of which nothing has to be made.
+        result: the result that the blocks are written to.
+        make: the function that makes a block.
+        what: the label of the progress bar.
+        prompts: the number of prompts of an ``"item"`` and in ``"total"``.
+        kept: which prompts have values already (item, language).
+
+    Raises:
+        NeuroglotError: a block cannot be written.
     """
     blocks = result.missing_blocks()
     left = sum(block.stop - block.start for block in blocks) * prompts["item"]
@@ -106,41 +93,47 @@ def grow(
         ThreadPoolExecutor(1) as writer,  # waits for the last block, also after an error
     ):
         if kept is not None and kept.any() and not bar.disable:
-            bar.write(f"{what}: {_said_of(kept)}", file=sys.stderr)
+            bar.write(f"{what}: {_described(kept)}", file=sys.stderr)
         for block in blocks:
             part = make(block, bar.update)
             if pending is not None:
                 pending.result()
-            pending = _submitted(writer, result, block, part)
+            try:
+                pending = writer.submit(result.write, block, part)
+            except RuntimeError as error:  # no thread can be started
+                raise NeuroglotError(
+                    f"cannot write what was made: {error}. The blocks before are kept; the same "
+                    "command goes on."
+                ) from error
             stop_if_asked()
         if pending is not None:
             pending.result()
 
 
 def grow_prompts(result: Growing, make: MadeOfPrompts, what: str, task: ParallelTask) -> None:
-    """The same, where prompts that are kept from a smaller result are not made again.
+    """Make every missing block, without the prompts that are kept from a smaller result.
 
     Args:
-        result: where blocks go.
-        make: makes some prompts of a block.
-        what: what the progress bar says is done.
-        task: of the prompts.
+        result: the result that the blocks are written to.
+        make: the function that makes some prompts of a block.
+        what: the label of the progress bar.
+        task: the task of the prompts.
     """
     kept = result.kept
 
     def made(block: slice, done: Callable[[int], object]) -> xr.Dataset:
-        parts = [(some, make(some, done)) for some in _left(block, kept)]
+        parts = [(prompts, make(prompts, done)) for prompts in _left(block, kept)]
         if not kept[block].any():
             return parts[0][1]
-        assert isinstance(result, InFolder)  # in memory, nothing was there before
+        assert isinstance(result, InFolder)  # a result in memory keeps no prompts
         return _joined(block, result.before(block), parts)
 
     n = len(task.languages)
     grow(result, made, what, {"item": n, "total": len(task) * n}, kept)
 
 
-def _said_of(kept: Values) -> str:
-    """What of a result that has grown was there before."""
+def _described(kept: Values) -> str:
+    """How much of a growing result is kept and how much is added."""
     n_items, n_languages = kept.any(axis=1).sum(), kept.any(axis=0).sum()
     return (
         f"{n_items} of {kept.shape[0]} items are there in {n_languages} of {kept.shape[1]} "
@@ -149,7 +142,7 @@ def _said_of(kept: Values) -> str:
 
 
 def _left(block: slice, kept: Values) -> list[Prompts]:
-    """The prompts of a block that are not kept: items that lack the same languages together."""
+    """The prompts of a block that are not kept; items that lack the same languages are together."""
     lacking = ~kept[block]
     return [
         Prompts(
@@ -164,30 +157,18 @@ def _left(block: slice, kept: Values) -> list[Prompts]:
 def _joined(
     block: slice, before: xr.Dataset, parts: Sequence[tuple[Prompts, xr.Dataset]]
 ) -> xr.Dataset:
-    """The variables of a block: those of before, with what was made in its place."""
-    found = {str(name): variable.to_numpy().copy() for name, variable in before.items()}
-    for some, part in parts:
-        where = {"item": some.items - block.start, "language": some.languages}
+    """The variables of a block, with the new values in place of those from before."""
+    joined = before.copy(deep=True)
+    for prompts, part in parts:
+        indexes = {"item": prompts.items - block.start, "language": prompts.languages}
         for name, variable in text_as_objects(part).data_vars.items():
-            places = [where.get(str(dim), np.arange(size)) for dim, size in variable.sizes.items()]
-            found[str(name)][np.ix_(*places)] = variable.to_numpy()
-    return xr.Dataset({name: (before[name].dims, values) for name, values in found.items()})
-
-
-def _submitted(
-    writer: ThreadPoolExecutor, result: Growing, block: slice, part: xr.Dataset
-) -> Future[None]:
-    try:
-        return writer.submit(result.write, block, part)
-    except RuntimeError as error:
-        raise NeuroglotError(
-            f"cannot write what was made: {error}. The blocks before are kept; the same command "
-            "goes on."
-        ) from error
+            places = [indexes.get(str(dim), np.arange(n)) for dim, n in variable.sizes.items()]
+            joined[name].to_numpy()[np.ix_(*places)] = variable.to_numpy()
+    return joined
 
 
 class InMemory:
-    """A result in memory; ``data`` is there once a block was written."""
+    """A result in memory."""
 
     def __init__(self, head: xr.Dataset, size: int) -> None:
         self.head, self.size = head, size
@@ -196,38 +177,35 @@ class InMemory:
 
     @property
     def kept(self) -> Values:
-        """None."""
+        """Which prompts have values from a smaller result: none (item, language)."""
         return np.zeros((self.head.sizes["item"], self.head.sizes["language"]), bool)
 
     def missing_blocks(self) -> list[slice]:
-        """All of them."""
+        """The blocks of all items."""
         return blocks_of(self.head.sizes["item"], self.size)
 
     def write(self, block: slice, part: xr.Dataset) -> None:
-        """Copy the block to its place."""
-        for name, variable in part.data_vars.items():
+        """Copy the variables of a block to their places."""
+        for name, variable in text_as_objects(part).data_vars.items():
             dims, key = variable.dims, str(name)
             if key not in self.parts:
-                # Texts have no width until all are known.
-                dtype = np.dtype(object) if variable.dtype.kind == "U" else variable.dtype
-                shape = [self._size(dim, part) for dim in dims]
-                self.parts[key], self.dims[key] = np.zeros(shape, dtype), dims
+                sizes = {**variable.sizes, "item": self.head.sizes["item"]}
+                self.parts[key] = np.zeros([sizes[dim] for dim in dims], variable.dtype)
+                self.dims[key] = dims
             self.parts[key][at(dims, block)] = variable.to_numpy()
-
-    def _size(self, dim: Any, part: xr.Dataset) -> int:
-        return self.head.sizes["item"] if dim == "item" else part.sizes[dim]
-
-    def finish(self, rest: xr.Dataset) -> None:
-        """Nothing is left to be done."""
 
     @property
     def data(self) -> xr.Dataset:
-        """Everything so far."""
-        found = {
+        """The head and the variables of the blocks that were written."""
+        variables = {
             name: (self.dims[name], values.astype(str) if values.dtype == object else values)
             for name, values in self.parts.items()
         }
-        return self.head.assign(found)
+        return self.head.assign(variables)
+
+
+Growing = InFolder | InMemory
+"""A result to which blocks of items are written."""
 
 
 @contextmanager
@@ -240,15 +218,15 @@ def in_folder(
     overwrite: bool,
     growth: Growth | None = None,
 ) -> Iterator[InFolder]:
-    """The result that grows at ``path``, held against other processes.
+    """Open the growing result at ``path``, or begin it, and keep other processes from writing.
 
     Args:
-        path: goes on with what is there, if it is of the same settings.
+        path: the folder. A result with the same settings is continued.
         head: coordinates and provenance.
-        size: items of a block.
+        size: the number of items in a block.
         dims: coordinates that must be the same.
-        overwrite: begin anew.
-        growth: how what is there goes on if it is of fewer items or languages.
+        overwrite: whether to begin anew in any case.
+        growth: how a result of fewer items or languages is continued.
 
     Raises:
         NeuroglotError: ``path`` holds something else, is in use, or cannot be written to.
@@ -269,10 +247,10 @@ def in_folder(
 def is_whole(
     path: Path, head: xr.Dataset, dims: tuple[str, ...], growth: Growth | None = None
 ) -> bool:
-    """Whether a finished result of these settings is at ``path``, with nothing damaged.
+    """Whether ``path`` holds a finished, undamaged result with these settings.
 
     Raises:
-        NeuroglotError: a result of other settings is there, which cannot grow.
+        NeuroglotError: it holds a result with other settings, which cannot grow.
     """
     clear_up_after_kill(path)
     if not is_result(path):
@@ -281,17 +259,17 @@ def is_whole(
         return False
     if may_grow(path, head, dims, growth):
         return False
-    found = InFolder(path, head)
+    saved = InFolder(path, head)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # whoever mends it will say what is damaged
-        return found.is_finished and not found.missing_blocks()
+        warnings.simplefilter("ignore")  # in_folder warns of damage
+        return saved.is_finished and not saved.missing_blocks()
 
 
 def _damage(path: Path, head: xr.Dataset, dims: tuple[str, ...]) -> Damage | None:
-    """What is to be mended of a result of these settings, beside its blocks.
+    """The damage outside the blocks of a result with these settings, if there is any.
 
     Raises:
-        NeuroglotError: it is not known whether it is of these settings.
+        NeuroglotError: the damage hides whether the result has these settings.
     """
     damage = damage_of(path, head)
     return damage if damage and is_same_otherwise(path, head, dims, damage) else None

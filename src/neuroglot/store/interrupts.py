@@ -1,4 +1,4 @@
-"""Ctrl-C waits for what is being worked on."""
+"""Let Ctrl-C wait until the current block of work is done."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ NOTICE = b"\nstopping after this block; Ctrl-C again stops at once\n"
 
 @contextmanager
 def stop_when_whole() -> Iterator[Callable[[], None]]:
-    """Within the block, the first Ctrl-C is noted, and raised by the function that is yielded.
+    """Delay the first Ctrl-C until the yielded function is called.
 
-    Call it where stopping loses nothing. A second Ctrl-C stops at once. Outside the main thread,
-    where signals do not arrive, nothing is changed.
+    The caller calls the function wherever stopping loses no work. A second Ctrl-C stops at once.
+    Outside the main thread, which does not receive signals, nothing changes.
 
     Raises:
-        KeyboardInterrupt: by the function, if Ctrl-C was pressed.
+        KeyboardInterrupt: from the yielded function, after Ctrl-C was pressed.
     """
     asked = False
 
@@ -33,8 +33,8 @@ def stop_when_whole() -> Iterator[Callable[[], None]]:
         if asked:
             raise KeyboardInterrupt
         asked = True
-        # Past Python's buffers, in which the signal may have arrived.
-        with suppress(OSError):  # nobody may be there to read it
+        # Without Python's buffers, since the signal may have interrupted a write to them.
+        with suppress(OSError):  # standard error may be closed
             os.write(2, NOTICE)
 
     if threading.current_thread() is not threading.main_thread():

@@ -1,4 +1,4 @@
-"""Hold a model and a task against results of them: what is joined must be of the same."""
+"""Check that results, models and tasks that are used together belong together."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from neuroglot.tasks.parallel import ParallelTask
 
 OF_MODEL = ("model_weights", "model_config", "tokenizer_checksum")
 OF_TOKENIZATION = ("special_tokens", "chat_template", "template_arguments", "truncate")
-# What of a model, and of the process, decides what it does with tokens, and with a prompt.
+# The attributes on which the values of a model depend, given tokens and given a prompt.
 AS_RECORDED = (*OF_MODEL, "dtype", "edits", "float32_matmul_precision")
 RUN_AS = (*AS_RECORDED, *OF_TOKENIZATION)
 WHAT = {
@@ -23,37 +23,37 @@ WHAT = {
     "prompts_checksum": "prompts as rendered and tokenised",
     "dtype": "number type",
 }
-"""What keys of provenance mean."""
+"""The names of attributes in messages."""
 UNSAID = {"edits": "", "template_arguments": "", "added_tokens": 1}
-"""What holds where a result says nothing of it."""
+"""The values of attributes that a result lacks."""
 
 
 def named(key: str) -> str:
-    """A key of provenance as a message names it."""
+    """The name of an attribute in a message."""
     return f"{WHAT[key]} ({key})" if key in WHAT else key
 
 
 def said_of(attrs: Mapping[str, Any], key: str) -> Any:
-    """What a result says under a key, or what holds where it says nothing."""
+    """The value of an attribute of a result, or the value that holds if the result lacks it."""
     return attrs.get(key, UNSAID.get(key))
 
 
 def refuse_old(attrs: Mapping[str, Any], what: str) -> None:
-    """Refuse to go on with, or to join, a result that does not say enough of its model.
+    """Refuse to continue or combine a result that does not identify its model well enough.
 
-    Up to version 0.1.0, results told models apart by a sample of their weights, and said nothing
-    of configuration, tokenizer and prompts.
+    Up to version 0.1.0, results identified a model by a sample of its weights only, and did not
+    identify its configuration, its tokenizer and the prompts.
 
     Args:
-        attrs: of the result.
-        what: what to call it.
+        attrs: the attributes of the result.
+        what: the name of the result in the message.
 
     Raises:
-        NeuroglotError: it is such a result.
+        NeuroglotError: it is a result of such a version.
     """
     if "model_weights" in attrs and "model_config" not in attrs:
         raise NeuroglotError(
-            f"{what} was made by an earlier version of neuroglot, which told models apart by a "
+            f"{what} was made by an earlier version of neuroglot, which identified models by a "
             "sample of their weights only. It can be opened and reported, but not continued or "
             "combined with other results; make it again in another folder, or with "
             "overwrite=True (--overwrite)."
@@ -63,16 +63,16 @@ def refuse_old(attrs: Mapping[str, Any], what: str) -> None:
 def require_of_model(
     attrs: Mapping[str, Any], model: Model, what: str, keys: Sequence[str] = RUN_AS
 ) -> None:
-    """Refuse a result that is of another model, or of the same in another state.
+    """Refuse a result of another model, or of the same model in another state.
 
     Args:
-        attrs: of the result.
-        model: the one that it should be of.
-        what: what to call the result.
-        keys: in what they must be alike.
+        attrs: the attributes of the result.
+        model: the model that the result must be of.
+        what: the name of the result in the message.
+        keys: the attributes that must be equal.
 
     Raises:
-        NeuroglotError: it says what differs.
+        NeuroglotError: they differ; the message says in what.
     """
     refuse_old(attrs, what)
     now = model_provenance(model)
@@ -82,55 +82,55 @@ def require_of_model(
 def require_of_prompts(
     attrs: Mapping[str, Any], wanted: Mapping[str, Any], what: str, of: str
 ) -> None:
-    """Refuse a result that is of another task, or of other prompts.
+    """Refuse a result of another task or of other prompts.
 
     Args:
-        attrs: of the result.
-        wanted: both checksums.
-        what: what to call the result.
-        of: what it is held against.
+        attrs: the attributes of the result.
+        wanted: attributes with the checksums that the result must have.
+        what: the name of the result in the message.
+        of: the attribute that names what was given: ``"model"`` or ``"task"``.
 
     Raises:
-        NeuroglotError: it says what differs.
+        NeuroglotError: they differ; the message says in what.
     """
     require_alike(attrs, {key: wanted[key] for key in OF_PROMPTS}, what, of)
 
 
 def require_alike(attrs: Mapping[str, Any], wanted: Mapping[str, Any], what: str, of: str) -> None:
-    """Refuse a result whose provenance differs from what is wanted.
+    """Refuse a result whose attributes differ from those that are wanted.
 
     Args:
-        attrs: of the result.
-        wanted: what they should say, by key.
-        what: what to call the result.
-        of: what it is held against: the ``"model"`` or the ``"task"``.
+        attrs: the attributes of the result.
+        wanted: the attributes that the result must have.
+        what: the name of the result in the message.
+        of: the attribute that names what was given: ``"model"`` or ``"task"``.
 
     Raises:
-        NeuroglotError: it says what differs.
+        NeuroglotError: they differ; the message says in what.
     """
     for key, value in wanted.items():
-        found = said_of(attrs, key)
-        if found != value:
+        saved = said_of(attrs, key)
+        if saved != value:
             raise NeuroglotError(
                 f"{what} is of {of} {attrs.get(of)!r} with other {named(key)} than those of the "
-                f"{of} given: {found!r:.40}, now {value!r:.40}. Give what it was made with, or "
-                "make it again."
+                f"{of} given: {saved!r:.40}, now {value!r:.40}. Give the {of} it was made with, "
+                "or make it again."
             )
 
 
 def require_steady_prompts(model: Model, task: ParallelTask, attrs: Mapping[str, Any]) -> None:
-    """Refuse prompts that have changed while a result was made, as a chat template's date does.
+    """Refuse prompts that changed while a result was made, as with a date in a chat template.
 
     Args:
-        model: with its chat template.
-        task: whose prompts.
-        attrs: of the result.
+        model: the model whose chat template renders the prompts.
+        task: the task of the prompts.
+        attrs: the attributes of the result.
 
     Raises:
-        NeuroglotError: they are rendered otherwise than when the result was begun.
+        NeuroglotError: the prompts are not rendered as they were when the result was begun.
     """
     if not model.tokenization.chat_template:
-        return  # nothing else depends on the time
+        return  # without a template, rendering does not depend on the time
     if checksum_of_prompts(model, task) != attrs["prompts_checksum"]:
         raise NeuroglotError(
             "the chat template rendered other prompts at the end than at the beginning, as one "

@@ -1,4 +1,4 @@
-"""Saved results as datasets: Zarr reads them, once what is asked for is known to be sound."""
+"""Open saved results as datasets, whose chunks are checked before Zarr reads them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ import xarray as xr
 from xarray.backends.common import BackendArray
 from xarray.core import indexing
 
-from neuroglot.store.arrays import StoredArray
+from neuroglot.store.arrays import StoredArray, stored_arrays
 from neuroglot.store.damage import check_layout, reading, todays_names
-from neuroglot.store.metadata import stored_arrays
 
 
 class _Checked(BackendArray):
-    """Values that are read when they are used, and then may turn out to be damaged."""
+    """Values that are checked and read when they are used."""
 
     def __init__(self, stored: StoredArray, variable: xr.Variable) -> None:
         self.stored, self.variable = stored, variable
@@ -33,10 +32,10 @@ class _Checked(BackendArray):
 
 
 def lazy_dataset(path: Path) -> xr.Dataset:
-    """The result at ``path``: what labels dimensions is read, the rest when it is used.
+    """The result at ``path``; the labels of dimensions are read now, other values when used.
 
     Raises:
-        DamagedError: metadata or labels cannot be read, or do not fit together.
+        DamagedError: metadata or labels are damaged or do not fit together.
     """
     check_layout(path)
     arrays = stored_arrays(path)
@@ -44,32 +43,25 @@ def lazy_dataset(path: Path) -> xr.Dataset:
         if array.dims == (name,):
             array.require_whole()
     data = xr.open_zarr(path, chunks=None, consolidated=False, decode_cf=False)
-    # By name: the order of a folder depends on how and where it was written.
-    names = sorted(map(str, data.variables))
-    found = {
-        name: data.variables[name]
-        if name in data.xindexes
-        else _lazy(arrays[name], data.variables[name])
-        for name in names
-    }
-    return xr.decode_cf(xr.Dataset(found, attrs=todays_names(data.attrs)))
-
-
-def _lazy(stored: StoredArray, variable: xr.Variable) -> xr.Variable:
-    """The variable, which is read when it is used."""
-    values = indexing.LazilyIndexedArray(_Checked(stored, variable))
-    return xr.Variable(variable.dims, values, variable.attrs, variable.encoding)
+    # Sorted, since the order of files in a folder depends on how and where they were written.
+    variables = {name: data.variables[name] for name in sorted(map(str, data.variables))}
+    for name in variables.keys() - set(data.xindexes):
+        read = variables[name]
+        values = indexing.LazilyIndexedArray(_Checked(arrays[name], read))
+        variables[name] = xr.Variable(read.dims, values, read.attrs, read.encoding)
+    return xr.decode_cf(xr.Dataset(variables, attrs=todays_names(data.attrs)))
 
 
 def require_chunks(path: Path, but: str | None = None) -> None:
-    """A result must be complete before it is read.
+    """Check that no chunk of a result is missing.
 
     Args:
-        path: of the result.
-        but: an array that may lack chunks.
+        path: the folder of the result.
+        but: the name of an array that may lack chunks.
 
     Raises:
-        DamagedError: it names the array or the chunk.
+        DamagedError: a chunk is missing or has an impossible size; the message names the array or
+            the chunk.
     """
     for name, array in stored_arrays(path).items():
         if name != but:

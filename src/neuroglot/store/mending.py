@@ -1,7 +1,7 @@
-"""A result that grows, and is damaged elsewhere than in its blocks, is mended by the same command.
+"""Mend a growing result that is damaged outside its blocks.
 
-What labels its values follows from the task and the settings, and is written again. Where it is
-not known how values are kept, all of them are made again.
+Labels of values follow from the task and the settings, and are written again. If the metadata of
+an array of values are damaged, all values are made again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import xarray as xr
 import zarr
 
 from neuroglot.errors import NeuroglotError
-from neuroglot.store.blockwise import PROMPT, create
+from neuroglot.store.arrays import stored_array
+from neuroglot.store.blockwise import create
 from neuroglot.store.damage import (
     LAYOUT,
     METADATA,
@@ -32,19 +33,18 @@ from neuroglot.store.damage import (
     writing,
 )
 from neuroglot.store.folders import fresh_folder
-from neuroglot.store.metadata import stored_array
 from neuroglot.store.results import ASKED, GROWING, differences, write_whole
 from neuroglot.store.taking_over import Growth
 
 
 @dataclass(frozen=True)
 class Damage:
-    """What of a result is damaged beside the values of blocks.
+    """Which arrays of a result are damaged outside the values of blocks.
 
     Attributes:
-        labels: variables of its head.
-        values: other arrays of which it is not known how they are kept.
-        reason: what is wrong with the first.
+        labels: the damaged variables of its head.
+        values: other arrays, with damaged metadata.
+        reason: what is wrong with the first damaged array.
     """
 
     labels: frozenset[str]
@@ -53,33 +53,37 @@ class Damage:
 
 
 def damage_of(path: Path, head: xr.Dataset) -> Damage | None:
-    """What is damaged, if anything is; results of before, which keep no checksums, do not say.
+    """The damage of a result outside its blocks, or ``None`` without any.
+
+    Damage of early results, which keep no checksums of metadata, is not found here.
 
     Raises:
-        NeuroglotError: it cannot be read for another reason.
+        NeuroglotError: the result cannot be read, for another reason than damage.
     """
-    marked = read_attributes(path).get(LAYOUT)
-    if not isinstance(marked, dict):
+    listed = read_attributes(path).get(LAYOUT)
+    if not isinstance(listed, dict):
         return None
-    known = {*map(str, head.variables), ASKED}
+    labels = {*map(str, head.variables), ASKED}
     reasons = {}
     with reading(path):
-        for name, checksum in marked.items():
+        for name, checksum in listed.items():
             try:
-                _require_as_written(path, name, checksum, whole=name in known)
+                _require_as_written(path, name, checksum, whole=name in labels)
             except DamagedError as error:
                 reasons[name] = error.reason
     if not reasons:
         return None
-    labels, values = reasons.keys() & known, reasons.keys() - known
-    return Damage(frozenset(labels), frozenset(values), next(iter(reasons.values())))
+    damaged = reasons.keys()
+    return Damage(
+        frozenset(damaged & labels), frozenset(damaged - labels), next(iter(reasons.values()))
+    )
 
 
 def _require_as_written(path: Path, name: str, checksum: object, *, whole: bool) -> None:
-    """An array must be kept as it was, and its chunks be whole if they are asked for.
+    """Check the metadata of an array and, with ``whole``, all of its chunks.
 
     Raises:
-        DamagedError: it is not.
+        DamagedError: they are damaged.
     """
     file = f"{name}/{METADATA}"
     if hashlib.sha256(read_file(path, file)).hexdigest()[:16] != checksum:
@@ -89,12 +93,12 @@ def _require_as_written(path: Path, name: str, checksum: object, *, whole: bool)
 
 
 def is_same_otherwise(path: Path, head: xr.Dataset, dims: Collection[str], damage: Damage) -> bool:
-    """Whether what is not damaged is of the settings that are wanted.
+    """Whether the undamaged part of a result has the wanted settings.
 
-    Items and languages follow from the checksum of the task.
+    Damaged labels of items and languages do not matter, since the checksum of the task covers them.
 
     Raises:
-        NeuroglotError: the labels of another dimension are damaged, so that this is not known.
+        NeuroglotError: the labels of another dimension are damaged, so the answer is unknown.
     """
     attrs = {key: value for key, value in read_attributes(path).items() if key != "coordinates"}
     if differences(xr.Dataset(attrs=attrs), head, ()):
@@ -115,34 +119,29 @@ def is_same_otherwise(path: Path, head: xr.Dataset, dims: Collection[str], damag
 
 
 def mend(path: Path, head: xr.Dataset, size: int, growth: Growth, damage: Damage) -> None:
-    """Let a result take the place of the damaged one that has sound labels, and what is whole.
+    """Replace a damaged result by one with new labels and the undamaged values.
 
-    To be used under the lock.
+    The caller holds the lock.
 
     Raises:
-        NeuroglotError: it cannot be written; what was there is there still.
+        NeuroglotError: the new result cannot be written; the old one is unchanged.
     """
-    what = "all of it is" if damage.values else "what labels its values is"
-    warnings.warn(f"{str(path)!r} is damaged ({damage.reason}); {what} made again.", stacklevel=4)
+    part = "all of it is" if damage.values else "what labels its values is"
+    warnings.warn(f"{str(path)!r} is damaged ({damage.reason}); {part} made again.", stacklevel=4)
     with writing(path), fresh_folder(path) as fresh:
         if damage.values:
             create(fresh, head, size, growth.asked)
             return
-        _copy(path, fresh, damage.labels)
+
+        def damaged(folder: str, names: list[str]) -> set[str]:
+            return set(names) & damage.labels if Path(folder) == path else set()
+
+        shutil.copytree(path, fresh, ignore=damaged, dirs_exist_ok=True)
         attrs = read_attributes(fresh)
-        labels = head.assign_coords({ASKED: (PROMPT, growth.asked)})[sorted(damage.labels)]
+        complete = head.assign_coords({ASKED: (GROWING, growth.asked)})
         # As variables, since the attributes name the coordinates already.
-        alone = xr.Dataset({name: labels[name].variable for name in sorted(damage.labels)})
-        write_whole(alone.assign_attrs(attrs), fresh)
+        labels = xr.Dataset({name: complete[name].variable for name in sorted(damage.labels)})
+        write_whole(labels.assign_attrs(attrs), fresh)
         written = layout_of(fresh)
         group = zarr.open_group(fresh, mode="r+", use_consolidated=False)
         group.attrs[LAYOUT] = attrs[LAYOUT] | {name: written[name] for name in damage.labels}
-
-
-def _copy(path: Path, fresh: Path, but: Collection[str]) -> None:
-    """Copy a folder, without some of what is in it."""
-
-    def left_out(folder: str, names: list[str]) -> set[str]:
-        return set(names) & set(but) if Path(folder) == path else set()
-
-    shutil.copytree(path, fresh, ignore=left_out, dirs_exist_ok=True)

@@ -1,4 +1,4 @@
-"""What every result says of where it comes from."""
+"""The attributes of every result that say where it comes from."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from neuroglot.tasks.parallel import ParallelTask
 
 OF_PROMPTS = ("task_checksum", "prompts_checksum")
 PACKAGES = ("neuroglot", "torch", "transformers")
-UNKNOWN = "unknown"  # the version of what is not installed, such as a source tree on the path
+UNKNOWN = "unknown"  # the version of a package that is not installed but on the path
 
 
 def versions() -> dict[str, str]:
-    """Versions of neuroglot and of what decides its numbers."""
+    """The versions of neuroglot and of the packages that determine its numbers."""
     return {f"{package}_version": _version(package) for package in PACKAGES}
 
 
 def _version(package: str) -> str:
     try:
-        # None where the folder with the metadata is there, but empty.
+        # It is None if the folder with the metadata is empty.
         return version(package) or UNKNOWN
     except PackageNotFoundError:
         return UNKNOWN
@@ -41,17 +41,26 @@ def _version(package: str) -> str:
 def provenance(
     model: Model, prompts: ParallelTask | Sequence[str], whole: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """What a result says of the model, the task if it is one, the prompts and the versions.
+    """Attributes that identify the model, the task, the prompts and the versions of a result.
 
-    Special tokens inside the prompts are warned of, once for a model and its prompts.
+    Once for each model and its prompts, it warns of special tokens inside the prompts.
 
     Args:
-        model: which ran.
+        model: the model that ran.
         prompts: a task, or texts.
-        whole: what a recording says of the whole task, where the prompts are a part of it; the
-            checksums are taken from there.
+        whole: the attributes of a recording of the whole task, if the prompts are a part of it; its
+            checksums are used.
     """
-    of_task = task_provenance(prompts) if isinstance(prompts, ParallelTask) else {}
+    of_task: dict[str, Any] = {}
+    if isinstance(prompts, ParallelTask):
+        of_task = {
+            "task": prompts.name,
+            "template": prompts.template or "",
+            "split": prompts.split,
+            "match": prompts.match,
+            "task_notes": "; ".join(prompts.notes),
+            "task_checksum": prompts.checksum,
+        }
     if whole is None:
         checksum = checksum_of_prompts(model, prompts)
         of_task["prompts_checksum"] = checksum
@@ -65,27 +74,27 @@ def provenance(
 
 
 def _warn_of_special_tokens(model: Model, prompts: ParallelTask | Sequence[str]) -> None:
-    """Say which special tokens stand inside prompts, masked or not, or choices; and where first."""
+    """Warn of special tokens inside prompts, masked prompts and choices; name the first place."""
     limit = model.context_length
-    # Longer ones are refused by whoever runs them.
+    # Longer texts are refused when they are run.
     texts = (
         (name, text)
         for name, text in (*_named_prompts(prompts), *_named_choices(prompts))
         if limit is None or len(text) <= limit * MOST_CHARACTERS
     )
-    found = special_tokens_inside(model.tokenizer, model.tokenization, texts)
-    if found is not None:
-        first, tokens = found
+    first_and_tokens = special_tokens_inside(model.tokenizer, model.tokenization, texts)
+    if first_and_tokens is not None:
+        first, tokens = first_and_tokens
         warnings.warn(
             f"the {first} holds special tokens, and perhaps others do ({listed(tokens)} in all): "
-            "the model takes them for what they mean, not for their letters. If a chat template or "
-            "the tokenizer is to write them, take them out of the text.",
+            "the model reads them as special tokens, not as text. If a chat template or the "
+            "tokenizer adds them, take them out of the text.",
             stacklevel=4,
         )
 
 
 def _named_prompts(prompts: ParallelTask | Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Prompts, each with what a message calls it, and after them the different masked ones."""
+    """The name in messages and the text of each prompt, and then of each distinct masked prompt."""
     if not isinstance(prompts, ParallelTask):
         yield from ((f"prompt {i}", text) for i, text in enumerate(prompts))
         return
@@ -100,7 +109,7 @@ def _named_prompts(prompts: ParallelTask | Sequence[str]) -> Iterator[tuple[str,
 
 
 def _named_choices(prompts: ParallelTask | Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Choices of a task, each with what a message calls it."""
+    """The name in messages and the text of each choice of a task."""
     for item in prompts.items if isinstance(prompts, ParallelTask) else ():
         for language, choices in item["choices"].items():
             for choice in choices:
@@ -108,18 +117,21 @@ def _named_choices(prompts: ParallelTask | Sequence[str]) -> Iterator[tuple[str,
 
 
 def model_provenance(model: Model) -> dict[str, Any]:
-    """Name, revision, identity, number type and place of a model, its edits and tokenisation."""
+    """The name, revision, checksums, number type, device, edits and tokenisation of a model."""
     edits = {"edits": "; ".join(model.running.edits)} if model.running.edits else {}
+    identity = model.identity
     lineage = {"model_lineage": " ".join(model.lineage)} if model.lineage else {}
     return {
         **edits,
         **lineage,
         "model": model.name,
         "model_revision": model.revision or "",
-        **identity_of(model),
+        "model_weights": identity.weights,
+        "model_config": identity.config,
+        "tokenizer_checksum": identity.tokenizer,
         "dtype": model.dtype,
         "device": str(model.device),
-        # On a GPU the order of sums may differ from run to run.
+        # On a GPU, the order of additions may differ between runs.
         "deterministic": int(
             model.device.type == "cpu" or torch.are_deterministic_algorithms_enabled()
         ),
@@ -129,33 +141,11 @@ def model_provenance(model: Model) -> dict[str, Any]:
     }
 
 
-def identity_of(model: Model) -> dict[str, str]:
-    """The checksums that tell a model from others, under the names that results give them."""
-    found = model.identity
-    return {
-        "model_weights": found.weights,
-        "model_config": found.config,
-        "tokenizer_checksum": found.tokenizer,
-    }
-
-
-def task_provenance(task: ParallelTask) -> dict[str, Any]:
-    """Name, template, split, notes and checksum of a task."""
-    return {
-        "task": task.name,
-        "template": task.template or "",
-        "split": task.split,
-        "match": task.match,
-        "task_notes": "; ".join(task.notes),
-        "task_checksum": task.checksum,
-    }
-
-
 def checksum_of_prompts(model: Model, prompts: ParallelTask | Sequence[str]) -> str:
-    """Checksum of prompts, masked ones too, as the model meets them: in its template, as tokens.
+    """A checksum of prompts and masked prompts, as rendered in the template and tokenised.
 
     Raises:
-        NeuroglotError: a prompt is far too long, which is found by its beginning.
+        NeuroglotError: a prompt is far longer than the context of the model.
     """
     names, texts = zip(*_named_prompts(prompts), strict=True)
     check_lengths(model.tokenizer, model.tokenization, texts, names, model.context_length)

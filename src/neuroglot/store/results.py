@@ -1,4 +1,4 @@
-"""Results on disk: xarray datasets in Zarr, written whole or not at all."""
+"""Save and open results: xarray datasets in Zarr, written as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import xarray as xr
 from zarr.codecs import ZstdCodec
 
 from neuroglot.errors import NeuroglotError, listed, shown
-from neuroglot.store.arrays import StoredArray
+from neuroglot.store.arrays import StoredArray, stored_arrays
 from neuroglot.store.damage import (
     LAYOUT,
     DamagedError,
@@ -30,40 +30,57 @@ from neuroglot.store.folders import (
 )
 from neuroglot.store.joining import named, refuse_old, said_of
 from neuroglot.store.lazy import lazy_dataset, require_chunks
-from neuroglot.store.metadata import stored_arrays
 
-DONE = "done"  # which items of a growing result are written
-ASKED = "asked"  # what each prompt of a growing result asks, as a checksum
-FINISHED = "finished"  # attribute of one that is whole
+DONE = "done"  # array that marks which items of a growing result are written
+ASKED = "asked"  # array with a checksum of what each prompt of a growing result asks
+FINISHED = "finished"  # attribute of a growing result that is complete
 ITEMS_ADDED = "items_added"  # attribute of sums that do not hold all items yet
 ONE_ARRAY = "data_array"  # attribute that names the variable of a saved DataArray
-# Settings that may differ between a run and its resumption without changing what is recorded.
+# Settings that may differ when a run goes on, as they do not change the values.
 FREE_TO_CHANGE = frozenset(
     {"batch_size", "device", "deterministic", "padding_side", FINISHED, ITEMS_ADDED, LAYOUT}
 )
-# What follows from the items and languages of a task, beside the names of these.
+# Attributes that depend on which items and languages a result has.
 OF_PROMPTS_ALONE = frozenset({"task_checksum", "prompts_checksum", "task_notes"})
-GROWING = ("item", "language")
+GROWING = ("item", "language")  # the dimensions along which a result may grow
 CHECKED = (ZstdCodec(checksum=True),)
-TEXT_TABLE_BYTES = 2**28  # a table of texts of one length may take so much, however short most are
+TEXT_TABLE_BYTES = 2**28  # the size up to which texts are always kept in one length
 
 
 class Labelled(Protocol):
-    """What is kept as a dataset of its own, such as a recording."""
+    """An object whose content is a dataset, such as a recording."""
 
     @property
     def dataset(self) -> xr.Dataset:
-        """All that it holds."""
+        """Its content."""
 
 
 Saved = Labelled | xr.Dataset | xr.DataArray
 
 
 def save(result: Saved, path: str | Path, *, overwrite: bool = False) -> None:
-    """Save a recording or any result; :func:`neuroglot.load` reads it again.
+    """Save a recording or a result in a folder; :func:`neuroglot.load` reads it again.
+
+    The folder is written as a whole or not at all.
+
+    Args:
+        result: a recording, or a result as a dataset or an array.
+        path: the folder. Its parents are created if they are missing.
+        overwrite: whether a result that is in the folder is replaced.
 
     Raises:
-        NeuroglotError: ``path`` exists and ``overwrite`` is not set, or cannot be written.
+        NeuroglotError: the folder holds a result and ``overwrite`` is not set, holds other files,
+            is in use by another process, or cannot be written to.
+
+    Examples:
+        >>> import tempfile
+        >>> import neuroglot as ng
+        >>> import xarray as xr
+        >>> result = xr.Dataset({"share": ("layer", [0.25, 0.5])}, attrs={"kind": "shares"})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     ng.save(result, f"{folder}/shares")
+        ...     ng.load(f"{folder}/shares")["share"].values.tolist()
+        [0.25, 0.5]
     """
     out = as_path(path)
     data = _as_dataset(result).load()
@@ -73,19 +90,19 @@ def save(result: Saved, path: str | Path, *, overwrite: bool = False) -> None:
 
 
 def replace_whole(data: xr.Dataset, path: Path) -> None:
-    """Let a result take the place of what is at ``path``; to be used under its lock."""
+    """Replace the folder at ``path`` by a result; the caller holds its lock."""
     with writing(path), fresh_folder(path) as fresh:
         write_whole(data, fresh)
         mark_layout(fresh)
 
 
 def keep(result: Saved, path: Path) -> None:
-    """Save what follows from other results, unless just that is there, whole.
+    """Save a result that is quickly computed from others, unless it is saved there already.
 
-    What is damaged, or of other settings, takes no time to make, and is replaced.
+    A damaged result, or one with other settings, is replaced.
 
     Raises:
-        NeuroglotError: something that is no result is there, or it cannot be written.
+        NeuroglotError: the folder holds something other than a result, or cannot be written to.
     """
     clear_up_after_kill(path)
     if not is_saved(result, path):
@@ -93,7 +110,7 @@ def keep(result: Saved, path: Path) -> None:
 
 
 def is_saved(result: Saved, path: Path) -> bool:
-    """Whether just this result is in a folder, whole, as when the same command runs again."""
+    """Whether a folder holds exactly this result, undamaged, as after the same command."""
     try:
         return is_result(path) and opened_whole(path).identical(_as_dataset(result))
     except DamagedError:
@@ -101,10 +118,10 @@ def is_saved(result: Saved, path: Path) -> bool:
 
 
 def write_whole(data: xr.Dataset, path: Path) -> None:
-    """Write variables and attributes into a folder, beside what is there, with checksums."""
+    """Write variables, with checksums, and attributes into a folder, which may hold others."""
     data = text_as_objects(data)
     for variable in data.variables.values():
-        # The chunks and compressors of where the data came from are not those of the new store.
+        # It holds the chunks and compressors of the store that the data were read from.
         variable.encoding.clear()
     data.to_zarr(
         path,
@@ -116,27 +133,27 @@ def write_whole(data: xr.Dataset, path: Path) -> None:
 
 
 def text_as_objects(data: xr.Dataset) -> xr.Dataset:
-    """Text of any length: Zarr v3 has no specified type for text of a fixed length."""
+    """The dataset with texts as objects; Zarr 3 specifies no type for text of a fixed length."""
     fixed = {n: v.astype(object) for n, v in data.variables.items() if v.dtype.kind == "U"}
     return _replaced(data, fixed)
 
 
 def _text_as_strings(data: xr.Dataset) -> xr.Dataset:
-    """Undo :func:`text_as_objects`, unless one long text would make all others take its room."""
+    """Undo :func:`text_as_objects`, unless one long text would make all texts take its memory."""
     texts = {n: v.astype(object).load() for n, v in data.variables.items() if v.dtype.kind in "OT"}
-    found = {n: v.astype(str) for n, v in texts.items() if _has_room(v.to_numpy())}
-    return _replaced(data, {**texts, **found})
+    fixed = {n: v.astype(str) for n, v in texts.items() if _has_room(v.to_numpy())}
+    return _replaced(data, texts | fixed)
 
 
 def _has_room(texts: np.ndarray[Any, Any]) -> bool:
-    """Whether a table of texts of one length takes little, or not much more than the texts."""
+    """Whether texts take little memory if all are padded to the length of the longest."""
     lengths = [len(text) for text in texts.flat]
     table = len(lengths) * max(lengths, default=0)
     return 4 * table <= TEXT_TABLE_BYTES or table <= 16 * sum(lengths)
 
 
 def _replaced(data: xr.Dataset, variables: dict[Any, xr.Variable]) -> xr.Dataset:
-    """The dataset with other values; coordinates stay coordinates, and variables variables."""
+    """The dataset with other values; coordinates stay coordinates."""
     coordinates = {name: values for name, values in variables.items() if name in data.coords}
     others = {name: values for name, values in variables.items() if name not in data.coords}
     return data.assign_coords(coordinates).assign(others)
@@ -152,10 +169,16 @@ def _as_dataset(result: Saved) -> xr.Dataset:
 
 
 def require_same(path: Path, found: xr.Dataset, wanted: xr.Dataset, dims: Iterable[str]) -> None:
-    """Check that what is at ``path`` was made with the settings that are wanted now.
+    """Check that the result at ``path`` was made with the wanted settings.
+
+    Args:
+        path: the folder, for the message.
+        found: the result that is there.
+        wanted: the result that is wanted.
+        dims: coordinates that must be the same.
 
     Raises:
-        NeuroglotError: it names the settings or dimensions that differ.
+        NeuroglotError: it was not; the message names the settings or dimensions that differ.
     """
     refuse_old(found.attrs, repr(str(path)))
     different = differences(found, wanted, dims)
@@ -172,11 +195,11 @@ def differences(
     dims: Iterable[str],
     free: frozenset[str] = FREE_TO_CHANGE,
 ) -> list[str]:
-    """In what two results differ, as a message says it.
+    """The differences between two results, as texts for a message.
 
     Args:
-        found: the one that is there.
-        wanted: the one that is wanted now.
+        found: the result that is there.
+        wanted: the result that is wanted.
         dims: coordinates that are compared.
         free: settings that may differ.
     """
@@ -195,13 +218,13 @@ def differences(
 
 
 def has_grown(found: xr.Dataset, wanted: xr.Dataset, dims: Iterable[str], *free: str) -> bool:
-    """Whether ``wanted`` is ``found`` with more items or languages, and nothing taken away.
+    """Whether ``wanted`` has all items and languages of ``found`` and more, and equal settings.
 
-    What the prompts of both ask is not looked at.
+    What the prompts ask is not compared.
 
     Args:
-        found: the one that is there.
-        wanted: the one that is wanted now.
+        found: the result that is there.
+        wanted: the result that is wanted.
         dims: coordinates of both.
         free: settings that may differ, beside those that always may.
     """
@@ -210,12 +233,8 @@ def has_grown(found: xr.Dataset, wanted: xr.Dataset, dims: Iterable[str], *free:
         return False
     if not all(dim in found.coords for dim in GROWING):
         return False
-    there, now = ([_names(data, dim) for dim in GROWING] for data in (found, wanted))
-    return there != now and all(x <= y for x, y in zip(there, now, strict=True))
-
-
-def _names(data: xr.Dataset, dim: str) -> set[str]:
-    return set(map(str, data[dim].to_numpy()))
+    there, now = ([set(map(str, data[d].to_numpy())) for d in GROWING] for data in (found, wanted))
+    return there != now and all(map(set.issubset, there, now))
 
 
 def _some(data: xr.Dataset, dim: str) -> str:
@@ -223,11 +242,11 @@ def _some(data: xr.Dataset, dim: str) -> str:
 
 
 def open_dataset(path: Path, *, only_coordinates: bool = False) -> xr.Dataset:
-    """The stored dataset; texts and coordinates are read, other data when they are used.
+    """The stored dataset; texts and coordinates are read now, other data when they are used.
 
     Args:
-        path: of the result.
-        only_coordinates: leave out everything else, which may be damaged.
+        path: the folder of the result.
+        only_coordinates: whether to leave out all other variables, which may be damaged.
 
     Raises:
         NeuroglotError: it cannot be read.
@@ -236,8 +255,7 @@ def open_dataset(path: Path, *, only_coordinates: bool = False) -> xr.Dataset:
         data = lazy_dataset(path)
         data.attrs.pop(LAYOUT, None)
         others = [*data.data_vars, ASKED] if only_coordinates else []
-        kept = data.drop_vars(others, errors="ignore")
-        return _text_as_strings(kept)
+        return _text_as_strings(data.drop_vars(others, errors="ignore"))
 
 
 def opened_whole(path: Path) -> xr.Dataset:
@@ -252,11 +270,11 @@ def opened_whole(path: Path) -> xr.Dataset:
 
 
 def opened(path: str | Path) -> xr.Dataset:
-    """A result that was saved or has grown whole; what it holds is read when it is used.
+    """A finished result, whose values are read when they are used.
 
     Raises:
-        NeuroglotError: there is no result, it was not finished, it is damaged, or it cannot be
-            read for another reason.
+        NeuroglotError: there is no result, or it is unfinished or damaged, or cannot be read for
+            another reason.
     """
     folder = Path(path)
     if not is_result(folder):
@@ -265,7 +283,7 @@ def opened(path: str | Path) -> xr.Dataset:
         grows = (folder / DONE).is_dir()
         if grows and not read_attributes(folder).get(FINISHED):
             raise _unfinished_blocks(folder)
-        # Before anything is read, since that would take memory for whatever is claimed.
+        # Before anything is read, since reading reserves as much memory as a chunk claims to need.
         require_chunks(folder, but=DONE)
         data = open_dataset(folder)
         if ITEMS_ADDED in data.attrs:
@@ -277,63 +295,53 @@ def opened(path: str | Path) -> xr.Dataset:
 
 
 def opened_dataset(path: str | Path) -> xr.Dataset:
-    """The same in memory; see :func:`opened`."""
+    """A finished result in memory; it raises the errors of :func:`opened`."""
     data = opened(path)
     with reading(Path(path)):
         return data.load()
 
 
 def as_saved(path: str | Path, data: xr.Dataset) -> xr.Dataset | xr.DataArray:
-    """An opened dataset in memory, or the array that it was when it was saved.
+    """An opened dataset in memory, as the array that it was if an array was saved.
 
     Raises:
-        DamagedError: it says that it was an array that it does not hold.
+        DamagedError: it should be an array, but does not hold it.
     """
     with reading(Path(path)):
         data.load()
-        return _one_array(Path(path), data) if ONE_ARRAY in data.attrs else data
-
-
-def _one_array(path: Path, data: xr.Dataset) -> xr.DataArray:
-    """The only variable of a dataset that was a DataArray."""
-    name = data.attrs.pop(ONE_ARRAY)
-    if not isinstance(name, str) or name not in data:
-        raise DamagedError(path, f"no array {shown(name)}")
-    array: xr.DataArray = data[name].assign_attrs(data.attrs)
-    return array
+        if ONE_ARRAY not in data.attrs:
+            return data
+        name = data.attrs.pop(ONE_ARRAY)
+        if not isinstance(name, str) or name not in data:
+            raise DamagedError(Path(path), f"no array {shown(name)}")
+        array: xr.DataArray = data[name].assign_attrs(data.attrs)
+        return array
 
 
 def _unfinished_blocks(path: Path) -> NeuroglotError:
-    """The error for a result that grows, of which not all is there to be read.
+    """The error for an unfinished growing result, with the number of items that are written.
 
     Raises:
-        DamagedError: it cannot be told how much is.
+        DamagedError: this number cannot be read.
     """
     data, done = open_dataset(path, only_coordinates=True), marks_of(path, stored_arrays(path))
     if done is None:
         raise DamagedError(path, f"no array {DONE!r}")
-    return _unfinished(path, data, _n_done(done))
+    # A block that is not written has no chunk of marks.
+    n_done = sum(int(done.chunk(place).sum()) for place in done.places() if done.has_chunk(place))
+    return _unfinished(path, data, n_done)
 
 
 def marks_of(path: Path, arrays: Mapping[str, StoredArray]) -> StoredArray | None:
-    """The marks of the items that are written; a result that was saved whole has none.
+    """The array that marks which items are written; ``None`` for a result saved as a whole.
 
     Raises:
-        DamagedError: they are no marks.
+        DamagedError: it does not hold one mark for each item.
     """
     done = arrays.get(DONE)
     if done is not None and (done.dims != ("item",) or done.dtype != np.bool_):
         raise DamagedError(path, f"{DONE!r} is {done.dtype} {done.dims}, expected one mark an item")
     return done
-
-
-def _n_done(done: StoredArray) -> int:
-    """How many items are marked as written; a block that is not has no chunk of marks.
-
-    Raises:
-        DamagedError: a chunk is damaged.
-    """
-    return sum(int(done.chunk(place).sum()) for place in done.places() if done.has_chunk(place))
 
 
 def _unfinished(path: Path, data: xr.Dataset, n_done: object) -> NeuroglotError:

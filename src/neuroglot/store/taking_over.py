@@ -1,8 +1,8 @@
-"""A result that grows to more items or languages: what it holds is not made again.
+"""Let a result grow to more items or languages without making again what it holds.
 
-The new result is made aside, with all values of prompts that ask the same as before, and then
-takes the place of the old one. So either of them is there whenever a process is killed, and what
-is still missing of the new one is made like that of any result that was stopped.
+The new result is written beside the old one, with the values of all prompts that ask the same as
+before, and then replaces it. So one of the two is always complete if the process is killed, and the
+missing values are then made as for any result that was stopped.
 """
 
 from __future__ import annotations
@@ -19,11 +19,19 @@ import xarray as xr
 
 from neuroglot.errors import NeuroglotError
 from neuroglot.store.asking import Checksums, prompts_only
-from neuroglot.store.blockwise import KEPT, PROMPT, InFolder, Values, create
+from neuroglot.store.blockwise import KEPT, InFolder, create
+from neuroglot.store.chunks import Values
 from neuroglot.store.damage import mark_layout, read_attributes, reading, writing
 from neuroglot.store.folders import fresh_folder
 from neuroglot.store.lazy import lazy_dataset
-from neuroglot.store.results import ASKED, has_grown, open_dataset, require_same, write_whole
+from neuroglot.store.results import (
+    ASKED,
+    GROWING,
+    has_grown,
+    open_dataset,
+    require_same,
+    write_whole,
+)
 
 
 @dataclass(frozen=True)
@@ -31,10 +39,10 @@ class Growth:
     """How a result of fewer items or languages becomes the one that is wanted.
 
     Attributes:
-        ask: finds a checksum of all that the values of each prompt depend on (item, language).
-        longer: sizes of dimensions that more items may make longer, such as that of choices.
-        anew: variables (item, language) that follow from the task, and are not taken over.
-        allowed: whether it may grow, or is refused as one of other settings.
+        ask: computes a checksum of all that the values of each prompt depend on (item, language).
+        longer: the new sizes of dimensions that more items may make longer, such as the choices.
+        anew: variables that follow from the task, and replace the old ones (item, language).
+        allowed: whether the result may grow; if not, one of other items or languages is refused.
     """
 
     ask: Callable[[], Checksums]
@@ -44,20 +52,20 @@ class Growth:
 
     @cached_property
     def asked(self) -> Checksums:
-        """What each prompt asks (item, language)."""
+        """A checksum of what each prompt asks (item, language)."""
         return self.ask()
 
 
 def may_grow(path: Path, head: xr.Dataset, dims: tuple[str, ...], growth: Growth | None) -> bool:
-    """Whether what is at ``path`` is to grow; it is of the settings that are wanted if not.
+    """Whether the result at ``path`` must grow; if not, it has the wanted settings.
 
     Raises:
-        NeuroglotError: it is of other settings, does not say what its prompts ask, or none of them
-            is wanted.
+        NeuroglotError: the result has other settings, does not say what its prompts ask, or has no
+            prompt that is wanted.
     """
-    found = open_dataset(path, only_coordinates=True)
-    if growth is None or not growth.allowed or not has_grown(found, head, dims):
-        require_same(path, found, head, dims)
+    saved = open_dataset(path, only_coordinates=True)
+    if growth is None or not growth.allowed or not has_grown(saved, head, dims):
+        require_same(path, saved, head, dims)
         return False
     with reading(path):
         data = lazy_dataset(path)
@@ -70,68 +78,68 @@ def may_grow(path: Path, head: xr.Dataset, dims: tuple[str, ...], growth: Growth
             )
         there, before = _before(data, head)
         if not (there & (prompts_only(before) == prompts_only(growth.asked))).any():
-            require_same(path, found, head, dims)
+            require_same(path, saved, head, dims)
     return True
 
 
 def _before(data: xr.Dataset, head: xr.Dataset) -> tuple[Values, Values]:
-    """Which of the prompts that are wanted the result has, and what they ask (item, language)."""
-    rows, columns = _places(data, head)
+    """Which wanted prompts the result has, and checksums of what they ask (item, language)."""
+    rows, columns = _indexes(data, head)
     asked = data[ASKED].to_numpy().astype(object)[np.ix_(rows, columns)]
     return (rows >= 0)[:, None] & (columns >= 0), asked
 
 
-def _places(data: xr.Dataset, head: xr.Dataset) -> tuple[Values, Values]:
-    """Where each item and each language is in the result; −1 for one that is not."""
-    rows, columns = (_index_of(data[dim], head[dim]) for dim in PROMPT)
+def _indexes(data: xr.Dataset, head: xr.Dataset) -> tuple[Values, Values]:
+    """The index in the result of each wanted item (item) and language (language), or −1."""
+    rows, columns = (_index_of(data[dim], head[dim]) for dim in GROWING)
     return rows, columns
 
 
-def _index_of(there: xr.DataArray, wanted: xr.DataArray) -> Values:
-    index = {str(name): i for i, name in enumerate(there.to_numpy())}
+def _index_of(saved: xr.DataArray, wanted: xr.DataArray) -> Values:
+    index = {str(name): i for i, name in enumerate(saved.to_numpy())}
     return np.array([index.get(str(name), -1) for name in wanted.to_numpy()], np.int64)
 
 
 def take_over(path: Path, head: xr.Dataset, size: int, growth: Growth) -> None:
-    """Let a result with the head that is wanted, and all values that stay, take its place.
+    """Replace the result by one with the wanted head and all values that stay valid.
 
-    To be used under the lock.
+    The caller holds the lock.
 
     Raises:
-        NeuroglotError: the old result cannot be read, or the new one not be written; the old one
-            is there still.
+        NeuroglotError: the old result cannot be read, or the new one cannot be written; the old one
+            is unchanged.
     """
     before = InFolder(path, open_dataset(path, only_coordinates=True))
     with reading(path):
         data = lazy_dataset(path)
-        rows, columns = _places(data, head)
+        rows, columns = _indexes(data, head)
         wanted, asked = _before(data, head)
         same = wanted & (asked == growth.asked)
         _warn_of_others(head, wanted & ~same)
         kept = same & before.there()[np.ix_(rows, columns)]
     with writing(path), fresh_folder(path) as fresh:
         create(fresh, head, size, growth.asked)
-        # With the attributes that are there, which xarray would replace by none.
-        write_whole(xr.Dataset({KEPT: (PROMPT, kept)}, attrs=read_attributes(fresh)), fresh)
+        # xarray replaces the attributes in the folder by those of what it writes.
+        write_whole(xr.Dataset({KEPT: (GROWING, kept)}, attrs=read_attributes(fresh)), fresh)
         after = InFolder(fresh, head)
         for block in after.blocks:
-            here = kept[block]
-            if here.any():
+            of_block = kept[block]
+            if of_block.any():
                 with reading(path):
                     part = before.taken(
-                        np.where(here.any(axis=1), rows[block], -1),
-                        np.where(here.any(axis=0), columns, -1),
+                        np.where(of_block.any(axis=1), rows[block], -1),
+                        np.where(of_block.any(axis=0), columns, -1),
                         growth.longer,
                     )
                 anew: dict[str, Any] = {
-                    name: (PROMPT, values[block]) for name, values in growth.anew.items()
+                    name: (GROWING, values[block]) for name, values in growth.anew.items()
                 }
-                after.write(block, part.assign(anew), is_whole=bool(here.all()))
+                after.write(block, part.assign(anew), is_whole=bool(of_block.all()))
         mark_layout(fresh)
 
 
 def _warn_of_others(head: xr.Dataset, others: Values) -> None:
-    """Say which prompts ask something else than before, though they are called the same."""
+    """Warn of prompts that ask something else than before under the same id and language."""
     if others.any():
         row, column = np.argwhere(others)[0]
         item, language = head["item"].to_numpy()[row], head["language"].to_numpy()[column]

@@ -1,4 +1,4 @@
-"""Kinds of results that a report shows, one file for each; a new one is added to :data:`KINDS`."""
+"""The kinds of results that a report shows, one file for each; :data:`KINDS` lists them."""
 
 from __future__ import annotations
 
@@ -18,4 +18,4 @@ KINDS: tuple[Kind, ...] = (
     *(ANSWERS, SHARING, THRESHOLDS, ATTRIBUTION, AGREEMENT, OUTCOME, ALIGNMENT, COMPARISON),
     *(TASK_COMPARISON, FRAGILITY),
 )
-"""In the order in which they stand on the page."""
+"""The kinds, in the order of the page."""

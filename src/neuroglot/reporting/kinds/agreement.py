@@ -1,4 +1,4 @@
-"""Results of :func:`neuroglot.causal_agreement`: scores of neurons beside what zeroing does."""
+"""Results of :func:`neuroglot.causal_agreement`: scores beside the effects of zeroing neurons."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ from neuroglot.reporting.style import (
     SCORE_LABELS,
     WIDTH,
     dimmed,
-    heading,
     layer_axis,
     legend_filter,
     stacked,
-    styled,
+    titled,
 )
 from neuroglot.reporting.table import Column, Table
 
@@ -34,34 +33,38 @@ COLUMNS = (
     Column("size only (95 %)", tuple(f"size_agreement{end}" for end in ENDS), number_with),
 )
 EXPLAINED = (
-    "Agreement: how alike a score and the effect of zeroing rank the neurons of a layer, with "
-    "their signs and by size only. A contribution has no sign.",
+    "Agreement: the rank correlation, over the neurons of a layer, of a score and the effect of "
+    "zeroing the neuron, with their signs and by size only. A contribution has no sign.",
 )
 
 
 def agreement_rows(agreement: xr.Dataset) -> list[dict[str, Any]]:
-    """One row a score and layer: rank correlations with their intervals."""
-    names = [f"{x}agreement{end}" for x in ("", "size_") for end in (*ENDS, *OVER_RELATIONS)]
-    known = [name for name in names if name in agreement]
+    """One row for each score and layer: rank correlations with their intervals."""
+    ends = (*ENDS, *OVER_RELATIONS)
+    names = [f"{prefix}agreement{end}" for prefix in ("", "size_") for end in ends]
     return [
         {"score": str(score), "layer": int(layer)}
-        | {name: float(agreement[name].sel(score=score, layer=layer)) for name in known}
+        | {
+            name: float(agreement[name].sel(score=score, layer=layer))
+            for name in names
+            if name in agreement
+        }
         for score in agreement["score"].to_numpy()
         for layer in agreement["layer"].to_numpy()
     ]
 
 
 def tables(runs: Group) -> list[Table]:
-    """Rank correlations of every run."""
-    what = "Spearman's correlation of scores with what zeroing does"
+    """A table of rank correlations for every run."""
+    title = "Spearman's correlation of scores with the effects of zeroing"
     return [
-        Table(f"{run}: {what}", COLUMNS, agreement_rows(found), explained=EXPLAINED)
-        for run, found in runs.items()
+        Table(f"{run}: {title}", COLUMNS, agreement_rows(agreement), explained=EXPLAINED)
+        for run, agreement in runs.items()
     ]
 
 
 def _both(data: xr.Dataset) -> pd.DataFrame:
-    """Rank correlations with sign, and below them those of the size only."""
+    """The rank correlations with sign, and then those by size only."""
     frames = []
     for prefix, kind in (("", "with sign"), ("size_", "size only")):
         names = {f"{prefix}agreement{end}": f"agreement{end}" for end in ENDS}
@@ -71,12 +74,12 @@ def _both(data: xr.Dataset) -> pd.DataFrame:
 
 
 def agreement_by_layer(runs: Group) -> alt.TopLevelMixin:
-    """Rank correlation of each score with what zeroing a neuron does, by layer."""
+    """The rank correlation of each score with the effect of zeroing a neuron, by layer."""
     frame = stacked(runs, _both).dropna(subset=["agreement"])
     picked = legend_filter("score")
     scores = [label for label in SCORE_LABELS.values() if label in set(frame["score"])]
     colour = alt.Color("score:N", title="score", scale=alt.Scale(domain=scores, range=LINE_COLOURS))
-    # Direct logit and effective score nearly coincide in some models.
+    # A pattern of its own, because in some models it nearly coincides with the effective score.
     patterns = [[6, 3] if label == SCORE_LABELS["direct_logit"] else [1, 0] for label in scores]
     dash = alt.StrokeDash("score:N", title="score", scale=alt.Scale(domain=scores, range=patterns))
     base = alt.Chart(frame).encode(x=layer_axis(frame), color=colour)
@@ -93,16 +96,16 @@ def agreement_by_layer(runs: Group) -> alt.TopLevelMixin:
             *(alt.Tooltip(f"agreement{end}:Q", format=".2f") for end in ENDS),
         ],
     )  # fmt: skip
-    note = "of scores with what zeroing a neuron takes off the target; band: 95 % over subjects"
-    return styled(
+    return titled(
         (band + line)
         .properties(width=WIDTH, height=HEIGHT)
         .add_params(picked)
         .facet(
             row=alt.Row("kind:N", title=None, sort=["with sign", "size only"]),
             column=alt.Column("run:N", title=None, sort=list(runs)),
-        )
-        .properties(title=heading("Does attribution agree with causation?", note))
+        ),
+        "Does attribution agree with causation?",
+        "of scores with the effect of zeroing a neuron on the target; band: 95 % over subjects",
     )
 
 
@@ -110,6 +113,6 @@ AGREEMENT = Kind(
     KIND,
     tables=tables,
     figures=lambda _, runs: {"causal-agreement": agreement_by_layer(runs)},
-    records=lambda found: {"agreement": agreement_rows(found)},
+    records=lambda agreement: {"agreement": agreement_rows(agreement)},
     has_notes=True,
 )

@@ -1,4 +1,4 @@
-"""Results of :func:`neuroglot.align`: what becomes of accuracy and sharing."""
+"""Results of :func:`neuroglot.align`: accuracy and sharing during training."""
 
 from __future__ import annotations
 
@@ -20,16 +20,15 @@ from neuroglot.reporting.style import (
     WHOLE,
     WIDTH,
     dimmed,
-    heading,
     legend_filter,
     stacked,
-    styled,
+    titled,
 )
 from neuroglot.reporting.table import Column, Table
 
 PART_LABELS = {name: name.replace("_", " ") for name in PARTS}
 FEW = alt.Axis(tickCount=4, format="~g")
-SMOOTHED = 20  # steps that a point of the loss is a mean of
+SMOOTHED = 20  # number of steps in the running mean of the loss
 MEASURED, SHUFFLED = "measured", "items shuffled"
 ENDS = ("", "_low", "_high", *OVER_RELATIONS)
 
@@ -48,21 +47,22 @@ COLUMNS = (
     Column("shuffled", ("all_shared_if_items_shuffled",), _two_digits),
 )
 EXPLAINED = (
-    "Accuracy where item and language were trained, or either or both were held out, with 95 % "
-    "intervals over subjects; all-shared (and with each language's items shuffled) on held-out "
-    "items, of all neurons.",
+    "Accuracy on prompts whose item and language were trained, or of which either or both were "
+    "held out, with 95 % intervals over subjects. All-shared: the share of all neurons on held-out "
+    "items. Shuffled: the same with each language's items permuted.",
 )
 
 
 def alignment_figure(runs: Group) -> alt.TopLevelMixin:
     """Loss, all-shared neurons with their baseline, and accuracy by part, along the steps."""
     picked = legend_filter("run")
-    rows = alt.hconcat(_loss(runs, picked).add_params(picked), _all_shared(runs, picked))
-    parts: list[Any] = [rows]
+    rows: list[Any] = [
+        alt.hconcat(_loss(runs, picked).add_params(picked), _all_shared(runs, picked))
+    ]
     if all("accuracy" in run for run in runs.values()):
-        parts.append(_accuracy(runs, picked))
+        rows.append(_accuracy(runs, picked))
     note = "dashed: with each language's items shuffled; bars: 95 % over subjects"
-    return styled(alt.vconcat(*parts).properties(title=heading("Alignment", note)))
+    return titled(alt.vconcat(*rows), "Alignment", note)
 
 
 def _colour(runs: Group) -> alt.Color:
@@ -71,7 +71,7 @@ def _colour(runs: Group) -> alt.Color:
 
 
 def _smoothed(result: xr.Dataset) -> pd.DataFrame:
-    """The loss as running means, at some two hundred steps."""
+    """The running mean of the loss, at about two hundred steps."""
     frame = result["loss"].to_dataframe().reset_index()
     frame["loss"] = frame["loss"].rolling(SMOOTHED, min_periods=1).mean()
     return frame[:: max(1, len(frame) // 200)]
@@ -93,13 +93,17 @@ def _loss(runs: Group, picked: alt.Parameter) -> Any:
 
 
 def held_out_sharing(result: xr.Dataset, name: str) -> xr.DataArray:
-    """All-shared share of all neurons on held-out items (check,): ``fraction``, or its baseline."""
-    found = result[name].sel(items="held_out", category="all_shared", drop=True)
-    return found.mean("layer")
+    """The all-shared share of all neurons on held-out items (check).
+
+    Args:
+        result: the result.
+        name: ``fraction``, or the name of its baseline.
+    """
+    return result[name].sel(items="held_out", category="all_shared", drop=True).mean("layer")
 
 
 def _shares(result: xr.Dataset) -> pd.DataFrame:
-    """The all-shared share as it was measured, and below it the baseline."""
+    """The all-shared share as it was measured, and then the baseline."""
     kinds = {MEASURED: "fraction", SHUFFLED: "fraction_if_items_shuffled"}
     frames = [
         held_out_sharing(result, name).to_dataframe(name="share").reset_index().assign(kind=kind)
@@ -154,7 +158,7 @@ def _accuracy(runs: Group, picked: alt.Parameter) -> Any:
 
 
 def alignment_rows(result: xr.Dataset) -> list[dict[str, Any]]:
-    """One row a measured step: accuracy by part, all-shared and its baseline, as shares."""
+    """One row for each measured step: accuracy by part, the all-shared share and its baseline."""
     shared = {
         label: held_out_sharing(result, name).to_numpy()
         for label, name in (
@@ -167,30 +171,36 @@ def alignment_rows(result: xr.Dataset) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"step": int(step)}
         ends = [end for end in ENDS if f"accuracy{end}" in result]
         for part in PART_LABELS if ends else ():
-            here = result.isel(check=i).sel(part=part)
-            row |= {f"{part}{end}": float(here[f"accuracy{end}"]) for end in ends}
+            of_part = result.isel(check=i).sel(part=part)
+            row |= {f"{part}{end}": float(of_part[f"accuracy{end}"]) for end in ends}
         rows.append(row | {name: float(values[i]) for name, values in shared.items()})
     return rows
 
 
 def what_changed(result: xr.Dataset) -> str:
-    """A sentence on how many weights training has changed, and where."""
+    """A sentence on how many weights training has changed, and of which kinds."""
     rows = summary_rows(result[["weights", "changed"]])
-    changed, of = (sum(row[key] for row in rows) for key in ("changed", "weights"))
+    changed, total = (sum(row[key] for row in rows) for key in ("changed", "weights"))
     most = sorted((row for row in rows if row["changed"]), key=lambda row: -row["changed"])[:4]
-    where = ", ".join(f"{row['kind']} {row['changed']:,}" for row in most)
-    return f"{changed:,} of {of:,} weights have changed (most: {where})."
+    kinds = ", ".join(f"{row['kind']} {row['changed']:,}" for row in most)
+    return f"{changed:,} of {total:,} weights have changed (most: {kinds})."
 
 
 def tables(runs: Group) -> list[Table]:
-    """Accuracy and sharing along the steps of every alignment."""
-    made = []
-    for run, result in runs.items():
-        method, steps = (result.attrs[f"training_{name}"] for name in ("method", "steps"))
-        said = [f"Trained by {method}, {steps} steps. {what_changed(result)}"]
-        title, rows = f"{run}: alignment, accuracy by part and sharing", alignment_rows(result)
-        made.append(Table(title, COLUMNS, rows, said=said, explained=EXPLAINED))
-    return made
+    """A table of accuracy and sharing along the steps of every alignment."""
+    return [
+        Table(
+            f"{run}: alignment, accuracy by part and sharing",
+            COLUMNS,
+            alignment_rows(result),
+            said=[
+                f"Trained by {result.attrs['training_method']}, {result.attrs['training_steps']} "
+                f"steps. {what_changed(result)}"
+            ],
+            explained=EXPLAINED,
+        )
+        for run, result in runs.items()
+    ]
 
 
 ALIGNMENT = Kind(

@@ -1,4 +1,4 @@
-"""Results of :func:`neuroglot.evaluate`: accuracy by language, beside what a guesser knows."""
+"""Results of :func:`neuroglot.evaluate`: accuracy by language, beside that of guessers."""
 
 from __future__ import annotations
 
@@ -31,29 +31,35 @@ from neuroglot.reporting.style import (
     dimmed,
     legend_filter,
     stacked,
-    styled,
+    titled,
 )
 from neuroglot.reporting.table import Column, Table
 
-MOST_WIDTH = 1400  # of a figure that grows with the number of languages and runs
+MOST_WIDTH = 1400  # pixels; the figure grows with the number of languages and runs
 ENDS = {"": "accuracy"} | {
     f"_{name}": name
     for name in ("low", "high", *(end.removeprefix("_") for end in OVER_RELATIONS), "prompts")
 }
-"""What a row says of the prompts of one kind, and what it is called in the frame."""
-OVER = "Over relations: 95 % intervals of the wider claim, for other relations."
+"""The ends of a row's keys for one kind of prompts, and the columns of the frame."""
+OVER = "Over relations: 95 % intervals that also hold for other relations."
 
 
 def _of_kind(kind: str) -> Column:
-    keys, label = (kind, f"{kind}_low", f"{kind}_high"), kind.replace("_", " ")
+    keys = (kind, f"{kind}_low", f"{kind}_high")
     explained = OF_HELD_OUT if kind == "held_out" else ""
+    label = kind.replace("_", " ")
     return Column(label, keys, percent_with, is_optional=True, explained=explained)
 
 
 def _over_relations(kind: str) -> Column:
     label, keys = kind.replace("_", " "), tuple(f"{kind}{end}" for end in OVER_RELATIONS)
-    head = f"{label} over relations"
-    return Column(head, keys, percent_range, is_optional=True, explained=OVER)
+    heading = f"{label} over relations"
+    return Column(heading, keys, percent_range, is_optional=True, explained=OVER)
+
+
+def _sum(*numbers: float) -> str:
+    """``12 + 34``: the numbers that are not NaN."""
+    return " + ".join(str(number) for number in numbers if not np.isnan(number))
 
 
 COLUMNS = (
@@ -66,37 +72,34 @@ COLUMNS = (
         ("margin",),
         nats,
         is_optional=True,
-        explained="Margin: the right choice's log-probability less the best wrong one's, in nats.",
+        explained="Margin: the log-probability of the right choice less that of the best wrong "
+        "choice, in nats.",
     ),
     Column(
         "beyond masked",
         ("margin_beyond_masked",),
         nats,
         is_optional=True,
-        explained="Beyond masked: the margin less that with the subject masked.",
+        explained="Beyond masked: the margin less the margin with the subject masked.",
     ),
     Column("token f1", ("token_f1",), percent, is_optional=True),
-    Column("prompts", tuple(f"{kind}_prompts" for kind in KINDS), lambda *n: _sum(n)),
+    Column("prompts", tuple(f"{kind}_prompts" for kind in KINDS), _sum),
 )
 INTERVALS = "In brackets: 95 % intervals over subjects."
 
 
-def _sum(numbers: tuple[float, ...]) -> str:
-    return " + ".join(str(n) for n in numbers if not np.isnan(n))
-
-
 def accuracy_frame(answers: xr.Dataset) -> pd.DataFrame:
-    """One row a kind of prompts and language: accuracy, its interval, :data:`GUESSES`, number."""
+    """One row for each kind of prompts and language: accuracy, interval, guesses and number."""
     parts = []
     for kind, counted in counted_by_kind(answers).items():
-        found = accuracy(answers["correct"], counted, seed=answers.attrs["seed"])
+        right = accuracy(answers["correct"], counted, seed=answers.attrs["seed"])
         beside = beside_accuracy(answers, counted)
         table = xr.Dataset(
             {
-                "accuracy": found["accuracy"],
-                # Ends of intervals, "low" and those over relations if there are any.
-                **{name.removeprefix("accuracy_"): found[name] for name in list(found)[1:]},
-                **{name: means_of(x, answers, counted) for name, x in beside.items()},
+                "accuracy": right["accuracy"],
+                # The ends of the intervals over subjects and, if there are any, over relations.
+                **{name.removeprefix("accuracy_"): right[name] for name in list(right)[1:]},
+                **{name: means_of(values, answers, counted) for name, values in beside.items()},
                 "prompts": counted.sum("item"),
             }
         )
@@ -105,20 +108,20 @@ def accuracy_frame(answers: xr.Dataset) -> pd.DataFrame:
 
 
 def accuracy_rows(answers: xr.Dataset) -> list[dict[str, Any]]:
-    """One row a language: accuracy with its interval by kind, :data:`GUESSES` and token F1.
+    """One row for each language: accuracy with its interval by kind, guesses and token F1.
 
-    What a guesser knows, and margins, are those of the held-out prompts, where a language has any.
+    The guesses and margins are those of the held-out prompts, if a language has any.
     """
     frame = accuracy_frame(answers)
     asked = frame.groupby("kind")["prompts"].transform("sum") > 0
     rows = []
     for language in answers["language"].to_numpy():
         row: dict[str, Any] = {"language": str(language), **dict.fromkeys(GUESSES, np.nan)}
-        for one in frame[asked & (frame["language"] == language)].to_dict("records"):
-            kind = str(one["kind"])
-            row |= {f"{kind}{end}": one[name] for end, name in ENDS.items() if name in one}
-            if one["prompts"]:
-                row |= {key: one[key] for key in GUESSES}
+        for of_kind in frame[asked & (frame["language"] == language)].to_dict("records"):
+            kind = str(of_kind["kind"])
+            row |= {f"{kind}{end}": of_kind[name] for end, name in ENDS.items() if name in of_kind}
+            if of_kind["prompts"]:
+                row |= {key: of_kind[key] for key in GUESSES}
         rows.append(row)
     if has_f1(answers):
         f1 = means_of(answers["f1"], answers, answers["counted"])
@@ -128,30 +131,35 @@ def accuracy_rows(answers: xr.Dataset) -> list[dict[str, Any]]:
 
 
 def tables(runs: Group) -> list[Table]:
-    """Accuracy by language of every run."""
-    what, explained = "accuracy by language", [INTERVALS]
+    """A table of accuracy by language for every run."""
     return [
-        Table(f"{run}: {what}", COLUMNS, accuracy_rows(x), what_is_missing(x), explained)
-        for run, x in runs.items()
+        Table(
+            f"{run}: accuracy by language",
+            COLUMNS,
+            accuracy_rows(answers),
+            what_is_missing(answers),
+            [INTERVALS],
+        )
+        for run, answers in runs.items()
     ]
 
 
 def what_is_missing(answers: xr.Dataset) -> list[str]:
-    """Sentences that say what is not known of some answers, and why."""
+    """Sentences that say which numbers the result lacks, and why."""
     old = [] if "majority" in answers else ["An earlier version kept no majority and no margins."]
     return [sentence for sentence in (*old, why_not_masked(answers)) if sentence]
 
 
 def why_not_masked(answers: xr.Dataset) -> str:
-    """In words, why nothing is known of the model with the subject masked; empty where it is.
+    """A sentence on why the model was not asked with the subject masked; empty if it was.
 
-    Where some items have masked prompts and others do not, it says how many have.
+    If only some items have masked prompts, the sentence says how many.
     """
     if "masked_correct" in answers:
         counted = to_be_compared(answers)
-        n_there = int(answers["masked_correct"].where(counted).count())
+        n_masked = int(answers["masked_correct"].where(counted).count())
         n_all = int(counted.sum())
-        return "" if n_there == n_all else f"{n_there:,} of {n_all:,} prompts have a masked form."
+        return "" if n_masked == n_all else f"{n_masked:,} of {n_all:,} prompts have a masked form."
     if answers.attrs.get("masked") == "left out":
         return "The subject was not masked in this run, although the task has masked prompts."
     if "text" in answers:
@@ -160,7 +168,7 @@ def why_not_masked(answers: xr.Dataset) -> str:
 
 
 def accuracy_by_language(runs: Group) -> alt.TopLevelMixin:
-    """Accuracy with its 95 % interval, and what a guesser knows; one panel a kind of prompts."""
+    """Accuracy with its 95 % interval beside that of guessers, with a panel for each kind."""
     frame = stacked(runs, accuracy_frame)
     frame = frame[frame["prompts"] > 0]
     frame["kind"] = frame["kind"].map(KINDS)
@@ -173,25 +181,28 @@ def accuracy_by_language(runs: Group) -> alt.TopLevelMixin:
     )
     width = min(MOST_WIDTH, max(3 * WIDTH, 22 * len(languages) * len(runs_in_order)))
     note = [
-        "bars: 95 % interval over subjects; grey tick: chance, where there are choices;",
-        "cross: right by knowing the relation but no subject; hollow: the model itself with the",
-        "subject masked, where the task can",
+        "bars: 95 % interval over subjects; grey tick: chance, if there are choices;",
+        "cross: majority, which knows the relation but not the subject; hollow: the model itself",
+        "with the subject masked, if the task has masked prompts",
     ]
-    title = alt.TitleParams("Accuracy by language", subtitle=note, offset=14)
-    return styled(
+    return titled(
         alt.layer(*_accuracy_marks(base, runs_in_order, _ends_over_relations(frame)))
         .add_params(picked)
         .properties(width=width, height=HEIGHT * 1.1)
-        .facet(row=alt.Row("kind:N", title=None, sort=list(KINDS.values())))
-        .properties(title=title)
+        .facet(row=alt.Row("kind:N", title=None, sort=list(KINDS.values()))),
+        "Accuracy by language",
+        note,
     )
 
 
 def _ends_over_relations(frame: pd.DataFrame) -> list[alt.Tooltip]:
-    """What a tooltip says of the intervals over relations, where there are any."""
+    """The entries of a tooltip for the intervals over relations, if there are any."""
     titles = {"low_over_relations": "over relations from", "high_over_relations": "to "}
-    known = {name: title for name, title in titles.items() if name in frame}
-    return [alt.Tooltip(f"{name}:Q", format=".1%", title=title) for name, title in known.items()]
+    return [
+        alt.Tooltip(f"{name}:Q", format=".1%", title=title)
+        for name, title in titles.items()
+        if name in frame
+    ]
 
 
 def _accuracy_marks(base: alt.Chart, runs: list[str], more: list[alt.Tooltip]) -> list[alt.Chart]:

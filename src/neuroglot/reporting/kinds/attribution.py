@@ -1,4 +1,4 @@
-"""Results of :func:`neuroglot.attribute`: what categories of sharing contribute to the answers."""
+"""Results of :func:`neuroglot.attribute`: contributions of sharing categories to the answers."""
 
 from __future__ import annotations
 
@@ -24,40 +24,40 @@ BY_LANGUAGE = (
     Column("share of the score (95 %)", ("share", "low", "high"), percent_with),
 )
 EXPLAINED = (
-    "How many neurons are all-shared, and what they have of the positive scores in correct "
-    "answers: over all layers, by language or the mean over languages with the lowest and highest "
-    "of them. Scores say what each neuron contributes to the answer, at the token from which it is "
-    "predicted. Contribution: the size of what a neuron writes. Effective score: how far that "
-    "raises the logit of the target. Direct logit: the same through the norms on the way. As many "
-    "random neurons would have their number's share.",
+    "Neurons: the share of all neurons that are all-shared. Share: their share of the positive "
+    "scores in correct answers. Both are over all layers, by language, or as the mean over "
+    "languages with the lowest and the highest. A score measures what a neuron contributes to the "
+    "answer at the token from which it is predicted. Contribution: the size of what it writes. "
+    "Effective score: how far that raises the logit of the target. Direct logit: the same through "
+    "the final norm. As many random neurons would have a share equal to their number's.",
 )
 
 
 def attribution_rows(attribution: xr.Dataset, score: str) -> list[dict[str, Any]]:
-    """One row a language: how many neurons are all-shared, and what they contribute.
+    """One row for each language: the share of all-shared neurons, and their share of a score.
 
-    Over all layers, in prompts answered correctly; see :func:`neuroglot.share_of_correct`.
+    Both are over all layers and correct answers; see :func:`neuroglot.share_of_correct`.
     """
-    found, counts = share_of_correct(attribution, score=score), attribution["n_prompts"]
+    shares, counts = share_of_correct(attribution, score=score), attribution["n_prompts"]
     return [
         {
             "language": str(language),
             "prompts": int(counts.sel(answered="all", language=language)),
             "correct": int(counts.sel(answered="correct", language=language)),
-            "fraction": float(found["model_fraction"].sel(language=language)),
-            "share": float(found["model_share"].sel(language=language)),
-            "low": float(found["model_share_low"].sel(language=language)),
-            "high": float(found["model_share_high"].sel(language=language)),
+            "fraction": float(shares["model_fraction"].sel(language=language)),
+            "share": float(shares["model_share"].sel(language=language)),
+            "low": float(shares["model_share_low"].sel(language=language)),
+            "high": float(shares["model_share_high"].sel(language=language)),
         }
-        for language in found["language"].to_numpy()
+        for language in shares["language"].to_numpy()
     ]
 
 
 def score_rows(runs: Group) -> list[dict[str, Any]]:
-    """One row a run: how many neurons are all-shared, and their share of the score.
+    """One row for each run: the share of all-shared neurons, and their share of the score.
 
-    Over all layers, in prompts answered correctly: the mean over languages, and the lowest and
-    the highest of them.
+    Both are over all layers and correct answers: the mean over languages, the lowest and the
+    highest.
     """
     rows = []
     for run, attribution in runs.items():
@@ -78,42 +78,41 @@ def score_rows(runs: Group) -> list[dict[str, Any]]:
 
 
 def score_table(runs: Group) -> Table:
-    """What all-shared neurons contribute to correct answers, by run, where there are several."""
+    """The table of all-shared neurons in correct answers, with one row for each run."""
     title = "All-shared neurons in correct answers, by run"
-    rows, is_alone = score_rows(runs), len(runs) == 1
-    return Table(title, BY_RUN, rows, explained=EXPLAINED, is_for_page=is_alone)
+    return Table(title, BY_RUN, score_rows(runs), explained=EXPLAINED, is_for_page=len(runs) == 1)
 
 
 def tables(runs: Group) -> list[Table]:
-    """The same by run, and by language; a terminal shows one of them, and a page both."""
-    made = [score_table(runs)]
+    """The tables by run and by language; a terminal shows one of them, and a page both."""
+    shown = [score_table(runs)]
     for run, attribution in runs.items():
         score = main_score(attribution)
         title = f"{run}: all-shared neurons in correct answers ({SCORE_LABELS[score]})"
-        rows = attribution_rows(attribution, score)
-        made.append(Table(title, BY_LANGUAGE, rows, explained=EXPLAINED, is_for_page=len(runs) > 1))
-    return made
+        rows, is_for_page = attribution_rows(attribution, score), len(runs) > 1
+        shown.append(Table(title, BY_LANGUAGE, rows, explained=EXPLAINED, is_for_page=is_for_page))
+    return shown
 
 
 def figures(_: str, runs: Group) -> Figures:
-    """One figure of all runs, and some of each."""
-    made = {"score-shares": attribution_figures.size_and_share(runs)}
-    for run, attribution in runs.items():
-        for name, chart in attribution_figures.figures(attribution, run).items():
-            made[f"{name}-{run}"] = chart
-    return made
+    """One figure of all runs, and several figures of each run."""
+    return {"score-shares": attribution_figures.size_and_share(runs)} | {
+        f"{name}-{run}": chart
+        for run, attribution in runs.items()
+        for name, chart in attribution_figures.figures(attribution, run).items()
+    }
 
 
 def records(attribution: xr.Dataset) -> dict[str, Any]:
-    """The rows by language, of every score."""
-    scores = [str(score) for score in attribution["score"].to_numpy()]
+    """The rows by language for every score."""
+    scores = map(str, attribution["score"].to_numpy())
     return {"all_shared": {score: attribution_rows(attribution, score) for score in scores}}
 
 
 def sums(attribution: xr.Dataset) -> pd.DataFrame:
     """One row for each score, kind of answer, language, layer and category."""
-    kept = [n for n in map(str, attribution) if n != "mean_score" and not n.startswith("model_")]
-    return attribution[kept].to_dataframe().reset_index()
+    names = [n for n in map(str, attribution) if n != "mean_score" and not n.startswith("model_")]
+    return attribution[names].to_dataframe().reset_index()
 
 
 ATTRIBUTION = Kind(

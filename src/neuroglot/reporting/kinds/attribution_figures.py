@@ -1,4 +1,4 @@
-"""Figures of what sharing categories contribute to the answers."""
+"""Figures of the contributions of sharing categories to the answers."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ from neuroglot.reporting.style import (
     category_colour,
     columns,
     dimmed,
-    heading,
     layer_axis,
     legend_filter,
     main_score,
     panels,
     stacked,
-    styled,
+    titled,
 )
 
 EVERY = "all neurons"
@@ -32,7 +31,7 @@ ANSWER_COLOURS = {"correct": LINE_COLOURS[0], "incorrect": LINE_COLOURS[1]}
 
 
 def _frame(data: xr.Dataset) -> pd.DataFrame:
-    """One row for each place, with labels for people."""
+    """One row for each value, with the labels of categories and scores."""
     frame = data.to_dataframe().reset_index()
     if "category" in frame:
         frame["category"] = frame["category"].map(CATEGORY_LABELS)
@@ -45,13 +44,13 @@ def _frame(data: xr.Dataset) -> pd.DataFrame:
 
 
 def _answered(attribution: xr.Dataset) -> str:
-    """Correct answers, as in the paper, where there are any; else all."""
+    """Correct answers, as in the paper, if there are any; otherwise all answers."""
     correct = attribution["n_prompts"].sel(answered="correct")
     return "correct" if (correct > 0).any() else "all"
 
 
 def shares_by_layer(attribution: xr.Dataset, run: str) -> alt.TopLevelMixin:
-    """Who has the score: each category's share by layer, stacked, one panel a language."""
+    """Each category's share of the score by layer, stacked, with a panel for each language."""
     answered, score = _answered(attribution), main_score(attribution)
     data = attribution[["positive_share", "fraction"]].sel(
         answered=answered, score=score, drop=True
@@ -83,17 +82,15 @@ def shares_by_layer(attribution: xr.Dataset, run: str) -> alt.TopLevelMixin:
     note = f"positive {SCORE_LABELS[score]}s of prompts answered correctly"
     if answered == "all":
         note = f"positive {SCORE_LABELS[score]}s of all prompts; none was answered correctly"
-    return styled(
-        chart.properties(title=heading(f"{run}: who has the score, layer by layer", note))
-    )
+    return titled(chart, f"{run}: who has the score, layer by layer", note)
 
 
 def curves_by_layer(attribution: xr.Dataset, run: str) -> alt.TopLevelMixin:
-    """Mean and sum of the scores of each category by layer, one column a score."""
+    """The mean and the sum of scores by category and layer, with a column for each score."""
     answered = _answered(attribution)
     data = attribution[["mean", "layer_mean", "positive_sum"]].sel(answered=answered, drop=True)
     means = data.mean("language")
-    # All neurons of a layer are one more line beside the categories.
+    # One more line stands for all neurons of a layer.
     whole = means["layer_mean"].to_dataframe(name="mean").reset_index().assign(category=EVERY)
     whole["score"] = whole["score"].map(SCORE_LABELS)
     frames = {
@@ -101,6 +98,10 @@ def curves_by_layer(attribution: xr.Dataset, run: str) -> alt.TopLevelMixin:
         "positive_sum": _frame(means[["positive_sum"]]),
     }
     scores = [SCORE_LABELS[str(name)] for name in attribution["score"].to_numpy()]
+    colours = alt.Scale(
+        domain=[*(CATEGORY_LABELS[name] for name in CATEGORY_COLOURS), EVERY],
+        range=[*CATEGORY_COLOURS.values(), "#000000"],
+    )
     rows: list[alt.FacetChart] = []
     for variable, title in (("mean", "mean score"), ("positive_sum", "sum of positive scores")):
         picked = alt.selection_point(name=f"of_{variable}", fields=["category"], bind="legend")
@@ -110,7 +111,7 @@ def curves_by_layer(attribution: xr.Dataset, run: str) -> alt.TopLevelMixin:
             .encode(
                 x=layer_axis(frames[variable]),
                 y=alt.Y(f"{variable}:Q", title=title),
-                color=alt.Color("category:N", title="category", scale=_with_every()),
+                color=alt.Color("category:N", title="category", scale=colours),
                 opacity=dimmed(picked),
                 tooltip=["score:N", "layer:Q", "category:N", f"{variable}:Q"],
             )
@@ -121,28 +122,18 @@ def curves_by_layer(attribution: xr.Dataset, run: str) -> alt.TopLevelMixin:
         rows.append(
             lines.facet(facet=facet, columns=columns(len(scores))).resolve_scale(y="independent")
         )
-    which = "all prompts" if answered == "all" else "prompts answered correctly"
-    headed = heading(f"{run}: scores by category", f"{which}, mean over languages")
-    return styled(alt.vconcat(*rows).properties(title=headed))
-
-
-def _with_every() -> alt.Scale:
-    """The colours of the categories, and black for all neurons."""
-    return alt.Scale(
-        domain=[*(CATEGORY_LABELS[name] for name in CATEGORY_COLOURS), EVERY],
-        range=[*CATEGORY_COLOURS.values(), "#000000"],
-    )
+    prompts = "all prompts" if answered == "all" else "prompts answered correctly"
+    note = f"{prompts}, mean over languages"
+    return titled(alt.vconcat(*rows), f"{run}: scores by category", note)
 
 
 def maxima(attribution: xr.Dataset, run: str) -> alt.TopLevelMixin:
-    """The greatest score of each category beside that of as many random neurons."""
+    """The highest score in each category beside that of as many random neurons."""
     score, answered = main_score(attribution), _answered(attribution)
     data = attribution[["maximum", "random_maximum"]].sel(score=score, answered=answered, drop=True)
     frame = _frame(data).dropna()
-    ends = [
-        float(frame[["maximum", "random_maximum"]].min().min()),
-        float(frame[["maximum", "random_maximum"]].max().max()),
-    ]
+    maxima_of_both = frame[["maximum", "random_maximum"]]
+    ends = [float(maxima_of_both.min().min()), float(maxima_of_both.max().max())]
     scale = alt.Scale(domain=ends, nice=True, zero=False)
     picked = legend_filter("category")
     points = (
@@ -168,22 +159,21 @@ def maxima(attribution: xr.Dataset, run: str) -> alt.TopLevelMixin:
         .mark_line(color="#888888", strokeDash=[4, 3])
         .encode(x=alt.X("x:Q", scale=scale), y=alt.Y("y:Q", scale=scale))
     )
-    note = f"{SCORE_LABELS[score]}; one point a language and layer; on the line: as random neurons"
-    return styled(
-        (equal + points)
-        .properties(width=2 * WIDTH, height=2 * HEIGHT)
-        .properties(title=heading(f"{run}: the greatest scores", note))
+    return titled(
+        (equal + points).properties(width=2 * WIDTH, height=2 * HEIGHT),
+        f"{run}: the greatest scores",
+        f"{SCORE_LABELS[score]}; one point per language and layer; on the line: as random neurons",
     )
 
 
 def correct_beside_incorrect(attribution: xr.Dataset, run: str) -> alt.TopLevelMixin:
-    """The all-shared neurons' share of the score where answers are right and where they are not."""
+    """The share of the score that all-shared neurons have in right and in wrong answers."""
     score = main_score(attribution)
     names = ["positive_share", "positive_share_low", "positive_share_high"]
     data = attribution[names].sel(
         score=score, category="all_shared", answered=list(ANSWER_COLOURS), drop=True
     )
-    # Without an interval there are too few prompts to compare.
+    # Without an interval, there are too few prompts to compare.
     frame = _frame(data).dropna(subset=["positive_share", "positive_share_low"])
     picked = legend_filter("answered")
     colour = alt.Color(
@@ -205,21 +195,21 @@ def correct_beside_incorrect(attribution: xr.Dataset, run: str) -> alt.TopLevelM
             *(alt.Tooltip(f"{name}:Q", format=".1%") for name in names),
         ],
     )
-    note = f"share of positive {SCORE_LABELS[score]}s that all-shared neurons have; band: 95 %"
-    return styled(
+    return titled(
         (band + line)
         .properties(width=SMALL_WIDTH, height=SMALL_HEIGHT)
         .add_params(picked)
         .facet(
             facet=alt.Facet("language:N", title=None, sort=list(attribution["language"].values)),
             columns=SMALL_COLUMNS,
-        )
-        .properties(title=heading(f"{run}: all-shared neurons in right and wrong answers", note))
+        ),
+        f"{run}: all-shared neurons in right and wrong answers",
+        f"share of positive {SCORE_LABELS[score]}s that all-shared neurons have; band: 95 %",
     )
 
 
 def size_and_share(runs: Group) -> alt.TopLevelMixin:
-    """How large each category is, and how much of the score of correct answers it has."""
+    """The share of neurons in each category, and its share of the score in correct answers."""
     names = [f"model_positive_share{end}" for end in ("", "_low", "_high")]
 
     def chosen(data: xr.Dataset) -> pd.DataFrame:
@@ -252,24 +242,25 @@ def size_and_share(runs: Group) -> alt.TopLevelMixin:
         .transform_calculate(one="datum.model_fraction")
         .encode(x=x, y="one:Q")
     )
-    note = f"{', '.join(sorted(scores))}, correct answers, all layers; one point a language, 95 %"
-    return styled(
+    note = f"{', '.join(sorted(scores))}, correct answers, all layers; one point per language, 95 %"
+    return titled(
         alt.layer(equal, bars, points, data=frame)
         .properties(width=WIDTH, height=HEIGHT)
         .add_params(picked)
-        .facet(**panels(runs))
-        .properties(title=heading("How many neurons, and how much of the score", note))
+        .facet(**panels(runs)),
+        "How many neurons, and how much of the score",
+        note,
     )
 
 
 def figures(attribution: xr.Dataset, run: str) -> Figures:
-    """Figures of one run, by the beginning of their file name."""
-    found = {
+    """The figures of one run, by the beginning of the name of their file."""
+    charts = {
         "shares": shares_by_layer(attribution, run),
         "curves": curves_by_layer(attribution, run),
         "maxima": maxima(attribution, run),
     }
     compared = attribution["positive_share_low"].sel(answered=list(ANSWER_COLOURS))
-    if int(compared.count()):  # else there are too few prompts
-        found["correct"] = correct_beside_incorrect(attribution, run)
-    return found
+    if int(compared.count()):  # otherwise there are too few prompts
+        charts["correct"] = correct_beside_incorrect(attribution, run)
+    return charts

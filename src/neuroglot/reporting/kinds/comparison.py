@@ -1,4 +1,4 @@
-"""Results of :func:`neuroglot.compare`: runs beside the first of them."""
+"""Results of :func:`neuroglot.compare`: runs compared with the first of them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TESTED = ("p", "p_holm", "p_equivalent", "p_equivalent_holm", "subjects", "suffi
 
 
 def _with_ends(name: str) -> tuple[str, ...]:
-    """The keys of a number and its intervals, those over relations too."""
+    """The names of a number and of the ends of its intervals, over relations too."""
     return tuple(f"{name}{end}" for end in (*ENDS, *OVER_RELATIONS))
 
 
@@ -72,32 +72,33 @@ OF_RUN = (
 )
 TEXTS = ("model", "accuracy_overall_verdict", "odds_ratio_reason")
 HOW = (
-    "All-shared: share of all neurons, and with each language's items shuffled. Changes are from "
-    "the first run, with 95 % intervals over subjects. Odds: of a right answer, for ten points "
-    "more of a prompt's active neurons being all-shared, with the language as covariate. Spearman: "
-    "over languages, of shared-of-active and accuracy."
+    "All-shared: share of all neurons. Items shuffled: the same with each language's items "
+    "permuted. Changes are from the first run, with 95 % intervals over subjects. Odds: the factor "
+    "by which the odds of a right answer change if ten points more of a prompt's active neurons "
+    "are all-shared, with the language as covariate. Spearman: the rank correlation of "
+    "shared-of-active and accuracy over languages."
 )
 FLOW = "Share of each category's neurons in the first run, mean over items, all layers together."
 NO_FLOW = (
-    "No flow between categories: nothing says that all models continue one checkpoint "
-    "(lineage=True or --lineage says so)."
+    "The flow between categories is not shown, because it is not known that all models continue "
+    "one checkpoint; lineage=True (--lineage) says that they do."
 )
 
 
 def comparison_rows(compared: xr.Dataset) -> list[dict[str, Any]]:
-    """One row a run: levels, changes from the first, and what goes with what."""
+    """One row for each run: values, changes from the first run, odds and correlations."""
     rows = []
     for run in run_names(compared):
-        here = compared.sel(run=run)
-        shared = values_of(here.sel(category="all_shared"), OF_SHARED)
-        texts = {name: str(here[name].to_numpy()) for name in TEXTS if name in here}
+        of_run = compared.sel(run=run)
+        shared = values_of(of_run.sel(category="all_shared"), OF_SHARED)
+        texts = {name: str(of_run[name].to_numpy()) for name in TEXTS if name in of_run}
         row = {"run": run, **{OF_SHARED[name]: value for name, value in shared.items()}}
-        rows.append(row | values_of(here, OF_RUN) | texts)
+        rows.append(row | values_of(of_run, OF_RUN) | texts)
     return rows
 
 
 def language_rows(compared: xr.Dataset, run: str) -> list[dict[str, Any]]:
-    """One row a language: what one run shares and answers, and how that has changed."""
+    """One row for each language: sharing and accuracy of a run, and their changes."""
     keys = [key for column in BY_LANGUAGE[1:] for key in column.keys]
     return [
         {"language": str(language)} | values_of(compared.sel(run=run, language=language), keys)
@@ -105,67 +106,64 @@ def language_rows(compared: xr.Dataset, run: str) -> list[dict[str, Any]]:
     ]
 
 
-def values_of(here: xr.Dataset, names: Iterable[str]) -> dict[str, float]:
-    """Numbers of one place, as far as they are there."""
-    return {name: float(here[name]) for name in names if name in here}
+def values_of(data: xr.Dataset, names: Iterable[str]) -> dict[str, float]:
+    """The values of those variables without dimensions that the dataset has."""
+    return {name: float(data[name]) for name in names if name in data}
 
 
 def change_findings(compared: xr.Dataset) -> list[str]:
-    """One sentence a run: how accuracy over all languages has changed from the first run."""
-    found = []
+    """A sentence for each run on how accuracy over all languages differs from the first run."""
+    sentences = []
     for run in run_names(compared)[1:]:
-        here = compared.sel(run=run)
-        tested, known = _tested(here), values_of(here, _with_ends("accuracy_overall_change"))
-        changed = points_with(*known.values())
-        found.append(
+        of_run = compared.sel(run=run)
+        test, change = _test(of_run), values_of(of_run, _with_ends("accuracy_overall_change"))
+        sentences.append(
             f"{run}: accuracy over all languages changes by "
-            f"{changed} points (p {p_text(tested['p'])}, corrected "
-            f"{p_text(tested['p_holm'])}): {verdict_text(tested)}."
+            f"{points_with(*change.values())} points (p {p_text(test['p'])}, corrected "
+            f"{p_text(test['p_holm'])}): {verdict_text(test)}."
         )
-    return found
+    return sentences
 
 
-def _tested(here: xr.Dataset) -> dict[str, Any]:
-    """What :func:`verdict_text` is about; NaN, and open, of results of before, which lack it."""
-    names = {name: f"accuracy_overall_{name}" for name in (*TESTED, "verdict")}
-    known = {name: here[full].item() if full in here else np.nan for name, full in names.items()}
-    known["verdict"] = known["verdict"] if names["verdict"] in here else OPEN
-    return known | {"equivalent_within": here.attrs.get("equivalent_within", np.nan)}
+def _test(of_run: xr.Dataset) -> dict[str, Any]:
+    """The values that :func:`verdict_text` needs; results of early versions may lack them."""
+    test: dict[str, Any] = dict.fromkeys(TESTED, np.nan) | {"verdict": OPEN}
+    names = {name: f"accuracy_overall_{name}" for name in test}
+    test |= {name: of_run[full].item() for name, full in names.items() if full in of_run}
+    return test | {"equivalent_within": of_run.attrs.get("equivalent_within", np.nan)}
 
 
 def flow_table(compared: xr.Dataset, run: str, title: str, *, is_for_page: bool) -> Table:
-    """What share of each category has become which."""
+    """The share of each category's neurons that is now in each category."""
     rows: dict[str, dict[str, Any]] = {}
     for row in flow_rows(compared, run):
         before = rows.setdefault(row["category"], {"category": CATEGORY_LABELS[row["category"]]})
         before[row["category_after"]] = row["of_category"]
-    found = list(rows.values())
-    return Table(title, OF_FLOW, found, explained=[FLOW], is_for_page=is_for_page)
+    return Table(title, OF_FLOW, list(rows.values()), explained=[FLOW], is_for_page=is_for_page)
 
 
 def tables(runs: Group) -> list[Table]:
-    """Changes from the first run, by run and by language, and what neurons became.
+    """Tables of changes from the first run, by run and by language, and of the flow.
 
-    In a terminal, only the flow to the last run is shown, and nothing by language.
+    A terminal shows only the flow to the last run, and nothing by language.
     """
-    made = []
+    shown = []
     for name, compared in runs.items():
         said = [*change_findings(compared), *([] if "flow" in compared else [NO_FLOW])]
-        title, found = f"{name}: against the first run", comparison_rows(compared)
-        made.append(Table(title, BY_RUN, found, said=said, explained=[HOW]))
+        title, rows = f"{name}: against the first run", comparison_rows(compared)
+        shown.append(Table(title, BY_RUN, rows, said=said, explained=[HOW]))
         _, *later = run_names(compared)
         for run in later:
-            by_language = language_rows(compared, run)
-            title = f"{name}: {run} by language"
-            made.append(Table(title, BY_LANGUAGE, by_language, is_for_page=True))
+            title, by_language = f"{name}: {run} by language", language_rows(compared, run)
+            shown.append(Table(title, BY_LANGUAGE, by_language, is_for_page=True))
             if "flow" in compared:
                 title = f"{name}: {run}, what neurons became"
-                made.append(flow_table(compared, run, title, is_for_page=run != later[-1]))
-    return made
+                shown.append(flow_table(compared, run, title, is_for_page=run != later[-1]))
+    return shown
 
 
 def figures(_: str, runs: Group) -> Figures:
-    """Every figure that the comparisons allow."""
+    """All figures of the comparisons."""
     return {
         f"{shown}-{name}": chart
         for name, compared in runs.items()

@@ -1,4 +1,4 @@
-"""Figures of runs that are compared."""
+"""Figures of compared runs."""
 
 from __future__ import annotations
 
@@ -20,20 +20,19 @@ from neuroglot.reporting.style import (
     category_colour,
     dashes,
     dimmed,
-    heading,
     layer_axis,
     legend_filter,
     panels,
-    styled,
+    titled,
 )
 from neuroglot.sharing.bits import CATEGORIES
 
 DOTS = alt.Legend(symbolType="circle", symbolStrokeWidth=0, symbolSize=70)
-# What screen readers say of a mark. By default Vega-Lite makes it from the titles of axes, in which
-# it takes a backslash for the beginning of an escape.
+# The text of a mark for screen readers. Vega-Lite's default text takes a backslash in the title of
+# an axis for the beginning of an escape.
 SAID = alt.Description("said:N")
 ENDS = ("", "_low", "_high")
-CELL = 62  # pixels of one in the flow
+CELL = 62  # width of a cell of the flow, in pixels
 POINTS = alt.Axis(labelExpr="datum.value == 0 ? '0' : format(100 * datum.value, '+~g')")
 
 
@@ -43,7 +42,10 @@ def run_names(compared: xr.Dataset) -> list[str]:
 
 
 def flow_rows(compared: xr.Dataset, run: str) -> list[dict[str, Any]]:
-    """One row for each category and what it became: share of it, and of all neurons."""
+    """One row for each pair of categories before and after, with the share of neurons.
+
+    ``of_category`` is the share of the category before, and ``of_all`` that of all neurons.
+    """
     flow = compared["flow"].sel(run=run).mean("layer")
     share = flow / flow.sum("category_after")
     return [
@@ -59,9 +61,10 @@ def flow_rows(compared: xr.Dataset, run: str) -> list[dict[str, Any]]:
 
 
 def change_by_layer(compared: xr.Dataset, name: str) -> alt.TopLevelMixin:
-    """How the share of each category has changed from the first run, layer by layer."""
+    """The change of the share of each category from the first run, by layer."""
     names = {f"layer_fraction_change{end}": f"change{end}" for end in ENDS}
-    frame = _after(compared[list(names)].rename(names)).to_dataframe().reset_index()
+    changes = compared[list(names)].rename(names).isel(run=slice(1, None))
+    frame = changes.drop_vars("model", errors="ignore").to_dataframe().reset_index()
     frame["category"] = frame["category"].map(CATEGORY_LABELS)
     picked = legend_filter("category")
     title = "change (points)"
@@ -77,18 +80,18 @@ def change_by_layer(compared: xr.Dataset, name: str) -> alt.TopLevelMixin:
     )  # fmt: skip
     zero = alt.Chart(frame).mark_rule(color="#888888", strokeDash=[3, 3]).encode(y=alt.datum(0))
     runs = run_names(compared)
-    note = f"share of the layer's neurons, less that of {runs[0]}; band: 95 % over subjects"
-    return styled(
+    return titled(
         (zero + band + line)
         .properties(width=WIDTH, height=HEIGHT)
         .add_params(picked)
-        .facet(**panels(runs[1:]))
-        .properties(title=heading(f"{name}: what has changed by layer", note))
+        .facet(**panels(runs[1:])),
+        f"{name}: what has changed by layer",
+        f"share of the layer's neurons, less that of {runs[0]}; band: 95 % over subjects",
     )
 
 
 def sharing_and_accuracy(compared: xr.Dataset, name: str) -> alt.TopLevelMixin:
-    """Each language in each run: how much it shares, and how well it is answered."""
+    """Sharing and accuracy of each language in each run."""
     frame = compared[["shared_of_active", "accuracy"]].to_dataframe().reset_index()
     runs = run_names(compared)
     frame["place"] = frame["run"].map(runs.index)
@@ -100,8 +103,9 @@ def sharing_and_accuracy(compared: xr.Dataset, name: str) -> alt.TopLevelMixin:
     colours = itertools.islice(itertools.cycle(LINE_COLOURS), len(runs))
     scale = alt.Scale(domain=runs, range=list(colours))
     base = alt.Chart(frame).encode(x=x, y=y)
-    ways = base.mark_line(color="#bbbbbb", strokeWidth=1)
-    ways = ways.encode(detail="language:N", order="place:Q")
+    paths = base.mark_line(color="#bbbbbb", strokeWidth=1).encode(
+        detail="language:N", order="place:Q"
+    )
     dots = base.mark_point(filled=True, size=45).encode(
         color=alt.Color("run:N", title=None, scale=scale, legend=DOTS),
         opacity=dimmed(picked),
@@ -111,17 +115,17 @@ def sharing_and_accuracy(compared: xr.Dataset, name: str) -> alt.TopLevelMixin:
     labels = base.mark_text(dy=-9, fontSize=10, color="#444444").encode(
         text="language:N"
     ).transform_filter(alt.datum.place == len(runs) - 1)  # fmt: skip
-    note = "one dot a language and run; lines join the runs of a language"
-    return styled(
-        (ways + dots + labels)
+    return titled(
+        (paths + dots + labels)
         .properties(width=2.8 * WIDTH, height=2.5 * HEIGHT)
-        .properties(title=heading(f"{name}: sharing and accuracy", note))
-        .add_params(picked)
+        .add_params(picked),
+        f"{name}: sharing and accuracy",
+        "one dot per language and run; lines join the runs of a language",
     )
 
 
 def flow_figure(compared: xr.Dataset, name: str) -> alt.TopLevelMixin:
-    """What the neurons of each category have become, of all layers together."""
+    """The categories after, for the neurons of each category before, over all layers."""
     runs = run_names(compared)[1:]
     frame = pd.DataFrame([{"run": run, **row} for run in runs for row in flow_rows(compared, run)])
     labels = [CATEGORY_LABELS[category] for category in reversed(CATEGORIES)]
@@ -151,18 +155,18 @@ def flow_figure(compared: xr.Dataset, name: str) -> alt.TopLevelMixin:
         text="shown:N",
         color=alt.condition(alt.datum.of_category > 0.55, alt.value("white"), alt.value("#222222")),
     )
-    note = "share of each row's neurons, mean over items, all layers together"
-    return styled(
+    return titled(
         (cells + texts)
         .properties(width=CELL * len(labels), height=CELL * len(labels) * 0.6)
-        .facet(**panels(runs))
-        .properties(title=heading(f"{name}: what the neurons of each category became", note))
+        .facet(**panels(runs)),
+        f"{name}: what the neurons of each category became",
+        "share of each row's neurons, mean over items, all layers together",
     )
 
 
 def series(compared: xr.Dataset, name: str) -> alt.TopLevelMixin:
     """All-shared neurons with their baseline, and accuracy, along a series of checkpoints."""
-    x, place = str(compared.attrs["x"]), "place"  # a name of the user's may mean something to Vega
+    x, place = str(compared.attrs["x"]), "place"  # Vega might misread the user's name for x
     kinds = {"measured": "fraction", "items shuffled": "fraction_if_items_shuffled"}
     parts = [
         compared[variable].sel(category="all_shared", drop=True).to_dataframe(name="value")
@@ -196,21 +200,16 @@ def series(compared: xr.Dataset, name: str) -> alt.TopLevelMixin:
             .properties(width=1.5 * WIDTH, height=HEIGHT)
         )
     note = "dashed: with each language's items shuffled"
-    return styled(alt.hconcat(*panels).properties(title=heading(f"{name}: along the {x}s", note)))
-
-
-def _after(data: Any) -> Any:
-    """All runs but the first, which is what they are compared with."""
-    return data.isel(run=slice(1, None)).drop_vars("model", errors="ignore")
+    return titled(alt.hconcat(*panels), f"{name}: along the {x}s", note)
 
 
 def figures(compared: xr.Dataset, name: str) -> Figures:
-    """Every figure that a comparison allows, by what it shows."""
-    found = {"sharing-and-accuracy": sharing_and_accuracy(compared, name)}
+    """The figures of a comparison, by what they show."""
+    charts = {"sharing-and-accuracy": sharing_and_accuracy(compared, name)}
     if compared.attrs["x"]:
-        found["series"] = series(compared, name)
+        charts["series"] = series(compared, name)
     if "layer_fraction" in compared:
-        found["change-by-layer"] = change_by_layer(compared, name)
+        charts["change-by-layer"] = change_by_layer(compared, name)
     if "flow" in compared:
-        found["flow"] = flow_figure(compared, name)
-    return found
+        charts["flow"] = flow_figure(compared, name)
+    return charts

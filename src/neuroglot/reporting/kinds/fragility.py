@@ -19,7 +19,7 @@ from neuroglot.reporting.style import (
     dimmed,
     layer_axis,
     legend_filter,
-    styled,
+    titled,
 )
 from neuroglot.reporting.table import Column, Table
 
@@ -37,41 +37,42 @@ COLUMNS = (
     Column("median distance", ("median_distance",)),
 )
 EXPLAINED = (
-    "Flipped categories: how many neurons change theirs, of all neurons and items. Margin at most: "
-    "the farthest that the value of one whose activity flipped was from the threshold; the median "
-    "distance is that of all values.",
+    "Flipped categories: the share of neurons whose category changes, over all neurons and items. "
+    "Margin at most: the largest distance from the threshold of a value whose activity flipped. "
+    "Median distance: that of all values from the threshold.",
 )
 
 
-def fragility_rows(found: xr.Dataset) -> list[dict[str, Any]]:
-    """One row a comparison, over all layers: flipped categories and the margin at which."""
+def fragility_rows(flips: xr.Dataset) -> list[dict[str, Any]]:
+    """One row for each comparison, over all layers: flipped categories and distances from τ."""
     rows = []
-    for name in found["comparison"].to_numpy():
-        one = found.sel(comparison=name)
-        largest = float(one["margin_largest"].max())
+    for name in flips["comparison"].to_numpy():
+        compared = flips.sel(comparison=name)
+        largest = float(compared["margin_largest"].max())
         rows.append(
             {
                 "changed": str(name),
-                "flipped_categories": float(one["category_flips"].mean()),
-                "number": int(one["n_category_flips"].sum()),
+                "flipped_categories": float(compared["category_flips"].mean()),
+                "number": int(compared["n_category_flips"].sum()),
                 "margin_at_most": UNKNOWN if np.isnan(largest) else f"{largest:.2g}",
-                "median_distance": f"{float(one['value_median'].median()):.2g}",
+                "median_distance": f"{float(compared['value_median'].median()):.2g}",
             }
         )
     return rows
 
 
 def tables(runs: Group) -> list[Table]:
-    """What depends on rounding, for every run."""
+    """A table of flipped categories for every run."""
+    title = "what depends on rounding"
     return [
-        Table(f"{run}: what depends on rounding", COLUMNS, fragility_rows(x), explained=EXPLAINED)
-        for run, x in runs.items()
+        Table(f"{run}: {title}", COLUMNS, fragility_rows(flips), explained=EXPLAINED)
+        for run, flips in runs.items()
     ]
 
 
-def fragility_by_layer(found: xr.Dataset) -> alt.TopLevelMixin:
-    """Share of flipped categories, and how near to the threshold the flipped values were."""
-    frame = found[["category_flips", "n_category_flips", *MARGINS]].to_dataframe().reset_index()
+def fragility_by_layer(flips: xr.Dataset) -> alt.TopLevelMixin:
+    """The share of flipped categories, and the distances of flipped values from the threshold."""
+    frame = flips[["category_flips", "n_category_flips", *MARGINS]].to_dataframe().reset_index()
     picked = legend_filter("comparison")
     panels = [
         panel(frame, picked).encode(
@@ -87,8 +88,7 @@ def fragility_by_layer(found: xr.Dataset) -> alt.TopLevelMixin:
         "left: share of an item's neurons whose category changes; right: distance from τ,",
         "solid: the largest where activity flipped; dashed: median there; dotted: of all values",
     ]
-    title = alt.TitleParams("Neurons that depend on rounding", subtitle=note, offset=14)
-    return styled(alt.hconcat(*panels).properties(title=title))
+    return titled(alt.hconcat(*panels), "Neurons that depend on rounding", note)
 
 
 def _flips(frame: pd.DataFrame, picked: alt.Parameter) -> alt.Chart:
@@ -131,6 +131,8 @@ def _margins(frame: pd.DataFrame, _picked: alt.Parameter) -> alt.Chart:
 FRAGILITY = Kind(
     "fragility",
     tables=tables,
-    figures=lambda _, runs: {f"fragility-{run}": fragility_by_layer(x) for run, x in runs.items()},
-    records=lambda found: {"fragility": fragility_rows(found)},
+    figures=lambda _, runs: {
+        f"fragility-{run}": fragility_by_layer(flips) for run, flips in runs.items()
+    },
+    records=lambda flips: {"fragility": fragility_rows(flips)},
 )

@@ -1,4 +1,4 @@
-"""Results of :func:`neuroglot.intervene`: answers of edited models, beside those of controls."""
+"""Results of :func:`neuroglot.intervene`: accuracy under edits, beside that under controls."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def _condition(name: str, neurons: float) -> str:
 
 
 def _contribution(share: float, against: float) -> str:
-    """Share of all contributions, and in brackets that of the control."""
+    """The share of all contributions and, in brackets, that of the control."""
     other = "" if np.isnan(against) else f" ({100 * against:.0f}%)"
     return percent(share, 0) + other
 
 
 def _verdict(verdict: str, difference: float) -> str:
-    """The finding, in a word or two."""
+    """The finding in one or two words."""
     if np.isnan(difference):
         return UNKNOWN
     return "too few" if verdict == OPEN else verdict
@@ -59,8 +59,8 @@ COLUMNS = (
         PLACEBO[:3],
         points_with,
         is_optional=True,
-        explained="Placebo: the first draw of a control, less its other draws, which should be "
-        "nothing.",
+        explained="Placebo: the first draw of a control less its other draws, which should differ "
+        "by chance only.",
     ),
     Column("placebo p", (PLACEBO[3],), p_text, is_optional=True),
     Column("placebo corrected", (PLACEBO[4],), p_text, is_optional=True),
@@ -69,8 +69,8 @@ COLUMNS = (
         ("share", "share_against"),
         _contribution,
         is_for_page=True,
-        explained="Contribution: the neurons' share of all |m|·‖v‖, and in brackets that of the "
-        "control's, over the same prompts.",
+        explained="Contribution: the neurons' share of all |m|·‖v‖ and, in brackets, the share of "
+        "the control's neurons, over the same prompts.",
     ),
     Column("accuracy", ("accuracy",), percent, is_for_page=True),
     Column(
@@ -79,17 +79,18 @@ COLUMNS = (
         _verdict,
         is_for_page=True,
         explained="Finding: a difference (corrected p < .05), equivalent within the bounds that "
-        "were given beforehand, or too few items to tell; a dash where fewer than ten subjects are "
-        "left to compare.",
+        "were given beforehand, or too few items to tell. A dash stands for comparisons with fewer "
+        "than ten subjects.",
     ),
 )
 EXPLAINED = (
-    "Neurons: how many a condition edits in a prompt, or keeps where it edits all others (mean). "
-    "Difference: accuracy less that of no edit, or of random neurons, as many in each layer, "
-    "edited in the same way; in percentage points, over the prompts for which there are such "
-    "neurons, with 95 % intervals over subjects and p by itself and after Holm's correction.",
-    "Random neurons are mostly inactive, so claims rest on active ones, and on ones that "
-    "contribute as much.",
+    "Neurons: the mean number of neurons that a condition edits in a prompt, or keeps if it edits "
+    "all others. Difference: accuracy less accuracy without an edit, or less accuracy with equally "
+    "many random neurons in each layer edited in the same way. It is in percentage points, over "
+    "the prompts for which there are such neurons, with 95 % intervals over subjects, and with p "
+    "before and after Holm's correction.",
+    "Random neurons are mostly inactive, so claims rest on active random neurons, and on those "
+    "that contribute as much.",
 )
 PLACES = {
     "answer": "at the last prompt token and the answer's tokens",
@@ -99,15 +100,15 @@ PLACES = {
 
 
 def how_edited(outcome: xr.Dataset) -> str:
-    """A sentence on what was done to neurons, and where."""
-    where, others = PLACES[outcome.attrs["edit_position"]], outcome.attrs["chosen_on"]
+    """A sentence on what was done to neurons, and at which tokens."""
+    place, others = PLACES[outcome.attrs["edit_position"]], outcome.attrs["chosen_on"]
     if not is_of_preset(outcome):
-        done = f"edited as the conditions say, {where} where an edit says nothing else"
+        done = f"edited as the conditions say, {place} unless an edit says otherwise"
     elif bool(outcome["keep_only"].any()):
-        done = f"kept, and all others switched off, {where}"
+        done = f"kept, and all others switched off, {place}"
     else:
-        off = not outcome["factor"].any()
-        done = f"{'switched off' if off else 'multiplied as said'} {where}"
+        is_off = not outcome["factor"].any()
+        done = f"{'switched off' if is_off else 'multiplied by the given factor'} {place}"
     if group_of(outcome) == AMPLIFICATION:
         done += "; the factor was chosen on the other half of the items"
     chosen = f"; they were chosen on {others:,} other items" if others else ""
@@ -115,21 +116,21 @@ def how_edited(outcome: xr.Dataset) -> str:
 
 
 def tables(runs: Group) -> list[Table]:
-    """What each condition does, and where a factor was chosen, how."""
-    made = []
+    """A table of the conditions and, if a factor was chosen, a table of that choice."""
+    shown = []
     for run, outcome in runs.items():
         rows = effect_rows(outcome)
         before = percent(mean_of(outcome["correct_no_edit"], outcome, outcome["counted"]))
         title = f"{run}: {group_of(outcome).replace('-', ' ')}, accuracy {before} without any edit"
         said = [how_edited(outcome), *findings(rows)]
         if "development_accuracy" in outcome:
-            made.append(factor_table(outcome, run))
-        made.append(Table(title, COLUMNS, rows, said, EXPLAINED, group=CONDITION))
-    return made
+            shown.append(factor_table(outcome, run))
+        shown.append(Table(title, COLUMNS, rows, said, EXPLAINED, group=CONDITION))
+    return shown
 
 
 def factor_table(outcome: xr.Dataset, run: str) -> Table:
-    """Accuracy by factor on the half of the items on which it was chosen."""
+    """Accuracy by factor, on the half of the items on which the factor was chosen."""
     rows = [
         {"factor": float(str(factor)), "accuracy": float(value)}
         for factor, value in outcome["development_accuracy"].to_series().items()
@@ -143,12 +144,12 @@ def factor_table(outcome: xr.Dataset, run: str) -> Table:
 
 
 def frame(outcome: xr.Dataset) -> pd.DataFrame:
-    """The rows, and what the group of the outcome is called."""
+    """The rows, with the name of the outcome's group."""
     return pd.DataFrame([{"kind": group_of(outcome), **row} for row in effect_rows(outcome)])
 
 
 def records(outcome: xr.Dataset) -> dict[str, Any]:
-    """The rows, and a text for each condition."""
+    """The rows, and the finding of each condition."""
     rows = effect_rows(outcome)
     return {"effects": rows, "findings": findings(rows)}
 

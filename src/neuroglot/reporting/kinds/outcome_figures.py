@@ -1,4 +1,4 @@
-"""Figures of what happens to accuracy when neurons are edited."""
+"""Figures of accuracy under edits of neurons."""
 
 from __future__ import annotations
 
@@ -35,15 +35,14 @@ from neuroglot.reporting.style import (
     LINE_COLOURS,
     WIDTH,
     dimmed,
-    heading,
     legend_filter,
     panels,
     stacked,
-    styled,
+    titled,
 )
 
 OFF, EDITED = "switched off", "edited"
-# The same colour for the same control in every figure; black is the condition itself.
+# A control has the same colour in every figure; black stands for the condition itself.
 ARM_COLOURS = {
     OFF: "#000000",
     EDITED: "#000000",
@@ -52,16 +51,16 @@ ARM_COLOURS = {
     AGAINST_LABELS["active"]: LINE_COLOURS[4],
     AGAINST_LABELS["contribution"]: LINE_COLOURS[1],
 }
-ROW, ARM_ROW = 26, 11  # pixels
+ROW, ARM_ROW = 26, 11  # in pixels
 POINTS = alt.Axis(labelExpr="datum.value == 0 ? '0' : format(datum.value, '+~g')")
 ENDS = ("", "_low", "_high")
 SHOWN = dict(zip(("accuracy", "low", "high"), ENDS, strict=True))
 DIFFERENCE = [f"difference{end}" for end in ENDS]
-ENOUGH = 0.95  # of the prompts, for a control's accuracy to be comparable by eye
+ENOUGH = 0.95  # share of the prompts that a control needs to be comparable by eye
 
 
 def accuracy_by_condition(outcome: xr.Dataset, run: str, what: str = OFF) -> alt.TopLevelMixin:
-    """Accuracy by language: no edit, the condition, and its controls; one panel a condition."""
+    """Accuracy by language for no edit, a condition and its controls; a panel per condition."""
     frame = _accuracy_frame(outcome, what)
     languages = [str(language) for language in outcome["language"].to_numpy()]
     arms = _arms_of(frame)
@@ -80,48 +79,45 @@ def accuracy_by_condition(outcome: xr.Dataset, run: str, what: str = OFF) -> alt
         x=alt.X("accuracy:Q", title="accuracy"),
         opacity=dimmed(picked),
         tooltip=["condition:N", "language:N", "arm:N",
-                 *(alt.Tooltip(f"{x}:Q", format=".1%") for x in SHOWN)],
+                 *(alt.Tooltip(f"{name}:Q", format=".1%") for name in SHOWN)],
     )  # fmt: skip
     order = [condition_label(str(name)) for name in outcome["condition"].to_numpy()]
-    return styled(
+    return titled(
         (bars + dots)
         .properties(width=150, height=len(languages) * ARM_ROW * (len(arms) + 1))
         .add_params(picked)
-        .facet(column=alt.Column("condition:N", title=None, sort=order))
-        .properties(
-            title=heading(
-                f"{run}: accuracy with neurons {what}",
-                "bars: 95 % over subjects; without controls that cannot be drawn for most prompts",
-            )
-        )
+        .facet(column=alt.Column("condition:N", title=None, sort=order)),
+        f"{run}: accuracy with neurons {what}",
+        "bars: 95 % over subjects; without controls that cannot be drawn for most prompts",
     )
 
 
 def _accuracy_frame(outcome: xr.Dataset, what: str) -> pd.DataFrame:
-    """One row a condition, language and arm, which is the condition or what it is held against."""
+    """One row for each condition, language and arm: the condition itself, no edit or a control."""
     arms: dict[str, tuple[str, str, dict[str, str]]] = {
         what: ("accuracy", NO_EDIT, {}),
         AGAINST_LABELS[NO_EDIT]: ("accuracy_no_edit", NO_EDIT, {}),
     }
     for kind in map(str, outcome["kind"].to_numpy()):
         arms[against_label(kind)] = ("accuracy_control", kind, {"kind": kind})
-    # Over other prompts than the rest, a control is not to be compared by eye.
+    # A control over other prompts than the rest would mislead the eye.
     enough = outcome["n_prompts"] >= ENOUGH * outcome["counted"].sum()
     parts = []
     for arm, (name, against, place) in arms.items():
-        values = {x: outcome[f"{name}{end}"].sel(place, drop=True) for x, end in SHOWN.items()}
-        known = xr.Dataset(values).where(enough.sel(against=against, drop=True))
-        parts.append(known.to_dataframe(["condition", "language"]).reset_index().assign(arm=arm))
+        values = xr.Dataset(
+            {column: outcome[f"{name}{end}"].sel(place, drop=True) for column, end in SHOWN.items()}
+        ).where(enough.sel(against=against, drop=True))
+        parts.append(values.to_dataframe(["condition", "language"]).reset_index().assign(arm=arm))
     frame = pd.concat(parts, ignore_index=True).dropna(subset=["accuracy"])
     frame["condition"] = frame["condition"].map(condition_label)
     return frame[["condition", "language", "arm", *SHOWN]]
 
 
 def _arms_of(frame: pd.DataFrame) -> list[str]:
-    """The arms that there are: those known first, then those of a user's controls."""
-    there = list(dict.fromkeys(frame["arm"]))
-    return [*(arm for arm in ARM_COLOURS if arm in there),
-            *(arm for arm in there if arm not in ARM_COLOURS)]  # fmt: skip
+    """The arms in the frame: first those with a colour of their own, then a user's controls."""
+    arms = list(dict.fromkeys(frame["arm"]))
+    return [*(arm for arm in ARM_COLOURS if arm in arms),
+            *(arm for arm in arms if arm not in ARM_COLOURS)]  # fmt: skip
 
 
 def _arm_colour(arms: list[str]) -> alt.Color:
@@ -132,14 +128,17 @@ def _arm_colour(arms: list[str]) -> alt.Color:
 
 
 def _effects(runs: Group, coordinate: str = "condition") -> pd.DataFrame:
-    """One row a run, condition and control, in percentage points; a coordinate as ``value``."""
+    """One row for each run, condition and control, in percentage points.
+
+    The column ``value`` holds a coordinate of the condition.
+    """
 
     def rows(outcome: xr.Dataset) -> pd.DataFrame:
         frame = pd.DataFrame(effect_rows(outcome))
         places = outcome["condition"].to_index().get_indexer(pd.Index(frame["condition"]))
         for column, name in (("value", coordinate), ("category", "category")):
-            known = outcome[name if name in outcome.coords else "condition"].to_numpy()
-            frame[column] = known[places].tolist()
+            values = outcome[name if name in outcome.coords else "condition"].to_numpy()
+            frame[column] = values[places].tolist()
         return frame
 
     frame = stacked(runs, rows)
@@ -151,12 +150,12 @@ def _effects(runs: Group, coordinate: str = "condition") -> pd.DataFrame:
 
 
 def differences(runs: Group, title: str) -> alt.TopLevelMixin:
-    """Accuracy less that of no edit and of each control, one panel a run."""
+    """Accuracy less that of no edit and of each control, with a panel for each run."""
     frame = _effects(runs)
     conditions = list(dict.fromkeys(frame["condition"]))
-    known = frame.dropna(subset=["difference"])
-    arms = _arms_of(known)
-    base = alt.Chart(known).encode(
+    frame = frame.dropna(subset=["difference"])
+    arms = _arms_of(frame)
+    base = alt.Chart(frame).encode(
         y=alt.Y("condition:N", title=None, sort=conditions, axis=alt.Axis(labelLimit=240),
                 scale=alt.Scale(domain=conditions)),
         yOffset=alt.YOffset("arm:N", sort=arms, scale=alt.Scale(domain=arms)),
@@ -164,9 +163,9 @@ def differences(runs: Group, title: str) -> alt.TopLevelMixin:
     )  # fmt: skip
     picked = legend_filter("arm")
     chart = (
-        _zero_line(known, "x") + _whiskers(base, "x", picked) + _dots(base, "x", picked)
+        _zero_line(frame, "x") + _whiskers(base, "x", picked) + _dots(base, "x", picked)
     ).properties(width=190, height=alt.Step(ARM_ROW))
-    return _by_run(chart.add_params(picked), runs, title)
+    return titled(chart.add_params(picked).facet(**panels(runs)), title, NOTE)
 
 
 X_TITLE = "difference (points)"
@@ -199,20 +198,16 @@ def _zero_line(frame: pd.DataFrame, axis: str) -> Any:
     return line.encode(**{axis: alt.datum(0)})
 
 
-def _by_run(chart: Any, runs: Group, title: str) -> alt.TopLevelMixin:
-    return styled(chart.facet(**panels(runs)).properties(title=heading(title, NOTE)))
-
-
 @dataclass(frozen=True)
 class Along:
-    """A coordinate of conditions, along which their differences stand.
+    """A coordinate of conditions along which a figure shows their differences.
 
     Attributes:
-        coordinate: its name in an outcome.
-        what: it is, for people.
-        title: of the figure.
-        column: its name in the figure.
-        write: makes the text for a value.
+        coordinate: the name of the coordinate in an outcome.
+        what: the title of the axis.
+        title: the title of the figure.
+        column: the name of the column in the data of the figure.
+        write: makes the text of a value.
     """
 
     coordinate: str
@@ -223,24 +218,17 @@ class Along:
 
 
 def differences_along(runs: Group, along: Along) -> alt.TopLevelMixin:
-    """Difference along a coordinate; numbers stand in their order, all else as it was given."""
+    """Differences along a coordinate; numbers are sorted, other values keep their order."""
     frame = _effects(runs, along.coordinate).dropna(subset=["difference"])
     is_numeric = pd.api.types.is_numeric_dtype(frame["value"])
     in_order = frame.sort_values("value") if is_numeric else frame
     order = list(dict.fromkeys(map(along.write, in_order["value"])))
-    frame[along.column] = frame["value"].map(along.write)
-    return _beside(frame, (along.column, along.what, order), runs, along.title)
-
-
-def _beside(
-    frame: pd.DataFrame, along: tuple[str, str, list[str]], runs: Group, title: str
-) -> alt.TopLevelMixin:
-    """Differences beside each other along a column: its name, what it is, and its values."""
-    column, what, order = along
+    column = along.column
+    frame[column] = frame["value"].map(along.write)
     arms = _arms_of(frame)
     picked = legend_filter("arm")
     base = alt.Chart(frame).encode(
-        x=alt.X(f"{column}:N", title=what, sort=order, axis=alt.Axis(labelAngle=0)),
+        x=alt.X(f"{column}:N", title=along.what, sort=order, axis=alt.Axis(labelAngle=0)),
         xOffset=alt.XOffset("arm:N", sort=arms, scale=alt.Scale(domain=arms)),
         color=_arm_colour(arms),
     )
@@ -250,16 +238,15 @@ def _beside(
     )
     facets: dict[str, Any] = {"column": alt.Column("run:N", title=None, sort=list(runs))}
     if len(set(zip(frame["run"], frame[column], frame["arm"], strict=True))) == len(frame):
-        frame["category"] = ""  # each mark is of one condition, whatever it is called
+        frame["category"] = ""  # without rows of panels, as no two marks share a place
     categories = list(dict.fromkeys(frame["category"]))
     if len(categories) > 1:
         facets["row"] = alt.Row("category:N", title=None, sort=categories)
-    faceted = chart.add_params(picked).facet(**facets)
-    return styled(faceted.properties(title=heading(title, NOTE)))
+    return titled(chart.add_params(picked).facet(**facets), along.title, NOTE)
 
 
 def per_neuron(runs: Group) -> alt.TopLevelMixin:
-    """Fall in accuracy against no edit for every hundred neurons that are switched off."""
+    """The difference in accuracy from no edit, per hundred neurons that are switched off."""
     frame = _effects(runs)
     frame = frame[frame["against"] == NO_EDIT].dropna(subset=["difference"])
     frame = frame[frame["neurons"] > 0].copy()
@@ -279,7 +266,7 @@ def per_neuron(runs: Group) -> alt.TopLevelMixin:
     )  # fmt: skip
     chart = (_zero_line(frame, "x") + whiskers + dots).properties(width=190, height=alt.Step(ROW))
     note = "accuracy less that of no edit, for every 100 neurons switched off; bars: 95 %"
-    return styled(chart.facet(**panels(runs)).properties(title=heading("Effect per neuron", note)))
+    return titled(chart.facet(**panels(runs)), "Effect per neuron", note)
 
 
 TITLES = {
@@ -308,20 +295,20 @@ ALONG = {
 
 
 def figures(group: str, runs: Group) -> Figures:
-    """Every figure that outcomes allow which differ in the same."""
-    known = {run: x for run, x in runs.items() if x["difference"].count() > 0}
-    found = {group: main_figure(group, known)} if known else {}
-    if known and group == DEACTIVATION:
-        found["effect-per-neuron"] = per_neuron(known)
+    """The figures of the outcomes of a group."""
+    tested = {run: outcome for run, outcome in runs.items() if outcome["difference"].count() > 0}
+    charts = {group: main_figure(group, tested)} if tested else {}
+    if tested and group == DEACTIVATION:
+        charts["effect-per-neuron"] = per_neuron(tested)
     if group in (DEACTIVATION, CONDITIONS):
         what = OFF if group == DEACTIVATION else EDITED
         for run, outcome in runs.items():
-            found[f"{group}-accuracy-{run}"] = accuracy_by_condition(outcome, run, what)
-    return found
+            charts[f"{group}-accuracy-{run}"] = accuracy_by_condition(outcome, run, what)
+    return charts
 
 
 def main_figure(group: str, runs: Group) -> alt.TopLevelMixin:
-    """The differences of all conditions: beside each other, or along a coordinate of theirs."""
+    """The differences of all conditions, listed or along one of their coordinates."""
     if group in TITLES:
         return differences(runs, TITLES[group])
     name = coordinate_of(next(iter(runs.values()))) or ""

@@ -1,4 +1,4 @@
-"""What interventions found, in sentences."""
+"""Describe the findings of interventions in sentences."""
 
 from __future__ import annotations
 
@@ -22,24 +22,25 @@ BEYOND = "active and equally contributing random neurons"
 
 
 def findings(rows: Sequence[Row]) -> list[str]:
-    """One text for each condition: whether accuracy changes, beyond what, and how that is known."""
-    return [_finding(condition, some) for condition, some in by_condition(rows).items()]
+    """A text for each condition: whether accuracy changes, also beyond controls, and the tests."""
+    return [_finding(condition, of_it) for condition, of_it in by_condition(rows).items()]
 
 
 def _finding(condition: str, rows: Sequence[Row]) -> str:
-    held = {row["against"]: row for row in rows}
-    plain = held[NO_EDIT]
-    strict = [held[x] for x in STRICT if x in held and not np.isnan(held[x]["difference"])]
-    asked = all(x in held for x in STRICT)
-    said = f"{condition_label(condition)}: {_whether(plain, strict, asked=asked)}."
+    by_control = {row["against"]: row for row in rows}
+    plain = by_control[NO_EDIT]
+    strict_rows = [by_control[control] for control in STRICT if control in by_control]
+    strict = [row for row in strict_rows if not np.isnan(row["difference"])]
+    asked = len(strict_rows) == len(STRICT)
+    summary = f"{condition_label(condition)}: {_whether(plain, strict, asked=asked)}."
     if np.isnan(plain["difference"]):
-        return said
+        return summary
     parts = "; ".join(map(_against, [plain, *strict]))
-    return " ".join([said, f"In percentage points, {parts}.", *_placebos(rows)])
+    return " ".join([summary, f"In percentage points, {parts}.", *_placebos(rows)])
 
 
 def _whether(plain: Row, strict: Sequence[Row], *, asked: bool) -> str:
-    """The finding, in short; ``asked`` says whether there are both strict controls."""
+    """The finding in short; ``asked`` says whether both strict controls were run."""
     if np.isnan(plain["difference"]):
         return f"too few subjects to compare; at least {LEAST_CLUSTERS} are needed"
     if plain["verdict"] == EQUIVALENT:
@@ -51,9 +52,9 @@ def _whether(plain: Row, strict: Sequence[Row], *, asked: bool) -> str:
 
 
 def _beyond(plain: Row, strict: Sequence[Row], *, asked: bool) -> str:
-    """Whether a difference is more than that of both strict controls."""
+    """Whether a difference goes beyond those of both strict controls."""
     if not asked:
-        return f"; it was not held against both {BEYOND}"
+        return f"; it was not compared with both {BEYOND}"
     if len(strict) < len(STRICT):
         return f", but too few prompts can be compared with both {BEYOND}"
     signs = {np.sign(row["difference"]) * (row["verdict"] == DIFFERENT) for row in strict}
@@ -63,23 +64,23 @@ def _beyond(plain: Row, strict: Sequence[Row], *, asked: bool) -> str:
 
 
 def bounds(row: Row) -> str:
-    """The bounds of equivalence."""
+    """The bounds of equivalence, as a text."""
     return f"±{100 * row['equivalent_within']:g} points"
 
 
 def _against(row: Row) -> str:
-    """One comparison: its difference, and what can be said of it."""
-    where = f"against {against_label(row['against'])}"
+    """One comparison: its difference, interval, p-values and verdict."""
+    control = f"against {against_label(row['against'])}"
     if row["prompts"] < row["all_prompts"]:
-        where += f" on {row['prompts']:,} of {row['all_prompts']:,} prompts"
-    known = f"p {p_text(row['p'])}, corrected {p_text(row['p_holm'])}"
+        control += f" on {row['prompts']:,} of {row['all_prompts']:,} prompts"
+    test = f"p {p_text(row['p'])}, corrected {p_text(row['p_holm'])}"
     if not np.isnan(row["difference_low"]):
-        known = f"{points_range(row['difference_low'], row['difference_high'])}; {known}"
-    return f"{points(row['difference'])} {where} ({known}): {verdict_text(row)}"
+        test = f"{points_range(row['difference_low'], row['difference_high'])}; {test}"
+    return f"{points(row['difference'])} {control} ({test}): {verdict_text(row)}"
 
 
 def verdict_text(row: Row) -> str:
-    """What a comparison finds, in words, and where it is open what would be enough."""
+    """The verdict of a comparison in words and, if it is open, how many subjects would suffice."""
     if row["verdict"] == DIFFERENT:
         wider = row.get("p_over_relations_holm", np.nan)
         if np.isnan(wider):
@@ -91,20 +92,20 @@ def verdict_text(row: Row) -> str:
 
 
 def _sufficient(row: Row) -> str:
-    """How many would be enough, where that is known."""
-    needed, there = row["sufficient_subjects"], row["subjects"]
+    """How many subjects would suffice, if that is known."""
+    needed, present = row["sufficient_subjects"], row["subjects"]
     if np.isnan(needed):
         return ""
-    if needed > there:
+    if needed > present:
         return (
             f" (about {needed:,.0f} subjects would tell {100 * row['equivalent_within']:g} points "
-            f"from none; there are {there:,.0f})"
+            f"from none; there are {present:,.0f})"
         )
     return f" (the difference is near the bounds of {bounds(row)})"
 
 
 def _placebos(rows: Sequence[Row]) -> list[str]:
-    """Of controls whose draws differ from each other, which chance alone should not let them."""
+    """A warning for each control whose draws differ from each other by more than chance."""
     failed = [row for row in rows if row.get("placebo_p_holm", np.nan) < LEVEL]
     return [
         f"The placebo of {against_label(row['against'])} differs from it by "

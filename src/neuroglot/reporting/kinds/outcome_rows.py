@@ -1,4 +1,4 @@
-"""What interventions are called and found: one row a condition and what it is held against."""
+"""The rows of interventions, one for each condition and control, and the names in them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from neuroglot.reporting.table import Row
 DEACTIVATION, BANDS, VARIANTS = "deactivation", "layer-bands", "variants"
 DOSES, DOSES_BY_ANSWER = "dose-response", "dose-response-by-answer"
 AMPLIFICATION, KEEP_ONLY, FIXED, SCALED = "amplification", "keep-only", "fixed-sets", "scaled"
-CONDITIONS = "conditions"  # of a user's own
+CONDITIONS = "conditions"  # the name of outcomes of a user's own conditions
 USUAL = {"top": 1.0, "layers": "all", "membership": np.nan, "keep_only": 0, "factor": 0.0}
-"""Coordinates of the conditions of :mod:`neuroglot.interventions.presets`, as they mostly are."""
+"""Coordinates of the conditions of :mod:`neuroglot.interventions.presets`, with default values."""
 KINDS = {
     ("top",): DOSES,
     ("layers",): BANDS,
@@ -38,23 +38,10 @@ def is_of_preset(outcome: xr.Dataset) -> bool:
     return set(USUAL) <= set(outcome.coords)
 
 
-def unusual(outcome: xr.Dataset) -> tuple[str, ...]:
-    """Coordinates of a preset that are not as usual in some condition."""
-    return tuple(
-        name
-        for name, usual in USUAL.items()
-        if not all(_is(value, usual) for value in outcome[name].to_numpy())
-    )
-
-
-def _is(value: object, usual: object) -> bool:
-    return value == usual or (value != value and usual != usual)  # noqa: PLR0124 (NaN)
-
-
 def coordinate_of(outcome: xr.Dataset) -> str | None:
-    """The only coordinate of a user's that varies between conditions, if there is one.
+    """The name of the user's coordinate that varies between conditions, if it is the only one.
 
-    A ``category`` stands beside it.
+    A coordinate ``category`` does not count.
     """
     own = [
         str(name)
@@ -67,13 +54,18 @@ def coordinate_of(outcome: xr.Dataset) -> str | None:
 
 
 def group_of(outcome: xr.Dataset) -> str:
-    """What an outcome is called, by what its conditions differ in."""
+    """The name of an outcome's group, which depends on how its conditions differ."""
     if "development_accuracy" in outcome:
         return AMPLIFICATION
     if not is_of_preset(outcome):
         own = coordinate_of(outcome)
         return CONDITIONS if own is None else f"by-{own.replace('_', '-')}"
-    kind = KINDS.get(unusual(outcome), VARIANTS)
+    unusual = tuple(
+        name
+        for name, usual in USUAL.items()
+        if not pd.Series(outcome[name].to_numpy()).isin([usual]).all()
+    )
+    kind = KINDS.get(unusual, VARIANTS)
     if kind == DOSES and (outcome["rank_by"] != "contribution").any():
         return DOSES_BY_ANSWER
     return kind
@@ -96,76 +88,67 @@ PLACEBO = tuple(f"placebo_{name}" for name in (*NUMBERS[:3], "p", "p_holm"))
 
 
 def against_label(against: str) -> str:
-    """What a condition is held against, for people."""
+    """The label of a control, or of no edit."""
     return AGAINST_LABELS.get(against, against.replace("_", " "))
 
 
 def condition_label(condition: str) -> str:
-    """A condition's name for people."""
+    """The label of a condition."""
     for name in ("all_shared", "partial_shared", "non_activated"):
         condition = condition.replace(name, name.replace("_", "-"))
     return re.sub(r"layers (\d+)(?![-\d,])", r"layer \1", condition.replace("_", " "))
 
 
 def effect_rows(outcome: xr.Dataset) -> list[dict[str, Any]]:
-    """One row a condition and what it is held against, over all languages.
+    """One row for each condition and each control, over all languages.
 
     Returns:
-        Dicts with ``condition``, ``against``, ``neurons`` (of a prompt, mean), ``share`` and
-        ``share_against`` (of all contributions, theirs and the control's), ``accuracy`` and
-        ``accuracy_against`` (all of the prompts that have both), ``difference`` with its intervals
-        (that over relations if there is one), its p-values, ``verdict`` and
-        ``sufficient_subjects``, that of the control's placebo, ``prompts`` of ``all_prompts``,
-        ``subjects``, ``equivalent_within`` and ``reason``.
+        Dictionaries with the names ``condition`` and ``against``; the mean number of ``neurons`` in
+        a prompt; their share of all contributions, ``share``, and that of the control's neurons,
+        ``share_against``; ``accuracy`` and ``accuracy_against``, over the prompts that have both;
+        ``difference`` with its intervals and p-values, ``verdict`` and ``sufficient_subjects``; the
+        difference, interval and p-values of the control's placebo; the number of ``prompts`` among
+        ``all_prompts``, and of ``subjects``; ``equivalent_within`` and ``reason``.
     """
     rows, counted = [], outcome["counted"]
     for condition in outcome["condition"].to_numpy():
-        one = outcome.sel(condition=condition)
-        for against in outcome["against"].to_numpy():
-            here = one.sel(against=against)
+        edited = outcome.sel(condition=condition)
+        for against in map(str, outcome["against"].to_numpy()):
+            tested = edited.sel(against=against)
+            placebo = {} if against == NO_EDIT else edited.sel(kind=against)[list(PLACEBO)]
             rows.append(
                 {
                     "condition": str(condition),
-                    "against": str(against),
-                    "neurons": float(one["n_neurons"].where(counted).mean()),
-                    **_shares(one, str(against)),
-                    **_accuracies(outcome, one, str(against)),
-                    **_numbers(one, here),
+                    "against": against,
+                    "neurons": float(edited["n_neurons"].where(counted).mean()),
+                    **_shares(edited, against),
+                    **_accuracies(outcome, edited, against),
+                    **{n: float(tested[n]) if n in tested else np.nan for n in NUMBERS},
+                    **{str(name): float(value) for name, value in placebo.items()},
+                    "verdict": str(tested["verdict"].to_numpy()),
                     "equivalent_within": outcome.attrs["equivalent_within"],
-                    "prompts": int(here["n_prompts"]),
+                    "prompts": int(tested["n_prompts"]),
                     "all_prompts": int(counted.sum()),
-                    "subjects": int(here["n_subjects"]),
-                    "reason": str(here["reason"].to_numpy()),
+                    "subjects": int(tested["n_subjects"]),
+                    "reason": str(tested["reason"].to_numpy()),
                 }
             )
     return rows
 
 
-def _numbers(one: xr.Dataset, here: xr.Dataset) -> dict[str, Any]:
-    """Difference, p-values and verdict, and the placebo of a control."""
-    found: dict[str, Any] = {
-        name: float(here[name]) if name in here else np.nan for name in NUMBERS
-    }
-    against = str(here["against"].to_numpy())
-    if against != NO_EDIT:
-        control = one.sel(kind=against)
-        found |= {name: float(control[name]) for name in PLACEBO}
-    return found | {"verdict": str(here["verdict"].to_numpy())}
-
-
 def _of_control(values: xr.DataArray, kind: str) -> xr.DataArray:
-    """Mean over a control's draws (item, language) of what a condition's arms say; NaN without."""
+    """The mean over a control's draws of the values of a condition's arms (item, language)."""
     drawn = by_control(values.expand_dims("condition")).sel(kind=kind)[0]
     return drawn.mean("draw", skipna=False)
 
 
-def _shares(one: xr.Dataset, against: str) -> dict[str, float]:
-    """Shares of all contributions: the condition's neurons and the control's, of equal prompts."""
-    counted = one["counted"]
-    own = of_conditions(one["share"])
+def _shares(edited: xr.Dataset, against: str) -> dict[str, float]:
+    """The share of all contributions of the condition's and of the control's neurons."""
+    counted = edited["counted"]
+    own = of_conditions(edited["share"])
     if against == NO_EDIT:
         return {"share": float(own.where(counted).mean()), "share_against": np.nan}
-    other = _of_control(one["share"], against)
+    other = _of_control(edited["share"], against)
     both = counted & ~np.isnan(other) & ~np.isnan(own)
     return {
         "share": float(own.where(both).mean()),
@@ -173,12 +156,12 @@ def _shares(one: xr.Dataset, against: str) -> dict[str, float]:
     }
 
 
-def _accuracies(outcome: xr.Dataset, one: xr.Dataset, against: str) -> dict[str, float]:
-    """Accuracy of the condition and of what it is held against, over the prompts of both."""
+def _accuracies(outcome: xr.Dataset, edited: xr.Dataset, against: str) -> dict[str, float]:
+    """The accuracy of the condition and of the control, over the prompts that have both."""
     other = outcome["correct_no_edit"].astype(float)
     if against != NO_EDIT:
-        other = _of_control(one["correct"], against)
-    own = of_conditions(one["correct"])
+        other = _of_control(edited["correct"], against)
+    own = of_conditions(edited["correct"])
     both = outcome["counted"] & ~np.isnan(other) & ~np.isnan(own)
     return {
         "accuracy": mean_of(own, outcome, both),

@@ -1,4 +1,4 @@
-"""Results of :func:`neuroglot.classify`: how many neurons are in each category of sharing."""
+"""Results of :func:`neuroglot.classify`: the share of neurons in each category."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ from neuroglot.reporting.style import (
     dashes,
     dimmed,
     frame_of,
-    heading,
     language_lines,
     layer_axis,
     legend_filter,
     panels,
-    styled,
+    titled,
 )
 from neuroglot.reporting.table import Column, Table
 from neuroglot.sharing.bits import CATEGORIES
@@ -41,16 +40,17 @@ COLUMNS = (
     Column("repetition", ("repetition",), small_percent),
 )
 EXPLAINED = (
-    "If items shuffled: with each language's items permuted, so same languages and template but "
-    "other content. If layer rate: languages independent, as active as they are in the layer. "
-    "Repetition: in the category for every item.",
-    "Partial-shared can lie below its baselines: where languages agree on a neuron more than by "
-    "chance, it is more often active in all of them or in none, and so more rarely in only some.",
+    "If items shuffled: the fraction with each language's items permuted, so with the same "
+    "languages and template but other content. If layer rate: the fraction for independent "
+    "languages with the layer's rates of activity. Repetition: the share of neurons that are in "
+    "the category for every item.",
+    "Partial-shared can lie below its baselines: if languages agree on a neuron more often than by "
+    "chance, it is more often active in all or in no language, and less often in only some.",
 )
 
 
 def sharing_rows(sharing: xr.Dataset) -> list[dict[str, object]]:
-    """One row a category: mean over items and layers of fraction, baselines and repetition."""
+    """One row for each category: fraction, baselines and repetition, over items and layers."""
     names = {name.removeprefix("fraction_"): name for name in (*BASELINES, "repetition")}
     return [
         {"category": category}
@@ -60,34 +60,37 @@ def sharing_rows(sharing: xr.Dataset) -> list[dict[str, object]]:
 
 
 def tables(runs: Group) -> list[Table]:
-    """Of every run, how many neurons are in each category."""
-    what = "share of neurons, mean over items and layers"
+    """A table of the share of neurons in each category for every run."""
+    title = "share of neurons, mean over items and layers"
     return [
-        Table(f"{run}: {what}", COLUMNS, sharing_rows(sharing), explained=EXPLAINED)
+        Table(f"{run}: {title}", COLUMNS, sharing_rows(sharing), explained=EXPLAINED)
         for run, sharing in runs.items()
     ]
 
 
 def layers(sharing: xr.Dataset) -> pd.DataFrame:
-    """One row a layer and category: fraction, baselines and repetition."""
+    """One row for each layer and category: fraction, baselines and repetition."""
     fraction = sharing["fraction"]
-    found = {
-        "mean": fraction.mean("item"),
-        "min": fraction.min("item"),
-        "max": fraction.max("item"),
-        "if_items_shuffled": sharing["fraction_if_items_shuffled"],
-        "if_layer_rate": sharing["fraction_if_layer_rate"],
-        "repetition": sharing["repetition"],
-    }
-    return xr.Dataset(found).to_dataframe().reset_index()
+    data = xr.Dataset(
+        {
+            "mean": fraction.mean("item"),
+            "min": fraction.min("item"),
+            "max": fraction.max("item"),
+            "if_items_shuffled": sharing["fraction_if_items_shuffled"],
+            "if_layer_rate": sharing["fraction_if_layer_rate"],
+            "repetition": sharing["repetition"],
+        }
+    )
+    return data.to_dataframe().reset_index()
 
 
 def fractions_by_layer(runs: Group) -> alt.TopLevelMixin:
-    """Category fractions: mean over items with the min-max band, one panel a run."""
-    mean = frame_of({k: v["fraction"].mean("item") for k, v in runs.items()}, "mean")
-    low = frame_of({k: v["fraction"].min("item") for k, v in runs.items()}, "min")
-    high = frame_of({k: v["fraction"].max("item") for k, v in runs.items()}, "max")
-    frame = mean.assign(min=low["min"], max=high["max"])
+    """Category fractions: mean over items with the min-max band, with a panel for each run."""
+    fractions = {run: sharing["fraction"] for run, sharing in runs.items()}
+    frame = frame_of({run: fraction.mean("item") for run, fraction in fractions.items()}, "mean")
+    low = frame_of({run: fraction.min("item") for run, fraction in fractions.items()}, "min")
+    high = frame_of({run: fraction.max("item") for run, fraction in fractions.items()}, "max")
+    frame = frame.assign(min=low["min"], max=high["max"])
     picked = legend_filter("category")
     y = alt.Y("mean:Q", title="share of the layer's neurons", axis=alt.Axis(format="%"))
     base = alt.Chart(frame).encode(x=layer_axis(frame), color=category_colour(alt.Legend()))
@@ -103,12 +106,13 @@ def fractions_by_layer(runs: Group) -> alt.TopLevelMixin:
         *(alt.Tooltip(f"{c}:Q", format=".1%") for c in ("mean", "min", "max")),
     ]
     line = base.mark_line(point=True).encode(y=y, opacity=dimmed(picked), tooltip=tooltip)
-    return styled(
+    return titled(
         (band + line)
         .properties(width=WIDTH, height=HEIGHT)
         .add_params(picked)
-        .facet(**panels(runs))
-        .properties(title=heading("Sharing by layer", "mean over items, band from least to most"))
+        .facet(**panels(runs)),
+        "Sharing by layer",
+        "mean over items, band from least to most",
     )
 
 
@@ -124,20 +128,19 @@ def baselines_by_layer(runs: Group) -> alt.TopLevelMixin:
         }
         frames.append(frame_of(arrays, "share").assign(kind=label))
     frame = pd.concat(frames, ignore_index=True).dropna(subset=["share"])
-    # One row a category, each with a scale of its own that its panels share.
+    # Each category has a row, whose panels share one scale.
     rows = [
         _baseline_row(frame[frame["category"] == CATEGORY_LABELS[name]], list(runs), name)
         for name in ("all_shared", "partial_shared")
     ]
     note = "what translations share is the difference to 'items shuffled'"
-    title = heading("Sharing beside its baselines", note)
-    return styled(alt.vconcat(*rows).properties(title=title))
+    return titled(alt.vconcat(*rows), "Sharing beside its baselines", note)
 
 
 def _lines_by_kind(
     frame: pd.DataFrame, picked: alt.Parameter, *, title: str, tooltip_format: str
 ) -> alt.Chart:
-    """One panel of lines over layers, several kinds of share to a category."""
+    """A panel of lines over layers, with several kinds of share for each category."""
     tooltip = ["run:N", "layer:Q", "category:N", "kind:N"]
     chart: alt.Chart = (
         alt.Chart(frame)
@@ -166,12 +169,13 @@ def _baseline_row(frame: pd.DataFrame, runs: list[str], category: str) -> alt.Fa
 
 
 def activity_by_language(runs: Group) -> alt.TopLevelMixin:
-    """Share of neurons active in each language, and of those the all-shared share."""
+    """The share of neurons active in each language, and the all-shared share of these."""
     variables = {"active": "active neurons", "shared_of_active": "all-shared among active"}
     picked = legend_filter("language")
     rows: list[alt.FacetChart] = []
     for variable, label in variables.items():
-        frame = frame_of({k: v[variable].mean("item") for k, v in runs.items()}, "share")
+        means = {run: sharing[variable].mean("item") for run, sharing in runs.items()}
+        frame = frame_of(means, "share")
         languages = list(dict.fromkeys(frame["language"]))
         lines = (
             alt.Chart(frame)
@@ -186,18 +190,19 @@ def activity_by_language(runs: Group) -> alt.TopLevelMixin:
             .properties(width=WIDTH, height=HEIGHT)
         )
         if not rows:
-            lines = lines.add_params(picked)  # once: both rows follow the one legend
+            lines = lines.add_params(picked)  # only once, because both rows share one legend
         rows.append(lines.facet(**panels(runs)))
     note = "mean over items; click a language in the legend to pick it out"
-    title = heading("Activity by language", note)
-    return styled(alt.vconcat(*rows).properties(title=title))
+    return titled(alt.vconcat(*rows), "Activity by language", note)
 
 
 def repetition_by_layer(runs: Group) -> alt.TopLevelMixin:
-    """Neurons in one category for every item, beside the category's mean share."""
+    """The share of neurons in a category for every item, beside the category's mean share."""
     arrays = {
-        "in the category for every item": {k: v["repetition"] for k, v in runs.items()},
-        "mean share": {k: v["fraction"].mean("item") for k, v in runs.items()},
+        "in the category for every item": {
+            run: sharing["repetition"] for run, sharing in runs.items()
+        },
+        "mean share": {run: sharing["fraction"].mean("item") for run, sharing in runs.items()},
     }
     frame = pd.concat(
         [frame_of(by_run, "share").assign(kind=kind) for kind, by_run in arrays.items()],
@@ -210,16 +215,15 @@ def repetition_by_layer(runs: Group) -> alt.TopLevelMixin:
         .facet(**panels(runs))
     )
     note = "solid: in the category for every item; dashed: mean share over items"
-    return styled(chart.properties(title=heading("Repetition over items", note)))
+    return titled(chart, "Repetition over items", note)
 
 
 def language_overlap(runs: Group) -> alt.TopLevelMixin:
-    """Jaccard index of the active sets of two languages, mean over layers and items."""
-    frame = frame_of({k: v["overlap"].mean("layer") for k, v in runs.items()}, "jaccard")
-    frame = frame[
-        frame["language"] != frame["language_other"]
-    ]  # a language with itself says nothing
-    languages = [str(x) for x in next(iter(runs.values()))["language"].to_numpy()]
+    """The Jaccard index of the active neurons of two languages, mean over layers and items."""
+    overlaps = {run: sharing["overlap"].mean("layer") for run, sharing in runs.items()}
+    frame = frame_of(overlaps, "jaccard")
+    frame = frame[frame["language"] != frame["language_other"]]
+    languages = list(map(str, next(iter(runs.values()))["language"].to_numpy()))
     size = max(WIDTH, 24 * len(languages))
     domain = [float(frame["jaccard"].min()), float(frame["jaccard"].max())]
     base = alt.Chart(frame).encode(
@@ -245,18 +249,18 @@ def language_overlap(runs: Group) -> alt.TopLevelMixin:
         text=alt.Text("jaccard:Q", format=".0%"),
         color=alt.condition(f"datum.jaccard > {dark}", alt.value("#ffffff"), alt.value("#111111")),
     )
-    note = "Jaccard index of the neurons active in two languages, mean over items and layers"
-    return styled(
+    return titled(
         (heat + text)
         .properties(width=size, height=size)
         .facet(facet=alt.Facet("run:N", title=None, sort=list(runs)), columns=2)
-        .resolve_scale(x="independent", y="independent")  # runs may have different languages
-        .properties(title=heading("Language overlap", note))
+        .resolve_scale(x="independent", y="independent"),  # runs may have different languages
+        "Language overlap",
+        "Jaccard index of the neurons active in two languages, mean over items and layers",
     )
 
 
 def figures(_: str, runs: Group) -> Figures:
-    """Sharing from layer to layer, and the overlap of languages."""
+    """Figures of sharing by layer, and of the overlap of languages."""
     return {
         "baselines": baselines_by_layer(runs),
         "fractions": fractions_by_layer(runs),

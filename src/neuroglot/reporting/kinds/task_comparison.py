@@ -1,4 +1,4 @@
-"""Results of :func:`neuroglot.compare` of recordings: how several tasks share neurons."""
+"""Results of :func:`neuroglot.compare` for recordings: sharing in several tasks."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from neuroglot.reporting.style import (
     LINE_COLOURS,
     WIDTH,
     dimmed,
-    heading,
     layer_axis,
     legend_filter,
-    styled,
+    titled,
 )
 from neuroglot.sharing.bits import CATEGORIES
 
 
 def task_comparison(compared: xr.Dataset) -> alt.TopLevelMixin:
-    """The aggregated pattern of several tasks side by side: one panel a category."""
+    """The category fractions of several tasks by layer, with a panel for each category."""
     frame = compared[["mean", "min", "max"]].to_dataframe().reset_index()
     frame["category"] = frame["category"].map(CATEGORY_LABELS)
     picked = legend_filter("task")
@@ -42,18 +41,20 @@ def task_comparison(compared: xr.Dataset) -> alt.TopLevelMixin:
         ],
     )
     order = [CATEGORY_LABELS[name] for name in reversed(CATEGORIES)]
-    note = "mean over items, band from least to most; same languages, equally many items"
-    return styled(
+    return titled(
         (band + line)
         .properties(width=WIDTH, height=HEIGHT)
         .add_params(picked)
         .facet(facet=alt.Facet("category:N", title=None, sort=order), columns=2)
-        .resolve_scale(y="independent")
-        .properties(title=heading("Sharing by task", note))
+        .resolve_scale(y="independent"),
+        "Sharing by task",
+        "mean over items, band from least to most; same languages, equally many items",
     )
 
 
 TASK_COMPARISON = Kind(
     "task comparison",
-    figures=lambda _, runs: {f"tasks-{name}": task_comparison(x) for name, x in runs.items()},
+    figures=lambda _, runs: {
+        f"tasks-{name}": task_comparison(compared) for name, compared in runs.items()
+    },
 )

@@ -1,4 +1,4 @@
-"""Results of :func:`neuroglot.classify` with ``thresholds``: sharing at several of them."""
+"""Results of :func:`neuroglot.classify` with ``thresholds``: sharing at several thresholds."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from neuroglot.reporting.style import (
     category_colour,
     dimmed,
     frame_of,
-    heading,
     legend_filter,
     panels,
-    styled,
+    titled,
 )
 
 
 def threshold_sweep(sweeps: Group) -> alt.TopLevelMixin:
     """Category fractions, mean over layers, as the threshold rises."""
-    frame = frame_of({k: v.mean("layer") for k, v in sweeps.items()}, "share")
+    frame = frame_of({run: sweep.mean("layer") for run, sweep in sweeps.items()}, "share")
     picked = legend_filter("category")
     chart = (
         alt.Chart(frame)
@@ -38,7 +37,7 @@ def threshold_sweep(sweeps: Group) -> alt.TopLevelMixin:
         .facet(**panels(sweeps))
     )
     note = "mean over items and layers; active means: site value above τ"
-    return styled(chart.properties(title=heading("Sharing by threshold", note)))
+    return titled(chart, "Sharing by threshold", note)
 
 
 THRESHOLDS = Kind(
