@@ -295,11 +295,7 @@ class NeuronSet:
         Raises:
             NeuroglotError: no layer is given, or one that the model does not have.
         """
-        chosen = sorted_layers(layers)
-        if chosen[-1] >= len(self.widths):
-            raise NeuroglotError(
-                f"layers={chosen}: expected numbers from 0 to {len(self.widths) - 1}."
-            )
+        chosen = sorted_layers(layers, len(self.widths))
         name = f"{self.name}, layers {layer_range(chosen)}"
         return self._of(m.in_layers(self.members, chosen), name)
 
@@ -600,16 +596,24 @@ class NeuronSet:
             )
 
 
-def sorted_layers(layers: Any) -> tuple[int, ...]:
+def sorted_layers(layers: Any, n_layers: int | None = None) -> tuple[int, ...]:
     """The numbers of layers, in ascending order.
 
+    Args:
+        layers: the numbers.
+        n_layers: the number of layers that the model has, if it is known.
+
     Raises:
-        NeuroglotError: there is none, one is given twice, or one is not a whole number from 0.
+        NeuroglotError: there is none, one is given twice, or one is not a whole number from 0, or
+            not a layer of the model.
     """
     given = tuple(layers) if isinstance(layers, Iterable) else (layers,)
     if not given or len(set(given)) < len(given) or not all(is_whole_number(x, 0) for x in given):
         raise NeuroglotError(f"layers={layers!r}: expected different whole numbers from 0.")
-    return tuple(sorted(int(layer) for layer in given))
+    chosen = tuple(sorted(int(layer) for layer in given))
+    if n_layers is not None and chosen[-1] >= n_layers:
+        raise NeuroglotError(f"layers={chosen}: expected numbers from 0 to {n_layers - 1}.")
+    return chosen
 
 
 def require_share(name: str, share: float) -> None:
