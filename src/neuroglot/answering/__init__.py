@@ -1,1 +1,1 @@
-"""What models answer, with and without edits, and how sure that is."""
+"""The answers of models to tasks, their accuracy, and how certain it is."""

@@ -47,11 +47,12 @@ def masked_prompts(task: ParallelTask, rows: Sequence[int], keys: Sequence[Hasha
     prompts = [(item, language) for item in task.items for language in task.languages]
     chosen, names = [prompts[row] for row in rows], prompt_names(task)
     return Asked(
-        *([item[field][language] for item, language in chosen]
-          for field in ("masked", "choices", "joins")),
+        [item["masked"][language] for item, language in chosen],
+        [item["choices"][language] for item, language in chosen],
+        [item["joins"][language] for item, language in chosen],
         [f"masked {names[row]}" for row in rows],
         keys,
-    )  # fmt: skip
+    )
 
 
 class MaskedScores:

@@ -212,8 +212,8 @@ class Condition:
                 if masks is None:
                     there[row, arm] = False
                     continue
-                for one, mask in zip(drawn, masks, strict=True):
-                    one.masks[row, arm] = mask
+                for of_edit, mask in zip(drawn, masks, strict=True):
+                    of_edit.masks[row, arm] = mask
         return drawn
 
 
