@@ -188,7 +188,7 @@ def evaluate(
     require_answerable(task)
     masked = _masked_prompts(task, wanted=how.masked is not False)
     head = _head(task, _provenance(model, task, how, masked) | {"seed": seed})
-    known: list[Question] = []
+    tokenized: list[Question] = []
 
     def answer_into(result: Growing) -> None:
         scores = None
@@ -196,7 +196,7 @@ def evaluate(
             # Under neuroglot.edit, items with the same masked prompt may be edited differently.
             alike = not model.running.edits
             scores = MaskedScores(model, task, ITEMS_AT_ONCE, alike=alike, kept=result.kept)
-        answers_of = _answerer(model, task, how, known, scores)
+        answers_of = _answerer(model, task, how, tokenized, scores)
 
         def make(prompts: Prompts, done: Callable[[int], object]) -> xr.Dataset:
             answers = answers_of(prompts)
@@ -207,7 +207,7 @@ def evaluate(
         require_steady_prompts(model, task, head.attrs)
 
     if out is None:
-        memory = InMemory(_with_same(head, model, task, how, known), ITEMS_AT_ONCE)
+        memory = InMemory(_with_same(head, model, task, how, tokenized), ITEMS_AT_ONCE)
         answer_into(memory)
         return memory.data.assign(_accuracy_of(memory.data))
     growth = Growth(
@@ -219,7 +219,7 @@ def evaluate(
     path = as_path(out)
     if not overwrite and is_whole(path, head, DIMS, growth):
         return _with_guesses(opened_dataset(path), task, how.choice_score)
-    head = _with_same(head, model, task, how, known)
+    head = _with_same(head, model, task, how, tokenized)
     with in_folder(path, head, ITEMS_AT_ONCE, DIMS, overwrite=overwrite, growth=growth) as folder:
         _refuse_without_guesses(folder)
         answer_into(folder)
@@ -231,7 +231,7 @@ def _answerer(
     model: Model,
     task: ParallelTask,
     how: Answering,
-    known: Sequence[Question],
+    tokenized: Sequence[Question],
     masked: MaskedScores | None,
 ) -> Callable[[Prompts], xr.Dataset]:
     """A function that answers prompts of a block, and adds what can be reached by guessing.
@@ -240,7 +240,7 @@ def _answerer(
         model: the model that answers.
         task: the whole task.
         how: how prompts are answered.
-        known: the questions of the first prompts of the task, which need not be made again.
+        tokenized: the questions of the first prompts of the task, which need not be made again.
         masked: the scores with the subject masked, if they are asked for.
     """
     guessed, n_languages = majority(task), len(task.languages)
@@ -249,7 +249,7 @@ def _answerer(
         part = prompts.of(task)
         if task.has_choices:
             rows = [i * n_languages + j for i in prompts.items for j in prompts.languages]
-            asked = [known[row] for row in rows] if rows[-1] < len(known) else None
+            asked = [tokenized[row] for row in rows] if rows[-1] < len(tokenized) else None
             answers = choose(model, part, how.choice_score, task.most_choices, asked)
         else:
             answers = write(model, part, how.max_new_tokens)
@@ -358,17 +358,17 @@ def _head(task: ParallelTask, provenance: dict[str, Any]) -> xr.Dataset:
 
 
 def _with_same(
-    head: xr.Dataset, model: Model, task: ParallelTask, how: Answering, known: list[Question]
+    head: xr.Dataset, model: Model, task: ParallelTask, how: Answering, tokenized: list[Question]
 ) -> xr.Dataset:
     """The head of a result with the coordinate that says which prompts are equal.
 
-    As many of the task's questions as fit into memory are put into ``known``. Prompts that may be
-    cut are not, since the warning about them is given when their questions are made for answering.
+    As many of the task's questions as fit into memory are put into ``tokenized``. Prompts that may
+    be cut are not: the warning about them is given when their questions are made for answering.
     """
     most = 0 if model.tokenization.truncate else MOST_KEPT // max(1, task.most_choices)
 
     def keep(asked: Sequence[Question]) -> None:
-        known.extend(asked[: most - len(known)])
+        tokenized.extend(asked[: most - len(tokenized)])
 
     same = same_tokens(model, task, how.max_new_tokens, keep)
     return head.assign_coords({SAME: (DIMS, same)})

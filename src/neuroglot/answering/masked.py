@@ -99,11 +99,11 @@ class MaskedScores:
                 key = asked if alike else (*asked, keys[i * shape[1] + j])
                 self.first_in[i, j] = seen.setdefault(key, i // size)
 
-    def of(self, some: Prompts) -> Scores:
+    def of(self, prompts: Prompts) -> Scores:
         """The log-probabilities and the numbers of tokens of the choices of prompts.
 
         Args:
-            some: the items and languages of the prompts.
+            prompts: the items and languages of the prompts.
 
         Returns:
             Both (item, language, option); NaN and 0 where there is no choice or no masked prompt.
@@ -112,7 +112,7 @@ class MaskedScores:
             NeuroglotError: a masked prompt does not fit into the context, or logits are NaN or
                 infinite; it names the item.
         """
-        block = np.ix_(some.items, some.languages)
+        block = np.ix_(prompts.items, prompts.languages)
         first_in = self.first_in[block]
         for first in np.unique(first_in[(first_in >= 0) & ~self.is_known[block]]):
             self._run(np.argwhere(self.first_in == first).tolist())

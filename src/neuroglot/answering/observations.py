@@ -187,7 +187,7 @@ class Samples:
 
 def column(kept: Values, j: int) -> Values:
     """The prompts that are kept (item, language), but only those of the language at a place."""
-    return kept * (np.arange(kept.shape[1]) == j)
+    return np.asarray(kept * (np.arange(kept.shape[1]) == j))
 
 
 def samples_of(data: xr.Dataset | xr.DataArray, *others: xr.Dataset | xr.DataArray) -> Samples:
@@ -202,26 +202,26 @@ def samples_of(data: xr.Dataset | xr.DataArray, *others: xr.Dataset | xr.DataArr
         others: further results of the same items and languages.
     """
     results = (data, *others)
-    known = [
+    of_results = [
         np.asarray(one[SAME].transpose("item", "language").to_numpy(), np.int64)
         for one in results
         if SAME in one.coords
     ]
-    if len(known) < len(results):
+    if len(of_results) < len(results):
         same = np.repeat(np.arange(data.sizes["item"])[:, None], data.sizes["language"], axis=1)
-    elif len(known) == 1:
-        same = known[0]
+    elif len(of_results) == 1:
+        same = of_results[0]
     else:
-        stacked = np.stack(known, axis=-1)
+        stacked = np.stack(of_results, axis=-1)
         same = first_equal([[tuple(cell) for cell in row] for row in stacked.tolist()])
     subjects = data["subject" if "subject" in data.coords else "item"].to_numpy()
     relations = data["relation"].to_numpy().astype(str) if "relation" in data.coords else None
     wider = None
     if relations is not None and (relations != "").all():
-        wider = _numbered(clusters_of(relations, *known))
+        wider = _numbered(clusters_of(relations, *of_results))
     return Samples(
         same,
-        _numbered(clusters_of(subjects, *known)),
+        _numbered(clusters_of(subjects, *of_results)),
         None if wider is None or wider.max() + 1 < LEAST_CLUSTERS else wider,
     )
 

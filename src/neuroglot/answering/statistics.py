@@ -110,10 +110,10 @@ def sums_by_cluster(
 def holm(p_values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """P-values corrected for their number (Holm 1979), in the same shape; NaN stays NaN."""
     corrected = np.full(p_values.shape, np.nan)
-    known = ~np.isnan(p_values)
-    ascending = np.sort(p_values[known])
+    is_known = ~np.isnan(p_values)
+    ascending = np.sort(p_values[is_known])
     # The function of statsmodels runs the garbage collector each time, which can take a second.
     factors = np.arange(len(ascending), 0, -1)
     at_least = np.maximum.accumulate(np.minimum(factors * ascending, 1))
-    corrected[known] = at_least[np.searchsorted(ascending, p_values[known])]
+    corrected[is_known] = at_least[np.searchsorted(ascending, p_values[is_known])]
     return corrected

@@ -111,19 +111,19 @@ def answers_under(model: Model, task: ParallelTask, edited: Edited, how: Answeri
 
 def _chosen(model: Model, task: ParallelTask, edited: Edited, how: Answering) -> Answers:
     asked = asked_of(task, by_prompt(task, "choices"))
-    right, there = right_options(task), edited.there
+    right, has_arm = right_options(task), edited.there
     log_prob, n_tokens = _scored(model, asked, range(len(asked.prompts)), edited)
     of_arms = np.broadcast_to(n_tokens[:, None], log_prob.shape)
-    chosen = likeliest(log_prob[there], of_arms[there], how.choice_score)
-    correct = np.full(there.shape, np.nan)
-    correct[there] = chosen == np.broadcast_to(right[:, None], there.shape)[there]
+    chosen = likeliest(log_prob[has_arm], of_arms[has_arm], how.choice_score)
+    correct = np.full(has_arm.shape, np.nan)
+    correct[has_arm] = chosen == np.broadcast_to(right[:, None], has_arm.shape)[has_arm]
     answers = {
         "correct": correct,
         "log_prob": np.take_along_axis(log_prob, right[:, None, None], axis=-1)[..., 0],
         "margin": _margins(log_prob, n_tokens, right, how),
     }
     if how.masked:
-        answers["masked_margin"] = np.full(there.shape, np.nan)
+        answers["masked_margin"] = np.full(has_arm.shape, np.nan)
         items = [item for item in task.items for _ in task.languages]
         rows = [row for row, item in enumerate(items) if "masked" in item]
         if rows:
@@ -158,36 +158,32 @@ def _scored(
     Returns:
         Both, (prompt, arm, option) and (prompt, option); NaN and 0 where there is no choice.
     """
-    known = questions(model, asked)
-    there = edited.there[list(rows)]
-    widest = max(len(question.choices) for question in known)
-    n_tokens = tokens_of_choices(known, widest)
-    log_prob = np.full((*there.shape, widest), np.nan)
-    places, arms = (part.tolist() for part in np.nonzero(there))
+    tokenized = questions(model, asked)
+    has_arm = edited.there[list(rows)]
+    widest = max(len(question.choices) for question in tokenized)
+    n_tokens = tokens_of_choices(tokenized, widest)
+    log_prob = np.full((*has_arm.shape, widest), np.nan)
+    places, arms = (part.tolist() for part in np.nonzero(has_arm))
 
     def by_itself(places: Any, arms: Any) -> Scores:
         """The log-probabilities of prompts, where each arm runs alone (arm of prompt, option)."""
         keys = [(*asked.keys[row], arm) for row, arm in zip(places, arms, strict=True)]
         times = 1 if edited.begins == "all" else -(-len(keys) // len(set(places)))
         edits = edited.of(np.array(rows)[places], arms, keys)
+        pairs = zip(places, keys, strict=True)
+        in_arms = [replace(tokenized[row], prompt=key) for row, key in pairs]
+        names = [asked.names[row] for row in places]
         with applied(model, edits, edited.position):
-            scores, _ = scores_of_choices(
-                model,
-                [replace(known[row], prompt=key) for row, key in zip(places, keys, strict=True)],
-                [asked.names[row] for row in places],
-                widest,
-                times=times,
-            )
-        return scores
+            return scores_of_choices(model, in_arms, names, widest, times=times)[0]
 
-    together = _together(model, known, edited) if places else None
+    together = _together(model, tokenized, edited) if places else None
     if together is not None:
-        for batch, values in log_probs_of_arms(model, known, widest, together):
+        for batch, values in log_probs_of_arms(model, tokenized, widest, together):
             log_prob[batch] = values.numpy()
-        log_prob[~there] = np.nan
-        scored, names = [known[row] for row in places], [asked.names[row] for row in places]
+        log_prob[~has_arm] = np.nan
+        scored, names = [tokenized[row] for row in places], [asked.names[row] for row in places]
         check_finite(model, log_prob[places, arms], n_tokens[places], scored, names)
-        # If later layers of a model used earlier ones in another way, any arm would show it.
+        # If later layers of the model read earlier ones directly, the two ways differ in any arm.
         alone, replayed = by_itself(places[-1:], arms[-1:])[0], log_prob[places[-1], arms[-1]]
         close = CLOSE.get(model.hf.dtype, CLOSE_ELSE)
         if np.allclose(alone, replayed, rtol=0, atol=close, equal_nan=True):

@@ -276,8 +276,8 @@ class Draw(Contents):
         alike = sorted(self.relations.items()), sorted(self._subjects.items())
         digest = hashlib.sha256(repr((held, alike)).encode("utf-8", "surrogatepass")).hexdigest()
         which = self.which if isinstance(self.which, str) else " ".join(self.which)
-        said = f"{which} of {attrs['task']} {digest[:16]}"
-        return f"another item of the {said}, seed {self.seed}," if self.is_drawn else said
+        text = f"{which} of {attrs['task']} {digest[:16]}"
+        return f"another item of the {text}, seed {self.seed}," if self.is_drawn else text
 
 
 def values_of(recording: Recording, what: str) -> xr.DataArray:

@@ -298,8 +298,8 @@ class Patch(_FromElsewhere):
             a language such as ``"de"`` for the same item in that language, or ``"relation"`` or
             ``"task"`` for another item in the prompt's own language, which is drawn at random from
             the same relation or from the whole task.
-        task: the task that gives the relation and the subject of each item; needed where ``of`` is
-            ``"relation"``. An item of the same subject is never drawn.
+        task: the task that gives the relation and the subject of each item; needed if ``of`` is
+            ``"relation"``. If it is given, no item of the same subject is drawn.
         seed: the seed of the draws.
         draws: the number of other items that are drawn for each prompt. An outcome has an arm for
             each draw, and :func:`neuroglot.effects` takes their mean; :func:`edit` uses the first.

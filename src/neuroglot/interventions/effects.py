@@ -99,8 +99,8 @@ def effects(
         True
     """
     if of not in MEASURES or of not in outcome:
-        known = [name for name in MEASURES if name in outcome]
-        raise NeuroglotError(f"of={of!r}: the outcome holds {listed(known)}.")
+        held = [name for name in MEASURES if name in outcome]
+        raise NeuroglotError(f"of={of!r}: the outcome holds {listed(held)}.")
     compared = _Compared.of(outcome, of, equivalent_within, seed)
     parts = [_means(compared, of), _differences(compared), _placebos(compared)]
     result = xr.merge(parts, join="exact")
