@@ -1,1 +1,1 @@
-"""The answers of models to tasks, their accuracy, and how certain it is."""
+"""What models answer, with and without edits, and how sure that is."""

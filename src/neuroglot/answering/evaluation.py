@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from neuroglot.answering.answering import Answering, ChoiceScore
-from neuroglot.answering.answers import choose, margins, right_options, write
+from neuroglot.answering.answers import Variables, choose, margins, right_options, write
 from neuroglot.answering.masked import MaskedScores, any_masked, without_subject
 from neuroglot.answering.observations import SAME, column, same_tokens, samples_of
 from neuroglot.answering.statistics import accuracy_interval
@@ -247,21 +247,38 @@ def _answerer(
 
     def answers_of(prompts: Prompts) -> xr.Dataset:
         part = prompts.of(task)
-        if task.has_choices:
-            rows = [i * n_languages + j for i in prompts.items for j in prompts.languages]
-            asked = [tokenized[row] for row in rows] if rows[-1] < len(tokenized) else None
-            answers = choose(model, part, how.choice_score, task.most_choices, asked)
-        else:
-            answers = write(model, part, how.max_new_tokens)
-        answers |= {"held_out": held_out_prompts(part), "counted": counted_prompts(part)}
-        answers["majority"] = guessed[np.ix_(prompts.items, prompts.languages)]
-        if masked is not None:
-            scores = masked.of(prompts)
-            answers |= without_subject(part, answers["margin"], scores, how.choice_score)
-        dims = (*DIMS, "option")
-        return xr.Dataset({name: (dims[: x.ndim], x) for name, x in answers.items()})
+        rows = [i * n_languages + j for i in prompts.items for j in prompts.languages]
+        asked = [tokenized[row] for row in rows] if rows[-1] < len(tokenized) else None
+        answers = _answers(model, part, how, task.most_choices, asked)
+        majority_here = guessed[np.ix_(prompts.items, prompts.languages)]
+        answers = answers.assign(majority=(DIMS, majority_here))
+        if masked is None:
+            return answers
+        margin, scores = answers["margin"].to_numpy(), masked.of(prompts)
+        return answers.assign(_labelled(without_subject(part, margin, scores, how.choice_score)))
 
     return answers_of
+
+
+def _answers(
+    model: Model,
+    task: ParallelTask,
+    how: Answering,
+    widest: int,
+    asked: Sequence[Question] | None,
+) -> xr.Dataset:
+    """The answers to some prompts, and which of these count."""
+    if widest:
+        answers = choose(model, task, how.choice_score, widest, asked)
+    else:
+        answers = write(model, task, how.max_new_tokens)
+    answers |= {"held_out": held_out_prompts(task), "counted": counted_prompts(task)}
+    return _labelled(answers)
+
+
+def _labelled(variables: Variables) -> xr.Dataset:
+    dims = (*DIMS, "option")
+    return xr.Dataset({name: (dims[: values.ndim], values) for name, values in variables.items()})
 
 
 def _accuracy_of(answers: xr.Dataset) -> xr.Dataset:

@@ -155,13 +155,11 @@ def _times(number: Decimal, text: str, start: int, end: int, language: str | Non
     """The number, multiplied as the words around it say (``2 million``)."""
     with localcontext() as exact:
         exact.prec = len(text) + 50
-        before, after = _multipliers(language)
-        word = after.match(text, end)
-        if word is not None:
-            return number * _scales(language)[1][word[1].casefold()]
-        word = before.search(text, 0, start)
-        if word is not None:
-            return number * _scales(language)[0][word[1].casefold()]
+        (before, after), (of_before, of_after) = _multipliers(language), _scales(language)
+        words = ((after.match(text, end), of_after), (before.search(text, 0, start), of_before))
+        for word, factors in words:
+            if word is not None:
+                return number * factors[word[1].casefold()]
         tokens: list[Decimal | str] = [number]
         while (unit := han.UNIT.match(text, end)) is not None:
             tokens.append(unit[1])
