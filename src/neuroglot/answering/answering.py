@@ -29,7 +29,8 @@ class Answering:
 
     Examples:
         >>> import neuroglot as ng
-        >>> model, task = ng.load_model("embedded/base"), ng.load_task("facts", limit=2)
+        >>> model = ng.load_model("embedded/base")
+        >>> task = ng.load_task("facts", languages=["en", "de"], limit=2)
         >>> answers = ng.evaluate(model, task, answering=ng.Answering(choice_score="mean"))
         >>> answers.attrs["choice_score"]
         'mean'

@@ -36,7 +36,8 @@ def predictions(task: ParallelTask, answers: xr.Dataset) -> pd.DataFrame:
 
     Examples:
         >>> import neuroglot as ng
-        >>> model, task = ng.load_model("embedded/base"), ng.load_task("facts", limit=2)
+        >>> model = ng.load_model("embedded/base")
+        >>> task = ng.load_task("facts", languages=["en", "de"], limit=2)
         >>> table = ng.predictions(task, ng.evaluate(model, task))
         >>> len(table) == len(task) * len(task.languages)
         True

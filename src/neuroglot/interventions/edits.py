@@ -104,7 +104,8 @@ class Zero(Edit):
     Examples:
         >>> import numpy as np
         >>> import neuroglot as ng
-        >>> model, task = ng.load_model("embedded/base"), ng.load_task("facts", limit=2)
+        >>> model = ng.load_model("embedded/base")
+        >>> task = ng.load_task("facts", languages=["en", "de"], limit=2)
         >>> everything = ng.NeuronSet(np.ones((model.n_layers, model.n_neurons), bool), "all")
         >>> plain = ng.evaluate(model, task)
         >>> with ng.edit(model, ng.Zero(everything)):
@@ -261,7 +262,8 @@ class MeanAblate(_FromElsewhere):
     Examples:
         >>> import numpy as np
         >>> import neuroglot as ng
-        >>> model, task = ng.load_model("embedded/base"), ng.load_task("facts", limit=2)
+        >>> model = ng.load_model("embedded/base")
+        >>> task = ng.load_task("facts", languages=["en", "de"], limit=2)
         >>> reading = ng.Reading(site="coefficient", keep_values=True)
         >>> recording = ng.record(model, task, reading=reading)
         >>> neurons = ng.NeuronSet(np.eye(model.n_layers, model.n_neurons, dtype=bool), "a few")
@@ -309,7 +311,8 @@ class Patch(_FromElsewhere):
     Examples:
         >>> import numpy as np
         >>> import neuroglot as ng
-        >>> model, task = ng.load_model("embedded/base"), ng.load_task("facts", limit=2)
+        >>> model = ng.load_model("embedded/base")
+        >>> task = ng.load_task("facts", languages=["en", "de"], limit=2)
         >>> reading = ng.Reading(site="coefficient", keep_values=True)
         >>> recording = ng.record(model, task, reading=reading)
         >>> everything = ng.NeuronSet(np.ones((model.n_layers, model.n_neurons), bool), "all")
@@ -369,7 +372,8 @@ def edit(
     Examples:
         >>> import numpy as np
         >>> import neuroglot as ng
-        >>> model, task = ng.load_model("embedded/base"), ng.load_task("facts", limit=2)
+        >>> model = ng.load_model("embedded/base")
+        >>> task = ng.load_task("facts", languages=["en", "de"], limit=2)
         >>> neurons = ng.NeuronSet(np.eye(model.n_layers, model.n_neurons, dtype=bool), "a few")
         >>> with ng.edit(model, ng.Scale(neurons, 2)):
         ...     answers = ng.evaluate(model, task)

@@ -90,13 +90,16 @@ def effects(
     Examples:
         >>> import numpy as np
         >>> import neuroglot as ng
-        >>> model, task = ng.load_model("embedded/base"), ng.load_task("facts", limit=12)
+        >>> model = ng.load_model("embedded/base")
+        >>> task = ng.load_task("facts", languages=["en", "de"], limit=2)
         >>> neurons = ng.NeuronSet(np.ones((model.n_layers, model.n_neurons), bool), "all")
         >>> conditions = {"all off": ng.Zero(neurons)}
         >>> outcome = ng.intervene(model, task, conditions, controls=ng.Controls(()))
-        >>> margins = ng.effects(outcome, of="margin")
-        >>> float(margins["difference"].sel(condition="all off", against="no_edit")) < 0
-        True
+        >>> of_margins = ng.effects(outcome, of="margin")
+        >>> of_margins["n_prompts"].values.tolist()  # (condition, against)
+        [[4]]
+        >>> of_margins["reason"].values.tolist()
+        [['fewer than ten subjects']]
     """
     if of not in MEASURES or of not in outcome:
         held = [name for name in MEASURES if name in outcome]

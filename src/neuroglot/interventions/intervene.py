@@ -132,7 +132,8 @@ def intervene(  # noqa: PLR0913 (the public contract)
     Examples:
         >>> import numpy as np
         >>> import neuroglot as ng
-        >>> model, task = ng.load_model("embedded/base"), ng.load_task("facts", limit=2)
+        >>> model = ng.load_model("embedded/base")
+        >>> task = ng.load_task("facts", languages=["en", "de"], limit=2)
         >>> neurons = ng.NeuronSet(np.eye(model.n_layers, model.n_neurons, dtype=bool), "a few")
         >>> controls = ng.Controls(["size"], draws=1)
         >>> outcome = ng.intervene(model, task, {"off": ng.Zero(neurons)}, controls=controls)

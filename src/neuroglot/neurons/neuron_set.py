@@ -65,7 +65,8 @@ class NeuronSet:
 
         The neurons that all languages share, which differ between the items of a task:
 
-        >>> model, task = ng.load_model("embedded/base"), ng.load_task("facts", limit=2)
+        >>> model = ng.load_model("embedded/base")
+        >>> task = ng.load_task("facts", languages=["en", "de"], limit=2)
         >>> shared = ng.NeuronSet.from_category(ng.record(model, task), "all_shared")
         >>> shared
         NeuronSet('all_shared', one for each prompt)
