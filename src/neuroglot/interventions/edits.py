@@ -489,10 +489,8 @@ class _Held:
 
     def _given(self, contents: Contents, keys: tuple[Any, ...] | None) -> tuple[Scores, Scores]:
         """The coefficients (prompt or 1, layer, neuron), and which prompts keep their own."""
-        if keys is None:
-            return contents.of(None)
-        draws = [self.one.draw_of.get(key, 0) for key in keys]
-        if len(self.bits) != len(keys):
+        draws = [self.one.draw_of.get(key, 0) for key in keys or ()]
+        if keys is None or len(self.bits) != len(keys):
             return contents.of(keys, draws)
         # A prompt in which no neuron is edited may have no source.
         meant = np.flatnonzero(self.bits.any(axis=(1, 2)))
