@@ -19,7 +19,7 @@ import xarray as xr
 
 import neuroglot as ng
 from neuroglot.answering.differences import DIFFERENT, EQUIVALENT
-from neuroglot.interventions.presets import DOSES, Parts, amplify, deactivate, layer_bands
+from neuroglot.interventions.presets import Parts, amplify, deactivate
 from neuroglot.reporting.cells import in_brackets, p_text, points, points_range
 from neuroglot.reporting.kinds.outcome_findings import findings
 from neuroglot.reporting.kinds.outcome_rows import (
@@ -39,6 +39,8 @@ N_ITEMS = 100
 FULL = ("facts", "native")  # the task on which parts and other edits are tried
 BY_CONTRIBUTION = "Dose and response: the strongest by contribution"
 BANDS = "Some layers only"
+DOSES = (0.1, 0.25, 0.5, 0.75, 1.0)
+THIRDS = ((0, 1), (2, 3), (4, 5))  # of the layers of the embedded models
 MEMBERSHIPS = (0.5, 0.25)
 DOCS = Path(__file__).parent
 
@@ -133,7 +135,7 @@ def other_results(out: Path) -> Others:
         here = prepared(out, name, *FULL)
         by_title = {
             BY_CONTRIBUTION: here.of_all_shared("doses", Parts(DOSES)),
-            BANDS: here.of_all_shared("bands", Parts(bands=layer_bands(here.model))),
+            BANDS: here.of_all_shared("bands", Parts(bands=THIRDS)),
             "Kept alone": here.of_all_shared("kept", Parts(keep_only=True)),
             "One set for all items": here.with_one_set("one-set"),
             "Dose and response: the strongest by effective score": here.of_all_shared(

@@ -14,7 +14,7 @@ import xarray as xr
 
 import neuroglot as ng
 from neuroglot.interventions.effects import by_control
-from neuroglot.interventions.presets import Parts, amplify, deactivate, layer_bands
+from neuroglot.interventions.presets import Parts, amplify, deactivate
 from tests.attribution.models import random_model
 from tests.testing import small_task
 
@@ -29,7 +29,7 @@ SHARED = ["all_shared", "all_shared+partial_shared"]
 OF_EMBEDDED = ("plain", "another seed", "doses", "membership", "amplify")
 
 
-def settings(model: ng.Model) -> dict[str, dict[str, Any]]:
+def settings() -> dict[str, dict[str, Any]]:
     """Settings by name."""
     every = ["all_shared", "partial_shared", "specific", "specific_here", "non_activated",
              "all_shared+specific_here"]  # fmt: skip
@@ -42,7 +42,7 @@ def settings(model: ng.Model) -> dict[str, dict[str, Any]]:
         },
         "bands": {
             "categories": ["all_shared", "specific_here"],
-            "parts": [Parts(bands=layer_bands(model, 2))],
+            "parts": [Parts(bands=((0, 1), (2,)))],
         },
         "membership": {
             "categories": ["all_shared", "specific"],
@@ -97,7 +97,7 @@ def outcomes(name: str) -> list[xr.Dataset]:
         return written()
     family, _, case = name.partition(" ")
     model, task, recording = recorded(family)
-    how = dict(settings(model)[case])
+    how = dict(settings()[case])
     known: dict[str, Any] = {
         "controls": ng.Controls(draws=2, seed=how.pop("seed", 0)),
         "answering": ng.Answering(choice_score=how.pop("choice_score", "sum")),

@@ -263,9 +263,9 @@ def test_what_cannot_be_patched_or_averaged() -> None:
     cases: list[tuple[Any, str]] = [
         (lambda: ng.MeanAblate(neurons, source, "item"), "within='item': there are"),
         (lambda: ng.MeanAblate(neurons, means, "language"), "needs a recording"),
-        (lambda: ng.MeanAblate(neurons, source, "both"), "task= has to say"),
+        (lambda: ng.MeanAblate(neurons, source, "both"), "task= is needed"),
         (lambda: ng.Patch(neurons, means), "source is a DataArray"),
-        (lambda: ng.Patch(neurons, source), "task= has to say"),
+        (lambda: ng.Patch(neurons, source), "task= is needed"),
         (lambda: ng.Patch(neurons, source, "fr"), "of='fr': expected"),
         (lambda: ng.Patch(neurons, source, ("no", "de")), "expected 'relation', 'task'"),
         (lambda: ng.Patch(neurons, source, "task", draws=0), "draws=0"),
@@ -279,7 +279,7 @@ def test_what_cannot_be_patched_or_averaged() -> None:
         model, task, reading=ng.Reading(site="coefficient", keep_values=True, position="all")
     )
     runs: list[tuple[Any, ng.ParallelTask, str]] = [
-        (ng.MeanAblate(neurons, source, "both", plain), task, "says no relation of item"),
+        (ng.MeanAblate(neurons, source, "both", plain), task, "no relation for the item"),
         (ng.Patch(neurons, source.select(items=2), "relation", task), few, "no other item than"),
         (ng.Patch(neurons, source.select(items=2), "de"), task, "source holds no prompt"),
         (ng.Patch(neurons, wide, "task"), task, "position='last'"),

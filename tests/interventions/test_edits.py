@@ -340,7 +340,7 @@ def test_bad_edits_are_refused() -> None:
     cases = [
         (ng.Zero(other), "answer", "2 layers of 5 ffn neurons"),
         (ng.Zero("all"), "answer", "found str"),  # type: ignore[arg-type]
-        (neurons, "answer", "NeuronSet is no edit"),
+        (neurons, "answer", "NeuronSet is not an edit"),
         (ng.Zero(neurons, position="first"), "answer", "unknown position 'first'"),  # type: ignore[arg-type]
         (ng.Add(neurons, np.ones((2, 3))), "answer", "value= is of shape"),
         (ng.Patch(neurons, recording, "task"), "answer", "expected those of 'coefficient'"),
@@ -374,5 +374,5 @@ def test_bad_edits_are_refused() -> None:
         ng.neuron_scores(model, ["w5 w6"], score="contribution")
     assert model.running.edits == []
     for value in (float("nan"), np.full((3, 3), np.inf)):
-        with pytest.raises(ng.NeuroglotError, match="no finite number"):
+        with pytest.raises(ng.NeuroglotError, match="not finite"):
             ng.Add(neurons, value)

@@ -897,9 +897,9 @@ def test_bad_input_is_refused() -> None:
         ({"A b": zero, "a b": zero}, "conditions A b, a b: expected names that differ more"),
         ({"a, b": zero, "a-b": zero}, "expected names that differ more"),
         ({"none": []}, "condition 'none' has no edit"),
-        ({"set": neurons}, "NeuronSet is no edit; there are Zero, Scale"),
-        ({"text": "zero"}, "str is no edit"),
-        ({"both": [zero, None]}, "NoneType is no edit"),
+        ({"set": neurons}, "NeuronSet is not an edit; there are Zero, Scale"),
+        ({"text": "zero"}, "str is not an edit"),
+        ({"both": [zero, None]}, "NoneType is not an edit"),
         ({"mask": ng.Zero(neurons.mask)}, "an edit needs a NeuronSet, found ndarray"),  # type: ignore[arg-type]
         ({"small": ng.Zero(ng.NeuronSet(np.ones((2, 5), bool)))}, "2 layers of 5 ffn neurons"),
         ({"first": ng.Zero(neurons, position="first")}, "unknown position"),  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ import xarray as xr
 import neuroglot as ng
 from neuroglot.interventions.conditions import CONTROLS, OWN
 from neuroglot.interventions.effects import by_control
-from neuroglot.interventions.presets import Parts, amplify, deactivate, layer_bands
+from neuroglot.interventions.presets import Parts, amplify, deactivate
 from neuroglot.reporting.kinds.outcome_rows import group_of
 from neuroglot.sharing.categories import categories
 from tests import killing
@@ -369,18 +369,9 @@ def test_bad_input_is_refused() -> None:
             deactivate(model, task, "recording", parts=some)  # type: ignore[arg-type]
         with pytest.raises(ng.NeuroglotError, match="task_checksum"):
             deactivate(model, small_task(3, seed=5), recording, parts=some)
-    for n_bands in (0, 4, 1.5):
-        with pytest.raises(ng.NeuroglotError, match="from 1 to 3"):
-            layer_bands(model, n_bands)  # type: ignore[arg-type]
     with (
         pytest.warns(UserWarning, match="nothing was edited"),
         ng.edit(model, ng.Zero(ng.NeuronSet.from_category(recording, "all_shared"))),
         pytest.raises(ng.NeuroglotError, match="being edited"),
     ):
         deactivate(model, task, recording)
-
-
-def test_layer_bands_cover_all_layers_once() -> None:
-    model = tiny_model("llama")
-    for n_bands in (1, 2, 3):
-        assert sorted(sum(layer_bands(model, n_bands), ())) == [0, 1, 2]

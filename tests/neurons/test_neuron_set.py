@@ -476,12 +476,12 @@ def test_sets_from_pairs_and_tables() -> None:
     assert not ng.NeuronSet.from_pairs([], model)
     for bad in ((3, 0), (0, 20), (-1, 0), (0, 1.5), (0, 1, 2), (0,), ("0", 1), (True, 1)):
         with pytest.raises(
-            ng.NeuroglotError, match=r"is no neuron of 'tiny-llama'; .* 0 to 2 .* 19"
+            ng.NeuroglotError, match=r"is not a neuron of 'tiny-llama'; .* 0 to 2 .* 19"
         ):
             ng.NeuronSet.from_pairs([(0, 0), bad], model)  # type: ignore[list-item]
     with pytest.raises(ng.NeuroglotError, match="no column neuron; it has layer, score"):
         ng.NeuronSet.from_pairs(table[["layer", "score"]], model)
-    with pytest.raises(ng.NeuroglotError, match="is no neuron"):
+    with pytest.raises(ng.NeuroglotError, match="is not a neuron"):
         ng.NeuronSet.from_pairs(table.assign(neuron=[1.0, 2.5, 3.0, 4.0]), model)
 
 
@@ -661,28 +661,28 @@ def with_padding_bit(content: bytes) -> bytes:
         (lambda content: content[:-1], "8 bytes, expected 9"),
         (lambda content: content + b"x", "10 bytes, expected 9"),
         (lambda content: content[:-1] + bytes([content[-1] ^ 128]), "checksum"),
-        (lambda content: b"", "no sound neuron set"),
-        (lambda content: b"\x00" * 100, "no sound neuron set"),
+        (lambda content: b"", "intact"),
+        (lambda content: b"\x00" * 100, "intact"),
         (lambda content: b"[1]\n", "format"),
         (lie(lambda header: header.update(format="other")), "format"),
-        (lie(lambda header: header.update(sizes=[0, 0, 0])), "other numbers of neurons"),
-        (lie(lambda header: header.update(shape=[9, 8])), "other numbers|checksum|expected"),
-        (lie(lambda header: header.update(shape=[3])), "no sound"),
+        (lie(lambda header: header.update(sizes=[0, 0, 0])), "numbers of neurons"),
+        (lie(lambda header: header.update(shape=[9, 8])), "numbers of neurons"),
+        (lie(lambda header: header.update(shape=[3])), "intact"),
         (lie(lambda header: header.update(shape=[10**9, 10**9])), "expected"),
         (lie(lambda header: header.update(shape=[-3, -19])), "its shape holds -3"),
         (lie(lambda header: header.update(shape=["3", 19])), "its shape holds"),
-        (lie(lambda header: header.update(name=["x"])), "no plain text"),
+        (lie(lambda header: header.update(name=["x"])), "name .* not plain text"),
         (lie(lambda header: header.update(provenance={"x": [1]})), "more than plain"),
         (lie(lambda header: header.pop("sha256")), "sha256"),
         (lie(lambda header: header.update(widths=[19, 19, 0])), "its shape holds 0"),
-        (lie(lambda header: header.update(widths=7)), "no sound"),
+        (lie(lambda header: header.update(widths=7)), "intact"),
         (lie(lambda header: header.update(widths=[19, 19])), "does not fit layers"),
         (lie(lambda header: header.update(widths=[19, 19, 1])), "does not fit layers"),
         (lie(lambda header: header.update(widths=[19, 20, 19])), "does not fit layers"),
-        (lie(lambda header: header.update(unit=7)), "its unit is no text"),
-        (lie(lambda header: header.update(chosen_on="a")), "no list of ids"),
-        (lie(lambda header: header.update(chosen_on=[7])), "no list of ids"),
-        (with_padding_bit, "other numbers of neurons"),
+        (lie(lambda header: header.update(unit=7)), "unit is not a text"),
+        (lie(lambda header: header.update(chosen_on="a")), "list of ids"),
+        (lie(lambda header: header.update(chosen_on=[7])), "list of ids"),
+        (with_padding_bit, "numbers of neurons"),
     ],
 )
 def test_files_that_do_not_hold_what_they_say_are_refused(

@@ -15,7 +15,7 @@ import xarray as xr
 import neuroglot as ng
 from neuroglot.answering.differences import DIFFERENT, EQUIVALENT, OPEN
 from neuroglot.interventions.conditions import OfPrompt, size
-from neuroglot.interventions.presets import Parts, amplify, deactivate, layer_bands
+from neuroglot.interventions.presets import Parts, amplify, deactivate
 from neuroglot.reporting.cells import points
 from neuroglot.reporting.gathering import sort_results, tables
 from neuroglot.reporting.kinds.outcome import how_edited
@@ -234,7 +234,7 @@ def planted() -> dict[str, xr.Dataset]:
     return {
         "deactivation": deactivate(model, task, recording, controls=controls),
         "dose-response": found(("all_shared", "specific"), Parts((0.5, 1))),
-        "layer-bands": found(parts=Parts(bands=layer_bands(model, 2))),
+        "layer-bands": found(parts=Parts(bands=((0,), (1,)))),
         "keep-only": found(parts=Parts(keep_only=True)),
         "scaled": found(parts=Parts(factor=0.5)),
         "amplification": amplify(model, task, recording, factors=(2.0,), controls=controls),

@@ -1,4 +1,4 @@
-"""How a task is answered, as options of the user."""
+"""Options of how a task is answered."""
 
 from __future__ import annotations
 
@@ -14,18 +14,26 @@ CHOICE_SCORES: tuple[ChoiceScore, ...] = ("sum", "mean")
 
 @dataclass(frozen=True, kw_only=True)
 class Answering:
-    """How the prompts of a task are answered: by choosing where it has choices, else by writing.
+    """How the prompts of a task are answered: by choosing if it has choices, else by writing.
 
     Attributes:
-        choice_score: the likeliest choice has the largest ``"sum"`` of the log-probabilities of its
-            tokens, or the largest ``"mean"`` per token.
-        max_new_tokens: the most tokens that the model writes, thoughts included.
-        masked: whether to ask with the subject masked too, where choices are given and items have
-            masked prompts. By default :func:`neuroglot.evaluate` does; an intervention, which then
-            takes twice the time, does not.
+        choice_score: the score of a choice: the ``"sum"`` of the log-probabilities of its tokens,
+            or their ``"mean"``. The model chooses the choice with the highest score.
+        max_new_tokens: the largest number of tokens that the model writes, thoughts included.
+        masked: whether the model is also asked with the subject masked, if there are choices and
+            items have masked prompts. By default it is by :func:`neuroglot.evaluate`, and is not by
+            :func:`neuroglot.intervene`, which would take twice the time.
 
     Raises:
-        NeuroglotError: an unknown score, or no whole number of tokens from 1.
+        NeuroglotError: the score is unknown, or the number of tokens is not a whole number from 1.
+
+    Examples:
+        >>> import neuroglot as ng
+        >>> model = ng.load_model("embedded/base")
+        >>> task = ng.load_task("facts", languages=["en", "de"], limit=2)
+        >>> answers = ng.evaluate(model, task, answering=ng.Answering(choice_score="mean"))
+        >>> answers.attrs["choice_score"]
+        'mean'
     """
 
     choice_score: ChoiceScore = field(

@@ -1,4 +1,4 @@
-"""What a model answers to the items of a task: by choosing, or by writing."""
+"""The answers of a model to the items of a task, which it chooses or writes."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Variables = dict[str, np.ndarray[Any, Any]]
 
 
 def by_prompt(task: ParallelTask, field: str) -> list[Any]:
-    """A field of the items for each prompt, item by item and language by language."""
+    """A field of the items, prompt by prompt: item by item and language by language."""
     return [item[field][language] for item in task.items for language in task.languages]
 
 
 def asked_of(task: ParallelTask, choices: Sequence[Sequence[str]]) -> Asked:
-    """Every prompt of a task with choices of its own."""
+    """The prompts of a task, each with the given choices."""
     prompts, joins = by_prompt(task, "prompts"), by_prompt(task, "joins")
     return Asked(prompts, choices, joins, prompt_names(task), prompt_keys(task))
 
@@ -41,14 +41,15 @@ def choose(
     widest: int,
     asked: Sequence[Question] | None = None,
 ) -> Variables:
-    """The likeliest choice of every prompt.
+    """Let a model choose an answer to every prompt.
 
     Args:
-        model: which answers.
-        task: its items have choices.
-        choice_score: by the sum of the log-probabilities of a choice's tokens, or their mean.
-        widest: the most choices that a prompt has: the size of ``option``.
-        asked: the prompts and choices as tokens, where they are known.
+        model: the model that answers.
+        task: the task; its items have choices.
+        choice_score: whether choices are compared by the sum of the log-probabilities of their
+            tokens, or by their mean.
+        widest: the largest number of choices of a prompt, which is the size of ``option``.
+        asked: the prompts and choices as tokens, if they are known.
 
     Returns:
         ``correct``, ``answer`` (the right one), ``choice``, ``chance`` and ``margin`` (item,
@@ -75,7 +76,7 @@ def choose(
 
 
 def right_options(task: ParallelTask) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Which choice of every prompt is the answer (prompt,)."""
+    """The place of the right answer among the choices of each prompt (prompt,)."""
     pairs = zip(by_prompt(task, "choices"), by_prompt(task, "answers"), strict=True)
     return np.array([choices.index(answer) for choices, answer in pairs])
 
@@ -88,17 +89,17 @@ def scores_of_choices(
     *,
     times: int = 1,
 ) -> tuple[np.ndarray[Any, np.dtype[np.float64]], np.ndarray[Any, np.dtype[np.int64]]]:
-    """Log-probability and number of tokens of every choice.
+    """The log-probability and the number of tokens of every choice.
 
     Args:
-        model: which answers.
-        asked: tokens of the prompts and their choices.
-        names: what errors call the prompts.
-        widest: the most choices that a prompt has: the size of ``option``.
+        model: the model that answers.
+        asked: the tokens of the prompts and their choices.
+        names: the names of the prompts in errors.
+        widest: the largest number of choices of a prompt, which is the size of ``option``.
         times: see :func:`log_probs`.
 
     Returns:
-        Both (prompt, option); NaN and 0 beyond a prompt's choices.
+        Both (prompt, option); NaN and 0 beyond the choices of a prompt.
 
     Raises:
         NeuroglotError: a log-probability is NaN or infinite; it names the prompt.
@@ -114,7 +115,7 @@ def scores_of_choices(
 def tokens_of_choices(
     asked: Sequence[Question], widest: int
 ) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Number of tokens of every choice (prompt, option); 0 beyond a prompt's choices."""
+    """The number of tokens of every choice (prompt, option); 0 beyond the choices of a prompt."""
     n_tokens = np.zeros((len(asked), widest), np.int64)
     for row, question in enumerate(asked):
         n_tokens[row, : len(question.choices)] = [len(choice) for choice in question.choices]
@@ -124,14 +125,14 @@ def tokens_of_choices(
 def likeliest(
     log_prob: np.ndarray[Any, Any], n_tokens: np.ndarray[Any, Any], choice_score: ChoiceScore
 ) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Which choice of every prompt has the largest score (prompt,)."""
+    """The place of the choice with the highest score in each prompt (prompt,)."""
     return np.asarray(np.nanargmax(scores_of(log_prob, n_tokens, choice_score), axis=-1))
 
 
 def scores_of(
     log_prob: np.ndarray[Any, Any], n_tokens: np.ndarray[Any, Any], choice_score: ChoiceScore
 ) -> np.ndarray[Any, Any]:
-    """Scores (prompt, option) by which choices are compared; NaN where there is no choice."""
+    """The scores by which choices are compared (prompt, option); NaN where there is no choice."""
     return log_prob / np.maximum(n_tokens, 1) if choice_score == "mean" else log_prob
 
 
@@ -141,16 +142,16 @@ def margins(
     right: np.ndarray[Any, Any],
     choice_score: ChoiceScore,
 ) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """ChoiceScore of the right choice less that of the best wrong one, in nats (prompt,).
+    """The score of the right choice less that of the best wrong one, in nats (prompt,).
 
     Args:
-        log_prob: of the choices (prompt, option); NaN where there is none.
-        n_tokens: of the choices (prompt, option).
-        right: which choice is right (prompt,).
-        choice_score: by which choices are compared.
+        log_prob: the log-probabilities of the choices (prompt, option); NaN where there is none.
+        n_tokens: their numbers of tokens (prompt, option).
+        right: the place of the right choice (prompt,).
+        choice_score: the score by which choices are compared.
 
     Returns:
-        NaN where there is no wrong choice.
+        The margins; NaN where there is no wrong choice.
     """
     scores = scores_of(log_prob, n_tokens, choice_score)
     rows = np.arange(len(scores))
@@ -167,17 +168,17 @@ def check_finite(
     asked: Sequence[Question],
     names: Sequence[str],
 ) -> None:
-    """Refuse log-probabilities (prompt, option) that are NaN or infinite where one was scored.
+    """Refuse log-probabilities of choices that are NaN or infinite.
 
     Args:
-        model: which answered.
-        log_prob: of the choices (prompt, option).
-        n_tokens: of the choices (prompt, option); 0 where there is none.
-        asked: tokens of the prompts and their choices.
-        names: what errors call the prompts.
+        model: the model that answered.
+        log_prob: the log-probabilities of the choices (prompt, option).
+        n_tokens: their numbers of tokens (prompt, option); 0 where there is no choice.
+        asked: the tokens of the prompts and their choices.
+        names: the names of the prompts in errors.
 
     Raises:
-        NeuroglotError: it names the first such prompt.
+        NeuroglotError: one is; it names the first such prompt, and the cause.
     """
     broken = (n_tokens > 0) & ~np.isfinite(log_prob)
     if broken.any():
@@ -191,37 +192,37 @@ def check_finite(
 
 
 def write(model: Model, task: ParallelTask, max_new_tokens: int) -> Variables:
-    """What the model writes after every prompt, and whether it is the answer.
+    """Let a model write an answer to every prompt, and compare it with the right one.
 
     Returns:
-        ``correct``, ``answer`` (the right one; the first of several), ``f1``, ``text``,
-        ``thoughts`` and ``chance`` (item, language); the last is NaN.
+        ``correct``, ``answer`` (the right one, or the first of several), ``f1``, ``text``,
+        ``thoughts`` and ``chance`` (item, language); ``chance`` is NaN.
     """
-    found = written(model, task, list(enumerate(prompt_keys(task))), max_new_tokens)
-    n_cut = sum(one.was_cut for one in found)
+    answers = written(model, task, list(enumerate(prompt_keys(task))), max_new_tokens)
+    n_cut = sum(answer.was_cut for answer in answers)
     if n_cut:
         warnings.warn(
-            f"{n_cut} of {len(found)} texts that the model wrote end within its thoughts, so that "
-            f"there is no answer; max_new_tokens={max_new_tokens} (--max-new-tokens) may be too "
-            "few.",
+            f"{n_cut} of {len(answers)} texts that the model wrote end within its thoughts, so "
+            f"that there is no answer; max_new_tokens={max_new_tokens} (--max-new-tokens) may be "
+            "too few.",
             stacklevel=2,
         )
-    texts = [one.text for one in found]
-    asked = list(zip(texts, right_answers(task), languages_asked_in(task), strict=True))
-    correct = [exact_match(text, right, task.match, code) for text, right, code in asked]
+    texts = [answer.text for answer in answers]
+    compared = list(zip(texts, right_answers(task), languages_asked_in(task), strict=True))
+    correct = [exact_match(text, right, task.match, code) for text, right, code in compared]
     shape = (len(task), len(task.languages))
     return {
         "correct": np.array(correct).reshape(shape),
         "answer": np.array(by_prompt(task, "answers")).reshape(shape),
-        "f1": np.array([token_f1(*one) for one in asked]).reshape(shape),
+        "f1": np.array([token_f1(*each) for each in compared]).reshape(shape),
         "text": np.array(texts).reshape(shape),
-        "thoughts": np.array([one.thoughts for one in found]).reshape(shape),
+        "thoughts": np.array([answer.thoughts for answer in answers]).reshape(shape),
         "chance": np.full(shape, np.nan),
     }
 
 
 def right_answers(task: ParallelTask) -> list[list[str]]:
-    """The answers to every prompt of a task, each of which is right."""
+    """All right answers to each prompt of a task."""
     return [
         [item["answers"][language], *item.get("aliases", {}).get(language, [])]
         for item in task.items
@@ -230,7 +231,7 @@ def right_answers(task: ParallelTask) -> list[list[str]]:
 
 
 def languages_asked_in(task: ParallelTask) -> list[str]:
-    """The language that every prompt of a task asks in, and is answered in."""
+    """The language in which each prompt of a task asks, and is answered."""
     return [task.asked_in or language for _ in task.items for language in task.languages]
 
 
@@ -240,29 +241,28 @@ def written(
     asked: Sequence[tuple[int, Hashable]],
     max_new_tokens: int,
 ) -> list[Written]:
-    """What the model writes after prompts of a task.
+    """Let a model write after prompts of a task.
 
     Args:
-        model: which writes.
-        task: of the prompts.
-        asked: which prompt of the task, item by item and language by language, and what tells it
-            apart where an edit has a set for each.
-        max_new_tokens: at most, for each.
+        model: the model that writes.
+        task: the task.
+        asked: the place of each prompt, item by item and language by language, and the key under
+            which an edit with a set for each prompt looks it up.
+        max_new_tokens: the largest number of tokens for each prompt.
 
     Raises:
         NeuroglotError: see :func:`generate`.
     """
     prompts, names = by_prompt(task, "prompts"), prompt_names(task)
-    rows, keys = [row for row, _ in asked], [key for _, key in asked]
-    texts = [Written("")] * len(asked)
+    answers = [Written("")] * len(asked)
     batches = generate(
         model,
-        [prompts[row] for row in rows],
-        [names[row] for row in rows],
-        keys,
+        [prompts[row] for row, _ in asked],
+        [names[row] for row, _ in asked],
+        [key for _, key in asked],
         max_new_tokens,
     )
-    for places, found in batches:
-        for place, text in zip(places, found, strict=True):
-            texts[place] = text
-    return texts
+    for places, texts in batches:
+        for place, text in zip(places, texts, strict=True):
+            answers[place] = text
+    return answers

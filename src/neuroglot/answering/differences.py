@@ -1,32 +1,32 @@
-"""How a condition differs from what it is held against, and what can be said of that.
+"""Differences between a condition and its control: tests, intervals and verdicts.
 
-The values of a condition and of its control are compared cluster by cluster, such as subject by
-subject. If the condition does what its control does, it could change places with it in any cluster;
-how large a difference such exchanges make by themselves is what a p-value says. Two kinds of
-exchange are looked at, and the larger p-value counts:
+The values of a condition and of its control are compared in clusters, such as subjects. If the
+condition has the same effect as its control, the two could be exchanged in any cluster. A p-value
+says how often exchanges in random clusters give a difference at least as large as the observed one.
+There are two kinds of exchanges, and the larger p-value counts:
 
 - with the mean of all draws of the control, which is the same as flipping the signs of whole
-  clusters. That is too ready to see a difference where a draw is nearly always right or nearly
-  always wrong, as the mean of several draws then varies in smaller steps than the condition;
-- with one of the draws. That is too ready where the draws of a control resemble each other, as
-  they do when the pool that they are drawn from is small.
+  clusters. This finds differences too often if draws are nearly always right or nearly always
+  wrong, since the mean of several draws then varies in smaller steps than the condition;
+- with one of the draws. This finds differences too often if the draws of a control resemble each
+  other, as they do if they come from a small pool.
 
-Each is right where the other is not. With a single draw, or none, the two are the same. Where the
-condition has several draws itself, all draws stand in a ring, the condition's first, and an
-exchange turns the ring of a cluster: with one draw of its own, it changes places with one of the
-others.
+Each is correct where the other is not. With a single draw, or without a control, both are the same.
+If the condition has several draws of its own, all draws form a ring, those of the condition first,
+and an exchange rotates the ring of a cluster. With one draw of its own, this exchanges the
+condition with one of the other draws.
 
-All p-values but those of equivalence are mid-p-values, which count half of the exchanges that make
-just the difference that was found (Lancaster 1961); with one answer for each cluster that is the
-mid-p McNemar test (Fagerland, Lydersen and Laake 2013). Intervals hold the differences that the
-same test does not reject (Tritchler 1984), so that zero is inside an interval if and only if its
-p-value is not below .05; where it is just below, an end may be zero itself.
+All p-values except those of equivalence are mid-p-values, which count half of the exchanges that
+give exactly the observed difference (Lancaster 1961). With one answer for each cluster this is the
+mid-p McNemar test (Fagerland, Lydersen and Laake 2013). An interval holds the differences that the
+same test does not reject (Tritchler 1984), so zero is inside an interval if and only if the p-value
+is not below .05; if it is just below, an end of the interval may be zero.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -46,34 +46,34 @@ from neuroglot.errors import NeuroglotError, require_finite
 from neuroglot.sharing.compiling import compiled
 
 N_EXCHANGES = 9999
-LEAST_MOVED = 5  # clusters that differ; an interval from fewer would be too narrow
-DIGITS = 9  # of the ends of intervals
+LEAST_MOVED = 5  # clusters that have to differ, since an interval from fewer would be too narrow
+DIGITS = 9  # to which the ends of intervals are rounded
 LEVEL = 0.05
 POWER = 0.8
-MORE = 1.5  # size of each of the two clusters that enter tests of equivalence, over the mean size
+MORE = 1.5  # size of the two clusters added in tests of equivalence, relative to the mean size
 
 DIFFERENT, EQUIVALENT, OPEN = "difference", "equivalent", "too few items to tell"
-"""What a comparison can find."""
+"""The verdicts of a comparison."""
 
 Values = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A condition less what it is held against.
+    """The difference between a condition and its control.
 
     Attributes:
-        mean: over all observations.
-        low: lower end of its interval at 95 %; NaN where fewer than five clusters differ, or all
+        mean: the mean difference over all observations.
+        low: the lower end of its interval at 95 %; NaN if fewer than five clusters differ, or all
             differ by the same.
-        high: upper end.
-        p: two-sided, of no difference.
-        p_equivalent: of a difference beyond the bounds of equivalence: the larger p-value of two
-            one-sided tests (Schuirmann 1987). Two clusters more enter these tests, one that wholly
-            rises and one that wholly falls (as in Agresti and Min 2005), one and a half times as
-            large as the others, so that few clusters in which nothing moved do not show that
-            nothing would: with none that moved, some sixty are needed for bounds of .05.
-        variance: of the difference of a cluster, over the mean size of clusters.
+        high: the upper end.
+        p: the two-sided p-value of no difference.
+        p_equivalent: the p-value of a difference beyond the bounds of equivalence: the larger one
+            of two one-sided tests (Schuirmann 1987). In these tests two clusters are added, one
+            that only rises and one that only falls (as in Agresti and Min 2005), one and a half
+            times as large as the others. So a few clusters without a change do not prove that there
+            is none: about sixty such clusters are needed for bounds of .05.
+        variance: the variance of the difference of a cluster, relative to the mean cluster size.
     """
 
     mean: float = np.nan
@@ -85,10 +85,10 @@ class Difference:
 
 
 def check_bound(equivalent_within: float) -> float:
-    """The bounds of equivalence, of accuracies.
+    """The bounds of equivalence of accuracies, as a number.
 
     Raises:
-        NeuroglotError: no number between 0 and 1.
+        NeuroglotError: it is not a number between 0 and 1.
     """
     require_finite("equivalent_within", equivalent_within)
     if not 0 < equivalent_within < 1:
@@ -105,38 +105,49 @@ def difference(
     """Compare a condition with the draws of its control.
 
     Args:
-        values: of the condition, in each of its draws, and of each draw that it is held against
-            (arm, observation).
-        clusters: which cluster each observation is of (observation,).
-        bound: differences of less than this, either way, count as equivalence.
-        seed: of the exchanges, where there are too many for all of them.
-        n_own: how many arms are the condition's own draws.
+        values: the values in each draw of the condition, then in each draw of the control (arm,
+            observation).
+        clusters: the cluster of each observation (observation,).
+        bound: the bounds of equivalence: smaller differences, in either direction, count as none.
+        seed: the seed of the exchanges, which are drawn if there are too many to use all.
+        n_own: the number of arms that are draws of the condition itself.
 
     Returns:
-        All NaN with fewer than ten clusters.
+        The difference; all its numbers are NaN with fewer than ten clusters.
     """
-    sums = np.stack([sums_by_cluster(one, clusters)[0] for one in values])
+    sums = np.stack([sums_by_cluster(arm, clusters)[0] for arm in values])
     sizes = sums_by_cluster(values[0], clusters)[1]
     if len(sizes) < LEAST_CLUSTERS:
         return Difference()
     moved = values[:n_own].mean(axis=0) - values[n_own:].mean(axis=0)
-    tests = [_Exchanges.of(arms, sizes, seed, n) for arms, n in _kinds(sums, n_own)]
-    careful = [
-        _Exchanges.of(*_with_two_more(arms, sizes, n), seed, n) for arms, n in _kinds(sums, n_own)
-    ]
+    kinds = [(np.stack([sums[:n_own].mean(axis=0), sums[n_own:].mean(axis=0)]), 1)]
+    if len(sums) > 2:
+        kinds.append((sums, n_own))
+    tests = [_Exchanges.of(arms, sizes, seed, n) for arms, n in kinds]
+    careful = [_Exchanges.of(*_with_two_more(arms, sizes, n), seed, n) for arms, n in kinds]
     low, high = _interval(tests, moved, clusters)
+    left, _ = sums_by_cluster(moved - moved.mean(), clusters)
     return Difference(
         mean=float(moved.mean()),
         low=low,
         high=high,
         p=max(test.p() for test in tests),
         p_equivalent=max(test.p_beyond(bound) for test in careful),
-        variance=_variance(moved, clusters),
+        variance=float(((left / sizes.mean()) ** 2).mean()),
     )
 
 
 def difference_interval(values: Values, clusters: Values, seed: int) -> Interval:
-    """The interval of a mean change (observation,) alone; see :func:`difference`."""
+    """The interval of a mean change.
+
+    Args:
+        values: the changes (observation,).
+        clusters: the cluster of each observation (observation,).
+        seed: the seed of the exchanges, see :func:`difference`.
+
+    Returns:
+        The lower and the upper end at 95 %; NaN with fewer than ten clusters.
+    """
     sums, sizes = sums_by_cluster(values, clusters)
     if len(sizes) < LEAST_CLUSTERS:
         return (np.nan, np.nan)
@@ -152,15 +163,8 @@ def _interval(tests: Sequence[_Exchanges], moved: Values, clusters: Values) -> I
     return min(lows), max(highs)
 
 
-def _kinds(sums: Values, n_own: int) -> Iterator[tuple[Values, int]]:
-    """What can change places, and how many of it are the condition's own: means, and draws."""
-    yield np.stack([sums[:n_own].mean(axis=0), sums[n_own:].mean(axis=0)]), 1
-    if len(sums) > 2:
-        yield sums, n_own
-
-
 def _with_two_more(sums: Values, sizes: Values, n_own: int) -> tuple[Values, Values]:
-    """Two more clusters: one in which the condition alone is right, one in which it is wrong."""
+    """The sums and sizes with two more clusters: one that only rises and one that only falls."""
     size = MORE * sizes.mean()
     rises = np.zeros(len(sums))
     rises[:n_own] = size
@@ -169,14 +173,14 @@ def _with_two_more(sums: Values, sizes: Values, n_own: int) -> tuple[Values, Val
 
 @dataclass(frozen=True)
 class _Exchanges:
-    """What exchanges in some of the clusters make of a difference.
+    """The difference between arms under exchanges in some of the clusters.
 
     Attributes:
-        observed: sum of the differences of all clusters, without any exchange.
-        size: of all clusters together.
-        sums: the same under each exchange (exchange,).
-        sizes: what a difference of one would add to each (exchange,).
-        every: whether these are all the exchanges that there are.
+        observed: the sum of the differences of all clusters, without any exchange.
+        size: the size of all clusters together.
+        sums: the sum of the differences under each exchange (exchange,).
+        sizes: how much each sum would grow if the condition's mean were larger by one (exchange,).
+        every: whether these are all possible exchanges.
     """
 
     observed: float
@@ -187,13 +191,14 @@ class _Exchanges:
 
     @classmethod
     def of(cls, arms: Values, sizes: Values, seed: int, n_own: int = 1) -> _Exchanges:
-        """All exchanges, or as many as are drawn.
+        """All possible exchanges, or random ones if there are too many.
 
         Args:
-            arms: sums of the condition and of what it can change places with (arm, cluster).
-            sizes: of the clusters (cluster,).
-            seed: of the draw.
-            n_own: how many arms are the condition's own draws.
+            arms: the sums of the condition and of the arms with which it is exchanged (arm,
+                cluster).
+            sizes: the sizes of the clusters (cluster,).
+            seed: the seed of random exchanges.
+            n_own: the number of arms that are draws of the condition itself.
         """
         n_arms, n = arms.shape
         beside, more = _turned(arms, n_own)
@@ -203,25 +208,27 @@ class _Exchanges:
         return cls(float(beside[:, 0].sum()), float(sizes.sum()), sums, added, every)
 
     def p(self) -> float:
-        """Two-sided mid-p-value of no difference; 1 where no exchange makes any."""
+        """The two-sided mid-p-value of no difference; 1 if no exchange makes a difference."""
         left = abs(self.sums) - abs(self.observed)
         if max(abs(self.sums).max(), abs(self.observed)) <= ROUNDING:
             return 1.0
         return self._share((left > ROUNDING) + 0.5 * (abs(left) <= ROUNDING), 0.5)
 
     def p_beyond(self, bound: float) -> float:
-        """The larger p-value of two: of a difference above the bound, and of one below."""
-        shares = []
-        for sign in (1.0, -1.0):
-            moved = sign * (self.sums - self.observed) + bound * (self.sizes - self.size)
-            shares.append(self._share(moved >= -ROUNDING, 1.0))
-        return max(shares)
+        """The larger p-value of two: of a difference above the bound, and of one below it."""
+        return max(
+            self._share(
+                sign * (self.sums - self.observed) + bound * (self.sizes - self.size) >= -ROUNDING,
+                1.0,
+            )
+            for sign in (1.0, -1.0)
+        )
 
     def interval(self) -> Interval:
-        """The differences that :meth:`p` would not reject, were they taken from the condition.
+        """The differences that :meth:`p` would not reject if they were subtracted first.
 
-        An exchange makes at least the difference that is left between two ends, which are where
-        two lines cross: that is how the ends of the interval are quantiles of theirs.
+        For each exchange, the differences that leave no more than the exchange makes lie between
+        two points, at which two lines cross. The ends of the interval are quantiles of these.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
             crossed = np.stack(
@@ -238,21 +245,22 @@ class _Exchanges:
         return round(float(low), DIGITS) + 0.0, round(float(high), DIGITS) + 0.0
 
     def _share(self, counts: Values, own: float) -> float:
-        """Mean over the exchanges (exchange,), and over the one that changes nothing."""
+        """The mean of counts (exchange,) over the exchanges and the one that changes nothing."""
         if self.every:
-            return float(counts.mean())  # it is one of them
+            return float(counts.mean())  # it includes the one that changes nothing
         return float((counts.sum() + own) / (len(counts) + 1))
 
 
 def _turned(arms: Values, n_own: int) -> tuple[Values, Values]:
-    """What the condition differs by under each turn of the ring of all arms.
+    """The difference of the condition for each rotation of the ring of all arms.
 
     Args:
-        arms: sums of its own draws, then of the others (arm, cluster).
-        n_own: how many are its own.
+        arms: the sums of the condition's own draws, then of the others (arm, cluster).
+        n_own: the number of its own draws.
 
     Returns:
-        The difference (cluster, turn), and what a difference of one would add (turn,).
+        The difference (cluster, turn), and how much it would grow if the condition's mean were
+        larger by one (turn,).
     """
     n_arms = len(arms)
 
@@ -260,8 +268,8 @@ def _turned(arms: Values, n_own: int) -> tuple[Values, Values]:
         turns = (np.roll(values, -turn, axis=0) for turn in range(n_arms))
         return np.stack([x[:n_own].mean(axis=0) - x[n_own:].mean(axis=0) for x in turns], axis=-1)
 
-    # With one draw of its own, each arm from the mean of the others: the same, but for rounding,
-    # which decides between exchanges that tie.
+    # With one draw of its own, this is each arm less the mean of the others. The result differs
+    # from by_turn only in rounding, which decides between exchanges that tie.
     beside = n_arms / (n_arms - 1) * (arms - arms.mean(axis=0)).T if n_own == 1 else by_turn(arms)
     return np.ascontiguousarray(beside), by_turn(np.arange(n_arms) < n_own)
 
@@ -275,15 +283,15 @@ SIZES, SUMS = types.Array(types.float64, 1, "C", readonly=True), types.Array(typ
 def _exchange(
     places: Values, beside: Values, more: Values, sizes: Values, sums: Values, added: Values
 ) -> None:
-    """Add up the clusters under each exchange.
+    """Add up the differences of the clusters under each exchange.
 
     Args:
-        places: by how much the ring of a cluster is turned (exchange, cluster).
-        beside: what the condition then differs by (cluster, turn).
-        more: what a difference of one, of the condition alone, then adds (turn,).
-        sizes: of the clusters (cluster,).
-        sums: takes the differences (exchange,).
-        added: takes what a difference of one, of the condition alone, would add (exchange,).
+        places: the rotation of the ring of each cluster (exchange, cluster).
+        beside: the difference of the condition for each rotation (cluster, turn).
+        more: how much it grows if the condition's mean is larger by one (turn,).
+        sizes: the sizes of the clusters (cluster,).
+        sums: receives the sums of the differences (exchange,).
+        added: receives how much they grow if the condition's mean is larger by one (exchange,).
     """
     for exchange in range(len(places)):
         total = gained = 0.0
@@ -295,10 +303,11 @@ def _exchange(
         added[exchange] = gained
 
 
-# Two kinds, each also with two clusters more, of subjects and of relations: one comparison's.
+# One comparison needs eight: two kinds, without and with two added clusters, for subjects and for
+# relations.
 @lru_cache(maxsize=8)
 def _places(n_arms: int, n_clusters: int, seed: int) -> tuple[Values, bool]:
-    """How far each cluster's ring is turned (exchange, cluster), and whether these are all."""
+    """The rotation of each cluster's ring (exchange, cluster), and whether these are all."""
     n_all = n_arms**n_clusters if n_clusters < 64 else math.inf
     if n_all <= N_EXCHANGES:
         every = np.unravel_index(np.arange(n_all), (n_arms,) * n_clusters)
@@ -307,38 +316,34 @@ def _places(n_arms: int, n_clusters: int, seed: int) -> tuple[Values, bool]:
     return rng.integers(0, n_arms, (N_EXCHANGES, n_clusters), dtype=np.uint16), False
 
 
-def _variance(moved: Values, clusters: Values) -> float:
-    """Of the difference of a cluster, over the mean size of clusters."""
-    left, sizes = sums_by_cluster(moved - moved.mean(), clusters)
-    return float(((left / sizes.mean()) ** 2).mean())
-
-
 def sufficient_clusters(variance: Values, bound: float, n_tests: int) -> Values:
-    """How many clusters would be enough to tell a difference of the bound from none.
+    """The number of clusters that would be needed to tell a difference of the bound from none.
 
-    With so many, two conditions that do the same would be found equivalent in at least four of
-    five cases after correction for so many tests, if clusters vary as these do; a difference of the
-    bound itself would be found as often. By the usual formula for two one-sided tests of a mean
-    (Chow, Shao and Wang 2008, chapter 3), with the two clusters more that enter the tests.
+    With this number, two conditions of equal effect would be found equivalent in at least four of
+    five cases, after correction for the number of tests, if clusters vary as these do; a difference
+    as large as the bound would be found as often. The formula is the usual one for two one-sided
+    tests of a mean (Chow, Shao and Wang 2008, chapter 3), with the two added clusters.
 
     Args:
         variance: see :class:`Difference` (any shape).
-        bound: of equivalence.
-        n_tests: how many p-values are corrected together.
+        bound: the bounds of equivalence.
+        n_tests: the number of p-values that are corrected together.
+
+    Returns:
+        The numbers of clusters, in the shape of ``variance``.
     """
     level = LEVEL / max(n_tests, 1)
     of_tests = (stats.norm.ppf(1 - level) + stats.norm.ppf((1 + POWER) / 2)) / bound
-    known = variance * of_tests**2
-    # The two clusters more add twice the square of their size, over n, to the variance.
-    found: Values = np.ceil((known + np.sqrt(known**2 + 8 * (MORE * of_tests) ** 2)) / 2)
-    return found
+    plain = variance * of_tests**2
+    # The two added clusters add twice the square of their size, over n, to the variance.
+    return np.asarray(np.ceil((plain + np.sqrt(plain**2 + 8 * (MORE * of_tests) ** 2)) / 2))
 
 
 def verdict(p: float, p_equivalent: float) -> str:
-    """What p-values, corrected where there are several, let one say.
+    """The verdict that follows from p-values, corrected if there are several.
 
     Returns:
-        ``"difference"``; or ``"equivalent"``, if it is within the bounds and none is shown; or
+        ``"difference"`` if there is one; else ``"equivalent"`` if it is within the bounds; else
         ``"too few items to tell"``.
     """
     if p < LEVEL:
@@ -347,19 +352,19 @@ def verdict(p: float, p_equivalent: float) -> str:
 
 
 def verdicts(p: Values, p_equivalent: Values) -> Values:
-    """The same for many (any shape)."""
+    """The verdicts that follow from p-values (any shape)."""
     pairs: Sequence[tuple[float, float]] = list(zip(p.flat, p_equivalent.flat, strict=True))
     return np.array([verdict(*pair) for pair in pairs], dtype=str).reshape(p.shape)
 
 
 def corrected(p: Values, p_equivalent: Values, variance: Values, bound: float) -> dict[str, Values]:
-    """What p-values that are corrected together let one say (all in one shape).
+    """P-values that are corrected together, and the verdicts that follow (all in one shape).
 
     Args:
-        p: see :class:`Difference`; NaN where nothing is known.
-        p_equivalent: the same.
-        variance: the same.
-        bound: of equivalence.
+        p: see :class:`Difference`; NaN where it is not known.
+        p_equivalent: see :class:`Difference`.
+        variance: see :class:`Difference`.
+        bound: the bounds of equivalence.
 
     Returns:
         ``p_holm``, ``p_equivalent_holm``, ``verdict`` and ``sufficient_subjects``.

@@ -1,4 +1,4 @@
-"""How well a model answers a task in each language."""
+"""Answer a task with a model, and compute its accuracy in each language."""
 
 from __future__ import annotations
 
@@ -11,13 +11,7 @@ import numpy as np
 import xarray as xr
 
 from neuroglot.answering.answering import Answering, ChoiceScore
-from neuroglot.answering.answers import (
-    Variables,
-    choose,
-    margins,
-    right_options,
-    write,
-)
+from neuroglot.answering.answers import Variables, choose, margins, right_options, write
 from neuroglot.answering.masked import MaskedScores, any_masked, without_subject
 from neuroglot.answering.observations import SAME, column, same_tokens, samples_of
 from neuroglot.answering.statistics import accuracy_interval
@@ -29,14 +23,7 @@ from neuroglot.running.choices import Question
 from neuroglot.store.asking import asked_by
 from neuroglot.store.blockwise import InFolder
 from neuroglot.store.folders import as_path
-from neuroglot.store.growing import (
-    Growing,
-    InMemory,
-    Prompts,
-    grow_prompts,
-    in_folder,
-    is_whole,
-)
+from neuroglot.store.growing import Growing, InMemory, Prompts, grow_prompts, in_folder, is_whole
 from neuroglot.store.joining import require_steady_prompts
 from neuroglot.store.provenance import provenance
 from neuroglot.store.results import DONE, open_dataset, opened_dataset
@@ -45,22 +32,22 @@ from neuroglot.tasks.guessing import majority
 from neuroglot.tasks.halves import subject_of
 from neuroglot.tasks.parallel import ParallelTask
 
-ITEMS_AT_ONCE = 32  # items that are written together, and lost together when a run is killed
+ITEMS_AT_ONCE = 32  # items of a block; an unfinished block is lost if a run is killed
 DIMS = ("item", "language")
-GRADING = 2  # how written answers are compared; results of another way do not go on
+GRADING = 2  # version of the comparison of written answers; results of another one do not go on
 MOST_KEPT = 100_000  # choices that stay in memory as tokens until they are scored
-# What of an item, in a language, its answer depends on beside the prompt.
+# Fields of an item on which the answers depend, besides the prompt.
 ANSWERED_FROM = ("joins", "choices", "answers", "aliases", "masked", "held_out")
-MASKED, LEFT_OUT, NO_MASKED = "answered", "left out", ""  # what became of masked prompts
+MASKED, LEFT_OUT, NO_MASKED = "answered", "left out", ""  # whether masked prompts are asked
 
 
 def held_out_prompts(task: ParallelTask) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Which prompts (item, language) ask in a language that the fact was held out of."""
+    """Whether the fact was never taught in the language of the prompt (item, language)."""
     return np.array([[lang in item["held_out"] for lang in task.languages] for item in task.items])
 
 
 def counted_prompts(task: ParallelTask) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Which prompts (item, language) count for accuracy in the task's split."""
+    """Whether each prompt counts for the accuracy in the task's split (item, language)."""
     held_out = held_out_prompts(task)
     return held_out if task.split == "held_out" else np.ones_like(held_out)
 
@@ -68,24 +55,36 @@ def counted_prompts(task: ParallelTask) -> np.ndarray[Any, np.dtype[np.bool_]]:
 def accuracy(
     correct: xr.DataArray, counted: xr.DataArray, *, seed: int = 0
 ) -> dict[str, xr.DataArray]:
-    """Accuracy by language, with intervals over subjects and, where there are enough, relations.
+    """The accuracy in each language, with its interval at 95 %.
 
-    Equal prompts count once, with the mean of their answers, which may be right for one item and
-    wrong for another. Where a language's answers are all right or all wrong, Wilson's interval
-    stands in for the bootstrap's, which would be a point.
+    Equal prompts count once, with the mean of their answers, since the same answer may be right for
+    one item and wrong for another. If all answers in a language are right, or all are wrong, the
+    interval is Wilson's, since the bootstrap would give none.
 
     Args:
-        correct: whether the answer was right (item, language), with the coordinates ``subject``,
+        correct: whether the answer is right (item, language), with the coordinates ``subject``,
             ``relation`` and ``same_tokens_as`` of :func:`evaluate`.
-        counted: which prompts count (item, language).
-        seed: of the bootstrap.
+        counted: whether each prompt counts (item, language).
+        seed: the seed of the bootstrap.
 
     Returns:
-        ``accuracy``, ``accuracy_low`` and ``accuracy_high`` (language), NaN with fewer than ten
-        subjects; and ``accuracy_low_over_relations`` and ``accuracy_high_over_relations``, if all
-        items have a relation and there are at least ten.
+        ``accuracy``, and the ends of its interval over subjects, ``accuracy_low`` and
+        ``accuracy_high`` (language), which are NaN with fewer than ten subjects; also
+        ``accuracy_low_over_relations`` and ``accuracy_high_over_relations`` if all items have a
+        relation and there are at least ten relations.
+
+    Examples:
+        >>> import neuroglot as ng
+        >>> import xarray as xr
+        >>> coords = {"item": [f"item {i}" for i in range(12)], "language": ["en", "de"]}
+        >>> correct = xr.DataArray([[True, False]] * 12, coords, ["item", "language"])
+        >>> by_language = ng.accuracy(correct, xr.ones_like(correct))
+        >>> by_language["accuracy"].values.tolist()
+        [1.0, 0.0]
+        >>> by_language["accuracy_low"].values.round(2).tolist()
+        [0.76, 0.0]
     """
-    correct, counted = (one.transpose(*DIMS) for one in (correct, counted))
+    correct, counted = (values.transpose(*DIMS) for values in (correct, counted))
     samples, kept = samples_of(correct), counted.to_numpy().astype(bool)
     right = correct.to_numpy().astype(float)
     rows = [
@@ -110,88 +109,121 @@ def evaluate(
     grow: bool = True,
     overwrite: bool = False,
 ) -> xr.Dataset:
-    """Answer every prompt, by choosing where the task has choices, else by writing.
+    """Answer every prompt of a task: by choosing if the task has choices, else by writing.
 
-    A choice is scored by the log-probability of its tokens after the prompt; spaces at the end of
-    a prompt belong to its choices, and change nothing. What the model writes (greedily) is
-    compared with the answer, after its thoughts, by its first line: exact match of the words, or
-    of the first number where the task says so, and token F1. Of several right answers the best
-    counts.
+    The score of a choice is the log-probability of its tokens after the prompt; spaces at the end
+    of a prompt count as the beginning of its choices, and change nothing. A written answer
+    (greedily decoded) is the first line after the model's thoughts. It is compared with the right
+    answer by exact match of the words, or of the first number if the task says so, and by token F1.
+    If there are several right answers, the best match counts.
 
-    Beside the answers stands what a guesser knows: chance, the choice that is most often right in
-    the relation, and the model itself where items have masked prompts, which ask the same of a
-    neutral subject. Items of a relation share these, so that each different masked prompt with a
-    choice runs only once. The progress bar counts a prompt when it is answered in both forms.
+    The result also holds what can be reached by guessing: chance, the choice that is most often
+    right in the relation, and the model's own answers with the subject masked, if items have masked
+    prompts, which ask about a neutral subject. Items of a relation share their masked prompts, so
+    each different masked prompt with a choice runs only once. The progress bar counts a prompt when
+    it is answered in both forms.
 
     Args:
-        model: from :func:`neuroglot.load_model` or :func:`neuroglot.wrap_model`.
-        task: every item must have answers.
-        answering: how; see :class:`neuroglot.Answering`. Under :func:`neuroglot.edit` a masked
-            prompt runs once for each item, under what is done to the item's own prompt.
-        out: folder to save the result in. An unfinished one of the same settings there goes on
-            where it stopped; a finished one is opened; one of fewer items or languages grows.
-        seed: of the bootstrap.
-        grow: whether a result in ``out`` of fewer items or languages, and of the same settings
-            else, grows: prompts that ask the same, with the same choices, are not answered again.
-            Else it is refused.
-        overwrite: replace what ``out`` holds.
+        model: the model, from :func:`neuroglot.load_model` or :func:`neuroglot.wrap_model`.
+        task: the task; every item must have answers.
+        answering: how prompts are answered; see :class:`neuroglot.Answering`. Under
+            :func:`neuroglot.edit` a masked prompt runs once for each item, under the edit of the
+            item's own prompt.
+        out: the folder in which the result is saved. If it holds an unfinished result of the same
+            settings, the result goes on where it stopped; a finished one is opened; one of fewer
+            items or languages grows.
+        seed: the seed of the bootstrap.
+        grow: whether a result in ``out`` of fewer items or languages, but the same settings, grows.
+            Prompts that ask the same with the same choices are then not answered again. If not
+            set, such a result is refused.
+        overwrite: whether to replace what ``out`` holds.
 
     Returns:
-        A dataset with ``correct`` (item, language), ``answer`` (item, language; the right one),
-        ``chance`` (item, language; NaN without choices), ``majority`` (item, language; the
-        probability that a guesser is right who sees the relation but no subject), ``held_out``
-        (item, language; never taught there), ``counted`` (item, language; which prompts the split
-        counts), the coordinate ``same_tokens_as`` (item, language; the index of the first item
-        whose prompt is the same tokens: equal prompts count once) and what :func:`accuracy`
-        returns (language). With choices also ``choice`` (item, language; index of the chosen),
-        ``margin`` (item, language; in nats: the score of the right choice, a sum of
-        log-probabilities or their mean per token, less that of the best wrong one; NaN where
-        there is no wrong one), ``log_prob`` (item, language, option; summed over tokens, NaN
-        beyond an item's choices) and ``n_tokens`` (item, language, option). With masked prompts
-        also ``masked_log_prob`` (item, language, option), ``masked_correct`` (item, language; 1
-        where the model is right without the subject, else 0), ``masked_margin`` (item, language)
-        and ``margin_beyond_masked`` (item, language; ``margin`` less ``masked_margin``), all NaN
-        for an item that has none. Without choices also ``text`` (item, language; what the model
-        wrote), ``thoughts`` (item, language; what it wrote before that as its thoughts, such as
-        between ``<think>`` and ``</think>``; one that was cut leaves no text) and ``f1`` (item,
-        language).
+        A dataset with these variables, and what :func:`accuracy` returns (language):
+
+        - ``correct`` (item, language): whether the answer is right;
+        - ``answer`` (item, language): the right answer;
+        - ``chance`` (item, language): the probability of a right guess; NaN without choices;
+        - ``majority`` (item, language): the probability of a right guess for a guesser who knows
+          the relation but not the subject;
+        - ``held_out`` (item, language): whether the fact was never taught in the language;
+        - ``counted`` (item, language): whether the prompt counts in the task's split;
+        - the coordinate ``same_tokens_as`` (item, language): the place of the first item whose
+          prompt is the same tokens; equal prompts count once.
+
+        With choices also:
+
+        - ``choice`` (item, language): the place of the chosen choice;
+        - ``margin`` (item, language): the score of the right choice less that of the best wrong
+          one, in nats; the score is the sum of log-probabilities or their mean per token; NaN if
+          there is no wrong choice;
+        - ``log_prob`` (item, language, option): the log-probability, summed over tokens, in nats;
+          NaN beyond an item's choices;
+        - ``n_tokens`` (item, language, option): the number of tokens.
+
+        With masked prompts also these, all NaN for an item without a masked prompt:
+
+        - ``masked_correct`` (item, language): 1 if the model is right without the subject, else 0;
+        - ``masked_margin`` (item, language) and ``masked_log_prob`` (item, language, option);
+        - ``margin_beyond_masked`` (item, language): ``margin`` less ``masked_margin``.
+
+        Without choices also:
+
+        - ``text`` (item, language): the text that the model wrote after its thoughts;
+        - ``thoughts`` (item, language): its thoughts, such as between ``<think>`` and
+          ``</think>``; if they were cut, there is no text;
+        - ``f1`` (item, language): the token F1.
 
     Raises:
-        NeuroglotError: the task has no answers, a prompt does not fit, logits are NaN or infinite
-            (it names the prompt), or ``out`` holds something else.
+        NeuroglotError: the task has no answers, a prompt does not fit into the context, logits are
+            NaN or infinite (it names the prompt), or ``out`` holds something else.
+
+    Examples:
+        >>> import neuroglot as ng
+        >>> model = ng.load_model("embedded/base")
+        >>> task = ng.load_task("facts", languages=["en", "de"], limit=2)
+        >>> answers = ng.evaluate(model, task)
+        >>> answers["correct"].dims
+        ('item', 'language')
+        >>> float(answers["chance"].max())
+        0.1
     """
     how = options_of(answering, Answering, "answering")
     require_answerable(task)
     masked = _masked_prompts(task, wanted=how.masked is not False)
     head = _head(task, _provenance(model, task, how, masked) | {"seed": seed})
-    known: list[Question] = []
-
-    def masked_of(kept: np.ndarray[Any, np.dtype[np.bool_]]) -> MaskedScores | None:
-        """Scores with the subject masked, of the prompts (item, language) that are not kept."""
-        if masked != MASKED:
-            return None
-        # What neuroglot.edit does may be something else for each item.
-        return MaskedScores(model, task, ITEMS_AT_ONCE, alike=not model.running.edits, kept=kept)
+    tokenized: list[Question] = []
 
     def answer_into(result: Growing) -> None:
-        answers_of = _beside_guesses(model, task, how, known, masked_of(result.kept))
+        scores = None
+        if masked == MASKED:
+            # Under neuroglot.edit, items with the same masked prompt may be edited differently.
+            alike = not model.running.edits
+            scores = MaskedScores(model, task, ITEMS_AT_ONCE, alike=alike, kept=result.kept)
+        answers_of = _answerer(model, task, how, tokenized, scores)
 
-        def make(some: Prompts, done: Callable[[int], object]) -> xr.Dataset:
-            answers = answers_of(some)
-            done(len(some))
+        def make(prompts: Prompts, done: Callable[[int], object]) -> xr.Dataset:
+            answers = answers_of(prompts)
+            done(len(prompts))
             return answers
 
         grow_prompts(result, make, "evaluate", task)
         require_steady_prompts(model, task, head.attrs)
 
     if out is None:
-        memory = InMemory(_with_same(head, model, task, how, known), ITEMS_AT_ONCE)
+        memory = InMemory(_with_same(head, model, task, how, tokenized), ITEMS_AT_ONCE)
         answer_into(memory)
         return memory.data.assign(_accuracy_of(memory.data))
-    path, growth = as_path(out), _growth(model, task, allowed=grow)
+    growth = Growth(
+        lambda: asked_by(model, task, ANSWERED_FROM),
+        longer={"option": task.most_choices},
+        anew={"majority": majority(task)},  # it counts the answers of all items
+        allowed=grow,
+    )
+    path = as_path(out)
     if not overwrite and is_whole(path, head, DIMS, growth):
         return _with_guesses(opened_dataset(path), task, how.choice_score)
-    head = _with_same(head, model, task, how, known)
+    head = _with_same(head, model, task, how, tokenized)
     with in_folder(path, head, ITEMS_AT_ONCE, DIMS, overwrite=overwrite, growth=growth) as folder:
         _refuse_without_guesses(folder)
         answer_into(folder)
@@ -199,89 +231,97 @@ def evaluate(
     return opened_dataset(path)
 
 
-def _growth(model: Model, task: ParallelTask, *, allowed: bool) -> Growth:
-    """How answers to fewer prompts become those to a task."""
-    return Growth(
-        lambda: asked_by(model, task, ANSWERED_FROM),
-        longer={"option": task.most_choices},
-        # It counts the answers of other items.
-        anew={"majority": majority(task)},
-        allowed=allowed,
-    )
-
-
-def _beside_guesses(
+def _answerer(
     model: Model,
     task: ParallelTask,
     how: Answering,
-    known: Sequence[Question],
+    tokenized: Sequence[Question],
     masked: MaskedScores | None,
 ) -> Callable[[Prompts], xr.Dataset]:
-    """What answers some prompts of a block, and puts what a guesser knows beside the answers.
+    """A function that answers prompts of a block, and adds what can be reached by guessing.
 
     Args:
-        model: which answers.
-        task: all items.
-        how: answers are found.
-        known: questions of the task's first prompts, which need not be made again.
-        masked: scores with the subject masked, where they are asked for.
+        model: the model that answers.
+        task: the whole task.
+        how: how prompts are answered.
+        tokenized: the questions of the first prompts of the task, which need not be made again.
+        masked: the scores with the subject masked, if they are asked for.
     """
     guessed, n_languages = majority(task), len(task.languages)
 
     def answers_of(prompts: Prompts) -> xr.Dataset:
-        some = prompts.of(task)
+        part = prompts.of(task)
         rows = [i * n_languages + j for i in prompts.items for j in prompts.languages]
-        asked = [known[row] for row in rows] if rows[-1] < len(known) else None
-        answers = _answers(model, some, how, task.most_choices, asked)
-        here = np.ix_(prompts.items, prompts.languages)
-        answers = answers.assign(majority=(DIMS, guessed[here]))
+        asked = [tokenized[row] for row in rows] if rows[-1] < len(tokenized) else None
+        answers = _answers(model, part, how, task.most_choices, asked)
+        majority_here = guessed[np.ix_(prompts.items, prompts.languages)]
+        answers = answers.assign(majority=(DIMS, majority_here))
         if masked is None:
             return answers
-        margin = answers["margin"].to_numpy()
-        return answers.assign(
-            _labelled(without_subject(some, margin, masked.of(prompts), how.choice_score))
-        )
+        margin, scores = answers["margin"].to_numpy(), masked.of(prompts)
+        return answers.assign(_labelled(without_subject(part, margin, scores, how.choice_score)))
 
     return answers_of
 
 
+def _answers(
+    model: Model,
+    task: ParallelTask,
+    how: Answering,
+    widest: int,
+    asked: Sequence[Question] | None,
+) -> xr.Dataset:
+    """The answers to some prompts, and which of these count."""
+    if widest:
+        answers = choose(model, task, how.choice_score, widest, asked)
+    else:
+        answers = write(model, task, how.max_new_tokens)
+    answers |= {"held_out": held_out_prompts(task), "counted": counted_prompts(task)}
+    return _labelled(answers)
+
+
+def _labelled(variables: Variables) -> xr.Dataset:
+    dims = (*DIMS, "option")
+    return xr.Dataset({name: (dims[: values.ndim], values) for name, values in variables.items()})
+
+
 def _accuracy_of(answers: xr.Dataset) -> xr.Dataset:
-    found = accuracy(answers["correct"], answers["counted"], seed=int(answers.attrs["seed"]))
-    return xr.Dataset(found)
+    seed = int(answers.attrs["seed"])
+    return xr.Dataset(accuracy(answers["correct"], answers["counted"], seed=seed))
 
 
 def _masked_prompts(task: ParallelTask, *, wanted: bool) -> str:
-    """What is to become of a task's masked prompts: they are answered, left out, or not there."""
+    """Whether the masked prompts of a task are answered or left out, or there are none."""
     if not (task.has_choices and any_masked(task)):
         return NO_MASKED
     return MASKED if wanted else LEFT_OUT
 
 
 def _with_guesses(answers: xr.Dataset, task: ParallelTask, choice_score: ChoiceScore) -> xr.Dataset:
-    """A finished result with what one of before did not say, as it follows from what it says."""
+    """A finished result, with the variables that results of earlier versions lack."""
     if "majority" in answers:
         return answers
-    found: dict[str, Any] = {"majority": (DIMS, majority(task))}
+    variables: dict[str, Any] = {"majority": (DIMS, majority(task))}
     if "log_prob" in answers:
         log_prob, n_tokens = (
             answers[name].to_numpy().reshape(-1, answers.sizes["option"])
             for name in ("log_prob", "n_tokens")
         )
         margin = margins(log_prob, n_tokens, right_options(task), choice_score)
-        found["margin"] = (DIMS, margin.reshape(len(task), -1))
-    return answers.assign(found)
+        variables["margin"] = (DIMS, margin.reshape(len(task), -1))
+    return answers.assign(variables)
 
 
 def _refuse_without_guesses(folder: InFolder) -> None:
-    """Refuse to go on with answers of before, whose blocks hold fewer variables.
+    """Refuse to go on with answers of an earlier version, whose blocks hold fewer variables.
 
     Raises:
-        NeuroglotError: some of the blocks are such.
+        NeuroglotError: there are such blocks.
     """
     if "majority" in folder.arrays or DONE not in folder.arrays:
         return
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # whoever makes the blocks will say what is damaged
+        warnings.simplefilter("ignore")  # damage is reported when blocks are made
         n_missing = sum(block.stop - block.start for block in folder.missing_blocks())
     if n_missing < folder.n_items:
         raise NeuroglotError(
@@ -292,10 +332,10 @@ def _refuse_without_guesses(folder: InFolder) -> None:
 
 
 def require_answerable(task: ParallelTask) -> None:
-    """Refuse a task whose items cannot all be answered, or not all in the same way.
+    """Refuse a task whose items cannot be answered, or not all in the same way.
 
     Raises:
-        NeuroglotError: items without answers, or some with choices and some without.
+        NeuroglotError: an item has no answer, or only some of the items have choices.
     """
     if any(item["choices"] for item in task.items) and not task.has_choices:
         raise NeuroglotError(
@@ -321,12 +361,12 @@ def _provenance(
         "kind": "evaluation",
         **provenance(model, task),
         **how,
-        "edited": 0,  # 1 in results of before, of functions that edited; now "edits" says what
+        "edited": 0,  # 1 in results of earlier versions that were made under edits
     }
 
 
 def _head(task: ParallelTask, provenance: dict[str, Any]) -> xr.Dataset:
-    """Coordinates and provenance of a result, without the answers."""
+    """The coordinates and the provenance of a result, without the answers."""
     return xr.Dataset(
         coords={
             "item": [item["id"] for item in task.items],
@@ -339,38 +379,17 @@ def _head(task: ParallelTask, provenance: dict[str, Any]) -> xr.Dataset:
 
 
 def _with_same(
-    head: xr.Dataset, model: Model, task: ParallelTask, how: Answering, known: list[Question]
+    head: xr.Dataset, model: Model, task: ParallelTask, how: Answering, tokenized: list[Question]
 ) -> xr.Dataset:
-    """The same with which prompts are equal, which a finished result need not look up again.
+    """The head of a result with the coordinate that says which prompts are equal.
 
-    What of the task's questions fits into memory is put into ``known``. Prompts that may be cut
-    are not, since a warning names those that are when their questions are made to be answered.
+    As many of the task's questions as fit into memory are put into ``tokenized``. Prompts that may
+    be cut are not: the warning about them is given when their questions are made for answering.
     """
     most = 0 if model.tokenization.truncate else MOST_KEPT // max(1, task.most_choices)
 
     def keep(asked: Sequence[Question]) -> None:
-        known.extend(asked[: most - len(known)])
+        tokenized.extend(asked[: most - len(tokenized)])
 
     same = same_tokens(model, task, how.max_new_tokens, keep)
     return head.assign_coords({SAME: (DIMS, same)})
-
-
-def _answers(
-    model: Model,
-    task: ParallelTask,
-    how: Answering,
-    widest: int,
-    asked: Sequence[Question] | None,
-) -> xr.Dataset:
-    """What the model answered to some items, and which of them count."""
-    if widest:
-        found = choose(model, task, how.choice_score, widest, asked)
-    else:
-        found = write(model, task, how.max_new_tokens)
-    found |= {"held_out": held_out_prompts(task), "counted": counted_prompts(task)}
-    return _labelled(found)
-
-
-def _labelled(found: Variables) -> xr.Dataset:
-    dims = (*DIMS, "option")
-    return xr.Dataset({name: (dims[: values.ndim], values) for name, values in found.items()})

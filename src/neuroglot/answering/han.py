@@ -1,4 +1,4 @@
-"""Numbers with Chinese characters: 十八, 三百二十, 1万2000, 3.5亿."""
+"""Numbers in Chinese characters: 十八, 三百二十, 1万2000, 3.5亿."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from decimal import Decimal
 DIGITS = "〇零一二三四五六七八九两兩壹壱贰貳弐叁參参肆伍陆陸柒捌玖"
 SMALL = "十百千拾佰仟"
 LARGE = "万萬亿億兆"
-# 千克, 千米, 千瓦, 千卡: the unit is a kilogram, and so on, and 百分 is no hundred.
+# 千克, 千米, 千瓦, 千卡 are units (kilogram and so on), and 百分 is not a hundred.
 UNIT = re.compile(rf"\s?([{SMALL}{LARGE}])(?<!千(?=[克米瓦卡赫帕焦]))(?<!百(?=分))")
 NUMERAL = re.compile(rf"[{DIGITS}{SMALL}{LARGE}]+")
-# What counts: pieces, money, people, times and the like.
+# Classifiers: pieces, money, people, times and the like.
 COUNTERS = (
     "个個只隻本枚台辆輛张張件条條次回天日年岁歳歲分杯瓶名位人匹头頭棵朵颗顆粒周週月时時元円圆圓块塊"
 )
@@ -22,22 +22,22 @@ LARGEST_SMALL = 1000
 
 
 def _worth(character: str) -> Decimal:
-    # 两 is the only one that Unicode gives no number.
+    # 两 is the only one for which Unicode has no number.
     return Decimal(2 if character == "两" else int(unicodedata.numeric(character)))
 
 
 def value(tokens: Sequence[Decimal | str], *, colloquial: bool) -> Decimal | None:
-    """What digits and units are together, or ``None`` where they are no number.
+    """The number that digits and units form together, or ``None`` if they form none.
 
     Args:
         tokens: numbers, and units as characters.
-        colloquial: whether a last digit after a unit counts tenths of it: in Chinese 三万五 is
-            35,000, in Japanese 30,005.
+        colloquial: whether a last digit after a unit counts tenths of the unit: in Chinese 三万五
+            is 35,000, in Japanese 30,005.
     """
     total = section = Decimal(0)
     number: Decimal | None = None
     smallest = largest = Decimal("Infinity")
-    last = Decimal(1)  # the unit that came last, unless a zero came after it
+    last = Decimal(1)  # the last unit, unless a zero came after it
     for token in tokens:
         if isinstance(token, Decimal):
             if number is not None and number != 0:
@@ -55,7 +55,7 @@ def value(tokens: Sequence[Decimal | str], *, colloquial: bool) -> Decimal | Non
             section += number or Decimal(0)
             if unit == largest or not (section or unit > largest):
                 return None
-            # 1万亿 and 1万5千亿: all that came before counts the larger unit.
+            # In 1万亿 and 1万5千亿, all that came before counts the larger unit.
             total = (total + section) * unit if unit > largest else total + section * unit
             section, largest, smallest = Decimal(0), unit, Decimal("Infinity")
         number, last = None, unit
@@ -66,12 +66,12 @@ def value(tokens: Sequence[Decimal | str], *, colloquial: bool) -> Decimal | Non
 
 
 def _tokens(numeral: str) -> Iterator[Decimal | str]:
-    """Digits and units of a numeral; digits that follow one another are one number."""
+    """The digits and units of a numeral; consecutive digits are one number."""
     for part in re.findall(rf"[{SMALL}{LARGE}]|[{DIGITS}]+", numeral):
         if part[0] in SMALL + LARGE:
             yield part
         else:
-            # A zero before a digit only says that a unit was passed over.
+            # A zero before a digit only says that a unit was left out.
             digits = "".join(str(_worth(c)) for c in part)
             if digits[0] == "0":
                 yield Decimal(0)
@@ -81,17 +81,17 @@ def _tokens(numeral: str) -> Iterator[Decimal | str]:
 def in_words(text: str, language: str) -> Decimal | None:
     """The first number in a text that has no other digits.
 
-    A single character is a number only where it is all there is, but for one that counts (八个):
-    一共 or 十分 are words.
+    A single character is a number only if it is the whole text, perhaps with a classifier (八个):
+    一共 and 十分 are words.
 
     Args:
-        text: to read.
+        text: the text.
         language: its base language; in Chinese 一百二 is 120.
     """
-    for found in NUMERAL.finditer(text):
-        if len(found[0]) > 1:
-            tokens = list(_tokens(found[0]))
-            # 三十多 and the like aside, digits one after another are read as they stand: 二〇二四.
+    for numeral in NUMERAL.finditer(text):
+        if len(numeral[0]) > 1:
+            tokens = list(_tokens(numeral[0]))
+            # Consecutive digits without a unit are read one by one: 二〇二四 is 2024.
             number = value(tokens, colloquial=language == "zh" and len(tokens) > 1)
             if number is not None:
                 return number

@@ -1,7 +1,7 @@
-"""The choices after masked prompts: what the model answers where a neutral subject is asked about.
+"""The choices after masked prompts, which ask about a neutral subject instead of the item's own.
 
-All items of a relation have one masked prompt in a language, so that each different prompt, join
-and choice has to run only once.
+All items of a relation have the same masked prompt in a language, so each different combination of
+prompt, join and choice has to run only once.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from neuroglot.tasks.parallel import ParallelTask
 
 Scores = tuple[np.ndarray[Any, np.dtype[np.float64]], np.ndarray[Any, np.dtype[np.int64]]]
 Pair = tuple[Hashable, tuple[int, ...], tuple[int, ...]]
-"""Whose edit, tokens of a prompt, and tokens of a choice."""
+"""The prompt whose edit applies (or ``None``), the tokens of a prompt, those of a choice."""
 
 
 def any_masked(task: ParallelTask) -> bool:
@@ -36,12 +36,31 @@ def any_masked(task: ParallelTask) -> bool:
     return any("masked" in item for item in task.items)
 
 
+def masked_prompts(task: ParallelTask, rows: Sequence[int], keys: Sequence[Hashable]) -> Asked:
+    """Masked prompts of a task with their choices.
+
+    Args:
+        task: the task.
+        rows: the places of the prompts, item by item and language by language.
+        keys: the prompt whose edit applies to each of them, or ``None``.
+    """
+    prompts = [(item, language) for item in task.items for language in task.languages]
+    chosen, names = [prompts[row] for row in rows], prompt_names(task)
+    return Asked(
+        [item["masked"][language] for item, language in chosen],
+        [item["choices"][language] for item, language in chosen],
+        [item["joins"][language] for item, language in chosen],
+        [f"masked {names[row]}" for row in rows],
+        keys,
+    )
+
+
 class MaskedScores:
-    """Log-probabilities of the choices after masked prompts, found when a block asks for them.
+    """Log-probabilities of the choices after masked prompts, computed when a block needs them.
 
     A masked prompt runs together with those that first occur in the same block, with the choices
-    of all items of the task. So the numbers of a block are the same, bit for bit, whichever other
-    blocks were made before, as when a result goes on.
+    of all items of the task. So the numbers of a block are the same, bit for bit, whichever blocks
+    were computed before, as when an interrupted result goes on.
     """
 
     def __init__(
@@ -53,22 +72,22 @@ class MaskedScores:
         alike: bool,
         kept: np.ndarray[Any, np.dtype[np.bool_]] | None = None,
     ) -> None:
-        """Look which prompts are the same; nothing runs yet.
+        """Find the prompts that are the same; the model does not run yet.
 
         Args:
-            model: which answers.
+            model: the model that answers.
             task: the whole task.
-            size: items of a block.
-            alike: whether the model does the same for every item that has the same masked prompt.
-                Not under edits with a set for each prompt, where each item's masked prompt runs
-                by itself, with the item's set.
-            kept: prompts (item, language) whose masked prompts are not asked for; by default none.
+            size: the number of items in a block.
+            alike: whether items with the same masked prompt get the same answer. They may not under
+                edits, whose neurons may differ between items; each item's masked prompt then runs
+                on its own, under the edit of the item.
+            kept: whether the masked prompt is not needed (item, language); by default all are.
         """
         self.model, self.task, self.alike = model, task, alike
         shape = (len(task), len(task.languages))
         self.log_prob = np.full((*shape, task.most_choices), np.nan)
         self.n_tokens = np.zeros((*shape, task.most_choices), np.int64)
-        self.first_in = np.full(shape, -1)  # block in which each masked prompt first occurs
+        self.first_in = np.full(shape, -1)  # the block in which each masked prompt first occurs
         self.is_known = np.zeros(shape, bool)
         keys = prompt_keys(task)
         seen: dict[Hashable, int] = {}
@@ -80,59 +99,47 @@ class MaskedScores:
                 key = asked if alike else (*asked, keys[i * shape[1] + j])
                 self.first_in[i, j] = seen.setdefault(key, i // size)
 
-    def of(self, some: Prompts) -> Scores:
-        """Log-probabilities and numbers of tokens of the choices of some prompts.
+    def of(self, prompts: Prompts) -> Scores:
+        """The log-probabilities and the numbers of tokens of the choices of prompts.
+
+        Args:
+            prompts: the items and languages of the prompts.
 
         Returns:
             Both (item, language, option); NaN and 0 where there is no choice or no masked prompt.
 
         Raises:
-            NeuroglotError: a masked prompt does not fit, or logits are NaN or infinite; it names
-                the item.
+            NeuroglotError: a masked prompt does not fit into the context, or logits are NaN or
+                infinite; it names the item.
         """
-        here = np.ix_(some.items, some.languages)
-        first_in = self.first_in[here]
-        for first in np.unique(first_in[(first_in >= 0) & ~self.is_known[here]]):
+        block = np.ix_(prompts.items, prompts.languages)
+        first_in = self.first_in[block]
+        for first in np.unique(first_in[(first_in >= 0) & ~self.is_known[block]]):
             self._run(np.argwhere(self.first_in == first).tolist())
-        return self.log_prob[here], self.n_tokens[here]
+        return self.log_prob[block], self.n_tokens[block]
 
     def _run(self, places: Sequence[Sequence[int]]) -> None:
-        """ChoiceScore the choices after the masked prompts at these places (item, language)."""
-        task, width = self.task, len(self.task.languages)
-        keys, names = prompt_keys(task), prompt_names(task)
-        rows = [i * width + j for i, j in places]
-        items = [(task.items[i], task.languages[j]) for i, j in places]
-        asked = questions(
-            self.model,
-            Asked(
-                [item["masked"][language] for item, language in items],
-                [item["choices"][language] for item, language in items],
-                [item["joins"][language] for item, language in items],
-                [f"masked {names[row]}" for row in rows],
-                [None if self.alike else keys[row] for row in rows],
-            ),
-        )
-        found = self._of_pairs(asked, [f"masked {names[row]}" for row in rows])
-        for (i, j), question in zip(places, asked, strict=True):
-            for option, pair in enumerate(_pairs(question)):
-                self.log_prob[i, j, option] = found[pair]
-                self.n_tokens[i, j, option] = len(question.choices[option])
-            self.is_known[i, j] = True
-
-    def _of_pairs(self, asked: Sequence[Question], names: Sequence[str]) -> dict[Pair, float]:
-        """Log-probability of each different choice after each different prompt."""
-        widest = self.task.most_choices
-        once, called = _each_once(asked, names, widest)
-        log_prob, _ = scores_of_choices(self.model, once, called, widest)
-        return {
+        """Score the choices after the masked prompts at these places (item, language)."""
+        rows = [i * len(self.task.languages) + j for i, j in places]
+        keys = prompt_keys(self.task)
+        masked = masked_prompts(self.task, rows, [None if self.alike else keys[x] for x in rows])
+        asked = questions(self.model, masked)
+        once, names = _each_once(asked, masked.names, self.task.most_choices)
+        log_prob, _ = scores_of_choices(self.model, once, names, self.task.most_choices)
+        of_pairs = {
             pair: float(value)
             for question, values in zip(once, log_prob, strict=True)
             for pair, value in zip(_pairs(question), values, strict=False)
         }
+        for (i, j), question in zip(places, asked, strict=True):
+            for option, pair in enumerate(_pairs(question)):
+                self.log_prob[i, j, option] = of_pairs[pair]
+                self.n_tokens[i, j, option] = len(question.choices[option])
+            self.is_known[i, j] = True
 
 
 def _pairs(question: Question) -> list[Pair]:
-    """Each choice of a question with its prompt."""
+    """The choices of a question, each with its prompt."""
     prefix = tuple(question.prefix)
     return [(question.prompt, prefix, tuple(choice)) for choice in question.choices]
 
@@ -146,7 +153,7 @@ def _each_once(
     where a relation has hundreds of objects.
 
     Returns:
-        The questions, and what errors call them: as the first that asks the same.
+        The questions, and their names in errors: those of the first that asks the same.
     """
     choices: dict[tuple[Hashable, tuple[int, ...]], dict[tuple[int, ...], None]] = {}
     first: dict[tuple[Hashable, tuple[int, ...]], int] = {}
@@ -154,13 +161,13 @@ def _each_once(
         key = (question.prompt, tuple(question.prefix))
         first.setdefault(key, row)
         choices.setdefault(key, {}).update(dict.fromkeys(map(tuple, question.choices)))
-    once, called = [], []
-    for key, different in choices.items():
-        tokens = [list(choice) for choice in different]
-        for start in range(0, len(tokens), widest):
-            once.append(replace(asked[first[key]], choices=tokens[start : start + widest]))
-            called.append(names[first[key]])
-    return once, called
+    parts = [
+        (first[key], [list(choice) for choice in list(different)[start : start + widest]])
+        for key, different in choices.items()
+        for start in range(0, len(different), widest)
+    ]
+    once = [replace(asked[row], choices=tokens) for row, tokens in parts]
+    return once, [names[row] for row, _ in parts]
 
 
 def without_subject(
@@ -169,24 +176,25 @@ def without_subject(
     masked: Scores,
     choice_score: ChoiceScore,
 ) -> Variables:
-    """What the model answered to some items with the subject masked.
+    """The answers to items with the subject masked.
 
     Args:
         task: the items.
-        margin: of their prompts (item, language).
-        masked: log-probabilities and numbers of tokens of the choices after masked prompts (item,
-            language, option).
-        choice_score: by which choices are compared.
+        margin: the margins of their own prompts (item, language).
+        masked: the log-probabilities and the numbers of tokens of the choices after masked prompts
+            (item, language, option).
+        choice_score: the score by which choices are compared.
 
     Returns:
         ``masked_correct``, ``masked_margin``, ``margin_beyond_masked`` (item, language) and
         ``masked_log_prob`` (item, language, option); NaN for items without masked prompts.
     """
     log_prob, n_tokens = (values.reshape(-1, values.shape[-1]) for values in masked)
-    right, there = right_options(task), np.asarray(n_tokens.any(axis=-1))
-    correct, margin_masked = np.full((2, len(there)), np.nan)
-    correct[there] = likeliest(log_prob[there], n_tokens[there], choice_score) == right[there]
-    margin_masked[there] = margins(log_prob, n_tokens, right, choice_score)[there]
+    right, is_masked = right_options(task), np.asarray(n_tokens.any(axis=-1))
+    correct, margin_masked = np.full((2, len(is_masked)), np.nan)
+    chosen = likeliest(log_prob[is_masked], n_tokens[is_masked], choice_score)
+    correct[is_masked] = chosen == right[is_masked]
+    margin_masked[is_masked] = margins(log_prob, n_tokens, right, choice_score)[is_masked]
     return {
         "masked_correct": correct.reshape(margin.shape),
         "masked_margin": margin_masked.reshape(margin.shape),

@@ -1,11 +1,11 @@
-"""The first number of a text, as people write numbers in different languages.
+"""The first number of a text, in the ways in which different languages write numbers.
 
-Digits of every script count, and as separators points and commas (ASCII, full-width, Arabic),
-spaces (also thin and narrow ones), apostrophes and those of LaTeX. What is a separator of thousands
-and what one of decimals is told by the number itself wherever it can be: ``1,234.5`` and
-``1.234,5`` are one number. Only where one point or comma stands before exactly three digits
-(``1.234``), the language decides, by the CLDR: it is a separator of decimals where the language has
-that sign for them, else of thousands, as it is where the language is not known.
+Digits may be of any script. Separators may be points and commas (ASCII, full-width, Arabic), spaces
+(also thin and narrow ones), apostrophes, and those of LaTeX. Whether a sign separates thousands or
+decimals follows from the number itself where possible: ``1,234.5`` and ``1.234,5`` are the same
+number. Only if one point or comma stands before exactly three digits (``1.234``), the language
+decides: the sign separates decimals if the language uses it for them (by the CLDR), else thousands,
+also if the language is not known.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MINUS = "-−–‐‑﹣－"
 CURRENCY = "$¢£¤¥֏؋৲৳૱௹฿៛₠-⃀﷼﹩＄￠￡￥￦元円"
 SEPARATOR = "|".join(KINDS.values())
 NUMBER = re.compile(
-    # A dash after a letter, a digit or a bracket is no sign: COVID-19.
+    # A dash after a letter, a digit or a bracket is not a minus sign: COVID-19.
     rf"(?P<sign>(?<![\w)\]])[{MINUS}])?"
     rf"(?:(?:\\?[A-Z]{{0,3}}[{CURRENCY}]|(?<![A-Za-z])[A-Z]{{3}})[{SPACES}]?"
     rf"(?P<inner>[{MINUS}])?)?"
@@ -45,41 +45,42 @@ NUMBER = re.compile(
 )
 PART = re.compile(rf"(\d+)({SEPARATOR})?")
 BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
-MOST_GROUPS = 64  # of the digits of one number
-UNSPACED = ("th", "lo", "km", "my")  # a letter after a word does not say that it goes on
+MOST_GROUPS = 64  # groups of digits that one number may have
+NOTHING = "(?!)"  # a pattern that matches no text
+UNSPACED = ("th", "lo", "km", "my")  # a letter after a word may begin another word
 
 
 def visible(text: str) -> str:
-    """A text without the characters that show nothing."""
+    """A text without its invisible characters."""
     return re.sub(f"[{FILLERS}]", "", "".join(c for c in text if unicodedata.category(c) != "Cf"))
 
 
 def number_in(text: str, language: str | None = None) -> str:
     """The first number in a text, in ASCII digits and without needless zeros; ``""`` if none.
 
-    What LaTeX puts into a box comes before all else. Signs before the number count; currencies and
+    If the text has a LaTeX box, only its content is read. A minus sign counts; currencies and
     percent signs do not: ``50 %`` is 50. Words and characters that multiply (``2 million``,
-    ``3万``) are taken from the CLDR for the language. Separators that fit no number, as in
-    ``1,2,3``, tell numbers of a list apart.
+    ``3万``) are those of the CLDR for the language. Separators that fit no number, as in
+    ``1,2,3``, separate the numbers of a list.
 
     Args:
-        text: to read.
-        language: code of the text's language.
+        text: the text.
+        language: the code of its language.
     """
     text = visible(text)
     boxed = BOXED.search(text)
     text = boxed[1] if boxed else text
-    found = NUMBER.search(text)
-    if found is None:
+    match = NUMBER.search(text)
+    if match is None:
         number = han.in_words(text, base_of(language))
         return "" if number is None else canonical(number)
-    if found["part"]:
-        plain, end = f"0.{_ascii(found['part'])}", found.end()
+    if match["part"]:
+        plain, end = f"0.{_ascii(match['part'])}", match.end()
     else:
-        plain, length = _read(found["digits"], _decimal_kind(language))
-        end = found.start("digits") + length
-    number = _times(Decimal(plain), text, found.start(), end, language)
-    return canonical(-number if found["sign"] or found["inner"] else number)
+        plain, length = _read(match["digits"], _decimal_kind(language))
+        end = match.start("digits") + length
+    number = _times(Decimal(plain), text, match.start(), end, language)
+    return canonical(-number if match["sign"] or match["inner"] else number)
 
 
 def canonical(number: Decimal) -> str:
@@ -96,7 +97,7 @@ def _ascii(digits: str) -> str:
 
 @cache
 def _decimal_kind(language: str | None) -> str | None:
-    """The kind of separator that the language has for decimals, where that is known."""
+    """The separator of decimals in the language, if it is known."""
     locale = locale_of(language)
     return None if locale is None else str(get_decimal_symbol(locale))
 
@@ -106,17 +107,17 @@ def _kind(separator: str) -> str:
 
 
 def _read(run: str, decimal: str | None) -> tuple[str, int]:
-    """The number that a run of digits and separators begins with, and how much of the run it is.
+    """The number with which a run of digits and separators begins, and its length in the run.
 
     Args:
-        run: digits, with single separators between them.
-        decimal: the kind of separator that the language has for decimals.
+        run: digits with single separators between them.
+        decimal: the separator of decimals in the language.
     """
     parts = list(PART.finditer(run))
     groups = [_ascii(part[1]) for part in parts]
     kinds = [_kind(part[2]) for part in parts[:-1]]
     for n in range(min(len(groups), MOST_GROUPS), 0, -1):
-        # A number may end before a space, but where it ends before another sign, it is a list.
+        # A number may end before a space; if it ends before another separator, it is a list.
         if n == len(groups) or kinds[n - 1] == SPACE:
             number = _number(groups[:n], kinds[: n - 1], decimal)
             if number is not None:
@@ -125,7 +126,7 @@ def _read(run: str, decimal: str | None) -> tuple[str, int]:
 
 
 def _number(groups: Sequence[str], kinds: Sequence[str], decimal: str | None) -> str | None:
-    """Groups of digits as a plain number, or ``None`` where their separators fit none."""
+    """Groups of digits as a plain number, or ``None`` if their separators fit no number."""
     if not kinds:
         return groups[0]
     *before, last = kinds
@@ -141,7 +142,7 @@ def _number(groups: Sequence[str], kinds: Sequence[str], decimal: str | None) ->
 
 
 def _are_thousands(groups: Sequence[str], kind: str) -> bool:
-    """Whether groups are set apart by threes, or with commas as in India (12,34,567)."""
+    """Whether groups have three digits each, or as in India two and three (12,34,567)."""
     first, *rest = groups
     if kind == ARABIC_DECIMAL or first[0] == "0" or len(first) > 3 or len(rest[-1]) != 3:
         return False
@@ -151,16 +152,14 @@ def _are_thousands(groups: Sequence[str], kind: str) -> bool:
 
 
 def _times(number: Decimal, text: str, start: int, end: int, language: str | None) -> Decimal:
-    """The number times what the words around it say, as in ``2 million``."""
+    """The number, multiplied as the words around it say (``2 million``)."""
     with localcontext() as exact:
         exact.prec = len(text) + 50
-        before, after = _multipliers(language)
-        found = after.match(text, end) if after is not None else None
-        if found is not None:
-            return number * _scales(language)[1][found[1].casefold()]
-        found = before.search(text, 0, start) if before is not None else None
-        if found is not None:
-            return number * _scales(language)[0][found[1].casefold()]
+        (before, after), (of_before, of_after) = _multipliers(language), _scales(language)
+        words = ((after.match(text, end), of_after), (before.search(text, 0, start), of_before))
+        for word, factors in words:
+            if word is not None:
+                return number * factors[word[1].casefold()]
         tokens: list[Decimal | str] = [number]
         while (unit := han.UNIT.match(text, end)) is not None:
             tokens.append(unit[1])
@@ -176,7 +175,7 @@ def _times(number: Decimal, text: str, start: int, end: int, language: str | Non
 
 @cache
 def _scales(language: str | None) -> tuple[dict[str, Decimal], dict[str, Decimal]]:
-    """What words before and after a number multiply it with, by the CLDR's compact formats."""
+    """The factors of words before and after a number, from the CLDR's compact formats."""
     before: dict[str, Decimal] = {}
     after: dict[str, Decimal] = {}
     locale = locale_of(language)
@@ -190,24 +189,22 @@ def _scales(language: str | None) -> tuple[dict[str, Decimal], dict[str, Decimal
                 factor = Decimal(magnitude) / 10 ** (zeros - 1)
                 for words, word in ((before, pattern.prefix[0]), (after, pattern.suffix[0])):
                     name = word.replace("'", "").strip(f"{SPACES} \u00a0\u202f").casefold()
-                    # A single letter is more often a unit: 5 m, 18 K.
+                    # A single letter is usually a unit: 5 m, 18 K.
                     if len(name) > 1:
                         words[name] = factor
     return before, after
 
 
 @cache
-def _multipliers(
-    language: str | None,
-) -> tuple[re.Pattern[str] | None, re.Pattern[str] | None]:
-    """Patterns of the words before and after a number that multiply it, where there are any."""
+def _multipliers(language: str | None) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Patterns of the words before and after a number that multiply it."""
     before, after = (
-        "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+        "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True)) or NOTHING
         for words in _scales(language)
     )
-    # พันธุ์ (a species) is no thousand (พัน).
+    # พันธุ์ (a species) is not a thousand (พัน).
     ends = "(?!ธ)" if base_of(language) in UNSPACED else r"(?![^\W\d_])"
     return (
-        re.compile(rf"(?<!\w)({before})[{SPACES}]?$", re.IGNORECASE) if before else None,
-        re.compile(rf"[{SPACES}]?({after}){ends}", re.IGNORECASE) if after else None,
+        re.compile(rf"(?<!\w)({before})[{SPACES}]?$", re.IGNORECASE),
+        re.compile(rf"[{SPACES}]?({after}){ends}", re.IGNORECASE),
     )

@@ -1,8 +1,7 @@
-"""Every answer as a row of a table, for people and spreadsheets."""
+"""Tables in which every answer is a row, for people and spreadsheets."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +15,34 @@ from neuroglot.tasks.parallel import ParallelTask
 
 
 def predictions(task: ParallelTask, answers: xr.Dataset) -> pd.DataFrame:
-    """One row a prompt: what was asked, what the answer is, and what the model said.
+    """A table with one row for each prompt: the question, the right answer and the model's answer.
 
     Args:
-        task: that was answered.
-        answers: from :func:`neuroglot.evaluate`.
+        task: the task that was answered.
+        answers: what :func:`neuroglot.evaluate` returned.
 
     Returns:
-        Columns ``item``, ``language``, ``relation``, ``prompt``, ``answer``, ``predicted``,
-        ``correct``, ``counted``, ``held_out``, ``chance`` and ``majority``; with choices also
-        ``margin`` and each choice with its summed log-probability and number of tokens, else
-        ``f1`` and ``thoughts`` (what the model wrote before its answer). Where the subject was
-        masked, ``masked_prompt``, ``masked_correct``, ``masked_margin`` and
-        ``margin_beyond_masked``. Where the task has several right answers, the others are in
-        ``aliases``, between bars. Answers of before lack some of these.
+        The columns ``item``, ``language``, ``relation``, ``prompt``, ``answer``, ``predicted``,
+        ``correct``, ``counted``, ``held_out``, ``chance`` and ``majority``. With choices also
+        ``margin``, and ``choice_1``, ``log_prob_1`` (summed over tokens) and ``n_tokens_1`` and so
+        on for each choice; without choices ``f1`` and ``thoughts`` (what the model wrote before its
+        answer). If the subject was masked, also ``masked_prompt``, ``masked_correct``,
+        ``masked_margin`` and ``margin_beyond_masked``. If the task has several right answers, the
+        others are in ``aliases``, separated by bars. Results of earlier versions lack some of these
+        columns.
 
     Raises:
-        NeuroglotError: the answers are those of another task.
+        NeuroglotError: the answers are to another task.
+
+    Examples:
+        >>> import neuroglot as ng
+        >>> model = ng.load_model("embedded/base")
+        >>> task = ng.load_task("facts", languages=["en", "de"], limit=2)
+        >>> table = ng.predictions(task, ng.evaluate(model, task))
+        >>> len(table) == len(task) * len(task.languages)
+        True
+        >>> table.columns[:6].tolist()
+        ['item', 'language', 'relation', 'prompt', 'answer', 'predicted']
     """
     if answers.attrs.get("task_checksum") != task.checksum:
         raise NeuroglotError(
@@ -44,7 +54,9 @@ def predictions(task: ParallelTask, answers: xr.Dataset) -> pd.DataFrame:
         for i, item in enumerate(task.items)
         for j, language in enumerate(task.languages)
     ]
-    return in_order(pd.DataFrame(rows), [*COLUMNS, *_of_choices(rows)])
+    most_choices = max(sum(name.startswith("choice_") for name in row) for row in rows)
+    of_choices = [f"{name}_{i + 1}" for i in range(most_choices) for name in OF_A_CHOICE]
+    return in_order(pd.DataFrame(rows), [*COLUMNS, *of_choices])
 
 
 COLUMNS = (
@@ -53,20 +65,17 @@ COLUMNS = (
     *("masked_prompt", "masked_correct", "masked_margin", "margin_beyond_masked"),
     *("aliases", "f1", "thoughts"),
 )
-
-
-def _of_choices(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Columns of as many choices as any prompt has."""
-    known = {name for row in rows for name in row}
-    most = sum(name.startswith("choice_") for name in known)
-    return [f"{what}_{i + 1}" for i in range(most) for what in OF_A_CHOICE]
+NUMBERS = (
+    *("chance", "majority", "margin"),
+    *("masked_correct", "masked_margin", "margin_beyond_masked"),
+)
 
 
 OF_A_CHOICE = ("choice", "log_prob", "n_tokens")
 
 
 def save_predictions(task: ParallelTask, answers: xr.Dataset, path: Path) -> None:
-    """Write :func:`predictions` as CSV in which no text is a formula; see ``spreadsheet``.
+    """Write the table of :func:`predictions` as a CSV file; see ``spreadsheet``.
 
     Raises:
         NeuroglotError: the file cannot be written.
@@ -77,7 +86,7 @@ def save_predictions(task: ParallelTask, answers: xr.Dataset, path: Path) -> Non
         raise NeuroglotError(f"cannot write {str(path)!r}: {error}.") from error
 
 
-def _row(item: dict[str, Any], language: str, found: xr.Dataset) -> dict[str, Any]:
+def _row(item: dict[str, Any], language: str, answer: xr.Dataset) -> dict[str, Any]:
     row = {
         "item": item["id"],
         "language": language,
@@ -85,23 +94,22 @@ def _row(item: dict[str, Any], language: str, found: xr.Dataset) -> dict[str, An
         "prompt": item["prompts"][language],
         "answer": item["answers"][language],
         "predicted": "",
-        **{name: bool(found[name]) for name in ("correct", "counted", "held_out")},
+        **{name: bool(answer[name]) for name in ("correct", "counted", "held_out")},
+        **{name: np.round(float(answer[name]), 6) for name in NUMBERS if name in answer},
     }
-    beside = [name for name in ("chance", "majority", "margin") if name in found]
-    if "masked_correct" in found:
+    if "masked_correct" in answer:
         row["masked_prompt"] = item.get("masked", {}).get(language, "")
-        beside += ["masked_correct", "masked_margin", "margin_beyond_masked"]
-    row |= {name: np.round(float(found[name]), 6) for name in beside}
     if "aliases" in item:
         row["aliases"] = " | ".join(item["aliases"][language])
-    if "choice" not in found:
-        row |= {"predicted": str(found["text"].item()), "f1": float(found["f1"])}
-        # Results of before have none.
-        return row | ({"thoughts": str(found["thoughts"].item())} if "thoughts" in found else {})
+    if "choice" not in answer:
+        row |= {"predicted": str(answer["text"].item()), "f1": float(answer["f1"])}
+        if "thoughts" in answer:  # results of earlier versions do not have them
+            row["thoughts"] = str(answer["thoughts"].item())
+        return row
     choices = item["choices"][language]
-    row["predicted"] = choices[int(found["choice"])]
+    row["predicted"] = choices[int(answer["choice"])]
     for i, choice in enumerate(choices):
         row[f"choice_{i + 1}"] = choice
-        row[f"log_prob_{i + 1}"] = np.round(float(found["log_prob"][i]), 6)
-        row[f"n_tokens_{i + 1}"] = int(found["n_tokens"][i])
+        row[f"log_prob_{i + 1}"] = np.round(float(answer["log_prob"][i]), 6)
+        row[f"n_tokens_{i + 1}"] = int(answer["n_tokens"][i])
     return row

@@ -1,8 +1,8 @@
-"""Intervals over clusters of observations, such as those of one subject.
+"""Intervals over clusters of observations, such as all observations of one subject.
 
-One rule holds for all of them, and for the tests of :mod:`neuroglot.answering.differences`: what
-:mod:`neuroglot.answering.observations` takes for one observation enters once, clusters are
-resampled whole, and with fewer than ten clusters there is neither an interval nor a p-value.
+Here and in the tests of :mod:`neuroglot.answering.differences`, each observation counts once (see
+:mod:`neuroglot.answering.observations`), clusters are resampled as a whole, and with fewer than ten
+clusters there is neither an interval nor a p-value.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 N_RESAMPLES = 2000
-LEAST_CLUSTERS = 10  # fewer say little of how clusters differ
-ROUNDING = 1e-9  # of means of shares; what is less is no difference
+LEAST_CLUSTERS = 10  # fewer clusters say little about how clusters vary
+ROUNDING = 1e-9  # smaller differences of means are rounding
 
 Interval = tuple[float, float]
 
@@ -24,15 +24,15 @@ Interval = tuple[float, float]
 def _percentile_interval(
     samples: tuple[np.ndarray[Any, Any], ...], statistic: Callable[..., Any], seed: int
 ) -> Interval:
-    """Expanded percentile bootstrap at 95 % (Hesterberg 2015).
+    """An interval at 95 % by the expanded percentile bootstrap (Hesterberg 2015).
 
-    Percentiles are taken further out, as far as Student's distribution and the bias of the variance
-    of few clusters would have them: plain ones are too narrow for fewer than some hundred.
+    Plain percentiles give too narrow an interval for fewer than about a hundred clusters. So they
+    are taken further out, by Student's distribution and the bias of the variance of few clusters.
 
     Args:
-        samples: paired where there are several (cluster,).
-        statistic: of them.
-        seed: of the resampling.
+        samples: values of the clusters (cluster,); several arrays are resampled together.
+        statistic: the function of the samples whose interval is wanted.
+        seed: the seed of the resampling.
     """
     n = len(samples[0])
     reach = np.sqrt(n / (n - 1)) * stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)
@@ -54,16 +54,16 @@ def _percentile_interval(
 def clustered_interval(
     values: np.ndarray[Any, Any], clusters: np.ndarray[Any, Any], seed: int
 ) -> Interval:
-    """Expanded percentile bootstrap of a mean, whose clusters are resampled whole.
+    """The interval of a mean by the expanded percentile bootstrap over clusters.
 
     Args:
-        values: to be averaged (observation,).
-        clusters: which cluster each is of (observation,), such as the subject of its item.
-        seed: of the resampling.
+        values: the values that are averaged (observation,).
+        clusters: the cluster of each (observation,), such as the subject of its item.
+        seed: the seed of the resampling.
 
     Returns:
-        Lower and upper end at 95 %; NaN with fewer than ten clusters, and where all values are
-        equal, so that resampling cannot show how they vary.
+        The lower and the upper end at 95 %; NaN with fewer than ten clusters, and if all values are
+        equal, since resampling then cannot show how they vary.
     """
     sums, sizes = sums_by_cluster(values, clusters)
     if len(sums) < LEAST_CLUSTERS or np.ptp(values) < ROUNDING:
@@ -78,42 +78,42 @@ def clustered_interval(
 def accuracy_interval(
     correct: np.ndarray[Any, Any], clusters: np.ndarray[Any, Any], seed: int
 ) -> Interval:
-    """Interval of an accuracy over clusters; Wilson's for as many draws where all are alike.
+    """The interval of an accuracy over clusters.
+
+    If all answers are right or all are wrong, it is Wilson's interval for as many observations as
+    there are clusters; the bootstrap would give none.
 
     Args:
         correct: zeros and ones, or shares of draws (observation,).
-        clusters: which cluster each is of (observation,).
-        seed: of the resampling.
+        clusters: the cluster of each (observation,).
+        seed: the seed of the resampling.
 
     Returns:
-        Lower and upper end at 95 %; NaN with fewer than ten clusters.
+        The lower and the upper end at 95 %; NaN with fewer than ten clusters.
     """
-    n_clusters = len(np.unique(clusters))
-    if n_clusters >= LEAST_CLUSTERS and (correct == correct[0]).all() and correct[0] in {0, 1}:
-        return _wilson(n_clusters if correct[0] else 0, n_clusters)
+    n = len(np.unique(clusters))
+    if n >= LEAST_CLUSTERS and (correct == correct[0]).all() and correct[0] in {0, 1}:
+        test = stats.binomtest(n if correct[0] else 0, n)
+        interval = test.proportion_ci(CONFIDENCE, method="wilson")
+        return float(interval.low), float(interval.high)
     return clustered_interval(correct, clusters, seed)
-
-
-def _wilson(n_right: int, n: int) -> Interval:
-    interval = stats.binomtest(n_right, n).proportion_ci(CONFIDENCE, method="wilson")
-    return float(interval.low), float(interval.high)
 
 
 def sums_by_cluster(
     values: np.ndarray[Any, Any], clusters: np.ndarray[Any, Any]
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Sum of the values of each cluster, and how many there are."""
+    """The sum and the number of the values of each cluster (cluster,)."""
     _, place = np.unique(clusters, return_inverse=True)
     return np.bincount(place, values), np.bincount(place)
 
 
 def holm(p_values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """P-values corrected for how many there are (Holm 1979), in their shape; NaN stays NaN."""
+    """P-values corrected for their number (Holm 1979), in the same shape; NaN stays NaN."""
     corrected = np.full(p_values.shape, np.nan)
-    known = ~np.isnan(p_values)
-    ascending = np.sort(p_values[known])
-    # That of statsmodels collects all garbage of the process each time, which can take a second.
+    is_known = ~np.isnan(p_values)
+    ascending = np.sort(p_values[is_known])
+    # The function of statsmodels runs the garbage collector each time, which can take a second.
     factors = np.arange(len(ascending), 0, -1)
     at_least = np.maximum.accumulate(np.minimum(factors * ascending, 1))
-    corrected[known] = at_least[np.searchsorted(ascending, p_values[known])]
+    corrected[is_known] = at_least[np.searchsorted(ascending, p_values[is_known])]
     return corrected

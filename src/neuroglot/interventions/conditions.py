@@ -1,4 +1,4 @@
-"""What a condition does to the neurons of each prompt, and to those of its controls."""
+"""Conditions and their controls: which neurons are edited in each prompt and arm."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ NEEDS_RECORDING = (
     "controls of active neurons need recording=; or choose others with "
     "controls=ng.Controls(kinds=...)."
 )
-OWN = "edit"  # the arm of the condition itself
-NO_EDIT = "no_edit"  # what stands beside it and its controls
+OWN = "edit"  # name of the arm of the condition itself
+NO_EDIT = "no_edit"  # name of the answers without an edit
 
 
 @dataclass(frozen=True)
 class OfPrompt:
-    """What the controls of one prompt are drawn from; all are (layer, neuron).
+    """What a control can use to draw neurons for one prompt; all arrays are (layer, neuron).
 
     Attributes:
-        edited: the neurons that are edited.
-        whole: those of which they are a part: a control has none of them.
-        contribution: ``|m|·‖v‖``.
-        known_active: those active in the prompt, if that was recorded.
+        edited: the neurons that the condition edits.
+        whole: the neurons of the set of which the edited ones are a part; a control may have none
+            of them.
+        contribution: ``|m|·‖v‖`` of each neuron.
+        known_active: the neurons that are active in the prompt; ``None`` if that is not known.
     """
 
     edited: Mask
@@ -44,10 +45,10 @@ class OfPrompt:
 
     @property
     def active(self) -> Mask:
-        """Those active in the prompt.
+        """The neurons that are active in the prompt.
 
         Raises:
-            NeuroglotError: nobody recorded which are.
+            NeuroglotError: there is no recording that says so.
         """
         if self.known_active is None:
             raise NeuroglotError(NEEDS_RECORDING)
@@ -55,7 +56,7 @@ class OfPrompt:
 
 
 Control = Callable[[OfPrompt, np.random.Generator], Mask | None]
-"""Draws neurons (layer, neuron) in place of those that are edited; ``None`` where it cannot."""
+"""Draws neurons (layer, neuron) in place of the edited ones; ``None`` if there are too few."""
 
 
 def size(of: OfPrompt, rng: np.random.Generator) -> Mask | None:
@@ -69,7 +70,7 @@ def active(of: OfPrompt, rng: np.random.Generator) -> Mask | None:
 
 
 def contribution(of: OfPrompt, rng: np.random.Generator) -> Mask | None:
-    """Active ones, as many of each decile of the layer's contributions."""
+    """Active neurons outside the set, as many in each layer and decile of contributions."""
     return sample(of.edited, ~of.whole & of.active, rng, deciles(of.contribution))
 
 
@@ -78,18 +79,25 @@ CONTROLS: dict[str, Control] = {"size": size, "active": active, "contribution": 
 
 @dataclass(frozen=True)
 class Controls:
-    """What every condition is held against: the same edit of other neurons.
+    """The controls of every condition: the same edits of other neurons, which are drawn at random.
 
     Attributes:
-        kinds: of ``"size"`` (any neurons outside the set), ``"active"`` (active in the prompt) and
-            ``"contribution"`` (active, and as many of each decile of ``|m|·‖v‖`` in the layer), or
-            functions of your own (see :data:`Control`), which go by their names.
-        draws: random sets of each kind for every prompt.
-        seed: of the draws, the resampling and the exchanges.
-        threshold: a neuron is active where its site value was greater.
+        kinds: the kinds of controls: ``"size"`` (any neurons outside the set), ``"active"``
+            (neurons outside the set that are active in the prompt) and ``"contribution"`` (active
+            neurons, as many from each decile of ``|m|·‖v‖`` in the layer). A kind may also be a
+            function of your own, which is called by its name in results; see :data:`Control`.
+        draws: the number of random sets of each kind for every prompt.
+        seed: the seed of the draws, and of the resampling and the tests.
+        threshold: a neuron is active where its site value is greater.
 
     Raises:
-        NeuroglotError: an unknown kind, one twice, or no whole number of draws or seed.
+        NeuroglotError: a kind is unknown or given twice, or ``draws`` or ``seed`` is not a whole
+            number in its range.
+
+    Examples:
+        >>> import neuroglot as ng
+        >>> ng.Controls(["size", "active"], draws=2).arms
+        [('size', 0), ('size', 1), ('active', 0), ('active', 1)]
     """
 
     kinds: Sequence[str | Control] = defaults.CONTROLS
@@ -107,11 +115,11 @@ class Controls:
         unknown = [kind for kind in kinds if not callable(kind) and kind not in CONTROLS]
         names = [getattr(kind, "__name__", "") if callable(kind) else kind for kind in kinds]
         own = {name for name, kind in zip(names, kinds, strict=True) if callable(kind)}
-        if not all(names) or {OWN, NO_EDIT, *CONTROLS} & own:
-            taken = [OWN, NO_EDIT, *CONTROLS]
+        reserved = [OWN, NO_EDIT, *CONTROLS]
+        if not all(names) or own & set(reserved):
             raise NeuroglotError(
                 f"controls={listed(names)}: expected functions that have names, other than "
-                f"{listed(taken)}."
+                f"{listed(reserved)}."
             )
         if unknown or len(set(names)) < len(names):
             raise NeuroglotError(
@@ -128,27 +136,25 @@ class Controls:
 
     @property
     def code(self) -> str:
-        """Tells functions of a user's from others of the same names; empty where there are none."""
+        """Tells a user's functions from others of the same names; empty if there are none."""
         own = [kind for name, kind in self.by_name.items() if CONTROLS.get(name) is not kind]
-        said = "".join(map(_said_of_function, own)).encode("utf-8", "surrogatepass")
-        return hashlib.sha256(said).hexdigest()[:16] if own else ""
+        text = "".join(map(_text_of_function, own)).encode("utf-8", "surrogatepass")
+        return hashlib.sha256(text).hexdigest()[:16] if own else ""
 
     @property
     def arms(self) -> list[tuple[str, int]]:
-        """Kind and draw of each arm beside the condition's own."""
-        return [(name, i) for name in self.by_name for i in range(self.draws)]
+        """The kind and the draw of each arm that is a control."""
+        return list(itertools.product(self.by_name, range(self.draws)))
 
 
 def arm_name(control: str, draw: int) -> str:
-    """What an arm is called; the condition itself has an empty control."""
-    if control:
-        return f"{control} {draw}"
-    return f"{OWN} {draw}" if draw else OWN
+    """The name of an arm; ``control`` is empty for the condition itself."""
+    return f"{control or OWN} {draw}" if control or draw else OWN
 
 
 @dataclass(frozen=True)
 class Condition:
-    """Edits that are done together, and what they are held against."""
+    """Edits that are made together, and their controls."""
 
     name: str
     edits: tuple[Edit, ...]
@@ -156,114 +162,111 @@ class Condition:
 
     @property
     def n_draws(self) -> int:
-        """How many draws of what prompts are given there are."""
+        """The number of draws of the condition itself, such as those of :class:`Patch`."""
         return max([1, *(one.contents.n_draws for one in self.edits if one.contents is not None)])
 
     @property
     def arms(self) -> list[tuple[str, int]]:
-        """Control, empty for the condition itself, and draw of each arm."""
+        """The control (empty for the condition itself) and the draw of each arm."""
         return [("", i) for i in range(self.n_draws)] + self.controls.arms
 
     @property
+    def chosen_on(self) -> frozenset[str]:
+        """The ids of the items on which the neurons of the edits were chosen."""
+        return frozenset[str]().union(*(one.neurons.chosen_on for one in self.edits))
+
+    @property
     def draws(self) -> list[int]:
-        """Which draw of what prompts are given each arm gets: those of controls take turns."""
+        """Which of the condition's own draws each arm uses; the arms of controls take turns."""
         return [draw % self.n_draws for _, draw in self.arms]
 
     def drawn(self, prompts: Prompts, known_active: Mask | None) -> list[Drawn]:
-        """What each edit does to the neurons of some prompts, in every arm.
+        """The neurons that each edit changes in each prompt and arm.
 
         Args:
-            prompts: with the contributions of their neurons.
-            known_active: the neurons active in each (prompt, layer, neuron), if recorded.
+            prompts: the prompts, with the contributions of their neurons.
+            known_active: whether each neuron is active (prompt, layer, neuron), if that is known.
         """
         members = [one.neurons.members for one in self.edits]
-        # Where all but those of a set are edited, controls keep others in their place.
-        parts = [one if one.kept is None else one.kept[0] for one in members]
+        # If all neurons but those of a set are edited, controls keep other neurons instead.
+        chosen = [one if one.kept is None else one.kept[0] for one in members]
         assert prompts.contribution is not None
-        edited = [part.masks(prompts) for part in parts]
-        masks = [
-            (here, here if part.whole is part else part.whole.masks(prompts))
-            for part, here in zip(parts, edited, strict=True)
+        own = [part.masks(prompts) for part in chosen]
+        wholes = [
+            mask if part.whole is part else part.whole.masks(prompts)
+            for part, mask in zip(chosen, own, strict=True)
         ]
-        shape = (len(prompts.keys), len(self.arms), *masks[0][0].shape[1:])
+        shape = (len(prompts.keys), len(self.arms), *members[0].shape)
         there = np.ones(shape[:2], np.bool_)
-        found = [Drawn(np.zeros(shape, np.bool_), one, there) for one in members]
-        for contents in (one.contents for one in self.edits):
-            if contents is not None:
-                there &= ~contents.lacks(prompts.keys)[:, None]
+        for one in self.edits:
+            if one.contents is not None:
+                there &= ~one.contents.lacks(prompts.keys)[:, None]
+        drawn = [Drawn(np.zeros(shape, np.bool_), one, there) for one in members]
         for row, key in enumerate(prompts.keys):
             rng = np.random.default_rng(seed_of(self.controls.seed, self.name, *key))
-            here = None if known_active is None else known_active[row]
-            own = np.stack([mask[row] for mask, _ in masks])
-            whole = np.logical_or.reduce([mask[row] for _, mask in masks])
-            drawn = _all(own, OfPrompt(whole, whole, prompts.contribution[row], here), self, rng)
-            for arm, of_edits in enumerate(drawn):
-                if of_edits is None:
+            active_here = None if known_active is None else known_active[row]
+            edited = np.stack([mask[row] for mask in own])
+            whole = np.logical_or.reduce([mask[row] for mask in wholes])
+            of = OfPrompt(whole, whole, prompts.contribution[row], active_here)
+            for arm, masks in enumerate(_masks_by_arm(edited, of, self, rng)):
+                if masks is None:
                     there[row, arm] = False
                     continue
-                for one, mask in zip(found, of_edits, strict=True):
-                    one.masks[row, arm] = mask
-        return found
+                for of_edit, mask in zip(drawn, masks, strict=True):
+                    of_edit.masks[row, arm] = mask
+        return drawn
 
 
-def _all(
+def _masks_by_arm(
     own: Mask, of: OfPrompt, condition: Condition, rng: np.random.Generator
 ) -> Iterator[Mask | None]:
-    """The neurons of each edit (edit, layer, neuron): of the condition itself and of each control.
+    """The neurons of each edit (edit, layer, neuron), arm by arm; ``None`` if there are too few.
 
-    A control of several edits has as many neurons that are in the same ones of them: what two edits
-    have in common, they have in common there, and no neuron stands for two.
+    A control of several edits has as many neurons in each combination of these edits as the
+    condition has, and no neuron of the control is drawn for two combinations.
 
     Args:
-        own: the neurons of each edit (edit, layer, neuron).
+        own: the neurons of each edit of the condition (edit, layer, neuron).
         of: what controls are drawn from.
         condition: the edits and their controls.
-        rng: draws.
+        rng: the random numbers.
+
+    Raises:
+        NeuroglotError: a control did not return a mask of these layers and neurons.
     """
     yield from itertools.repeat(own, condition.n_draws)
     in_edits = (1 << np.arange(len(own)))[:, None, None]
     in_which = np.where(own, in_edits, 0).sum(axis=0)
-    patterns = [pattern for pattern in np.unique(in_which).tolist() if pattern] or [1]
+    combinations = [code for code in np.unique(in_which).tolist() if code] or [1]
 
     def drawn(name: str, control: Control) -> Mask | None:
         masks, taken = np.zeros_like(own), of.whole
-        for pattern in patterns:
-            some = replace(of, edited=in_which == pattern, whole=taken)
-            mask = _checked(control(some, rng), name, taken.shape)
+        for combination in combinations:
+            mask = control(replace(of, edited=in_which == combination, whole=taken), rng)
             if mask is None:
                 return None
+            if mask.shape != taken.shape or mask.dtype != np.bool_:
+                raise NeuroglotError(
+                    f"the control {name!r} gave {mask.dtype} of shape {mask.shape}, expected true "
+                    f"and false of shape {taken.shape} (layer, neuron), or None."
+                )
             taken = taken | mask
-            masks |= mask & ((pattern & in_edits) > 0)
+            masks |= mask & ((combination & in_edits) > 0)
         return masks
 
-    for name, control in condition.controls.by_name.items():
-        for _ in range(condition.controls.draws):
-            yield drawn(name, control)
-
-
-def _checked(mask: Mask | None, name: str, shape: tuple[int, ...]) -> Mask | None:
-    """What a control gave.
-
-    Raises:
-        NeuroglotError: it is no mask of these layers and neurons.
-    """
-    if mask is not None and (mask.shape != shape or mask.dtype != np.bool_):
-        raise NeuroglotError(
-            f"the control {name!r} gave {mask.dtype} of shape {mask.shape}, expected true and "
-            f"false of shape {shape} (layer, neuron), or None."
-        )
-    return mask
+    for name, _ in condition.controls.arms:
+        yield drawn(name, condition.controls.by_name[name])
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """The neurons that one edit of a condition is about.
+    """The neurons of one edit of a condition, in each prompt and arm.
 
     Attributes:
-        masks: of every prompt and arm (prompt, arm, layer, neuron): those that are edited, or where
-            all others are edited, those that are kept.
-        members: those of the edit.
-        there: which arms there are (prompt, arm).
+        masks: the neurons (prompt, arm, layer, neuron) that are edited or, if the edit is of a
+            complement, those that are kept.
+        members: the members of the edit.
+        there: whether the prompt has the arm (prompt, arm).
     """
 
     masks: Mask
@@ -272,45 +275,44 @@ class Drawn:
 
     @property
     def edited(self) -> Mask:
-        """Those that are edited (prompt, arm, layer, neuron); none where there is no arm."""
+        """The neurons that are edited (prompt, arm, layer, neuron); none if there is no arm."""
         there = self.there[..., None, None]
         if self.members.kept is None:
             return self.masks & there
         widths, layers = self.members.widths, self.members.kept[1]
-        found = ~self.masks & there & (np.arange(self.masks.shape[-1]) < np.array(widths)[:, None])
+        exist = np.arange(self.masks.shape[-1]) < np.array(widths)[:, None]
         if layers is not None:
-            found[:, :, [i for i in range(len(widths)) if i not in layers]] = False
-        return found
+            exist &= np.isin(np.arange(len(widths)), layers)[:, None]
+        return ~self.masks & there & exist
 
 
-def _said_of_function(function: Any) -> str:
-    """What a function does, as far as that can be told: its code, its defaults and its closure."""
+def _text_of_function(function: Any) -> str:
+    """A text of what a function does, as far as it is known: its code, defaults and closure."""
     closure = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
     names = ("__code__", "__defaults__", "__kwdefaults__")
-    return _said_of([*(getattr(function, name, None) for name in names), closure])
+    return _text_of([*(getattr(function, name, None) for name in names), closure])
 
 
-def _said_of(value: Any) -> str:
-    """The same of what code holds; nothing of it depends on the process."""
+def _text_of(value: Any) -> str:
+    """A text of a value that code holds; it is the same in every process."""
     if isinstance(value, CodeType):
         value = (value.co_code, value.co_names, value.co_consts)
     elif isinstance(value, dict):
         value = list(value.items())
     if isinstance(value, tuple | list | set | frozenset):
-        parts = [_said_of(part) for part in value]
+        parts = [_text_of(part) for part in value]
         return f"[{', '.join(sorted(parts) if isinstance(value, set | frozenset) else parts)}]"
     if isinstance(value, np.ndarray):
         return f"{value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}"
     if value is None or isinstance(value, bool | int | float | complex | str | bytes):
         return repr(value)
-    return f"{type(value).__qualname__} {_said_of(getattr(value, '__code__', None))}"
+    return f"{type(value).__qualname__} {_text_of(getattr(value, '__code__', None))}"
 
 
 def deciles(contribution: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Decile of each neuron's contribution among those of its layer (layer, neuron).
+    """The decile of each neuron's contribution among those of its layer (layer, neuron).
 
-    Equal contributions are in one decile, as those of the neurons of a ReLU that are off.
+    Equal contributions are in the same decile, such as those of all neurons of a ReLU that are off.
     """
     ends = np.quantile(contribution, np.arange(1, N_DECILES) / N_DECILES, axis=-1)
-    found = (contribution[None] > ends[:, :, None]).sum(axis=0)
-    return np.asarray(found, np.uint8)
+    return np.asarray((contribution[None] > ends[:, :, None]).sum(axis=0), np.uint8)

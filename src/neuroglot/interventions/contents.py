@@ -1,9 +1,11 @@
-"""What coefficients edits take from elsewhere: means over other prompts, or another prompt's."""
+"""Coefficients that edits take from a recording: means over prompts, or another prompt's own."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -27,45 +29,45 @@ WITHIN = ("language", "relation", "both")
 
 
 class Contents(ABC):
-    """Coefficients that prompts get in place of their own."""
+    """Coefficients that neurons get in place of their own."""
 
     n_draws: int = 1
-    """How many there are for each prompt, drawn independently."""
+    """The number of independent draws for each prompt."""
 
     @abstractmethod
     def of(
         self, prompts: Sequence[Any] | None, draws: Sequence[int] | None = None
     ) -> tuple[Values, Own]:
-        """Coefficients of some prompts.
+        """The coefficients that neurons get in each prompt.
 
         Args:
-            prompts: item and language of each, and perhaps more; ``None`` where it is not known
-                what runs.
-            draws: which draw each of them gets, from 0; by default the first.
+            prompts: the item and the language of each prompt, which may be followed by more;
+                ``None`` if it is not known which prompts run.
+            draws: which draw each prompt gets, from 0; by default the first.
 
         Returns:
-            Coefficients (prompt or 1, layer, neuron), and which prompts are to keep their own
+            The coefficients (prompt or 1, layer, neuron), and whether the prompt is to keep its own
             (prompt or 1,).
 
         Raises:
-            NeuroglotError: there are none for one of the prompts.
+            NeuroglotError: there are no coefficients for one of the prompts.
         """
 
     def lacks(self, prompts: Sequence[Any]) -> Own:
-        """Which prompts have none (prompt,), since there is no other prompt to take them from."""
+        """Whether there is no other prompt from which the prompt could take them (prompt,)."""
         return np.zeros(len(prompts), np.bool_)
 
     @abstractmethod
     def check(self, model: Model) -> None:
-        """Refuse a model of which these are not.
+        """Refuse coefficients that are not those of the model.
 
         Raises:
-            NeuroglotError: it says what was found and what is expected.
+            NeuroglotError: they are of another model, or have another shape.
         """
 
 
 class Means(Contents):
-    """Means over the prompts of a recording, all or those of a group."""
+    """Means over all prompts of a recording, or over groups of them."""
 
     def __init__(
         self,
@@ -73,11 +75,11 @@ class Means(Contents):
         within: str | None,
         task: ParallelTask | None,
     ) -> None:
-        """See :class:`neuroglot.MeanAblate`.
+        """See :class:`neuroglot.MeanAblate` for the arguments.
 
         Raises:
-            NeuroglotError: unknown groups, groups of what is no recording, or relations that are
-                not known.
+            NeuroglotError: ``within`` is unknown or needs a recording, or the relations of the
+                items are needed and not given.
         """
         if within is not None and within not in WITHIN:
             raise NeuroglotError(f"within={within!r}: there are {listed(WITHIN)}.")
@@ -85,31 +87,32 @@ class Means(Contents):
             raise NeuroglotError("within= needs a recording as the reference, not means.")
         self.reference, self.within = reference, within
         self.relations = _relations(task) if within in ("relation", "both") else {}
-        self._known: dict[tuple[str, str], Values] = {}
+        self._means: dict[tuple[str, str], Values] = {}
 
     def of(
         self, prompts: Sequence[Any] | None, _draws: Sequence[int] | None = None
     ) -> tuple[Values, Own]:
-        """Means of each prompt's group, the prompt itself among them, whichever the draw."""
-        if self.within is None or prompts is None:
-            if self.within is not None:
-                raise NeuroglotError(
-                    "means within a group are those of prompts of a task, but what runs are none; "
-                    "use neuroglot.evaluate or neuroglot.record."
-                )
+        """The means of each prompt's group, to which the prompt itself belongs."""
+        if self.within is None:
             return self.all_means[None], np.zeros(1, np.bool_)
+        if prompts is None:
+            raise NeuroglotError(
+                "means within a group need the prompts of a task, but what runs are no such "
+                "prompts; use neuroglot.evaluate or neuroglot.record."
+            )
         groups = [self._group(prompt) for prompt in prompts]
-        means = np.stack([self._mean(group) for group in groups])
-        own = [self._members[group] == [(str(x[0]), str(x[1]))] for group, x in
-               zip(groups, prompts, strict=True)]  # fmt: skip
-        return means, np.array(own)
+        own = [
+            self._members.get(group) == [_key(prompt)]
+            for group, prompt in zip(groups, prompts, strict=True)
+        ]
+        return np.stack([self._mean(group) for group in groups]), np.array(own)
 
     @cached_property
     def all_means(self) -> Values:
-        """Over all prompts (layer, neuron).
+        """The means over all prompts (layer, neuron).
 
         Raises:
-            NeuroglotError: a recording of another site, or without values.
+            NeuroglotError: the recording is of another site or position, or holds no values.
         """
         if not isinstance(self.reference, Recording):
             return np.asarray(self.reference, dtype=np.float32)
@@ -119,32 +122,29 @@ class Means(Contents):
     def _members(self) -> dict[tuple[str, str], list[Prompt]]:
         """The recorded prompts of each group."""
         assert isinstance(self.reference, Recording)
-        found: dict[tuple[str, str], list[Prompt]] = {}
-        for item in self.reference.items:
-            for language in self.reference.languages:
-                found.setdefault(self._group((item, language)), []).append((item, language))
-        return found
+        members = defaultdict(list)
+        for prompt in itertools.product(self.reference.items, self.reference.languages):
+            members[self._group(prompt)].append(prompt)
+        return dict(members)
 
     def _group(self, prompt: Any) -> tuple[str, str]:
-        """Relation and language of a prompt, as far as they matter."""
-        item, language = str(prompt[0]), str(prompt[1])
-        relation = ""
-        if self.within in ("relation", "both"):
-            relation = _relation_of(item, self.relations)
+        """The relation and the language of a prompt; a part that does not matter is empty."""
+        item, language = _key(prompt)
+        relation = "" if self.within == "language" else _relation_of(item, self.relations)
         return relation, "" if self.within == "relation" else language
 
     def _mean(self, group: tuple[str, str]) -> Values:
         if group not in self._members:
-            said = " ".join(part for part in group if part)
-            raise NeuroglotError(f"the reference holds no prompt of {said!r} to take means of.")
-        if group not in self._known:
+            name = " ".join(part for part in group if part)
+            raise NeuroglotError(f"the reference holds no prompt of {name!r} to take means of.")
+        if group not in self._means:
             assert isinstance(self.reference, Recording)
             values = values_of(self.reference, "the reference")
-            prompts = self._members[group]
-            items, languages = (list(dict.fromkeys(part)) for part in zip(*prompts, strict=True))
-            here = values.sel(item=items, language=languages)
-            self._known[group] = here.mean(["item", "language"]).to_numpy().astype(np.float32)
-        return self._known[group]
+            items, languages = map(dict.fromkeys, zip(*self._members[group], strict=True))
+            of_group = values.sel(item=list(items), language=list(languages))
+            means = of_group.mean(["item", "language"]).to_numpy()
+            self._means[group] = means.astype(np.float32)
+        return self._means[group]
 
     def check(self, model: Model) -> None:
         """Refuse means of another shape, or a recording of another model."""
@@ -167,7 +167,7 @@ class Means(Contents):
 
 
 class Draw(Contents):
-    """Coefficients of another prompt: a named one, another language's, or a drawn item's."""
+    """The coefficients of another prompt: a named one, another language's, or a drawn item's."""
 
     def __init__(
         self,
@@ -177,42 +177,39 @@ class Draw(Contents):
         seed: int,
         draws: int,
     ) -> None:
-        """See :class:`neuroglot.Patch`.
+        """See :class:`neuroglot.Patch` for the arguments.
 
         Raises:
-            NeuroglotError: no recording, no such prompt or language, or relations that are not
-                known.
+            NeuroglotError: ``source`` is not a recording, it does not hold the prompt or language,
+                or the relations of the items are needed and not given.
         """
         require_recording(source, "source")
         for name, number, least in (("seed", seed, 0), ("draws", draws, 1)):
             if not is_whole_number(number, least):
                 raise NeuroglotError(f"{name}={number!r}: expected a whole number from {least}.")
         self.source, self.which, self.seed = source, of, int(seed)
-        self.n_draws = int(draws) if of in ("relation", "task") else 1
+        self.is_drawn = of in ("relation", "task")
+        self.n_draws = int(draws) if self.is_drawn else 1
         self.relations = _relations(task) if of == "relation" else {}
         items = [] if task is None else task.items
         self._subjects = {str(item["id"]): subject_of(item) for item in items}
-        if of not in ("relation", "task"):
-            known = (of,) if isinstance(of, str) else (of[1],)
-            if not set(known) <= set(source.languages) or not (
-                isinstance(of, str) or of[0] in source.items
-            ):
-                raise NeuroglotError(
-                    f"of={of!r}: expected 'relation', 'task', a recorded language "
-                    f"({listed(source.languages)}) or a recorded prompt (item, language)."
-                )
+        self._recorded = set(itertools.product(source.items, source.languages))
+        named = (source.items[0], of) if isinstance(of, str) else tuple(of)
+        if not self.is_drawn and named not in self._recorded:
+            raise NeuroglotError(
+                f"of={of!r}: expected 'relation', 'task', a recorded language "
+                f"({listed(source.languages)}) or a recorded prompt (item, language)."
+            )
 
     def source_of(self, prompt: Any, draw: int = 0) -> Prompt:
-        """Item and language whose coefficients a prompt gets in a draw.
+        """The item and the language whose coefficients a prompt gets in a draw.
 
         Raises:
             NeuroglotError: there is no other item to draw.
         """
-        item, language = str(prompt[0]), str(prompt[1])
-        if isinstance(self.which, tuple):
-            return self.which[0], self.which[1]
-        if self.which not in ("relation", "task"):
-            return item, self.which
+        item, language = _key(prompt)
+        if not self.is_drawn:
+            return (item, self.which) if isinstance(self.which, str) else self.which
         others = self._others(item)
         if not others:
             where = "its relation" if self.which == "relation" else "the source"
@@ -221,61 +218,51 @@ class Draw(Contents):
         return others[int(rng.integers(len(others)))], language
 
     def _others(self, item: str) -> list[str]:
-        """Items that one may be drawn from: of another subject, where the task says of which."""
+        """The items that may be drawn for an item: those of another subject, if that is known."""
         relation = _relation_of(item, self.relations) if self.which == "relation" else ""
         subject = self._subjects.get(item, item)
-        alike = self._items.get(relation, ())
+        alike = self._items.get(relation, [])
         return [x for x in alike if x != item and self._subjects.get(x, x) != subject]
 
     def lacks(self, prompts: Sequence[Any]) -> Own:
-        """Those of an item that is alone in its relation."""
-        if self.which not in ("relation", "task"):
-            return super().lacks(prompts)
-        return np.array([not self._others(str(prompt[0])) for prompt in prompts])
+        """Whether there is no other item from which the prompt could take them (prompt,)."""
+        lacking = [self.is_drawn and not self._others(str(prompt[0])) for prompt in prompts]
+        return np.array(lacking, np.bool_)
 
     @cached_property
     def _items(self) -> dict[str, list[str]]:
-        """Recorded items by relation, or all together."""
-        found: dict[str, list[str]] = {}
+        """The recorded items of each relation, or all of them under an empty name."""
+        items = defaultdict(list)
         for item in self.source.items:
-            relation = self.relations.get(item, "") if self.which == "relation" else ""
-            found.setdefault(relation, []).append(item)
-        return found
+            items[self.relations.get(item, "")].append(item)
+        return dict(items)
 
     def of(
         self, prompts: Sequence[Any] | None, draws: Sequence[int] | None = None
     ) -> tuple[Values, Own]:
-        """Coefficients of each prompt's source."""
+        """The coefficients of each prompt's source."""
         if prompts is None:
             if not isinstance(self.which, tuple):
                 raise NeuroglotError(
-                    "what is patched depends on the prompt, but what runs are no prompts of a "
-                    "task; use neuroglot.evaluate or neuroglot.record, or name a prompt."
+                    "a patch depends on the prompt, but what runs are no prompts of a task; use "
+                    "neuroglot.evaluate or neuroglot.record, or name a prompt."
                 )
-            prompts, sources = [("", "")], [self.which]
+            sources, own = [self.which], [False]
         else:
-            which = [0] * len(prompts) if draws is None else [x % self.n_draws for x in draws]
-            sources = [self.source_of(*each) for each in zip(prompts, which, strict=True)]
-        own = [(str(x[0]), str(x[1])) == source for x, source in
-               zip(prompts, sources, strict=True)]  # fmt: skip
-        unknown = [x for x in sources if x[0] not in self._place or x[1] not in self._place_of]
+            pairs = zip(prompts, draws or [0] * len(prompts), strict=True)
+            sources = [self.source_of(prompt, draw % self.n_draws) for prompt, draw in pairs]
+            own = [_key(prompt) == x for prompt, x in zip(prompts, sources, strict=True)]
+        unknown = [source for source in sources if source not in self._recorded]
         if unknown:
             raise NeuroglotError(f"the source holds no prompt {shown(unknown[0])}.")
-        values = values_of(self.source, "the source")
         different = sorted(set(sources))
-        items = xr.DataArray([self._place[item] for item, _ in different], dims="prompt")
-        languages = xr.DataArray([self._place_of[x] for _, x in different], dims="prompt")
-        found = values.isel(item=items, language=languages).transpose("prompt", "layer", "neuron")
+        items, languages = (
+            xr.DataArray(list(names), dims="prompt") for names in zip(*different, strict=True)
+        )
+        values = values_of(self.source, "the source").sel(item=items, language=languages)
         rows = [different.index(source) for source in sources]
-        return found.to_numpy().astype(np.float32)[rows], np.array(own)
-
-    @cached_property
-    def _place(self) -> dict[str, int]:
-        return {item: i for i, item in enumerate(self.source.items)}
-
-    @cached_property
-    def _place_of(self) -> dict[str, int]:
-        return {language: i for i, language in enumerate(self.source.languages)}
+        coefficients = values.transpose("prompt", "layer", "neuron").to_numpy()
+        return coefficients.astype(np.float32)[rows], np.array(own)
 
     def check(self, model: Model) -> None:
         """Refuse a recording of another model, site or position."""
@@ -289,17 +276,19 @@ class Draw(Contents):
         alike = sorted(self.relations.items()), sorted(self._subjects.items())
         digest = hashlib.sha256(repr((held, alike)).encode("utf-8", "surrogatepass")).hexdigest()
         which = self.which if isinstance(self.which, str) else " ".join(self.which)
-        said = f"{which} of {attrs['task']} {digest[:16]}"
-        if self.which in ("relation", "task"):
-            return f"another item of the {said}, seed {self.seed},"
-        return said
+        text = f"{which} of {attrs['task']} {digest[:16]}"
+        return f"another item of the {text}, seed {self.seed}," if self.is_drawn else text
 
 
 def values_of(recording: Recording, what: str) -> xr.DataArray:
-    """Recorded coefficients (item, language, layer, neuron).
+    """The coefficients that a recording holds (item, language, layer, neuron).
+
+    Args:
+        recording: the recording.
+        what: what errors call it.
 
     Raises:
-        NeuroglotError: a recording of another site, or without values.
+        NeuroglotError: the recording is of another site or position, or holds no values.
     """
     site = recording.attrs["site"]
     if site != "coefficient":
@@ -315,15 +304,19 @@ def values_of(recording: Recording, what: str) -> xr.DataArray:
     return recording.values
 
 
+def _key(prompt: Any) -> Prompt:
+    """The item and the language of a prompt, without what may follow them."""
+    return str(prompt[0]), str(prompt[1])
+
+
 def _relations(task: ParallelTask | None) -> dict[str, str]:
     """The relation of each item."""
     if task is None:
-        raise NeuroglotError("within a relation, task= has to say which items are of which.")
+        raise NeuroglotError("task= is needed, which gives the relation of each item.")
     return {str(item["id"]): str(item["relation"] or "") for item in task.items}
 
 
 def _relation_of(item: str, relations: dict[str, str]) -> str:
-    found = relations.get(item, "")
-    if not found:
-        raise NeuroglotError(f"the task says no relation of item {item!r}.")
-    return found
+    if not relations.get(item):
+        raise NeuroglotError(f"the task gives no relation for the item {item!r}.")
+    return relations[item]

@@ -1,4 +1,4 @@
-"""Edits of coefficients: what happens to the neurons of a set, or other units, as a model runs."""
+"""Edits: changes of the coefficients of neurons, or other units, while a model runs."""
 
 from __future__ import annotations
 
@@ -34,47 +34,44 @@ Scores = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, eq=False)
 class Edit(ABC):
-    """What happens to the coefficients of some neurons.
+    """A change of the coefficients of the neurons of a set.
 
     Attributes:
-        neurons: which: the same in every prompt, or each prompt's own.
-        position: at which tokens, see :func:`edit`; by default where the others of the block are
-            edited.
-        draw_of: which draw of :attr:`contents` prompts get, by their keys; else the first.
+        neurons: the neurons whose coefficients change.
+        position: the tokens at which they change, see :func:`edit`; by default those of the block
+            in which the edit is made.
+        contents: the coefficients of other prompts, for edits that use such.
+        draw_of: which draw of :attr:`contents` each prompt gets, by prompt; by default the first.
     """
 
     neurons: NeuronSet
     position: EditPosition | None = field(default=None, kw_only=True)
 
+    contents: Contents | None = field(default=None, init=False, repr=False)
     draw_of: Mapping[Any, int] = field(default_factory=dict, init=False, repr=False)
-
-    @property
-    def contents(self) -> Contents | None:
-        """What says which values the prompts get, where they come from elsewhere."""
-        return None
 
     @abstractmethod
     def new(self, layer: int, values: Tensor, given: Tensor | None) -> Tensor:
-        """What coefficients (token, unit, …) of a layer become, were all units meant.
+        """The new coefficients (token, unit, …) of all units of a layer.
 
         Args:
-            layer: which.
-            values: what they are.
-            given: those that :attr:`contents` gives (token, neuron), if there are any.
+            layer: the number of the layer.
+            values: the present coefficients (token, unit, …).
+            given: the coefficients (token, neuron) from :attr:`contents`, if there are any.
         """
 
     def on(self, neurons: NeuronSet, draw_of: Mapping[Any, int]) -> Self:
-        """The same of other neurons; what was found of other prompts' coefficients is kept."""
-        found = copy.copy(self)
-        object.__setattr__(found, "neurons", neurons)
-        object.__setattr__(found, "draw_of", draw_of)
-        return found
+        """The same edit of other neurons; what was computed for :attr:`contents` is kept."""
+        edit = copy.copy(self)
+        object.__setattr__(edit, "neurons", neurons)
+        object.__setattr__(edit, "draw_of", draw_of)
+        return edit
 
     def check(self, model: Model) -> None:
-        """Refuse what cannot be done to the model.
+        """Refuse an edit that cannot be made to the model.
 
         Raises:
-            NeuroglotError: the neurons, or what they get, are of a model of another shape.
+            NeuroglotError: the neurons or their new coefficients do not fit the model.
         """
         if not isinstance(self.neurons, NeuronSet):
             raise NeuroglotError(f"an edit needs a NeuronSet, found {type(self.neurons).__name__}.")
@@ -82,15 +79,15 @@ class Edit(ABC):
         if self.contents is not None:
             if self.neurons.unit != FFN:
                 raise NeuroglotError(
-                    f"{type(self).__name__} gives what was recorded, which is known of {FFN} only, "
-                    f"but {self.neurons.name!r} is of {self.neurons.unit}."
+                    f"{type(self).__name__} uses recorded coefficients, which exist for {FFN} "
+                    f"only, but {self.neurons.name!r} is of {self.neurons.unit}."
                 )
             self.contents.check(model)
 
     @property
     @abstractmethod
     def what(self) -> str:
-        """What is done, without the neurons, for provenance."""
+        """A description of the change for the provenance, without the neurons."""
 
     def __str__(self) -> str:
         return f"{self.what} {self.neurons.name} ({self.neurons.checksum})"
@@ -98,21 +95,47 @@ class Edit(ABC):
 
 @dataclass(frozen=True, eq=False)
 class Zero(Edit):
-    """Switch neurons off: their coefficients are zero."""
+    """Switch neurons off: set their coefficients to zero.
+
+    Attributes:
+        neurons: the neurons that are switched off.
+        position: the tokens at which they are, see :func:`edit`.
+
+    Examples:
+        >>> import numpy as np
+        >>> import neuroglot as ng
+        >>> model = ng.load_model("embedded/base")
+        >>> task = ng.load_task("facts", languages=["en", "de"], limit=2)
+        >>> everything = ng.NeuronSet(np.ones((model.n_layers, model.n_neurons), bool), "all")
+        >>> plain = ng.evaluate(model, task)
+        >>> with ng.edit(model, ng.Zero(everything)):
+        ...     edited = ng.evaluate(model, task)
+        >>> bool(edited["margin"].mean() < plain["margin"].mean())
+        True
+    """
+
+    what = "zero"
 
     def new(self, _layer: int, values: Tensor, _given: Tensor | None) -> Tensor:
         """Zeros."""
         return torch.zeros_like(values)
 
-    @property
-    def what(self) -> str:
-        """As provenance says it."""
-        return "zero"
-
 
 @dataclass(frozen=True, eq=False)
 class Scale(Edit):
-    """Multiply coefficients by a factor: amplify above 1, weaken below."""
+    """Multiply coefficients by a factor: amplify them with one above 1, weaken with one below.
+
+    Attributes:
+        neurons: the neurons whose coefficients are multiplied.
+        factor: the factor, any finite number.
+        position: the tokens at which they are, see :func:`edit`.
+
+    Examples:
+        >>> import numpy as np
+        >>> import neuroglot as ng
+        >>> print(ng.Scale(ng.NeuronSet(np.array([[True, False]])), 1.5).what)
+        scale by 1.5
+    """
 
     factor: float
 
@@ -120,18 +143,30 @@ class Scale(Edit):
         require_finite("factor", self.factor)
 
     def new(self, _layer: int, values: Tensor, _given: Tensor | None) -> Tensor:
-        """Multiples."""
+        """The present coefficients times the factor."""
         return values * self.factor
 
     @property
     def what(self) -> str:
-        """As provenance says it."""
+        """See :class:`Edit`."""
         return f"scale by {float(self.factor)!r}"
 
 
 @dataclass(frozen=True, eq=False)
 class SetTo(Edit):
-    """Give all coefficients one value."""
+    """Set all coefficients to one value.
+
+    Attributes:
+        neurons: the neurons whose coefficients are set.
+        value: the value, any finite number.
+        position: the tokens at which they are, see :func:`edit`.
+
+    Examples:
+        >>> import numpy as np
+        >>> import neuroglot as ng
+        >>> print(ng.SetTo(ng.NeuronSet(np.array([[True, False]])), 2).what)
+        set to 2.0
+    """
 
     value: float
 
@@ -144,79 +179,97 @@ class SetTo(Edit):
 
     @property
     def what(self) -> str:
-        """As provenance says it."""
+        """See :class:`Edit`."""
         return f"set to {float(self.value)!r}"
 
 
 @dataclass(frozen=True, eq=False)
 class Add(Edit):
-    """Add a value to all coefficients, or to each neuron its own.
+    """Add one value to all coefficients, or a value of its own to each neuron's.
 
     Attributes:
-        value: one number, or numbers (layer, neuron).
+        neurons: the neurons whose coefficients change.
+        value: one number, or one for each neuron (layer, neuron).
+        position: the tokens at which they change, see :func:`edit`.
+
+    Examples:
+        >>> import numpy as np
+        >>> import neuroglot as ng
+        >>> print(ng.Add(ng.NeuronSet(np.array([[True, False]])), -0.5).what)
+        add -0.5 to
     """
 
     value: float | xr.DataArray | Scores
 
     def __post_init__(self) -> None:
         if not np.isfinite(np.asarray(self.value, dtype=float)).all():
-            raise NeuroglotError("value= holds what is no finite number.")
+            raise NeuroglotError("value= holds a number that is not finite.")
 
     def check(self, model: Model) -> None:
-        """Also refuse numbers of another shape than the model's.
+        """Also refuse values that have another shape than the model's neurons.
 
         Raises:
-            NeuroglotError: it gives both shapes.
+            NeuroglotError: the neurons or the values do not fit the model.
         """
         super().check(model)
-        shape, found = self.neurons.members.shape, np.shape(self.value)
-        if found not in ((), shape):
+        shape = self.neurons.members.shape
+        if np.shape(self.value) not in ((), shape):
             raise NeuroglotError(
-                f"value= is of shape {found}, expected one number or {shape} (layer, neuron)."
+                f"value= is of shape {np.shape(self.value)}, expected one number or {shape} "
+                "(layer, neuron)."
             )
 
     def new(self, layer: int, values: Tensor, _given: Tensor | None) -> Tensor:
-        """Sums."""
+        """The present coefficients plus the value."""
         added = np.asarray(self.value, dtype=np.float32)
-        here = torch.from_numpy(np.array(added[layer, : values.shape[1]] if added.ndim else added))
-        return values + _by_unit(here.to(values.device, values.dtype), values)
+        of_layer = np.array(added[layer, : values.shape[1]] if added.ndim else added)
+        terms = torch.from_numpy(of_layer).to(values.device, values.dtype)
+        return values + _by_unit(terms, values)
 
     @property
     def what(self) -> str:
-        """As provenance says it."""
+        """See :class:`Edit`."""
         if np.ndim(self.value):
-            return f"add the values {checksum_of(np.asarray(self.value, np.float32))} to"
+            digest = hashlib.sha256(np.asarray(self.value, np.float32).tobytes()).hexdigest()
+            return f"add the values {digest[:16]} to"
         return f"add {float(self.value)!r} to"
 
 
 class _FromElsewhere(Edit):
-    """Give neurons the coefficients that their contents say."""
-
-    _contents: Contents
-
-    @property
-    def contents(self) -> Contents:
-        """What says which coefficients prompts get."""
-        return self._contents
+    """Give neurons the coefficients that :attr:`contents` says."""
 
     def new(self, _layer: int, _values: Tensor, given: Tensor | None) -> Tensor:
-        """What is given."""
+        """The given coefficients."""
         assert given is not None
         return given
 
 
 @dataclass(frozen=True, eq=False)
 class MeanAblate(_FromElsewhere):
-    """Give every neuron its mean coefficient over recorded prompts.
+    """Set the coefficient of each neuron to its mean over recorded prompts.
 
     A prompt that is the only one of its group keeps its coefficients, which are their own mean.
 
     Attributes:
-        reference: a recording with ``site="coefficient"`` and ``keep_values=True``, whose mean over
-            items and languages is taken, or means (layer, neuron).
-        within: over which prompts of the recording the mean is: of the same ``"language"``, of the
-            same ``"relation"``, or of ``"both"``; by default all.
-        task: says which relation the items of the recording, and of the prompts, are of.
+        neurons: the neurons whose coefficients are set.
+        reference: a recording with ``site="coefficient"`` and ``keep_values=True``, from which the
+            means over items and languages are computed; or the means themselves (layer, neuron).
+        within: the group of recorded prompts over which the mean of each prompt is taken: those of
+            the same ``"language"``, of the same ``"relation"``, or of ``"both"``; by default all.
+        task: the task that gives the relation of each item, if relations matter.
+        position: the tokens at which they are set, see :func:`edit`.
+
+    Examples:
+        >>> import numpy as np
+        >>> import neuroglot as ng
+        >>> model = ng.load_model("embedded/base")
+        >>> task = ng.load_task("facts", languages=["en", "de"], limit=2)
+        >>> reading = ng.Reading(site="coefficient", keep_values=True)
+        >>> recording = ng.record(model, task, reading=reading)
+        >>> neurons = ng.NeuronSet(np.eye(model.n_layers, model.n_neurons, dtype=bool), "a few")
+        >>> ablation = ng.MeanAblate(neurons, recording, within="language")
+        >>> ablation.what.partition(" of ")[2]
+        'prompts of the same language'
     """
 
     reference: Recording | xr.DataArray | Scores
@@ -224,33 +277,51 @@ class MeanAblate(_FromElsewhere):
     task: ParallelTask | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_contents", Means(self.reference, self.within, self.task))
+        object.__setattr__(self, "contents", Means(self.reference, self.within, self.task))
 
     @property
     def what(self) -> str:
-        """As provenance says it."""
+        """See :class:`Edit`."""
         return f"set to {self.contents}"
 
 
 @dataclass(frozen=True, eq=False)
 class Patch(_FromElsewhere):
-    """Give neurons the coefficients that they have in another prompt, at its last token.
+    """Set the coefficients of neurons to those at the last token of another prompt.
 
-    A prompt that is its own source stays as it is. Where there is no other item to draw from, an
-    outcome has no value.
+    A prompt that is its own source does not change. If there is no other item to draw from,
+    outcomes are missing for the prompt.
 
     Attributes:
+        neurons: the neurons whose coefficients are set.
         source: a recording with ``site="coefficient"`` and ``keep_values=True``, at the position
             ``"last"``.
-        of: of which prompt the coefficients are: a named one, as ``("item", "language")``; another
-            language of the item, as ``"de"``; or another item in the prompt's language, drawn from
-            those of the same ``"relation"`` or of the whole ``"task"``.
-        task: says which relation items are of, where one is drawn from a relation.
-        seed: of what is drawn.
-        draws: how many other items are drawn for each prompt, where one is. An outcome has an arm
-            for each of them, and :func:`neuroglot.effects` takes their mean; elsewhere the first
-            counts.
-        position: at which tokens, see :func:`edit`.
+        of: the prompt from which the coefficients come: ``("item", "language")`` for a named one,
+            a language such as ``"de"`` for the same item in that language, or ``"relation"`` or
+            ``"task"`` for another item in the prompt's own language, which is drawn at random from
+            the same relation or from the whole task.
+        task: the task that gives the relation and the subject of each item; needed if ``of`` is
+            ``"relation"``. If it is given, no item of the same subject is drawn.
+        seed: the seed of the draws.
+        draws: the number of other items that are drawn for each prompt. An outcome has an arm for
+            each draw, and :func:`neuroglot.effects` takes their mean; :func:`edit` uses the first.
+        position: the tokens at which they are set, see :func:`edit`; by default the last of the
+            prompt.
+
+    Examples:
+        >>> import numpy as np
+        >>> import neuroglot as ng
+        >>> model = ng.load_model("embedded/base")
+        >>> task = ng.load_task("facts", languages=["en", "de"], limit=2)
+        >>> reading = ng.Reading(site="coefficient", keep_values=True)
+        >>> recording = ng.record(model, task, reading=reading)
+        >>> everything = ng.NeuronSet(np.ones((model.n_layers, model.n_neurons), bool), "all")
+        >>> plain = ng.evaluate(model, task)
+        >>> with ng.edit(model, ng.Patch(everything, recording, "en")):
+        ...     patched = ng.evaluate(model, task)
+        >>> same = patched["choice"] == plain["choice"]
+        >>> bool(same.sel(language="en").all())  # English prompts are their own sources
+        True
     """
 
     source: Recording
@@ -262,17 +333,12 @@ class Patch(_FromElsewhere):
 
     def __post_init__(self) -> None:
         drawn = Draw(self.source, self.of, self.task, self.seed, self.draws)
-        object.__setattr__(self, "_contents", drawn)
+        object.__setattr__(self, "contents", drawn)
 
     @property
     def what(self) -> str:
-        """As provenance says it."""
+        """See :class:`Edit`."""
         return f"patch {self.contents} into"
-
-
-def checksum_of(values: Scores) -> str:
-    """Tells numbers from others."""
-    return hashlib.sha256(values.tobytes()).hexdigest()[:16]
 
 
 EDITS = ("Zero", "Scale", "SetTo", "Add", "MeanAblate", "Patch")
@@ -282,34 +348,47 @@ EDITS = ("Zero", "Scale", "SetTo", "Add", "MeanAblate", "Patch")
 def edit(
     model: Model, edits: Edit | Sequence[Edit], *, position: str = "answer"
 ) -> Iterator[Model]:
-    """Within the block, coefficients of the model are edited; its weights are never touched.
+    """Edit coefficients of a model within a ``with`` block; its weights do not change.
 
-    Blocks may stand within each other, and an edit then gets what those around it left. Leaving
-    one restores the model bit for bit, also after an exception. Results made within say so.
+    Blocks can be nested: an inner edit then gets the coefficients that the outer ones left. When a
+    block ends, also by an exception, the model is restored bit for bit. Results that are made
+    within a block say so in their provenance.
 
     Args:
-        model: whose coefficients.
-        edits: one or several, in order: ``ng.Zero(neurons)``, ``ng.Scale(neurons, factor)``,
-            ``ng.SetTo(neurons, value)``, ``ng.Add(neurons, value)``,
+        model: the model whose coefficients are edited.
+        edits: one or several edits, which are made in order: ``ng.Zero(neurons)``,
+            ``ng.Scale(neurons, factor)``, ``ng.SetTo(neurons, value)``, ``ng.Add(neurons, value)``,
             ``ng.MeanAblate(neurons, reference)``, ``ng.Patch(neurons, source)``.
-        position: ``"answer"``: the last prompt token and the answer's tokens, given or written;
-            ``"last"``: the last prompt token; ``"all"``: every token of both. Where the model
-            itself is called, all tokens are a prompt's, unless keys and values of others come with
-            them. An edit with a ``position`` of its own is done there.
+        position: the tokens at which edits are made. ``"answer"``: the last token of the prompt and
+            the tokens of the answer, given or written; ``"last"``: the last token of the prompt;
+            ``"all"``: all tokens of both. If the model itself is called, all tokens count as the
+            prompt's, unless the call comes with keys and values of earlier ones. An edit that has a
+            ``position`` of its own is made there.
 
     Raises:
-        NeuroglotError: sets for a model of another shape, an unknown position, or a model whose
-            hooks do not fire, as after ``torch.compile``.
+        NeuroglotError: a set does not fit the model, the position is unknown, or the hooks of the
+            model do not fire, as after ``torch.compile``.
+
+    Examples:
+        >>> import numpy as np
+        >>> import neuroglot as ng
+        >>> model = ng.load_model("embedded/base")
+        >>> task = ng.load_task("facts", languages=["en", "de"], limit=2)
+        >>> neurons = ng.NeuronSet(np.eye(model.n_layers, model.n_neurons, dtype=bool), "a few")
+        >>> with ng.edit(model, ng.Scale(neurons, 2)):
+        ...     answers = ng.evaluate(model, task)
+        >>> "scale by 2.0 a few" in answers.attrs["edits"]
+        True
     """
     chosen = check_edit_position(position)
-    these = checked_edits(edits, model)
+    checked = checked_edits(edits, model)
     with model.ready():
-        # An edit around this one was proven already, and its sets may be of prompts of a task.
+        # Within another edit, the hooks are proven already, and its sets may be of prompts.
         if not model.running.edits:
-            for unit in dict.fromkeys(one.neurons.unit for one in these):
+            for unit in dict.fromkeys(one.neurons.unit for one in checked):
                 model.units(unit).prove_hooks()
         n_before = model.running.n_passes
-        with applied(model, these, chosen):
+        with applied(model, checked, chosen):
             yield model
         if model.running.n_passes == n_before:
             warnings.warn(
@@ -322,46 +401,44 @@ def edit(
 
 
 def checked_edits(edits: Edit | Sequence[Edit], model: Model) -> Sequence[Edit]:
-    """Edits as a list.
+    """One edit or several as a sequence, after each was checked.
 
     Raises:
-        NeuroglotError: one is none, or cannot be done to the model.
+        NeuroglotError: one is not an edit, or cannot be made to the model.
     """
-    these: Sequence[Edit] = edits if isinstance(edits, Sequence) else [edits]
-    for one in these:
+    several: Sequence[Edit] = edits if isinstance(edits, Sequence) else [edits]
+    for one in several:
         if not isinstance(one, Edit):
-            raise NeuroglotError(f"{type(one).__name__} is no edit; there are {listed(EDITS)}.")
+            raise NeuroglotError(f"{type(one).__name__} is not an edit; there are {listed(EDITS)}.")
         if one.position is not None:
             check_edit_position(one.position)
         one.check(model)
-    return these
+    return several
 
 
 @contextmanager
 def applied(
     model: Model, edits: Sequence[Edit], position: EditPosition, first_layer: int = 0
 ) -> Iterator[None]:
-    """As :func:`edit`, of a model and edits that were checked before.
+    """Make edits within a block, as :func:`edit` does, where everything was checked before.
 
     Args:
-        model: whose coefficients.
-        edits: in order.
-        position: see :func:`edit`.
-        first_layer: before which no edit has neurons.
+        model: the model whose coefficients are edited.
+        edits: the edits, in order.
+        position: the tokens at which edits are made, see :func:`edit`.
+        first_layer: the first layer in which an edit may have neurons.
     """
     with ExitStack() as stack:
         for one in edits:
             at = one.position or position
             stack.enter_context(model.running.edited(f"{one} at {at}"))
-            editor = _token_editor(model, one, at)
-            stack.enter_context(
-                model.units(one.neurons.unit).editing_tokens(editor, at, first_layer)
-            )
+            units, editor = model.units(one.neurons.unit), _token_editor(model, one, at)
+            stack.enter_context(units.editing_tokens(editor, at, first_layer))
         yield
 
 
 class _Held:
-    """What an edit says of the prompts that run at the moment."""
+    """The neurons of an edit, and their coefficients, for the prompts that run at present."""
 
     def __init__(self, one: Edit) -> None:
         self.one = one
@@ -372,12 +449,12 @@ class _Held:
         self.same: dict[tuple[int, Any], bool] = {}
 
     def see(self, prompts: Sequence[Any] | None) -> None:
-        """Look it up, unless these ran just before."""
+        """Look these up for the prompts, unless the same prompts ran just before."""
         keys = None if prompts is None else tuple(prompts)
         if keys == self.prompts and self.bits.size:
             return
         neurons, contents = self.one.neurons, self.one.contents
-        if prompts is None and neurons.per_prompt:
+        if keys is None and neurons.per_prompt:
             raise NeuroglotError(
                 f"{neurons.name!r} has a set for each prompt, but what runs are no prompts of a "
                 "task; use neuroglot.evaluate or neuroglot.record."
@@ -388,16 +465,17 @@ class _Held:
         self.prompts = keys
 
     def stays(self, layer: int, far: Tensor, rows: Tensor, last: Tensor) -> Tensor:
-        """Which tokens keep what they have, since a prompt is its own source (token,).
+        """Which tokens keep their coefficients because the prompt is its own source (token,).
 
-        A source goes by item and language, and may be a prompt of other words under the same names.
-        Whether it is the same shows at the prompt's last token, and holds for what follows it.
+        Prompts are compared by item and language, and a recorded prompt of the same names may have
+        had another text. Whether it is the same prompt shows in the coefficients of its last token,
+        and then holds for the tokens that follow.
 
         Args:
-            layer: which.
-            far: whether what is given differs from what is there (token,).
-            rows: of the tokens, which are of these prompts.
-            last: which tokens are the last of their prompts (token,).
+            layer: the number of the layer.
+            far: whether given and present coefficients differ (token,).
+            rows: the row of the prompt to which each token belongs (token,).
+            last: whether the token is the last of its prompt (token,).
         """
         assert self.prompts is not None
         for row, is_far, is_last in zip(rows.tolist(), far.tolist(), last.tolist(), strict=True):
@@ -410,54 +488,50 @@ class _Held:
         return torch.tensor(stay, device=rows.device)[rows]
 
     def _given(self, contents: Contents, keys: tuple[Any, ...] | None) -> tuple[Scores, Scores]:
-        """What prompts are given (prompt, layer, neuron), and which keep their own (prompt,)."""
-        if keys is None:
-            return contents.of(None)
-        draws = [self.one.draw_of.get(key, 0) for key in keys]
-        if len(self.bits) != len(keys):
+        """The coefficients (prompt or 1, layer, neuron), and which prompts keep their own."""
+        draws = [self.one.draw_of.get(key, 0) for key in keys or ()]
+        if keys is None or len(self.bits) != len(keys):
             return contents.of(keys, draws)
-        # What nothing is given to may have nowhere to take it from.
+        # A prompt in which no neuron is edited may have no source.
         meant = np.flatnonzero(self.bits.any(axis=(1, 2)))
         given = np.zeros((len(keys), *self.one.neurons.members.shape), np.float32)
         own = np.zeros(len(keys), np.bool_)
         if len(meant):
-            some = contents.of([keys[row] for row in meant], [draws[row] for row in meant])
-            given[meant], own[meant] = some
+            given[meant], own[meant] = contents.of(
+                [keys[row] for row in meant], [draws[row] for row in meant]
+            )
         return given, own
 
 
-CLOSE = {torch.float32: 1e-3, torch.float64: 1e-6}  # of the largest coefficient of a layer
-CLOSE_ELSE = 0.1  # in other number types
+CLOSE = {torch.float32: 1e-3, torch.float64: 1e-6}  # relative to a layer's largest coefficient
+CLOSE_ELSE = 0.1  # the same for other number types
 
 
-def _are_far(values: Tensor, given: Tensor) -> Tensor:
-    """Whether coefficients (token, neuron) differ by more than rounding (token,)."""
-    allowed = CLOSE.get(values.dtype, CLOSE_ELSE) * given.abs().amax(dim=1)
-    return (values - given).abs().amax(dim=1) > allowed
-
-
-def _by_unit(found: Tensor, values: Tensor) -> Tensor:
-    """What is (…, unit), for values (token, unit, …)."""
-    return found.reshape([*found.shape, *[1] * (values.ndim - 2)])
+def _by_unit(numbers: Tensor, values: Tensor) -> Tensor:
+    """Numbers (…, unit) in a shape that fits coefficients (token, unit, …)."""
+    return numbers.reshape([*numbers.shape, *[1] * (values.ndim - 2)])
 
 
 def _token_editor(model: Model, one: Edit, at: EditPosition) -> TokenEditor:
+    """The function that changes the coefficients of the tokens of a layer."""
     held, widths = _Held(one), one.neurons.widths
 
-    def of_rows(found: Scores, values: Tensor, rows: Tensor) -> Tensor:
-        here = torch.from_numpy(found).to(values.device)
-        return _by_unit(here.expand(1, -1) if len(here) == 1 else here[rows], values)
+    def of_tokens(numbers: Scores, values: Tensor, rows: Tensor) -> Tensor:
+        """Numbers (prompt or 1, unit) for each token, given the row of its prompt."""
+        tensor = torch.from_numpy(numbers).to(values.device)
+        return _by_unit(tensor.expand(1, -1) if len(tensor) == 1 else tensor[rows], values)
 
     def change(layer: int, values: Tensor, rows: Tensor) -> Tensor:
         held.see(model.running.prompts)
-        meant = of_rows(unpack(held.bits[:, layer], widths[layer]).astype(np.bool_), values, rows)
-        if held.given is None:
-            return torch.where(meant, one.new(layer, values, None), values)
-        given = of_rows(held.given[:, layer], values, rows).to(values.dtype)
-        if held.own.any():
-            running = model.running
-            last = running.tokens("last")[running.tokens(at)].to(values.device)
-            meant = meant & ~held.stays(layer, _are_far(values, given), rows, last)[:, None]
+        mask = unpack(held.bits[:, layer], widths[layer]).astype(np.bool_)
+        meant, given = of_tokens(mask, values, rows), None
+        if held.given is not None:
+            given = of_tokens(held.given[:, layer], values, rows).to(values.dtype)
+        if given is not None and held.own.any():
+            allowed = CLOSE.get(values.dtype, CLOSE_ELSE) * given.abs().amax(dim=1)
+            far = (values - given).abs().amax(dim=1) > allowed
+            last = model.running.tokens("last")[model.running.tokens(at)].to(values.device)
+            meant = meant & ~held.stays(layer, far, rows, last)[:, None]
         return torch.where(meant, one.new(layer, values, given), values)
 
     return change

@@ -1,4 +1,4 @@
-"""Answer a task under conditions and beside their controls, and measure what changes."""
+"""Answer a task under conditions and their controls, and measure what changes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import hashlib
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,7 @@ from neuroglot.attribution.neuron_scores import score_batches
 from neuroglot.attribution.targets import Target
 from neuroglot.defaults import EQUIVALENT_WITHIN
 from neuroglot.errors import NeuroglotError, listed
-from neuroglot.interventions.answering import (
-    Edited,
-    answers_under,
-    log_prob_of_right,
-)
+from neuroglot.interventions.answering import Edited, answers_under, log_prob_of_right
 from neuroglot.interventions.conditions import NEEDS_RECORDING, Condition, Controls, arm_name
 from neuroglot.interventions.edits import Edit, checked_edits
 from neuroglot.interventions.effects import effects
@@ -55,7 +52,7 @@ from neuroglot.tasks.parallel import ParallelTask
 KIND = "outcome"
 ANSWERS, PARTS = "answers", "conditions"
 ITEMS_AT_ONCE, BYTES_AT_ONCE = 32, 256 * 2**20
-LONGEST = 100  # signs of a condition's folder
+LONGEST = 100  # characters in the name of a condition's folder
 DIMS = ("item", "language", "arm")
 RESERVED = (
     *("condition", "edits", "arm", "control", "draw", "kind", "against", "item", "language"),
@@ -63,7 +60,7 @@ RESERVED = (
     *("correct", "margin", "masked_margin", "log_prob", "difference", "p", "verdict", "reason"),
     "accuracy",
 )
-"""Names that an outcome uses itself."""
+"""Names that an outcome itself uses, so that coordinates cannot have them."""
 OF_ARMS = ("correct", "margin", "masked_margin", "log_prob", "text", "share")
 
 Edits = Edit | Sequence[Edit]
@@ -84,122 +81,137 @@ def intervene(  # noqa: PLR0913 (the public contract)
     out: str | Path | None = None,
     overwrite: bool = False,
 ) -> xr.Dataset:
-    """Answer a task under edits of neurons, beside the same edits of other neurons.
+    """Answer a task while neurons are edited, and while other neurons are edited as controls.
 
-    Controls are drawn anew for every prompt, as many neurons in each layer and outside the set (and
-    outside the whole set of which it is a part, as that of ``strongest``). Where all neurons but
-    those of a set are edited, as by ``ng.Zero(~neurons)``, the controls keep others in their place.
+    Controls are drawn anew for every prompt: as many neurons in each layer, outside the set and
+    outside the larger set of which it is a part, such as that of ``strongest``. If an edit is of a
+    complement, as ``ng.Zero(~neurons)``, its controls leave out as many random neurons instead.
 
     Args:
-        model: which answers.
-        task: its items need answers.
-        conditions: one edit, or several that are done together, by name. See :func:`neuroglot.edit`
-            for what edits there are.
-        recording: from :func:`neuroglot.record`, of all layers: which neurons are active, for
-            controls that ask. Its items and languages count, which may be a part of the task.
-        controls: what conditions are held against; see :class:`neuroglot.Controls`.
-        position: where neurons are edited, unless an edit says so itself; see
+        model: the model that answers.
+        task: the task; its items need answers.
+        conditions: one edit, or several that are made together, by the name of the condition. See
+            :func:`neuroglot.edit` for the edits that there are.
+        recording: what :func:`neuroglot.record` returns, with all layers. It is needed by controls
+            of active neurons. If it is given, the items and languages that it holds are answered.
+        controls: the controls of each condition; see :class:`neuroglot.Controls`.
+        position: the tokens at which edits are made, unless an edit has its own; see
             :func:`neuroglot.edit`.
         answering: how prompts are answered; see :class:`neuroglot.Answering`.
-        coordinates: what conditions differ in, by name, in their order, as ``{"dose": [0.1, 1]}``;
-            figures go by what varies.
-        equivalent_within: the bounds of equivalence, which are to be chosen beforehand: an accuracy
-            that differs by less than this, either way, counts as the same.
-        out: folder for the result, as its ``outcome``, and what it is made of. Finished conditions
-            there are kept, an unfinished one goes on where it stopped.
-        overwrite: replace what ``out`` holds.
+        coordinates: quantities in which the conditions differ, by name, each with one value for
+            each condition in their order, such as ``{"dose": [0.1, 1]}``; figures use them.
+        equivalent_within: the bounds of equivalence, which have to be chosen before answers are
+            seen: a smaller difference of accuracies, in either direction, counts as none.
+        out: the folder for the result, which goes into its subfolder ``outcome``, and for the
+            answers of each condition. Conditions that are finished there are not answered again,
+            and an unfinished one goes on where it stopped.
+        overwrite: whether to replace what ``out`` holds.
 
     Returns:
-        A dataset over ``condition``, ``arm`` (``edit``, the condition itself; ``edit 1``, … for the
-        further draws of ``ng.Patch``; and ``size 0``, … for the draws of each control, with the
-        coordinates ``control``, empty for the condition itself, and ``draw``), ``item`` and
-        ``language``:
+        A dataset over ``condition``, ``arm``, ``item`` and ``language``. The arms are ``edit``, the
+        condition itself; ``edit 1``, …, further draws of ``ng.Patch``; and ``size 0``, …, the draws
+        of each control. They have the coordinates ``control``, which is empty for the condition
+        itself, and ``draw``:
 
-        - ``correct``, ``log_prob`` (of the right answer, of several the likeliest; in nats) and
-          ``share`` (of all contributions in the prompt, what the neurons have) (condition, arm,
-          item, language); with choices ``margin`` (see :func:`neuroglot.evaluate`) and, if wanted,
-          ``masked_margin``; else ``text``. NaN or empty where the pool of a control was too small.
-          Where all neurons but those of a set are edited, the share is that of the set;
-        - the same but ``share`` as ``…_no_edit`` (item, language);
-        - ``n_neurons`` (condition, item, language), and ``edits`` (condition), in words;
+        - ``correct``, ``log_prob`` (of the right answer, or the likeliest of several; in nats) and
+          ``share`` (the neurons' share of all contributions in the prompt) (condition, arm, item,
+          language); with choices ``margin`` (see :func:`neuroglot.evaluate`) and, if asked for,
+          ``masked_margin``; without choices ``text``. NaN or empty where a control had too few
+          neurons to draw from. If an edit is of a complement, the share is that of the set itself;
+        - the same without an edit as ``…_no_edit`` (item, language), but for ``share``;
+        - ``n_neurons`` (condition, item, language), the number of neurons; and ``edits``
+          (condition), a description;
         - ``counted``, ``held_out`` and ``same_tokens_as`` (item, language; see
           :func:`neuroglot.evaluate`), ``subject`` and ``relation`` (item);
-        - what :func:`neuroglot.effects` finds of accuracy.
+        - what :func:`neuroglot.effects` returns for accuracy.
 
     Raises:
-        NeuroglotError: bad settings, a recording of another model or task, or neurons that were
-            chosen by the answers of an item that is asked.
+        NeuroglotError: an argument is wrong, the recording is of another model or task, or neurons
+            were chosen by the answers of an item that is asked.
+
+    Examples:
+        >>> import numpy as np
+        >>> import neuroglot as ng
+        >>> model = ng.load_model("embedded/base")
+        >>> task = ng.load_task("facts", languages=["en", "de"], limit=2)
+        >>> neurons = ng.NeuronSet(np.eye(model.n_layers, model.n_neurons, dtype=bool), "a few")
+        >>> controls = ng.Controls(["size"], draws=1)
+        >>> outcome = ng.intervene(model, task, {"off": ng.Zero(neurons)}, controls=controls)
+        >>> outcome["arm"].values.tolist()
+        ['edit', 'size 0']
+        >>> outcome["margin"].dims
+        ('condition', 'arm', 'item', 'language')
     """
     given_controls = options_of(controls, Controls, "controls")
     how, at = options_of(answering, Answering, "answering"), check_edit_position(position)
     bound = check_bound(equivalent_within)
     model.require_unedited()
-    edits = _checked(conditions, model)
-    coords = _coordinates({} if coordinates is None else coordinates, len(edits))
+    checked = _checked(conditions, model, given_controls)
+    coords = _coordinates({} if coordinates is None else coordinates, len(checked))
     require_answerable(task)
     part = task
     if recording is not None:
         require_recording(recording)
         recording.check_threshold(given_controls.threshold)
         part = recorded_part(model, task, recording)
-        _warn_of_position(recording, at)
-    _refuse_chosen(edits, part)
+        if recording.attrs["position"] != "last" and at != "all":
+            warnings.warn(
+                "the recording looks at all prompt tokens, so that categories are not those of "
+                "the tokens that are edited; record with position='last', or edit position='all'.",
+                stacklevel=4,
+            )
+    _refuse_chosen(checked, part)
     how = replace(how, masked=bool(how.masked) and part.has_choices and any_masked(part))
     if recording is None and {"active", "contribution"} & set(given_controls.by_name):
         raise NeuroglotError(NEEDS_RECORDING)
     folder = None if out is None else folder_for_results(out)
-    n_arms = max(len(Condition("", some, given_controls).arms) for some in edits.values())
-    job = _Job(model, task, part, recording, given_controls, at, how, folder, overwrite, n_arms)
-    said = ("condition", [_done(some, at) for some in edits.values()])
-    outcome = _answers(job, edits).assign_coords(coords).assign(edits=said)
+    job = _Job(model, task, part, recording, given_controls, at, how, folder, overwrite, checked)
+    edits = ("condition", [_done(condition.edits, at) for condition in checked])
+    outcome = _answers(job).assign_coords(coords).assign(edits=edits)
     outcome = outcome.merge(effects(outcome, equivalent_within=bound, seed=given_controls.seed))
-    chosen = frozenset[str]().union(*(x.neurons.chosen_on for some in edits.values() for x in some))
-    outcome = outcome.assign_attrs(kind=KIND, equivalent_within=bound, chosen_on=len(chosen))
+    chosen_on = frozenset[str]().union(*(condition.chosen_on for condition in checked))
+    outcome = outcome.assign_attrs(kind=KIND, equivalent_within=bound, chosen_on=len(chosen_on))
     if folder is not None:
         save(outcome, folder / KIND, overwrite=True)
     return outcome
 
 
-def _warn_of_position(recording: Recording, position: EditPosition) -> None:
-    """Warn of activity that is not that of the tokens that are edited."""
-    if recording.attrs["position"] != "last" and position != "all":
-        warnings.warn(
-            "the recording looks at all prompt tokens, so that categories are not those of the "
-            "tokens that are edited; record with position='last', or edit position='all'.",
-            stacklevel=5,
-        )
-
-
-def _checked(conditions: Mapping[str, Edits], model: Model) -> dict[str, tuple[Edit, ...]]:
-    """The edits of each condition.
+def _checked(conditions: Mapping[str, Edits], model: Model, controls: Controls) -> list[Condition]:
+    """The conditions, after their edits were checked.
 
     Raises:
-        NeuroglotError: no conditions, two that would have one folder, or what is no edit.
+        NeuroglotError: there is none, one is not an edit of FFN neurons, or two names are so alike
+            that they would share a folder.
     """
     if not isinstance(conditions, Mapping) or not conditions:
         raise NeuroglotError(
             "conditions: expected edits by name, as {'all-shared off': ng.Zero(neurons)}."
         )
-    found = {}
+    checked = []
     for name, edits in conditions.items():
         if not isinstance(name, str) or not name.strip():
-            raise NeuroglotError(f"conditions: {name!r} is no name; expected a text.")
-        found[name] = tuple(checked_edits(edits, model))
-        if not found[name]:
+            raise NeuroglotError(f"conditions: {name!r} is not a name; expected a text.")
+        condition = Condition(name, tuple(checked_edits(edits, model)), controls)
+        if not condition.edits:
             raise NeuroglotError(f"condition {name!r} has no edit.")
-        for one in found[name]:
+        for one in condition.edits:
             if one.neurons.unit != FFN:
                 raise NeuroglotError(
                     f"condition {name!r} edits {one.neurons.unit}, but controls are drawn from "
                     f"{FFN} only; use neuroglot.edit."
                 )
-    folders = [_folder_name(name) for name in found]
-    if len(set(folders)) < len(folders):
-        raise NeuroglotError(f"conditions {listed(found)}: expected names that differ more.")
-    return found
+        checked.append(condition)
+    if len({_folder_name(condition.name) for condition in checked}) < len(checked):
+        raise NeuroglotError(f"conditions {listed(conditions)}: expected names that differ more.")
+    return checked
 
 
 def _coordinates(given: Mapping[str, Sequence[Any]], n: int) -> dict[str, Any]:
+    """The coordinates of conditions, after they were checked.
+
+    Raises:
+        NeuroglotError: they do not fit the number of conditions, or a name or a value is wrong.
+    """
     if not isinstance(given, Mapping):
         raise NeuroglotError(f"coordinates={given!r:.60}: expected values by name.")
     for name, values in given.items():
@@ -217,20 +229,19 @@ def _coordinates(given: Mapping[str, Sequence[Any]], n: int) -> dict[str, Any]:
     return {name: ("condition", list(values)) for name, values in given.items()}
 
 
-def _refuse_chosen(conditions: Mapping[str, Sequence[Edit]], task: ParallelTask) -> None:
-    """Refuse neurons that were chosen by what is to be measured.
+def _refuse_chosen(conditions: Sequence[Condition], task: ParallelTask) -> None:
+    """Refuse neurons that were chosen on items whose answers are now to be measured.
 
     Raises:
-        NeuroglotError: it says of how many items, and how to split.
+        NeuroglotError: it gives the number of these items, and says how to split the task.
     """
     asked = {str(item["id"]) for item in task.items}
-    for name, edits in conditions.items():
-        chosen = frozenset[str]().union(*(one.neurons.chosen_on for one in edits))
-        both = sorted(asked & chosen)
+    for condition in conditions:
+        both = sorted(asked & condition.chosen_on)
         if both:
             raise NeuroglotError(
-                f"the neurons of {name!r} were chosen by the answers, labels or effects of "
-                f"{len(both)} of the items that are asked ({listed(both, 3)}), so what they do "
+                f"the neurons of {condition.name!r} were chosen by the answers, labels or effects "
+                f"of {len(both)} of the items that are asked ({listed(both, 3)}), so what they do "
                 "there says nothing of others. Choose them on one part of the items and ask the "
                 "other: development, test = neuroglot.halves(task)."
             )
@@ -238,7 +249,20 @@ def _refuse_chosen(conditions: Mapping[str, Sequence[Edit]], task: ParallelTask)
 
 @dataclass(frozen=True)
 class _Job:
-    """What is answered, and how; the same for every condition."""
+    """What is answered under every condition, and how.
+
+    Attributes:
+        model: the model that answers.
+        whole: the task as the user gave it.
+        task: the part of it that is answered.
+        recording: which neurons are active, if that was recorded.
+        controls: the controls of every condition.
+        position: the tokens at which edits are made.
+        how: how prompts are answered.
+        out: the folder for answers, if there is one.
+        overwrite: whether to replace what it holds.
+        conditions: the conditions.
+    """
 
     model: Model
     whole: ParallelTask
@@ -249,74 +273,78 @@ class _Job:
     how: Answering
     out: Path | None
     overwrite: bool
-    n_arms: int
+    conditions: Sequence[Condition]
 
     @cached_property
     def weights(self) -> Weights:
-        """What contributions need."""
+        """The weights from which contributions are computed."""
         return weights_for(self.model, ("contribution",))
+
+    @cached_property
+    def arms(self) -> list[tuple[str, int]]:
+        """The arms of the condition that has the most draws of its own."""
+        return max((condition.arms for condition in self.conditions), key=len)
 
     @property
     def items_at_once(self) -> int:
-        """Items whose neurons are in memory together."""
-        neurons = self.model.n_layers * self.model.n_neurons
-        a_prompt = neurons * (9 + self.n_arms)
+        """The number of items whose neurons are in memory at the same time."""
+        a_prompt = self.model.n_layers * self.model.n_neurons * (9 + len(self.arms))
         return max(1, min(ITEMS_AT_ONCE, BYTES_AT_ONCE // (a_prompt * len(self.task.languages))))
 
     def folder(self, *names: str) -> Path | None:
-        """Where something is kept, if anywhere."""
+        """The folder of these names, if anything is kept."""
         return None if self.out is None else Path(self.out, *map(_folder_name, names))
 
     def prompts(self, task: ParallelTask) -> Prompts:
-        """Prompts with the contributions of their neurons at the last token, without any edit."""
+        """The prompts of a task, with the contributions at their last tokens without an edit."""
         model = self.model
         targets = [Target(ids, 0) for ids in tokenize_block(model, task)]
-        found = np.zeros((len(targets), model.n_layers, model.n_neurons), np.float32)
-        scored = score_batches(model, self.weights, targets, ("contribution",))
-        for rows, values in scored:
-            found[rows] = values[:, 0].cpu().numpy()
-        return Prompts(prompt_keys(task), found)
+        contribution = np.zeros((len(targets), model.n_layers, model.n_neurons), np.float32)
+        for rows, values in score_batches(model, self.weights, targets, ("contribution",)):
+            contribution[rows] = values[:, 0].cpu().numpy()
+        return Prompts(prompt_keys(task), contribution)
 
     def active(self, block: slice) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
-        """The neurons that are active in the prompts of some items, if recorded."""
+        """The active neurons (prompt, layer, neuron) in a block of items, if they were recorded."""
         if self.recording is None:
             return None
         bits = self.recording.bits(self.controls.threshold, block)
-        found = unpack(bits, self.model.n_neurons).astype(np.bool_)
-        return found.reshape(-1, *found.shape[2:])
+        return unpack(bits.reshape(-1, *bits.shape[2:]), self.model.n_neurons).astype(np.bool_)
 
-    def answer(self, condition: Condition, block: slice, done: Callable[[int], object]) -> Any:
-        """What the prompts of a block of items are answered in each arm of a condition."""
-        some = self.task.part(self.task.items[block])
-        prompts = self.prompts(some)
+    def answer(
+        self, condition: Condition, block: slice, done: Callable[[int], object]
+    ) -> xr.Dataset:
+        """The answers to a block of items in each arm of a condition."""
+        task = self.task.part(self.task.items[block])
+        prompts = self.prompts(task)
         drawn = condition.drawn(prompts, self.active(block))
         there = drawn[0].there
         edits = [(one, of.edited) for one, of in zip(condition.edits, drawn, strict=True)]
         edited = Edited(edits, prompts.keys, there, condition.draws, self.position)
-        found = answers_under(self.model, some, edited, self.how)
-        meant = np.logical_or.reduce([of.masks for of in drawn])
-        share = np.where(there, _shares(meant, prompts.contribution), np.nan)
-        found["share"] = share.astype(np.float32)
-        shape = (len(some), len(some.languages))
-        done(shape[0] * shape[1])
+        answers = answers_under(self.model, task, edited, self.how)
+        masks = np.logical_or.reduce([of.masks for of in drawn])
+        shares = np.where(there, _shares(masks, prompts.contribution), np.nan)
+        answers["share"] = shares.astype(np.float32)
+        shape = (len(task), len(task.languages))
+        done(len(prompts.keys))
         variables: dict[str, Any] = {
-            name: (DIMS, values.reshape(*shape, -1)) for name, values in found.items()
+            name: (DIMS, values.reshape(*shape, -1)) for name, values in answers.items()
         }
-        counts = meant[:, 0].sum(axis=(1, 2), dtype=np.int64).reshape(shape)
+        counts = masks[:, 0].sum(axis=(1, 2), dtype=np.int64).reshape(shape)
         return xr.Dataset(variables | {"n_neurons": (DIMS[:2], counts)})
 
 
 def _shares(masks: np.ndarray[Any, Any], contribution: Any) -> np.ndarray[Any, Any]:
-    """Share of a prompt's contributions that the neurons of each arm have (prompt, arm)."""
+    """The neurons' share of all contributions in a prompt, for each arm (prompt, arm)."""
     sums = np.zeros(masks.shape[:2])
-    for layer in range(contribution.shape[1]):  # masks as numbers take eight times the memory
+    for layer in range(contribution.shape[1]):  # all layers at once would take eight times the room
         sums += np.einsum("pan,pn->pa", masks[:, :, layer].view(np.uint8), contribution[:, layer])
     return np.asarray(sums / contribution.sum(axis=(1, 2))[:, None])
 
 
-def _answers(job: _Job, edits: Mapping[str, tuple[Edit, ...]]) -> xr.Dataset:
-    """Answers without any edit and under some conditions, kept where there is a folder."""
-    before = evaluate(
+def _answers(job: _Job) -> xr.Dataset:
+    """The answers without an edit and under the conditions, kept in the folder if there is one."""
+    plain = evaluate(
         job.model,
         job.task,
         out=job.folder(ANSWERS),
@@ -324,73 +352,67 @@ def _answers(job: _Job, edits: Mapping[str, tuple[Edit, ...]]) -> xr.Dataset:
         grow=False,  # conditions do not grow either
         overwrite=job.overwrite,
     )
-    conditions = [Condition(name, some, job.controls) for name, some in edits.items()]
-    parts = [_answered(job, condition).drop_attrs() for condition in conditions]
-    # Some conditions may have fewer draws of their own than others.
-    arms = max((condition.arms for condition in conditions), key=len)
-    wider = {"arm": [arm_name(*arm) for arm in arms]}
+    parts = [_answered(job, condition).drop_attrs() for condition in job.conditions]
+    all_arms = {"arm": [arm_name(*arm) for arm in job.arms]}
     missing = {name: "" if name == "text" else np.nan for name in OF_ARMS}
-    parts = [part.reindex(wider, fill_value=missing) for part in parts]
-    named = xr.DataArray(list(edits), dims="condition", name="condition")
-    joined = xr.concat(parts, dim=named)
-    kinds, draws = zip(*arms, strict=True)
+    parts = [part.reindex(all_arms, fill_value=missing) for part in parts]
+    names = [condition.name for condition in job.conditions]
+    joined = xr.concat(parts, dim=xr.DataArray(names, dims="condition", name="condition"))
+    kinds, draws = zip(*job.arms, strict=True)
     subjects = [subject_of(item) for item in job.task.items]
     relations = [str(item["relation"] or "") for item in job.task.items]
     coords: dict[str, Any] = {"subject": ("item", subjects), "relation": ("item", relations)}
     coords |= {"control": ("arm", list(kinds)), "draw": ("arm", list(draws))}
-    # Answers of before equal prompts were looked for have none.
-    coords |= {SAME: before[SAME]} if SAME in before.coords else {}
-    found = {name: joined[name].transpose(..., *DIMS[:2]) for name in OF_ARMS if name in joined}
-    found["n_neurons"] = joined["n_neurons"]
-    found |= {f"{name}_no_edit": values for name, values in _of_no_edit(before, job).items()}
-    found |= {name: before[name].drop_attrs() for name in ("counted", "held_out")}
-    return xr.Dataset(found, coords=coords).assign_attrs(_attrs(job))
+    if SAME in plain.coords:  # results of earlier versions do not have it
+        coords[SAME] = plain[SAME]
+    variables = {name: joined[name].transpose(..., *DIMS[:2]) for name in OF_ARMS if name in joined}
+    variables["n_neurons"] = joined["n_neurons"]
+    variables |= {f"{name}_no_edit": values for name, values in _of_no_edit(plain, job).items()}
+    variables |= {name: plain[name].drop_attrs() for name in ("counted", "held_out")}
+    return xr.Dataset(variables, coords=coords).assign_attrs(_attrs(job))
 
 
-def _of_no_edit(before: xr.Dataset, job: _Job) -> dict[str, xr.DataArray]:
-    """What an evaluation says of what the arms of conditions say."""
-    found = {name: before[name] for name in OF_ARMS if name in before and name != "log_prob"}
-    if "log_prob" in before:
+def _of_no_edit(plain: xr.Dataset, job: _Job) -> dict[str, xr.DataArray]:
+    """The variables of an evaluation that the arms of conditions have too."""
+    variables = {name: plain[name] for name in OF_ARMS if name in plain and name != "log_prob"}
+    if "log_prob" in plain:
         right = right_options(job.task).reshape(len(job.task), -1, 1)
-        log_prob = np.take_along_axis(before["log_prob"].to_numpy(), right, axis=-1)[..., 0]
-        found["log_prob"] = xr.DataArray(log_prob, dims=DIMS[:2])
+        log_prob = np.take_along_axis(plain["log_prob"].to_numpy(), right, axis=-1)[..., 0]
+        variables["log_prob"] = xr.DataArray(log_prob, dims=DIMS[:2])
     else:
-        found["log_prob"] = _log_prob(job)
-    return {name: values.drop_attrs() for name, values in found.items()}
+        variables["log_prob"] = _log_prob(job)
+    return {name: values.drop_attrs() for name, values in variables.items()}
 
 
 def _log_prob(job: _Job) -> xr.DataArray:
-    """Of the right answer where answers are written, without any edit (item, language)."""
+    """The log-probability of the right answer without an edit (item, language), in nats."""
 
     def make(block: slice, done: Callable[[int], object]) -> xr.Dataset:
-        some = job.task.part(job.task.items[block])
-        keys = prompt_keys(some)
-        plain = Edited([], keys, np.ones((len(keys), 1), np.bool_), [0], job.position)
-        values = log_prob_of_right(job.model, some, plain)
+        task = job.task.part(job.task.items[block])
+        keys = prompt_keys(task)
+        unedited = Edited([], keys, np.ones((len(keys), 1), np.bool_), [0], job.position)
+        values = log_prob_of_right(job.model, task, unedited)
         done(len(keys))
-        return xr.Dataset({"log_prob": (DIMS[:2], values.reshape(len(some), -1))})
+        return xr.Dataset({"log_prob": (DIMS[:2], values.reshape(len(task), -1))})
 
-    kept = _kept(job, make, job.folder("log-prob"), "log-probabilities", {}, {})
-    return kept["log_prob"]
+    return _kept(job, make, job.folder("log-prob"), "log-probabilities", {}, {})["log_prob"]
 
 
 def _answered(job: _Job, condition: Condition) -> xr.Dataset:
-    """What is answered in the arms of one condition, kept in its folder."""
-    # Sets of the same neurons are held against others where they are made in another way.
+    """The answers in the arms of one condition, kept in its folder."""
+    # The controls of equal sets differ if the sets were made in different ways.
     made = " ".join(one.neurons.members.checksum for one in condition.edits)
-    done = f"{_done(condition.edits, job.position)}; {made}"
-
-    def make(block: slice, done: Callable[[int], object]) -> xr.Dataset:
-        found: xr.Dataset = job.answer(condition, block, done)
-        return found
-
     return _kept(
         job,
-        make,
+        partial(job.answer, condition),
         job.folder(PARTS, condition.name),
         condition.name,
         {"arm": [arm_name(*arm) for arm in condition.arms]},
-        {"kind": "answers under a condition", "condition": condition.name, "done": done},
+        {
+            "kind": "answers under a condition",
+            "condition": condition.name,
+            "done": f"{_done(condition.edits, job.position)}; {made}",
+        },
     )
 
 
@@ -398,47 +420,44 @@ def _kept(
     job: _Job, make: Made, path: Path | None, what: str, coords: Mapping[str, Any],
     attrs: Mapping[str, Any],
 ) -> xr.Dataset:  # fmt: skip
-    """What is made block by block and kept in a folder, if there is one.
+    """A result that is made block by block, and kept in a folder if there is one.
 
     Args:
-        job: its items and languages are coordinates.
+        job: the task, and the provenance of the result.
         make: makes a block.
-        path: of the folder.
-        what: is made, for the progress bar.
+        path: the path of the folder.
+        what: the name of the result on the progress bar.
         coords: further coordinates.
-        attrs: what tells it from others.
+        attrs: further provenance.
     """
-    task = job.task
+    items, languages = [item["id"] for item in job.task.items], list(job.task.languages)
     head = xr.Dataset(
-        coords={
-            "item": [item["id"] for item in task.items],
-            "language": list(task.languages),
-            **coords,
-        },
+        coords={"item": items, "language": languages, **coords},
         attrs={**_attrs(job), "kind": what, **attrs},
     )
-    prompts = {"item": len(task.languages), "total": len(task) * len(task.languages)}
+    prompts = {"item": len(languages), "total": len(items) * len(languages)}
     size, dims = job.items_at_once, DIMS if coords else DIMS[:2]
-    if path is None:
-        memory = InMemory(head, size)
-        grow(memory, make, what, prompts)
-        require_steady_prompts(job.model, job.whole, head.attrs)
-        return memory.data
-    if job.overwrite or not is_whole(path, head, dims):
-        with in_folder(as_path(path), head, size, dims, overwrite=job.overwrite) as folder:
-            grow(folder, make, what, prompts)
+    memory = InMemory(head, size)
+    if path is None or job.overwrite or not is_whole(path, head, dims):
+        with (
+            nullcontext(memory)
+            if path is None
+            else in_folder(as_path(path), head, size, dims, overwrite=job.overwrite)
+        ) as result:
+            grow(result, make, what, prompts)
             require_steady_prompts(job.model, job.whole, head.attrs)
-            folder.finish(xr.Dataset())
-    return open_dataset(path).load()
+            result.finish(xr.Dataset())
+    return memory.data if path is None else open_dataset(path).load()
 
 
 def _done(edits: Sequence[Edit], position: EditPosition) -> str:
-    """What is done, and where."""
+    """A description of edits and of the tokens at which they are made."""
     return "; ".join(f"{one} at {one.position or position}" for one in edits)
 
 
 def _folder_name(name: str) -> str:
-    # A comma with a space parts what is said of a condition, one without parts layers.
+    """The name of a condition as that of a folder."""
+    # A comma with a space separates parts of the name, one without a space separates layers.
     plain = re.sub(r"[^a-z0-9_+.,-]+", "-", name.replace(", ", "-").lower())
     if len(plain) <= LONGEST and not plain.startswith(".") and re.fullmatch(r"[ -~]+", name):
         return plain
@@ -447,6 +466,7 @@ def _folder_name(name: str) -> str:
 
 
 def _attrs(job: _Job) -> dict[str, Any]:
+    """The provenance of an outcome, and of the answers of which it is made."""
     recorded = {} if job.recording is None else job.recording.attrs
     return {
         "kind": KIND,

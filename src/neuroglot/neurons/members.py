@@ -1,4 +1,4 @@
-"""Which neurons a set has in each prompt: found block by block, never for all prompts at once."""
+"""Which neurons a set has in each prompt, computed for the prompts that are asked about."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ from neuroglot.sharing.bits import CATEGORIES, category_bits, unpack
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Scores = np.ndarray[Any, Any]
 Sign = Literal["|", "&", "-"]
-ITEMS_AT_ONCE = 64  # of a recording, read together
+ITEMS_AT_ONCE = 64  # items of a recording that are read together
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """Some prompts, and what sets may ask about them.
+    """Prompts, and what a set needs to know about them to say which neurons it has in each.
 
     Attributes:
-        keys: item and language of each.
-        contribution: ``|m|·‖v‖`` (prompt, layer, neuron) in each, where it is known.
+        keys: the item and the language of each prompt.
+        contribution: ``|m|·‖v‖`` of each neuron (prompt, layer, neuron); ``None`` where it was not
+            computed.
     """
 
     keys: Sequence[Prompt]
@@ -36,18 +37,18 @@ class Prompts:
 
 @dataclass(frozen=True, eq=False)
 class Members:
-    """Which neurons are meant.
+    """The neurons of a set.
 
     Attributes:
-        widths: neurons of each layer.
-        bits: finds packed neurons (prompt, layer, byte) of some prompts, the first of a byte in its
-            highest bit; where they are the same in every prompt, the first size may be 1. Raises a
-            ``NeuroglotError`` where they are not known for one of the prompts.
-        said: finds what tells these members from others.
-        per_prompt: whether the neurons differ from prompt to prompt.
-        part_of: the members that these are a part of.
-        kept: the members that are left out, where these are all others, and the layers in which
-            that is so (``None`` for all).
+        widths: the number of neurons in each layer of the model.
+        bits: computes the packed neurons (prompt, layer, byte) of prompts; the first neuron of a
+            byte is its highest bit. The first size may be 1 where all prompts have the same
+            neurons. Raises a ``NeuroglotError`` for a prompt about which nothing is known.
+        said: describes the neurons in a text that no other members have; checksums are made of it.
+        per_prompt: whether the neurons differ between prompts.
+        part_of: the members from which these were chosen, if they are a part of others.
+        kept: for a complement, the members whose complement it is, and the layers in which it is
+            one (``None`` for all layers).
     """
 
     widths: tuple[int, ...]
@@ -59,36 +60,41 @@ class Members:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Layers, and neurons of the widest one."""
+        """The number of layers, and the number of neurons in the widest one."""
         return len(self.widths), max(self.widths)
 
     @property
     def whole(self) -> Members:
-        """Of what these are a part, directly or through others."""
+        """The largest members of which these are a part, directly or through others."""
         return self if self.part_of is None else self.part_of.whole
 
     @cached_property
     def checksum(self) -> str:
-        """Sixteen hexadecimal digits of what tells these members from others."""
+        """Sixteen hexadecimal digits that tell these members from others."""
         return hashlib.sha256(self.said().encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
     def masks(self, prompts: Prompts) -> Mask:
-        """Neurons of some prompts (prompt, layer, neuron)."""
-        found = unpack(self.bits(prompts), self.shape[1]).astype(np.bool_)
-        return np.broadcast_to(found, (len(prompts.keys), *self.shape))
+        """The neurons in each prompt (prompt, layer, neuron); the array is read-only."""
+        masks = unpack(self.bits(prompts), self.shape[1]).astype(np.bool_)
+        return np.broadcast_to(masks, (len(prompts.keys), *self.shape))
 
 
 def fixed(mask: Mask, widths: tuple[int, ...]) -> Members:
-    """The same neurons in every prompt: those of a mask (layer, neuron)."""
+    """The neurons of a mask (layer, neuron), the same in every prompt."""
     packed = np.packbits(mask, axis=-1)[None]
     return Members(widths, lambda _: packed, lambda: _digest(packed.tobytes()), per_prompt=False)
 
 
 def written_down(packed: Bits, keys: Sequence[Any], widths: tuple[int, ...]) -> Members:
-    """Neurons (prompt, layer, byte) that were written down for some prompts.
+    """Neurons that are given for each of a number of prompts.
+
+    Args:
+        packed: the neurons (prompt, layer, byte).
+        keys: the prompts to which they belong.
+        widths: the number of neurons in each layer of the model.
 
     Raises:
-        NeuroglotError: they are not as many as the prompts, or not of these layers.
+        NeuroglotError: the array does not fit the number of prompts or the layers.
     """
     shape = (len(keys), len(widths), -(-max(widths) // 8))
     if packed.dtype != np.uint8 or packed.shape != shape:
@@ -102,63 +108,59 @@ def written_down(packed: Bits, keys: Sequence[Any], widths: tuple[int, ...]) -> 
         unknown = [key for key in prompts.keys if key not in row_of]
         if unknown:
             raise NeuroglotError(f"there is no set for the prompt {shown(unknown[0])}.")
-        found: Bits = packed[[row_of[key] for key in prompts.keys]]
-        return found
+        return np.asarray(packed[[row_of[key] for key in prompts.keys]])
 
     return Members(widths, bits, lambda: _digest(packed.tobytes() + _encoded(list(keys))))
 
 
 def active_in(recording: Recording, threshold: float, category: str | None = None) -> Members:
-    """The neurons that were active in each prompt of a recording, or those of a category.
+    """The neurons that are active in each prompt of a recording, or that are in a category.
 
     Args:
-        recording: of all layers.
-        threshold: a neuron is active where its site value was greater.
-        category: of which the neurons are for the item of each prompt; by default those that are
-            active in the prompt itself.
+        recording: the recording, which must hold all layers.
+        threshold: a neuron is active where its site value is greater.
+        category: the category that the neurons have for the item of the prompt; by default the
+            neurons are those that are active in the prompt itself.
 
     Raises:
-        NeuroglotError: an unknown category, or a threshold that was not recorded.
+        NeuroglotError: the category is unknown, or the threshold was not recorded.
     """
     if category is not None and category not in CATEGORIES:
         raise NeuroglotError(f"unknown category {category!r}; there are {listed(CATEGORIES)}.")
     require_recording(recording)
     recording.check_threshold(threshold)
     widths = (recording.n_neurons,) * len(recording.layers)
-    of_item = {item: i for i, item in enumerate(recording.items)}
-    of_language = {language: i for i, language in enumerate(recording.languages)}
+    place_of_item = {item: i for i, item in enumerate(recording.items)}
+    place_of_language = {language: i for i, language in enumerate(recording.languages)}
 
     def bits(prompts: Prompts) -> Bits:
-        unknown = [k for k in prompts.keys if k[0] not in of_item or k[1] not in of_language]
-        if unknown:
-            raise NeuroglotError(f"the recording holds no prompt {shown(unknown[0])}.")
-        places = [of_item[item] for item, *_ in prompts.keys]
-        items = sorted(set(places))
-        neighbours = slice(items[0], items[-1] + 1) if items else slice(0)
-        is_range = len(items) == neighbours.stop - (neighbours.start or 0)
-        active = recording.bits(threshold, neighbours if is_range else items)
-        rows = np.searchsorted(items, places)
+        for key in prompts.keys:
+            if key[0] not in place_of_item or key[1] not in place_of_language:
+                raise NeuroglotError(f"the recording holds no prompt {shown(key)}.")
+        places = np.array([place_of_item[key[0]] for key in prompts.keys], np.intp)
+        items, rows = np.unique(places, return_inverse=True)
+        start, stop = (items[0], items[-1] + 1) if len(items) else (0, 0)
+        is_range = stop - start == len(items)
+        active = recording.bits(threshold, slice(start, stop) if is_range else items.tolist())
         if category is None:
-            found: Bits = active[rows, [of_language[key[1]] for key in prompts.keys]]
-            return found
-        known = category_bits(active)
-        if category in known:
-            return known[category][rows]
+            return np.asarray(active[rows, [place_of_language[key[1]] for key in prompts.keys]])
+        by_category = category_bits(active)
+        if category in by_category:
+            return by_category[category][rows]
         return all_others(np.bitwise_or.reduce(active, axis=1), widths)[rows]
 
     @cache
     def said() -> str:
         digest = hashlib.sha256(_encoded((recording.items, recording.languages)))
         for start in range(0, len(recording), ITEMS_AT_ONCE):
-            some = slice(start, start + ITEMS_AT_ONCE)
-            digest.update(recording.bits(threshold, some).tobytes())
+            digest.update(recording.bits(threshold, slice(start, start + ITEMS_AT_ONCE)).tobytes())
         return f"{category} {digest.hexdigest()}"
 
     return Members(widths, bits, said)
 
 
 def joined(sign: Sign, one: Members, other: Members) -> Members:
-    """Neurons of two sets: of either, of both, or of the first only."""
+    """The neurons of either (``|``), of both (``&``), or of the first only (``-``)."""
 
     def bits(prompts: Prompts) -> Bits:
         first, second = one.bits(prompts), other.bits(prompts)
@@ -176,17 +178,16 @@ def joined(sign: Sign, one: Members, other: Members) -> Members:
 
 
 def _whole_of(sign: Sign, one: Members, other: Members) -> Members | None:
-    """Of what a joined set is a part, if one of the two is a part of something."""
+    """The members of which joined ones are a part, if one of the two is a part of others."""
     if sign == "|":
-        if one.part_of is None and other.part_of is None:
-            return None
-        return joined("|", one.whole, other.whole)
-    parts = [one] if sign == "-" else [one, other]
-    return next((part.whole for part in parts if part.part_of is not None), None)
+        is_part = one.part_of is not None or other.part_of is not None
+        return joined("|", one.whole, other.whole) if is_part else None
+    candidates = [one] if sign == "-" else [one, other]
+    return next((x.whole for x in candidates if x.part_of is not None), None)
 
 
 def others(of: Members) -> Members:
-    """All neurons that are not in a set; all others of these are the set again."""
+    """All neurons that are not in a set. The complement of a complement is the set itself."""
     if of.kept is not None and of.kept[1] is None:
         return of.kept[0]
     return Members(
@@ -199,38 +200,38 @@ def others(of: Members) -> Members:
 
 
 def in_layers(of: Members, layers: tuple[int, ...]) -> Members:
-    """The neurons of a set that are in some layers."""
+    """The neurons of a set that are in the given layers."""
 
     def bits(prompts: Prompts) -> Bits:
-        found = of.bits(prompts)
-        kept = np.zeros_like(found)
-        kept[:, layers] = found[:, layers]
-        return kept
+        packed = of.bits(prompts)
+        in_these = np.isin(np.arange(len(of.widths)), layers)[:, None]
+        return np.where(in_these, packed, np.uint8(0))
 
     kept = None
     if of.kept is not None:
-        there = layers if of.kept[1] is None else tuple(x for x in layers if x in of.kept[1])
-        kept = (in_layers(of.kept[0], there), there)
+        complement_of, where = of.kept
+        both = layers if where is None else tuple(layer for layer in layers if layer in where)
+        kept = (in_layers(complement_of, both), both)
     said = lambda: f"({of.said()}) in {layers}"  # noqa: E731
     return Members(of.widths, bits, said, of.per_prompt, part_of=of, kept=kept)
 
 
 def strongest(of: Members, share: float, scores: Scores | None = None) -> Members:
-    """The share of a set's neurons in each layer that ranks highest, rounded up.
+    """The highest-ranking share of a set's neurons in each layer, rounded up.
 
     Args:
         of: the set.
-        share: of its neurons.
-        scores: the higher, the sooner, of equal ones the first (layer, neuron); by default the
-            contribution in each prompt.
+        share: the share of its neurons.
+        scores: the scores to rank by (layer, neuron); of equal ones, the first neuron ranks
+            higher. By default neurons rank by their contribution in each prompt.
     """
 
     def bits(prompts: Prompts) -> Bits:
         ranking = prompts.contribution if scores is None else scores[None]
         if ranking is None:
             raise NeuroglotError(
-                "what is strongest in each prompt is known only within neuroglot.intervene; here, "
-                "give strongest() scores to rank by."
+                "the strongest neurons of each prompt are known only within neuroglot.intervene; "
+                "outside it, give strongest() scores to rank by."
             )
         masks = of.masks(prompts)
         wanted = np.ceil(share * masks.sum(axis=-1, keepdims=True) - 1e-9).astype(int)
@@ -240,18 +241,16 @@ def strongest(of: Members, share: float, scores: Scores | None = None) -> Member
         return np.packbits(masks & (place < wanted), axis=-1)
 
     def said() -> str:
-        return (
-            f"{share!r} of ({of.said()}) by {_digest(b'' if scores is None else scores.tobytes())}"
-        )
+        ranked_by = _digest(b"" if scores is None else scores.tobytes())
+        return f"{share!r} of ({of.said()}) by {ranked_by}"
 
     return Members(of.widths, bits, said, of.per_prompt or scores is None, part_of=of)
 
 
 def all_others(bits: Bits, widths: Sequence[int]) -> Bits:
     """All neurons that are not in packed sets (…, layer, byte) of layers of these widths."""
-    there = np.arange(bits.shape[-1] * 8) < np.array(widths)[:, None]
-    found: Bits = ~bits & np.packbits(there, axis=-1)
-    return found
+    exist = np.arange(bits.shape[-1] * 8) < np.array(widths)[:, None]
+    return np.asarray(~bits & np.packbits(exist, axis=-1))
 
 
 def _digest(data: bytes) -> str:

@@ -1,4 +1,4 @@
-"""A set of neurons, the same in every prompt or one for each, and where it comes from."""
+"""Sets of neurons, which are the same in every prompt or differ between prompts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from neuroglot.neurons.sampling import sample
 from neuroglot.neurons.set_file import Provenance, read_set, write_set
 from neuroglot.notebook import as_html
 from neuroglot.recording.recording import Bits, Recording
-from neuroglot.sharing.bits import unpack
+from neuroglot.sharing.bits import count, unpack
 from neuroglot.sharing.categories import category_membership
 from neuroglot.sharing.kernels import Counts
 from neuroglot.store.joining import said_of
@@ -30,23 +30,48 @@ from neuroglot.store.joining import said_of
 
 @dataclass(frozen=True, eq=False, init=False)
 class NeuronSet:
-    """Which neurons of a model are meant, in every prompt or in each prompt its own.
+    """A named set of neurons of a model, the same in every prompt or one set for each prompt.
 
-    ``a | b`` are the neurons of either, ``a & b`` of both, ``a - b`` of the first only, ``~a`` all
-    others. Of a set that is the same in every prompt, ``len(a)`` is how many neurons there are,
-    ``(layer, neuron) in a`` whether it has one, and iterating gives them in order. A set of each
-    prompt is found when prompts run, block by block: it takes no room before. ``a == b`` is whether
-    both are the same neurons, or sets of prompts that were made in the same way from the same.
+    ``a | b`` holds the neurons of either set, ``a & b`` those of both, ``a - b`` those of the first
+    only, and ``~a`` all other neurons. If the set is the same in every prompt, ``len(a)`` is its
+    number of neurons, ``(layer, neuron) in a`` tells whether a neuron is in it, and iterating over
+    it gives the neurons in order. If it differs between prompts, its neurons are computed block by
+    block when prompts run, and take no memory before. ``a == b`` is true for two sets of the same
+    neurons, and for two sets that were made in the same way from the same recording.
 
     Attributes:
-        members: a mask (layer, neuron), true for the neurons of the set, of which a copy is kept;
-            or what finds the neurons of each prompt.
-        name: what figures and results call it.
-        provenance: where it comes from, as plain texts and numbers.
-        chosen_on: the ids of the items by whose answers, labels or effects the neurons were chosen.
-            What they do is to be measured on others. A set that looks at nothing but the activity
-            of neurons has none.
-        unit: of which kind they are, see :meth:`neuroglot.Model.units`; by default FFN neurons.
+        members: the neurons; see :meth:`masks_of`.
+        name: the name of the set in figures and results.
+        provenance: where the set comes from, as plain texts and numbers.
+        chosen_on: the ids of the items whose answers, labels or effects were used to choose the
+            neurons. The effect of the neurons has to be measured on other items. A set that was
+            chosen by the activity of neurons alone has no such items.
+        unit: the kind of units, see :meth:`neuroglot.Model.units`; by default FFN neurons.
+
+    Examples:
+        >>> import numpy as np
+        >>> import neuroglot as ng
+        >>> one = ng.NeuronSet(np.array([[True, False, True], [False, True, False]]), "one")
+        >>> other = ng.NeuronSet(np.array([[True, True, False], [False, False, False]]), "other")
+        >>> one | other
+        NeuronSet('(one | other)', 4 of 6 neurons, by layer 3, 1)
+        >>> list(one - other)
+        [(0, 2), (1, 1)]
+        >>> (~one).layers(1).sizes
+        (0, 2)
+        >>> ng.NeuronSet.top(np.array([[0.1, 0.9, 0.3], [0.7, 0.2, 0.0]]), 2).mask
+        array([[False,  True, False],
+               [ True, False, False]])
+
+        The neurons that all languages share, which differ between the items of a task:
+
+        >>> model = ng.load_model("embedded/base")
+        >>> task = ng.load_task("facts", languages=["en", "de"], limit=2)
+        >>> shared = ng.NeuronSet.from_category(ng.record(model, task), "all_shared")
+        >>> shared
+        NeuronSet('all_shared', one for each prompt)
+        >>> shared.sizes_of([(task.items[0]["id"], "en")]).shape  # (prompt, layer)
+        (1, 6)
     """
 
     members: Members
@@ -65,64 +90,65 @@ class NeuronSet:
         *,
         widths: Sequence[int] | None = None,
     ) -> None:
-        """See the attributes.
+        """Make a set from a mask.
 
         Args:
-            members: see above.
-            name: see above.
-            provenance: see above.
-            chosen_on: see above.
-            unit: see above.
-            widths: neurons of each layer, where they differ; a mask is as wide as the widest.
+            members: a mask (layer, neuron) that is true for the neurons of the set, of which a copy
+                is kept; or the members of another set.
+            name: the name of the set.
+            provenance: where the set comes from.
+            chosen_on: the ids of the items on which the neurons were chosen.
+            unit: the kind of units.
+            widths: the number of neurons in each layer, if they differ; the mask is then as wide
+                as the widest layer.
 
         Raises:
-            NeuroglotError: the mask is none, or has neurons that there are not.
+            NeuroglotError: the mask is not a mask, or does not fit the widths of the layers.
         """
-        known = members if isinstance(members, Members) else _fixed(members, widths)
-        for key, value in (
-            *(("members", known), ("name", name), ("provenance", dict(provenance or {}))),
-            *(("chosen_on", frozenset(map(str, chosen_on))), ("unit", unit)),
-        ):
-            object.__setattr__(self, key, value)
+        attributes = {
+            "members": members if isinstance(members, Members) else _fixed(members, widths),
+            "name": name,
+            "provenance": dict(provenance or {}),
+            "chosen_on": frozenset(map(str, chosen_on)),
+            "unit": unit,
+        }
+        for attribute, value in attributes.items():
+            object.__setattr__(self, attribute, value)
 
     @property
     def per_prompt(self) -> bool:
-        """Whether each prompt has a set of its own."""
+        """Whether the set differs between prompts."""
         return self.members.per_prompt
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Neurons of each layer, in the set or not."""
+        """The number of neurons in each layer of the model, whether or not they are in the set."""
         return self.members.widths
 
-    @property
+    @cached_property
     def mask(self) -> Mask:
-        """True for the neurons of the set (layer, neuron); it cannot be written to.
+        """True for the neurons of the set (layer, neuron); the array is read-only.
 
         Raises:
-            NeuroglotError: each prompt has a set of its own.
+            NeuroglotError: the set differs between prompts.
         """
         if self.per_prompt:
             raise NeuroglotError(
-                f"neuron set {self.name!r} differs from prompt to prompt, so that it has no one "
-                "mask; sizes_of(prompts) and masks_of(prompts) give those of prompts."
+                f"neuron set {self.name!r} differs from prompt to prompt, so it has no single "
+                "mask; use sizes_of(prompts) or masks_of(prompts)."
             )
-        return self._mask
-
-    @cached_property
-    def _mask(self) -> Mask:
-        return _frozen(self.members.masks(Prompts([("", "")]))[0])
+        return np.asarray(self.members.masks(Prompts([("", "")]))[0])
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Neurons of the set in each layer."""
+        """The number of neurons of the set in each layer."""
         return tuple(int(n) for n in self.mask.sum(axis=1))
 
     def bits_of(self, prompts: Prompts) -> Bits:
-        """Packed neurons of some prompts (prompt, layer, byte); see :class:`Members`.
+        """The packed neurons of the set in each prompt (prompt, layer, byte); see :class:`Members`.
 
         Raises:
-            NeuroglotError: they are not known for one of the prompts.
+            NeuroglotError: the neurons are not known for one of the prompts.
         """
         try:
             return self.members.bits(prompts)
@@ -130,24 +156,38 @@ class NeuronSet:
             raise NeuroglotError(f"neuron set {self.name!r}: {error}") from error
 
     def masks_of(self, prompts: Sequence[tuple[str, str]]) -> Mask:
-        """Which neurons are meant (prompt, layer, neuron), by item and language of each prompt."""
-        found = unpack(self.bits_of(Prompts(prompts)), self.members.shape[1]).astype(np.bool_)
-        return np.broadcast_to(found, (len(prompts), *self.members.shape))
+        """Whether each neuron is in the set, in each prompt (prompt, layer, neuron).
+
+        Args:
+            prompts: the item and the language of each prompt.
+
+        Raises:
+            NeuroglotError: the neurons are not known for one of the prompts.
+        """
+        masks = unpack(self.bits_of(Prompts(prompts)), self.members.shape[1]).astype(np.bool_)
+        return np.broadcast_to(masks, (len(prompts), *self.members.shape))
 
     def sizes_of(self, prompts: Sequence[tuple[str, str]]) -> Counts:
-        """How many neurons (prompt, layer), by item and language of each prompt."""
-        found: Counts = np.bitwise_count(self.bits_of(Prompts(prompts))).sum(-1, dtype=np.int64)
-        return np.broadcast_to(found, (len(prompts), found.shape[1]))
+        """The number of neurons of the set in each prompt and layer (prompt, layer).
+
+        Args:
+            prompts: the item and the language of each prompt.
+
+        Raises:
+            NeuroglotError: the neurons are not known for one of the prompts.
+        """
+        sizes = count(self.bits_of(Prompts(prompts)))
+        return np.broadcast_to(sizes, (len(prompts), len(self.widths)))
 
     def __len__(self) -> int:
         return int(self.mask.sum())
 
     def __bool__(self) -> bool:
-        """Whether there may be a neuron in it."""
+        """Whether the set has a neuron, or may have one in some prompt."""
         return self.per_prompt or bool(self.mask.any())
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        """Layers and neurons of the set, in order."""
+        """The layer and the number of each neuron of the set, in order."""
         return ((int(layer), int(neuron)) for layer, neuron in np.argwhere(self.mask))
 
     def __contains__(self, place: object) -> bool:
@@ -169,27 +209,30 @@ class NeuronSet:
         )
 
     def _repr_html_(self) -> str:
-        facts: dict[str, object] = {"unit": self.unit, "layers": len(self.widths)}
-        if self.per_prompt:
-            facts |= {"neurons": "each prompt has its own"}
-        else:
-            facts |= {"neurons": f"{len(self):,} of {sum(self.widths):,}"}
-            facts |= {"by_layer": listed(self.sizes, 6)}
-        facts |= {"items_chosen_on": len(self.chosen_on) or ""}
+        size = "" if self.per_prompt else f"{len(self):,} of {sum(self.widths):,}"
+        facts = {
+            "unit": self.unit,
+            "layers": len(self.widths),
+            "neurons": size or "each prompt has its own",
+            "by_layer": size and listed(self.sizes, 6),
+            "items_chosen_on": len(self.chosen_on) or "",
+        }
         return as_html(self.name, facts | dict(self.provenance))
 
     def __eq__(self, other: object) -> bool:
-        """Whether both have the same neurons, whatever their names."""
-        if not isinstance(other, NeuronSet):
-            return False
-        return (self.unit, self.widths, self.checksum) == (other.unit, other.widths, other.checksum)
+        """Whether both sets have the same neurons; their names do not matter."""
+        return isinstance(other, NeuronSet) and self._identity == other._identity
 
     def __hash__(self) -> int:
-        return hash((self.unit, self.widths, self.checksum))
+        return hash(self._identity)
+
+    @property
+    def _identity(self) -> tuple[str, tuple[int, ...], str]:
+        return self.unit, self.widths, self.checksum
 
     @cached_property
     def checksum(self) -> str:
-        """Tells the neurons from others."""
+        """Sixteen hexadecimal digits that tell the neurons of this set from those of others."""
         if self.per_prompt:
             return self.members.checksum
         return m.fixed(self.mask, self.widths).said()[:16]
@@ -214,50 +257,46 @@ class NeuronSet:
     def _joined(self, other: NeuronSet, sign: Sign) -> NeuronSet:
         members = m.joined(sign, self.members, self._same_shape(other).members)
         both = {k: v for k, v in self.provenance.items() if other.provenance.get(k) == v}
-        chosen_on = self.chosen_on | other.chosen_on
-        return self._of(members, f"({self.name} {sign} {other.name})", both, chosen_on)
+        return self._of(members, f"({self.name} {sign} {other.name})", both, other.chosen_on)
 
     def _of(
         self,
         members: Members,
         name: str,
         provenance: Mapping[str, Provenance] | None = None,
-        chosen_on: frozenset[str] | None = None,
+        chosen_on: Iterable[str] = (),
     ) -> NeuronSet:
-        """A set that was made of this one."""
+        """A set that is made from this one, and chosen on further items."""
         return NeuronSet(
             members,
             name,
             self.provenance if provenance is None else provenance,
-            self.chosen_on if chosen_on is None else chosen_on,
+            {*self.chosen_on, *chosen_on},
             self.unit,
         )
 
     def _same_shape(self, other: NeuronSet) -> NeuronSet:
+        """The other set, if the two can be joined."""
         if isinstance(other, NeuronSet) and self.unit != other.unit:
             raise NeuroglotError(
                 f"neuron set {self.name!r} is of {self.unit}, {other.name!r} of {other.unit}: sets "
                 "of different units cannot be joined."
             )
         if not isinstance(other, NeuronSet) or self.widths != other.widths:
-            found = other.members.shape if isinstance(other, NeuronSet) else type(other).__name__
+            shape = other.members.shape if isinstance(other, NeuronSet) else type(other).__name__
             raise NeuroglotError(
                 f"neuron set {self.name!r} is of shape {self.members.shape} (layer, neuron), the "
-                f"other is {found}: expected sets of one model."
+                f"other is {shape}: expected sets of one model."
             )
         return other
 
     def layers(self, *layers: int) -> NeuronSet:
-        """The neurons of the set that are in some layers.
+        """The neurons of the set that are in the given layers.
 
         Raises:
-            NeuroglotError: no layers, or one that there is not.
+            NeuroglotError: no layer is given, or one that the model does not have.
         """
-        chosen = sorted_layers(layers)
-        if chosen[-1] >= len(self.widths):
-            raise NeuroglotError(
-                f"layers={chosen}: expected numbers from 0 to {len(self.widths) - 1}."
-            )
+        chosen = sorted_layers(layers, len(self.widths))
         name = f"{self.name}, layers {layer_range(chosen)}"
         return self._of(m.in_layers(self.members, chosen), name)
 
@@ -268,52 +307,58 @@ class NeuronSet:
         *,
         chosen_on: Iterable[str] = (),
     ) -> NeuronSet:
-        """The share of the set's neurons in each layer that ranks highest, rounded up.
+        """The highest-ranking share of the set's neurons in each layer, rounded up.
 
         Args:
-            share: above 0, at most 1.
-            by: scores (layer, neuron); by default the contribution ``|m|·‖v‖`` in each prompt
-                itself, which is known within :func:`neuroglot.intervene`.
-            chosen_on: ids of the items from whose answers the scores follow, if any.
+            share: the share of neurons, above 0 and at most 1.
+            by: scores (layer, neuron) to rank by; by default the contribution ``|m|·‖v‖`` in each
+                prompt, which is known within :func:`neuroglot.intervene`.
+            chosen_on: the ids of the items from whose answers the scores were computed, if any.
 
         Raises:
-            NeuroglotError: no such share, or scores of another shape or NaN.
+            NeuroglotError: the share is out of range, or the scores have another shape or are not
+                finite.
         """
-        require_finite("share", share)
-        if not 0 < share <= 1:
-            raise NeuroglotError(f"share={share}: expected above 0, at most 1.")
-        scores = None if by is None else _scores(by, self.members.shape)
-        how = "" if by is None else f" by {getattr(by, 'name', None) or 'score'}"
+        require_share("share", share)
+        scores = None if by is None else np.asarray(by, dtype=float)
+        if scores is not None and not (
+            scores.shape == self.members.shape and np.isfinite(scores).all()
+        ):
+            raise NeuroglotError(
+                f"expected finite scores (layer, neuron) of shape {self.members.shape}, found "
+                f"shape {scores.shape}."
+            )
+        ranked_by = "" if by is None else f" by {getattr(by, 'name', None) or 'score'}"
         ranked = m.strongest(self.members, float(share), scores)
-        chosen = self.chosen_on | frozenset(map(str, chosen_on))
-        return self._of(ranked, f"{self.name}, top {share:g}{how}", None, chosen)
+        name = f"{self.name}, top {share:g}{ranked_by}"
+        return self._of(ranked, name, chosen_on=chosen_on)
 
     def sample_like(self, seed: int, pool: NeuronSet | None = None) -> NeuronSet:
-        """Random neurons, as many in each layer as this set has.
+        """Draw random neurons, as many in each layer as this set has.
 
         Args:
-            seed: of the draw.
-            pool: what to draw from; by default all neurons outside this set.
+            seed: the seed of the draw.
+            pool: the neurons to draw from; by default all neurons outside this set.
 
         Raises:
-            NeuroglotError: a layer of the pool has fewer neurons than this set (it names the
-                layer), or one of both differs from prompt to prompt.
+            NeuroglotError: a layer of the pool has fewer neurons than this set, or one of the two
+                sets differs between prompts.
         """
         if not is_whole_number(seed, 0):
             raise NeuroglotError(f"seed={seed!r}: expected a whole number from 0.")
         source = ~self if pool is None else self._same_shape(pool)
-        for layer, (wanted, there) in enumerate(zip(self.sizes, source.sizes, strict=True)):
-            if wanted > there:
+        for layer, (wanted, available) in enumerate(zip(self.sizes, source.sizes, strict=True)):
+            if wanted > available:
                 raise NeuroglotError(
                     f"layer {layer}: {wanted} neurons are to be drawn like {self.name!r}, but "
-                    f"{source.name!r} has {there}. Give a larger pool=."
+                    f"{source.name!r} has {available}. Give a larger pool=."
                 )
         drawn = sample(self.mask, source.mask, np.random.default_rng(int(seed)))
         assert drawn is not None  # every layer has enough
         origin: dict[str, Provenance] = {**self.provenance, "drawn_like": self.name}
         origin |= {"pool": source.name, "seed": int(seed)}
-        members, chosen_on = m.fixed(drawn, self.widths), self.chosen_on | source.chosen_on
-        return self._of(members, f"random like {self.name}", origin, chosen_on)
+        members = m.fixed(drawn, self.widths)
+        return self._of(members, f"random like {self.name}", origin, source.chosen_on)
 
     @classmethod
     def top(
@@ -325,19 +370,21 @@ class NeuronSet:
         within: NeuronSet | None = None,
         chosen_on: Iterable[str] = (),
     ) -> NeuronSet:
-        """The ``k`` neurons with the highest scores, of all layers together.
+        """The ``k`` neurons with the highest scores over all layers.
 
-        Of equal scores, the first layer and neuron wins.
+        Of neurons with equal scores, those in the first layers come first, then those with the
+        lowest numbers.
 
         Args:
-            scores: (layer, neuron).
-            k: how many.
-            name: of the set.
+            scores: the score of each neuron (layer, neuron).
+            k: the number of neurons.
+            name: the name of the set; by default it is made of ``k`` and the name of the scores.
             within: the set to choose from; by default all neurons.
-            chosen_on: ids of the items from whose answers the scores follow, if any.
+            chosen_on: the ids of the items from whose answers the scores were computed, if any.
 
         Raises:
-            NeuroglotError: scores of another shape or NaN, or fewer than ``k`` neurons.
+            NeuroglotError: the scores have another shape or are NaN, or there are fewer than ``k``
+                neurons.
         """
         values = np.asarray(scores, dtype=float)
         if values.ndim != 2 or np.isnan(values).any():
@@ -356,10 +403,14 @@ class NeuronSet:
         mask = np.zeros(values.shape, bool)
         mask.flat[places[order[:k]]] = True
         score = getattr(scores, "name", None) or "score"
-        chosen = allowed.chosen_on | frozenset(map(str, chosen_on))
-        made: dict[str, Provenance] = {"score": str(score), "k": int(k)}
-        said = name or f"top {k} by {score}"
-        return cls(mask, said, made, chosen, allowed.unit, widths=allowed.widths)
+        return cls(
+            mask,
+            name or f"top {k} by {score}",
+            {"score": str(score), "k": int(k)},
+            {*allowed.chosen_on, *chosen_on},
+            allowed.unit,
+            widths=allowed.widths,
+        )
 
     @classmethod
     def from_pairs(
@@ -370,16 +421,18 @@ class NeuronSet:
         name: str = "neurons",
         chosen_on: Iterable[str] = (),
     ) -> NeuronSet:
-        """The neurons of a list of pairs, or of a table.
+        """A set of neurons that are listed as pairs or in a table.
 
         Args:
-            pairs: layer and neuron of each, or a table with these columns.
-            model: of which they are.
-            name: of the set.
-            chosen_on: ids of the items on which they were chosen, if any.
+            pairs: the layer and the number of each neuron, or a table with the columns ``layer``
+                and ``neuron``.
+            model: the model to which the neurons belong.
+            name: the name of the set.
+            chosen_on: the ids of the items on which the neurons were chosen, if any.
 
         Raises:
-            NeuroglotError: a pair that the model does not have, or a table without the columns.
+            NeuroglotError: the model does not have one of the neurons, or the table does not have
+                the columns.
         """
         if isinstance(pairs, pd.DataFrame):
             missing = [column for column in ("layer", "neuron") if column not in pairs]
@@ -395,7 +448,7 @@ class NeuronSet:
                 is_whole_number(x, 0, n - 1) for x, n in zip(place, mask.shape, strict=True)
             ):
                 raise NeuroglotError(
-                    f"{pair!r} is no neuron of {model.name!r}; expected a layer from 0 to "
+                    f"{pair!r} is not a neuron of {model.name!r}; expected a layer from 0 to "
                     f"{model.n_layers - 1} and a neuron from 0 to {model.n_neurons - 1}."
                 )
             mask[place] = True
@@ -405,51 +458,51 @@ class NeuronSet:
     def of_prompts(
         cls, sets: Mapping[tuple[str, str], Mask], name: str = "neurons", **known: Any
     ) -> NeuronSet:
-        """Sets that are given for each of some prompts.
+        """A set that differs between prompts, from one mask for each prompt.
 
         Args:
-            sets: a mask (layer, neuron) by item and language.
-            name: of the set.
+            sets: the mask (layer, neuron) of each prompt, by item and language.
+            name: the name of the set.
             known: further attributes, such as ``chosen_on``.
 
         Raises:
-            NeuroglotError: no masks, or of different shapes.
+            NeuroglotError: there is no mask, or the masks have different shapes.
         """
         fixed = [_fixed(mask, None) for mask in sets.values()]
-        if len({one.widths for one in fixed}) != 1:
+        if len({members.widths for members in fixed}) != 1:
             raise NeuroglotError(
                 "expected a mask (layer, neuron) for each prompt, all of one shape."
             )
-        packed = np.concatenate([one.bits(Prompts([])) for one in fixed])
+        packed = np.concatenate([members.bits(Prompts([])) for members in fixed])
         return cls(m.written_down(packed, list(sets), fixed[0].widths), name, **known)
 
     @classmethod
     def active(cls, recording: Recording, *, threshold: float = 0.0) -> NeuronSet:
-        """The neurons that are active in each prompt itself.
+        """The neurons that are active in each prompt.
 
         Args:
-            recording: from :func:`neuroglot.record`, of all layers.
-            threshold: a neuron is active where its site value was greater.
+            recording: what :func:`neuroglot.record` returns, with all layers.
+            threshold: a neuron is active where its site value is greater.
 
         Raises:
-            NeuroglotError: a threshold that was not recorded.
+            NeuroglotError: the threshold was not recorded.
         """
         return cls(m.active_in(recording, threshold), "active", _origin(recording, threshold))
 
     @classmethod
     def specific_here(cls, recording: Recording, *, threshold: float = 0.0) -> NeuronSet:
-        """The neurons that are specific to the language of each prompt itself.
+        """The neurons that are specific to the language of the prompt.
 
         Args:
-            recording: from :func:`neuroglot.record`, of all layers.
-            threshold: a neuron is active where its site value was greater.
+            recording: what :func:`neuroglot.record` returns, with all layers.
+            threshold: a neuron is active where its site value is greater.
 
         Raises:
-            NeuroglotError: a threshold that was not recorded.
+            NeuroglotError: the threshold was not recorded.
         """
         specific = cls.from_category(recording, "specific", threshold=threshold)
-        here = specific & cls.active(recording, threshold=threshold)
-        return cls(here.members, "specific_here", here.provenance, here.chosen_on, here.unit)
+        both = specific & cls.active(recording, threshold=threshold)
+        return cls(both.members, "specific_here", both.provenance, both.chosen_on, both.unit)
 
     @classmethod
     def from_category(
@@ -460,107 +513,123 @@ class NeuronSet:
         *,
         threshold: float = 0.0,
     ) -> NeuronSet:
-        """The neurons that are in a category: for the item of each prompt, or for enough items.
+        """The neurons of a category: for the item of each prompt, or for enough items.
 
         Args:
-            recording: from :func:`neuroglot.record`, of all layers.
-            category: such as ``"all_shared"``.
-            membership: the least share of the recorded items, above 0 and at most 1, for one set
-                that is the same in every prompt; by default each prompt has its own.
-            threshold: a neuron is active where its site value was greater.
+            recording: what :func:`neuroglot.record` returns, with all layers.
+            category: the category, such as ``"all_shared"``.
+            membership: if given, the set is the same in every prompt and holds the neurons that
+                are in the category for at least this share of the recorded items, above 0 and at
+                most 1. By default each prompt has the neurons of its own item.
+            threshold: a neuron is active where its site value is greater.
 
         Raises:
-            NeuroglotError: an unknown category, a threshold that was not recorded, or a share that
-                is none.
+            NeuroglotError: the category is unknown, the threshold was not recorded, or the share is
+                out of range.
         """
         members = m.active_in(recording, threshold, str(category))
         made = _origin(recording, threshold) | {"category": str(category)}
         if membership is None:
             return cls(members, category, made)
-        require_finite("membership", membership)
-        if not 0 < membership <= 1:
-            raise NeuroglotError(f"membership={membership}: expected above 0, at most 1.")
+        require_share("membership", membership)
         shares = (
             category_membership(recording, threshold=threshold).sel(category=category).to_numpy()
         )
-        # Sums of shares may be a little less than what they should be.
-        mask = shares >= membership - 1e-9
-        made |= {"membership": membership}
-        return cls(mask, f"{category} ≥ {membership:g}", made)
+        mask = shares >= membership - 1e-9  # shares may be a little too small through rounding
+        return cls(mask, f"{category} ≥ {membership:g}", made | {"membership": membership})
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
-        """Write a set that is the same in every prompt as one small file.
+        """Write a set that is the same in every prompt as one small file, for :meth:`load`.
 
-        The file is one line of JSON (``format``, ``name``, ``shape``, ``sizes`` by layer,
-        ``provenance``, ``sha256`` of what follows, and where they are not the usual ones ``widths``
-        of the layers, ``unit`` and ``chosen_on``), then the mask as packed bits, layer by layer,
-        each layer to a full byte, its first neuron in the highest bit. :meth:`load` reads it again.
-        Of what it is a part, or all others of what, is not kept: controls of a loaded ``~neurons``
-        are drawn as those of any other set.
+        The file begins with one line of JSON: ``format``, ``name``, ``shape``, ``sizes`` (neurons
+        in each layer), ``provenance`` and ``sha256`` (the checksum of the bytes that follow). If
+        they differ from the usual, there are also ``widths``, ``unit`` and ``chosen_on``. Then
+        comes the mask as packed bits, layer by layer: each layer is filled up to a full byte, and
+        its first neuron is the highest bit. The file does not say that the set is a complement or
+        a part of another set: the controls of a loaded ``~neurons`` are drawn as for any set.
+
+        Args:
+            path: the path of the file.
+            overwrite: whether to replace an existing file.
 
         Raises:
-            NeuroglotError: each prompt has a set of its own, ``path`` exists and ``overwrite`` is
+            NeuroglotError: the set differs between prompts, the file exists and ``overwrite`` is
                 not set, or it cannot be written.
         """
-        further: dict[str, Any] = {}
-        if len(set(self.widths)) > 1:
-            further["widths"] = list(self.widths)
-        if self.unit != FFN:
-            further["unit"] = self.unit
-        if self.chosen_on:
-            further["chosen_on"] = sorted(self.chosen_on)
+        own = {"widths": list(self.widths), "unit": self.unit, "chosen_on": sorted(self.chosen_on)}
+        usual = {"widths": [max(self.widths)] * len(self.widths), "unit": FFN, "chosen_on": []}
+        further = {key: value for key, value in own.items() if value != usual[key]}
         write_set(path, self.mask, self.name, self.provenance, further, overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | Path, model: Model | None = None) -> NeuronSet:
-        """Read what :meth:`save` wrote.
+        """Read a set that :meth:`save` wrote.
 
         Args:
-            path: of the file.
-            model: that the set must fit.
+            path: the path of the file.
+            model: a model that the set has to fit, if any.
 
         Raises:
-            NeuroglotError: no such file, one that is damaged or says of itself what is not so, or
-                a set of another shape than the model.
+            NeuroglotError: the file does not exist, is damaged or contradicts itself, or the set
+                does not fit the model.
         """
         mask, name, provenance, further = read_set(path)
         try:
-            found = cls(mask, name, provenance, **further)
-        except NeuroglotError as error:  # layers of other widths
-            raise NeuroglotError(f"{str(path)!r} is no sound neuron set: {error}") from error
+            neurons = cls(mask, name, provenance, **further)
+        except NeuroglotError as error:  # the widths of the layers are wrong
+            raise NeuroglotError(f"{str(path)!r} is not an intact neuron set: {error}") from error
         if model is not None:
-            found.check_fits(model)
-        return found
+            neurons.check_fits(model)
+        return neurons
 
     def check_fits(self, model: Model) -> None:
-        """Refuse a model of another shape, or without such units.
+        """Refuse a model with another number of layers or units, or without units of this kind.
 
         Raises:
-            NeuroglotError: it gives both shapes.
+            NeuroglotError: the set does not fit the model.
         """
-        there = model.units(self.unit).widths
-        if self.widths != there:
+        widths = model.units(self.unit).widths
+        if self.widths != widths:
             raise NeuroglotError(
                 f"neuron set {self.name!r} is for {len(self.widths)} layers of "
                 f"{listed(dict.fromkeys(self.widths))} {self.unit}, but {model.name!r} has "
-                f"{len(there)} of {listed(dict.fromkeys(there))}."
+                f"{len(widths)} of {listed(dict.fromkeys(widths))}."
             )
 
 
-def sorted_layers(layers: Any) -> tuple[int, ...]:
-    """Layers in order.
+def sorted_layers(layers: Any, n_layers: int | None = None) -> tuple[int, ...]:
+    """The numbers of layers, in ascending order.
+
+    Args:
+        layers: the numbers.
+        n_layers: the number of layers that the model has, if it is known.
 
     Raises:
-        NeuroglotError: none, one twice, or no whole numbers from 0.
+        NeuroglotError: there is none, one is given twice, or one is not a whole number from 0, or
+            not a layer of the model.
     """
     given = tuple(layers) if isinstance(layers, Iterable) else (layers,)
     if not given or len(set(given)) < len(given) or not all(is_whole_number(x, 0) for x in given):
         raise NeuroglotError(f"layers={layers!r}: expected different whole numbers from 0.")
-    return tuple(sorted(int(layer) for layer in given))
+    chosen = tuple(sorted(int(layer) for layer in given))
+    if n_layers is not None and chosen[-1] >= n_layers:
+        raise NeuroglotError(f"layers={chosen}: expected numbers from 0 to {n_layers - 1}.")
+    return chosen
+
+
+def require_share(name: str, share: float) -> None:
+    """Refuse a number that is not above 0 and at most 1.
+
+    Raises:
+        NeuroglotError: it gives the name and the number.
+    """
+    require_finite(name, share)
+    if not 0 < share <= 1:
+        raise NeuroglotError(f"{name}={float(share)}: expected above 0, at most 1.")
 
 
 def layer_range(layers: Sequence[int]) -> str:
-    """Layers as text: neighbours as ``0-2``, others as ``0,2,5``."""
+    """The numbers of layers as a text: consecutive ones as ``0-2``, others as ``0,2,5``."""
     first, last = min(layers), max(layers)
     if sorted(layers) == list(range(first, last + 1)):
         return str(first) if first == last else f"{first}-{last}"
@@ -568,43 +637,32 @@ def layer_range(layers: Sequence[int]) -> str:
 
 
 def _fixed(mask: Any, widths: Sequence[int] | None) -> Members:
-    """A mask that cannot be written to, checked."""
-    found = np.array(mask)
-    if found.ndim != 2 or found.dtype != np.bool_ or not found.size:
+    """The members of a mask, after it was checked and copied."""
+    copied = np.array(mask)
+    if copied.ndim != 2 or copied.dtype != np.bool_ or not copied.size:
         raise NeuroglotError(
-            f"a neuron set needs a mask (layer, neuron) of true and false, found {found.dtype} "
-            f"of shape {found.shape}."
+            f"a neuron set needs a mask (layer, neuron) of true and false, found {copied.dtype} "
+            f"of shape {copied.shape}."
         )
-    known = (found.shape[1],) * len(found) if widths is None else tuple(int(n) for n in widths)
-    there = np.arange(found.shape[1]) < np.array(known)[:, None]
-    if len(known) != len(found) or max(known) != found.shape[1] or (found & ~there).any():
+    n_layers, widest = copied.shape
+    of_layers = (widest,) * n_layers if widths is None else tuple(map(int, widths))
+    exist = np.arange(widest) < np.array(of_layers)[:, None]
+    if len(of_layers) != n_layers or max(of_layers) != widest or (copied & ~exist).any():
         raise NeuroglotError(
-            f"a mask of shape {found.shape} (layer, neuron) does not fit layers of "
-            f"{listed(known, 6)} neurons."
+            f"a mask of shape {copied.shape} (layer, neuron) does not fit layers of "
+            f"{listed(of_layers, 6)} neurons."
         )
-    return m.fixed(found, known)
-
-
-def _frozen(mask: Mask) -> Mask:
-    found = np.array(mask)
-    found.flags.writeable = False
-    return found
-
-
-def _scores(by: Any, shape: tuple[int, int]) -> np.ndarray[Any, Any]:
-    values = np.asarray(by, dtype=float)
-    if values.shape != shape or not np.isfinite(values).all():
-        raise NeuroglotError(
-            f"expected finite scores (layer, neuron) of shape {shape}, found shape {values.shape}."
-        )
-    return values
+    return m.fixed(copied, of_layers)
 
 
 def _origin(recording: Recording, threshold: float) -> dict[str, Provenance]:
-    """Where a set of a recording comes from."""
+    """The provenance of a set that is made from a recording."""
     attrs = recording.attrs
     kept = ("model", "model_weights", "task", "task_checksum", "site", "position")
-    found: dict[str, Provenance] = {key: attrs.get(key, "") for key in kept}
-    found |= {"added_tokens": said_of(attrs, "added_tokens")}
-    found |= {"items": len(recording), "languages": ",".join(recording.languages)}
-    return found | {"threshold": threshold}
+    return {
+        **{key: attrs.get(key, "") for key in kept},
+        "added_tokens": said_of(attrs, "added_tokens"),
+        "items": len(recording),
+        "languages": ",".join(recording.languages),
+        "threshold": threshold,
+    }

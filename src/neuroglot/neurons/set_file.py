@@ -1,4 +1,4 @@
-"""A neuron set as one file: a line of JSON, then packed bits."""
+"""The file of a neuron set: one line of JSON, then packed bits."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from neuroglot.errors import NeuroglotError, shown
+from neuroglot.neurons.members import Mask
 from neuroglot.outputs import write_file
 
-Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Provenance = str | int | float
 FORMAT = "neuroglot neuron set 1"
 LONGEST_HEADER = 2**26
 FURTHER = ("widths", "unit", "chosen_on")
-"""What a header may say of a set that is not as usual."""
+"""Entries that a header has only where they differ from those of most sets."""
 
 
 def write_set(
@@ -30,18 +30,18 @@ def write_set(
     *,
     overwrite: bool,
 ) -> None:
-    """Write a mask (layer, neuron) with its name, whole or not at all.
+    """Write a mask (layer, neuron) with its name, completely or not at all.
 
     Args:
-        path: of the file.
-        mask: the neurons.
-        name: of the set.
-        provenance: where it comes from.
-        further: of :data:`FURTHER`, what is not as usual.
-        overwrite: replace a file.
+        path: the path of the file.
+        mask: the neurons of the set (layer, neuron).
+        name: the name of the set.
+        provenance: where the set comes from.
+        further: entries of :data:`FURTHER`.
+        overwrite: whether to replace an existing file.
 
     Raises:
-        NeuroglotError: ``path`` exists and ``overwrite`` is not set, or cannot be written.
+        NeuroglotError: the file exists and ``overwrite`` is not set, or it cannot be written.
     """
     out = _as_file(path)
     if out.exists() and not overwrite:
@@ -59,7 +59,7 @@ def write_set(
     try:
         _check_plain(name, provenance)
         line = json.dumps(header, ensure_ascii=False).encode()
-    except ValueError as error:  # texts that cannot be encoded, too
+    except ValueError as error:  # also raised for texts that cannot be encoded
         raise NeuroglotError(f"neuron set {shown(name)}: {error}.") from error
     try:
         write_file(out, line + b"\n" + bits)
@@ -68,10 +68,10 @@ def write_set(
 
 
 def _as_file(path: str | Path) -> Path:
-    """The path, if it can be one of a file.
+    """The path of a file.
 
     Raises:
-        NeuroglotError: it is a folder, or no path at all.
+        NeuroglotError: there is a folder at the path, or it is not a valid path.
     """
     file = Path(path)
     try:
@@ -83,63 +83,67 @@ def _as_file(path: str | Path) -> Path:
 
 
 def read_set(path: str | Path) -> tuple[Mask, str, dict[str, Provenance], dict[str, Any]]:
-    """Mask (layer, neuron), name, provenance and what else a file says that was written here.
+    """Read a file that :func:`write_set` wrote.
+
+    Returns:
+        The mask (layer, neuron), the name, the provenance and the entries of :data:`FURTHER`.
 
     Raises:
-        NeuroglotError: no such file, or one that does not hold what it says.
+        NeuroglotError: the file does not exist, or its content is damaged or contradicts itself.
     """
     file = _as_file(path)
     try:
         with file.open("rb") as opened:
             line = opened.readline(LONGEST_HEADER)
             bits = opened.read()
-    except (OSError, ValueError) as error:  # a null character in a path is a ValueError
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
         raise NeuroglotError(f"cannot read {str(file)!r}: {error}.") from error
     try:
         return _parsed(line, bits)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise NeuroglotError(
-            f"{str(file)!r} is no sound neuron set ({shown(str(error))}). Save it again, or get "
-            "another copy."
+            f"{str(file)!r} is not an intact neuron set ({shown(str(error))}). Save it again, or "
+            "get another copy."
         ) from error
 
 
 def _parsed(line: bytes, bits: bytes) -> tuple[Mask, str, dict[str, Provenance], dict[str, Any]]:
     header = json.loads(line.decode())
     if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise ValueError(f"its first line is no JSON header of format {FORMAT!r}")
+        raise ValueError(f"its first line is not a JSON header of format {FORMAT!r}")
     n_layers, n_neurons = (_counted(n) for n in header["shape"])
     n_bytes = -(-n_neurons // 8)
     if len(bits) != n_layers * n_bytes:
-        raise ValueError(f"{len(bits)} bytes, expected {n_layers * n_bytes} by its shape")
+        raise ValueError(f"{len(bits)} bytes, expected {n_layers * n_bytes} from its shape")
     if hashlib.sha256(bits).hexdigest() != header["sha256"]:
-        raise ValueError("the checksum does not match: it is damaged")
+        raise ValueError("the checksum does not match")
     packed = np.frombuffer(bits, np.uint8).reshape(n_layers, n_bytes)
     mask = np.unpackbits(packed, axis=1, count=n_neurons).astype(np.bool_)
-    sizes = [int(n) for n in mask.sum(axis=1)]
-    if header["sizes"] != sizes or int(np.bitwise_count(packed).sum()) != sum(sizes):
-        raise ValueError("it says that it has other numbers of neurons than it has")
+    # Bits that are set beyond the last neuron count here, but are not in the mask.
+    sizes = np.bitwise_count(packed).sum(axis=1).tolist()
+    if header["sizes"] != sizes or sum(sizes) != mask.sum():
+        raise ValueError("the numbers of neurons in its header are not those of its bits")
     name, provenance = header["name"], header["provenance"]
     _check_plain(name, provenance)
     return mask, name, provenance, _further(header)
 
 
 def _further(header: Mapping[str, Any]) -> dict[str, Any]:
-    """What a header says beside what all say."""
-    found = {key: header[key] for key in FURTHER if key in header}
-    if not isinstance(found.get("unit", ""), str):
-        raise ValueError("its unit is no text")
-    if "widths" in found:
-        found["widths"] = [_counted(n) for n in found["widths"]]
-    ids = found.get("chosen_on", [])
-    if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
-        raise ValueError("the items that it was chosen on are no list of ids")
-    return found
+    """The entries of :data:`FURTHER` that a header has."""
+    further = {key: header[key] for key in FURTHER if key in header}
+    if not isinstance(further.get("unit", ""), str):
+        raise ValueError("its unit is not a text")
+    for width in further.get("widths", ()):
+        _counted(width)
+    ids = further.get("chosen_on", [])
+    if not isinstance(ids, list) or not all(isinstance(item, str) for item in ids):
+        raise ValueError("the items on which it was chosen are not a list of ids")
+    return further
 
 
 def _check_plain(name: Any, provenance: Any) -> None:
     if not isinstance(name, str) or not isinstance(provenance, Mapping):
-        raise ValueError("its name or provenance is no plain text")
+        raise ValueError("its name or provenance is not plain text")
     if not all(isinstance(value, Provenance) for value in provenance.values()):
         raise ValueError("its provenance holds more than plain texts and numbers")
 
