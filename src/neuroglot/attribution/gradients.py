@@ -5,8 +5,8 @@ Only coefficients at the last token are considered, so only that token has to ru
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from neuroglot.attribution.last_token import LastTokens
 from neuroglot.attribution.targets import Target, last_tokens
 from neuroglot.errors import NeuroglotError
 from neuroglot.models.model import Model
+from neuroglot.models.temporarily import temporarily
 
 STEPS = 16  # points of the Gauss-Legendre rule between zero and the coefficients
 
@@ -40,22 +41,15 @@ def target_value(logits: Tensor, targets: Sequence[Target], rows: Tensor) -> Ten
     return value - log_probs.gather(1, other[:, None])[:, 0].masked_fill(alone, 0.0)
 
 
-@contextmanager
-def _fixed_weights(model: Model) -> Iterator[None]:
+def _fixed_weights(model: Model) -> AbstractContextManager[None]:
     """Within the block, weights require no gradient, so no memory is spent on theirs."""
     if any(weight.is_inference() for weight in model.hf.parameters()):
         raise NeuroglotError(
             f"the weights of {model.name!r} were made in torch.inference_mode(), so no gradient "
             "goes through them; load the model outside of it."
         )
-    trained = [weight for weight in model.hf.parameters() if weight.requires_grad]
-    for weight in trained:
-        weight.requires_grad = False
-    try:
-        yield
-    finally:
-        for weight in trained:
-            weight.requires_grad = True
+    trained = (weight for weight in model.hf.parameters() if weight.requires_grad)
+    return temporarily((weight, "requires_grad", False) for weight in trained)
 
 
 def _gradients(model: Model, total: Tensor, leaves: Sequence[Tensor]) -> tuple[Tensor, ...]:
