@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -121,13 +120,16 @@ def causal_agreement(
     name = check_target(task, target)
     targets = require_targets(task, targets_of(model, task, name))
     sample = _sample(model, min(n_neurons, model.n_neurons), seed)
-    zeroing = _Zeroing(model, weights_for(model, scores), scores, sample)
+    weights = weights_for(model, scores)
     attrs = {"kind": KIND, **provenance(model, task), "target": name, "seed": seed}
     head = _head(task, targets, scores, sample).assign_attrs(attrs)
     n = len(task.languages)
 
     def make(block: slice, done: Callable[[int], object]) -> xr.Dataset:
-        return zeroing.of(targets[block.start * n : block.stop * n], n, done)
+        part = targets[block.start * n : block.stop * n]
+        return _effects_and_scores(
+            model, part, sample, weights=weights, scores=scores, n_languages=n, done=done
+        )
 
     prompts = {"item": n, "total": len(targets)}
     if out is None:
@@ -144,38 +146,35 @@ def causal_agreement(
     return opened_dataset(path)
 
 
-@dataclass(frozen=True)
-class _Zeroing:
-    """The sampled neurons (layer, sample), which are zeroed and scored."""
-
-    model: Model
-    weights: Weights
-    scores: Sequence[str]
-    sample: Tensor
-
-    def of(
-        self, targets: Sequence[Target], n_languages: int, done: Callable[[int], object]
-    ) -> xr.Dataset:
-        """Effects and scores of the sampled neurons, for the prompts of some items."""
-        model, shape = self.model, self.sample.shape
-        effect = torch.empty((len(targets), *shape), dtype=torch.float32)
-        value = torch.empty((len(targets), len(self.scores), *shape), dtype=torch.float32)
-        # Every prompt's last token runs once for each sampled neuron of a layer.
-        costs = [cost_of_last(model, len(target.ids), shape[1]) for target in targets]
-        for rows in batches(model, by_length(costs), costs):
-            batch = [targets[row] for row in rows]
-            effect[rows] = _effects(model, batch, self.sample).cpu()
-            value[rows] = _sampled(model, self.weights, batch, self.scores, self.sample)
-            done(len(rows))
-        require_finite(model, effect, value)
-        by_item = (-1, n_languages, *shape)
-        values = value.transpose(0, 1).reshape(len(self.scores), *by_item)
-        return xr.Dataset(
-            {
-                "effect": ((*PROMPT_DIMS, "sample"), effect.reshape(by_item).numpy()),
-                "value": (("score", *PROMPT_DIMS, "sample"), values.numpy()),
-            }
-        )
+def _effects_and_scores(
+    model: Model,
+    targets: Sequence[Target],
+    sample: Tensor,
+    *,
+    weights: Weights,
+    scores: Sequence[str],
+    n_languages: int,
+    done: Callable[[int], object],
+) -> xr.Dataset:
+    """Effects and scores of the sampled neurons (layer, sample), for the prompts of some items."""
+    effect = torch.empty((len(targets), *sample.shape), dtype=torch.float32)
+    value = torch.empty((len(targets), len(scores), *sample.shape), dtype=torch.float32)
+    # The last token of every prompt runs once for each sampled neuron of a layer.
+    costs = [cost_of_last(model, len(target.ids), sample.shape[1]) for target in targets]
+    for rows in batches(model, by_length(costs), costs):
+        batch = [targets[row] for row in rows]
+        effect[rows] = _effects(model, batch, sample).cpu()
+        value[rows] = _sampled(model, weights, batch, scores, sample)
+        done(len(rows))
+    require_finite(model, effect, value)
+    by_item = (-1, n_languages, *sample.shape)
+    values = value.transpose(0, 1).reshape(len(scores), *by_item)
+    return xr.Dataset(
+        {
+            "effect": ((*PROMPT_DIMS, "sample"), effect.reshape(by_item).numpy()),
+            "value": (("score", *PROMPT_DIMS, "sample"), values.numpy()),
+        }
+    )
 
 
 def _head(

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from neuroglot.errors import NeuroglotError, is_whole_number, listed
-from neuroglot.models.direct_path import check_unembedding
+from neuroglot.models.direct_path import unembedding
 from neuroglot.models.finite import why_not_finite
 from neuroglot.models.model import Model
 from neuroglot.models.operations import operation
@@ -126,7 +126,7 @@ def describe(
     activity = None if recording is None else _activity(model, recording, layer, neuron, k)
     with torch.inference_mode():
         vector = model.units().output_directions(layer)[neuron].float()
-        rows = check_unembedding(model.hf, model.sites[0])
+        _, rows = unembedding(model.hf, model.sites[0])
         logits = rows.float() @ vector.to(rows.device)
         if not bool(torch.isfinite(logits).all()):
             raise NeuroglotError(

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from neuroglot.attribution.targets import Target
+from neuroglot.attribution.targets import Target, token_tensors
 from neuroglot.errors import NeuroglotError, UnsupportedError
-from neuroglot.models.direct_path import DirectPath, check_unembedding, find_direct_path
+from neuroglot.models.direct_path import DirectPath, find_direct_path, unembedding
 from neuroglot.models.forward import run_body
 from neuroglot.models.hooks import Reader
 from neuroglot.models.model import Model
@@ -125,7 +125,7 @@ def weights_for(model: Model, scores: Sequence[str]) -> Weights:
         )
     return Weights(
         value_norms(model) if "contribution" in scores else None,
-        check_unembedding(model.hf, model.sites[0]) if "effective" in scores else None,
+        unembedding(model.hf, model.sites[0])[1] if "effective" in scores else None,
         find_direct_path(model.hf, model.sites) if "direct_logit" in scores else None,
     )
 
@@ -137,12 +137,9 @@ def target_directions(rows: Tensor, targets: Sequence[Target]) -> Tensor:
         rows: a row for each token (token, …).
         targets: the targets of the prompts.
     """
-    against = [target.against for target in targets]
-    subtracted = rows[[0 if token is None else token for token in against]].float()
-    alone = torch.tensor([token is None for token in against], device=rows.device)
-    return rows[[target.token for target in targets]].float() - subtracted.masked_fill(
-        alone.reshape(-1, *[1] * (rows.ndim - 1)), 0.0
-    )
+    tokens, others, alone = token_tensors(targets, rows.device)
+    alone = alone.reshape(-1, *[1] * (rows.ndim - 1))
+    return rows[tokens].float() - rows[others].float().masked_fill(alone, 0.0)
 
 
 def contribution(
@@ -221,8 +218,7 @@ def _projections(model: Model, directions: Sequence[Tensor]) -> Tensor:
     return torch.stack(products, dim=1)
 
 
-DirectScore = Callable[[Model, Weights, Forward, Sequence[Target]], Tensor]
-DIRECT: dict[str, DirectScore] = {
+DIRECT: dict[str, Callable[[Model, Weights, Forward, Sequence[Target]], Tensor]] = {
     "contribution": contribution,
     "effective": effective,
     "direct_logit": direct_logit,

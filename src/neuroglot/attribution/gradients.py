@@ -14,7 +14,7 @@ from torch import Tensor
 
 from neuroglot.attribution.direct import require_finite
 from neuroglot.attribution.last_token import LastTokens
-from neuroglot.attribution.targets import Target, last_tokens
+from neuroglot.attribution.targets import Target, last_tokens, token_tensors
 from neuroglot.errors import NeuroglotError
 from neuroglot.models.model import Model
 from neuroglot.models.temporarily import temporarily
@@ -30,15 +30,11 @@ def target_value(logits: Tensor, targets: Sequence[Target], rows: Tensor) -> Ten
         targets: the target of each prompt.
         rows: index of each row's prompt (row,).
     """
+    rows = rows.to(logits.device)
+    tokens, others, alone = (of_prompt[rows] for of_prompt in token_tensors(targets, logits.device))
     log_probs = logits.log_softmax(dim=-1)
-    device = logits.device
-    rows = rows.to(device)
-    tokens = torch.tensor([target.token for target in targets], device=device)[rows]
     value = log_probs.gather(1, tokens[:, None])[:, 0]
-    against = [target.against for target in targets]
-    other = torch.tensor([0 if token is None else token for token in against], device=device)[rows]
-    alone = torch.tensor([token is None for token in against], device=device)[rows]
-    return value - log_probs.gather(1, other[:, None])[:, 0].masked_fill(alone, 0.0)
+    return value - log_probs.gather(1, others[:, None])[:, 0].masked_fill(alone, 0.0)
 
 
 def _fixed_weights(model: Model) -> AbstractContextManager[None]:

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from neuroglot.answering.answers import asked_of, by_prompt, choose
 from neuroglot.attribution.last_token import LastTokens
@@ -41,6 +42,19 @@ class Target:
     against: int | None = None
     n_fed: int = 0
     name: str = field(default="", compare=False)
+
+
+def token_tensors(targets: Sequence[Target], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """The targets' tokens, the tokens to subtract, and whether there is none to subtract (prompt,).
+
+    The token to subtract is given as 0 if there is none.
+    """
+    against = [target.against for target in targets]
+    return (
+        torch.tensor([target.token for target in targets], device=device),
+        torch.tensor([token or 0 for token in against], device=device),
+        torch.tensor([token is None for token in against], device=device),
+    )
 
 
 def last_tokens(model: Model, targets: Sequence[Target]) -> LastTokens:

@@ -51,13 +51,6 @@ def _shape_rounding(hf: PreTrainedModel) -> float:
     return max(SHAPE_ROUNDING, 4 * torch.finfo(hf.dtype).eps)
 
 
-def _in_other_company(hf: PreTrainedModel, ids: Tensor) -> Tensor:
-    """The same tokens (row, position), but with other prompts in the second half of the rows."""
-    n_same = len(ids) // 2
-    others = [probe_ids(hf, shift) for shift in range(1, len(ids) - n_same + 1)]
-    return torch.cat([ids[:n_same], *others])
-
-
 @torch.inference_mode()
 def disturbance(hf: PreTrainedModel, ids: Tensor, before: Tensor) -> float:
     """How much other prompts in its batch change the logits of a row, relative to their size.
@@ -74,7 +67,9 @@ def disturbance(hf: PreTrainedModel, ids: Tensor, before: Tensor) -> float:
         NeuroglotError: the change is too large to detect any effect, or the logits differ from
             those of a plain call with tokens and mask only.
     """
-    others, n_same = _in_other_company(hf, ids), len(ids) // 2
+    n_same = len(ids) // 2
+    other_prompts = (probe_ids(hf, shift) for shift in range(1, len(ids) - n_same + 1))
+    others = torch.cat([ids[:n_same], *other_prompts])
     own: Tensor = hf(
         input_ids=others, attention_mask=torch.ones_like(others), use_cache=False
     ).logits

@@ -83,11 +83,12 @@ class DirectPath:
     after: tuple[AfterFFN, ...]
 
 
-def unembedding(hf: PreTrainedModel) -> tuple[nn.Module, Tensor]:
-    """The LM head, and its weight (token, d_model).
+def unembedding(hf: PreTrainedModel, site: FFNSite) -> tuple[nn.Module, Tensor]:
+    """The LM head and its weight (token, d_model), which can be multiplied with value vectors.
 
     Raises:
-        UnsupportedError: the model has no LM head, or its weight cannot be read.
+        UnsupportedError: the model has no LM head, its weight cannot be read, or its width is not
+            that of the layers.
     """
     get_head: Any = hf.get_output_embeddings  # has no type annotations
     head: nn.Module | None = get_head()
@@ -101,16 +102,7 @@ def unembedding(hf: PreTrainedModel) -> tuple[nn.Module, Tensor]:
             "quantised, offloaded or not those of a linear map; load the model unquantised and "
             "wholly on one device."
         )
-    return head, head.get_parameter("weight").detach()
-
-
-def check_unembedding(hf: PreTrainedModel, site: FFNSite) -> Tensor:
-    """The LM head's weight (token, d_model), if value vectors can be multiplied with it.
-
-    Raises:
-        UnsupportedError: see :func:`unembedding`, or its width is not that of the layers.
-    """
-    _, weight = unembedding(hf)
+    weight = head.get_parameter("weight").detach()
     d_model = down_widths(site.down)[1]
     if weight.shape[1] != d_model:
         raise UnsupportedError(
@@ -118,7 +110,7 @@ def check_unembedding(hf: PreTrainedModel, site: FFNSite) -> Tensor:
             f"layers work with {d_model}: a projection stands between them, so value vectors "
             "cannot be multiplied with output embeddings."
         )
-    return weight
+    return head, weight
 
 
 class _Seen:
@@ -172,12 +164,10 @@ def find_direct_path(hf: PreTrainedModel, sites: tuple[FFNSite, ...]) -> DirectP
     Raises:
         UnsupportedError: the model has another kind of path; the message says where.
     """
-    weight = check_unembedding(hf, sites[0])
-    head, _ = unembedding(hf)
-    d_model = weight.shape[1]
+    head, weight = unembedding(hf, sites[0])
     blocks = {part for site in sites for part in site.block.modules()}
     outside = [part for part in hf.modules() if part not in blocks]
-    finals = norms_in(outside, d_model, input_device(hf))
+    finals = norms_in(outside, weight.shape[1], input_device(hf))
     seen = _Seen(input_device(hf))
     with ExitStack() as stack:
         for module in (head, *finals):

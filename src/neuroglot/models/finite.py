@@ -73,8 +73,8 @@ def _numbers(hf: nn.Module) -> Iterator[tuple[str, Tensor]]:
 def _narrow(hf: nn.Module) -> torch.dtype | None:
     """The narrowest number type of the weights whose range is smaller than that of bfloat16."""
     types = {weight.dtype for _, weight in _numbers(hf)}
-    narrow = [dtype for dtype in types if torch.finfo(dtype).max < torch.finfo(WIDE).max]
-    return min(narrow, key=lambda dtype: torch.finfo(dtype).max, default=None)
+    narrowest = min(types, key=lambda dtype: torch.finfo(dtype).max, default=WIDE)
+    return narrowest if torch.finfo(narrowest).max < torch.finfo(WIDE).max else None
 
 
 def _broken_weight(hf: nn.Module) -> str | None:
@@ -98,9 +98,10 @@ def _broken_weight(hf: nn.Module) -> str | None:
 def _is_finite_when_wide(hf: PreTrainedModel, ids: Sequence[int] | None) -> bool | None:
     """Whether the logits are finite in bfloat16; ``None`` if that cannot be determined."""
     weights = dict(hf.named_parameters())
-    plain = all(type(weight) in (Tensor, nn.Parameter) for weight in weights.values())
-    at_hand = not any(weight.is_meta for weight in weights.values())
-    if not plain or not at_hand or getattr(hf, "is_quantized", False):
+    are_plain = all(
+        type(weight) in (Tensor, nn.Parameter) and not weight.is_meta for weight in weights.values()
+    )
+    if not are_plain or getattr(hf, "is_quantized", False):
         return None
     tokens = probe_ids(hf) if ids is None else torch.tensor([list(ids)], device=hf.device)
     try:

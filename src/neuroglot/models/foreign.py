@@ -146,9 +146,8 @@ def _are_equal(before: list[Tensor], after: list[Tensor]) -> bool:
 
 def _is_same(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors hold the same values, where NaN equals NaN."""
-    if one is other:
-        return True
-    if one.shape != other.shape or one.dtype != other.dtype:
-        return False
-    one, other = one.detach(), other.detach()
-    return bool(torch.where(one != one, other != other, one == other).all())  # noqa: PLR0124
+    return one is other or (
+        one.shape == other.shape
+        and one.dtype == other.dtype
+        and bool(torch.where(one != one, other != other, one == other).all())  # noqa: PLR0124
+    )

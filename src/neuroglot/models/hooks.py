@@ -19,17 +19,17 @@ from neuroglot.models.forward import CACHES
 from neuroglot.models.running import EditPosition, Running
 
 Reader = Callable[[int, Tensor], None]
-"""Called with the number of a layer and the values there (prompt, position, unit, …)."""
+"""Called with a layer's number and its values (prompt, position, unit, …)."""
 
 Editor = Callable[[int, Tensor], Tensor]
-"""Called with the number of a layer and the values there (row, position, unit, …); returns others.
+"""Called with a layer's number and its values (row, position, unit, …); returns new values.
 
 A row is a prompt, or a choice that continues a prompt that ran before.
 """
 
 TokenEditor = Callable[[int, Tensor, Tensor], Tensor]
-"""Called with the number of a layer, the values of some tokens (token, unit, …) and the row of each
-token (token,); returns new values."""
+"""Called with a layer's number, the values of some tokens (token, unit, …) and the rows of these
+tokens (token,); returns new values."""
 
 Change = Callable[[Tensor], Tensor | None]
 """Called with a tensor; returns the tensor that replaces it, or ``None`` to keep it."""
@@ -54,7 +54,7 @@ class Place:
     module: nn.Module
 
 
-class _Meant:
+class _Scope:
     """The module and the thread that a hook is for.
 
     Hooks are copied together with a module, and run in every thread that runs it.
@@ -86,10 +86,10 @@ class _Meant:
 @contextmanager
 def on_input(module: nn.Module, change: Change) -> Iterator[None]:
     """Pass every input of ``module`` to ``change``, until the block ends."""
-    meant = _Meant(module)
+    scope = _Scope(module)
 
     def hook(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        meant.check(module)
+        scope.check(module)
         new = change(inputs[0])
         return None if new is None else (new, *inputs[1:])
 
@@ -100,10 +100,10 @@ def on_input(module: nn.Module, change: Change) -> Iterator[None]:
 @contextmanager
 def on_output(module: nn.Module, change: Change) -> Iterator[None]:
     """Pass every output of ``module`` to ``change``, the first of a tuple, until the block ends."""
-    meant = _Meant(module)
+    scope = _Scope(module)
 
     def hook(module: nn.Module, _inputs: Any, output: Any) -> Any:
-        meant.check(module)
+        scope.check(module)
         if isinstance(output, Tensor):
             return change(output)
         new = change(output[0])
@@ -131,11 +131,11 @@ class _Positions:
     """Restores (prompt, position, …) for values that a layer has flattened, as OPT does."""
 
     def __init__(self, block: nn.Module) -> None:
-        self.shape, self.meant = torch.Size(), _Meant(block)
+        self.shape, self.scope = torch.Size(), _Scope(block)
 
     def __call__(self, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Note the shape of the hidden states that go into the layer."""
-        self.meant.check(block)
+        self.scope.check(block)
         self.shape = _first_tensor(args, kwargs).shape[:-1]
 
     def restore(self, values: Tensor) -> Tensor:
@@ -287,15 +287,15 @@ def proving(
     inside = False
     # A pass begins with the model or with its body. Some models bypass their body; in others, the
     # body is the model itself.
-    watched = {module: _Meant(module) for module in (hf, hf.base_model)}
+    watched = {module: _Scope(module) for module in (hf, hf.base_model)}
     signatures = {module: inspect.signature(type(module).forward) for module in watched}
 
     def begin(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         nonlocal inside
-        meant = watched.get(module)
-        if meant is None:
+        scope = watched.get(module)
+        if scope is None:
             return  # This is a copy, which the hooks of its layers refuse.
-        meant.check(module)
+        scope.check(module)
         if module is hf or not inside:
             reached.clear()
             if see is not None:
@@ -369,10 +369,10 @@ def reading_stream(blocks: Sequence[nn.Module], read: Reader) -> Iterator[None]:
     ``read`` is called with 0 and the input of the first layer, then with 1, 2, … and the output of
     each layer. The forward pass is not changed; the hooks are removed when the block ends.
     """
-    meant = _Meant(blocks[0])
+    scope = _Scope(blocks[0])
 
     def entering(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        meant.check(block)
+        scope.check(block)
         read(0, _first_tensor(args, kwargs))
 
     with ExitStack() as stack:

@@ -390,7 +390,7 @@ def _warn_of_batches(model: Model) -> None:
     if model.longest is not None and (without is None or model.longest < without - 1):
         warnings.warn(
             f"the rotary factors of {model.name} depend on the longest text of a batch, and change "
-            f"where one has more than {model.longest} tokens; longer texts are refused.",
+            f"if a text has more than {model.longest} tokens; longer texts are refused.",
             stacklevel=3,
         )
 

@@ -48,14 +48,15 @@ def is_multimodal(config: PreTrainedConfig) -> bool:
 
 
 @torch.inference_mode()
-def keep_text_part(hf: PreTrainedModel) -> None:
+def keep_text_part(hf: Any) -> None:
     """Remove from a model, in place, the parts that it does not need to continue a text.
 
     Parts outside of the text decoder and the LM head are removed one at a time, as long as the
     logits of a text stay the same bit for bit.
     """
+    kept = [hf.get_decoder(), hf.get_input_embeddings(), hf.get_output_embeddings()]
     before = probe_logits(hf)
-    for parent, name in list(_beside(hf, _text_modules(hf))):
+    for parent, name in list(_beside(hf, kept)):
         part = getattr(parent, name)
         setattr(parent, name, None)
         if not _gives(hf, before):
@@ -70,11 +71,6 @@ def left_out(hf: nn.Module) -> tuple[str, ...]:
         for name, child in module._modules.items()  # noqa: SLF001  # others leave out what is None
         if child is None
     )
-
-
-def _text_modules(hf: Any) -> list[nn.Module]:
-    """The text decoder, the input embeddings and the LM head."""
-    return [hf.get_decoder(), hf.get_input_embeddings(), hf.get_output_embeddings()]
 
 
 def _beside(module: nn.Module, kept: list[nn.Module]) -> Iterator[tuple[nn.Module, str]]:

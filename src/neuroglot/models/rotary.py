@@ -7,6 +7,7 @@ batch, and keys that were cached before it would differ from those that the mode
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -203,7 +204,4 @@ def _last(holds: Callable[[int], bool], low: int, high: int) -> int:
     """The last length for which a condition holds; it holds for ``low``, and for none beyond."""
     if holds(high):
         return high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if holds(middle) else (low, middle)
-    return low
+    return low - 1 + bisect_left(range(low, high), True, key=lambda length: not holds(length))  # noqa: FBT003

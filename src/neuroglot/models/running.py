@@ -110,7 +110,7 @@ class Running:
             last = (self.lengths.to(index.device) - 1)[:, None]
         else:
             raise NeuroglotError(
-                f"a pass has {len(index)} rows, but {len(self.lengths)} prompts were said to run."
+                f"a pass has {len(index)} rows, but {len(self.lengths)} prompts were declared."
             )
         return index == last if position == "last" else (index >= last) & (index >= 0)
 

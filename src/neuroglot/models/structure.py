@@ -40,8 +40,8 @@ def inlets(hf: nn.Module, path: str, block: nn.Module) -> list[nn.Module]:
 
     A map fits if it is as wide as the coefficients, or twice as wide because gate and up are fused.
     If a map beside the down projection fits, all linear maps from ``d_model`` beside it are
-    returned, including keys and values of an attention layer. Otherwise those that fit elsewhere in
-    the layer are.
+    returned, including keys and values of an attention layer. Otherwise the maps elsewhere in the
+    layer that fit are returned.
     """
     down = hf.get_submodule(path)
     n, d_model = down_widths(down)

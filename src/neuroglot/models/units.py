@@ -1,4 +1,4 @@
-"""Units: what can be read and written in a model, such as its FFN neurons."""
+"""Units: the quantities of a model that can be read and edited, such as its FFN neurons."""
 
 from __future__ import annotations
 

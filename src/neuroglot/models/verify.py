@@ -117,17 +117,6 @@ def _checking_firing(sites: Sequence[FFNSite], n_rows: int) -> Iterator[None]:
                 )
 
 
-def _check_gates(sites: Sequence[FFNSite], without: Seen) -> None:
-    """Refuse sites whose coefficients are not zero when their gates are."""
-    for site in sites:
-        if site.activation is not None and without.largest[site.layer] != 0:
-            raise NeuroglotError(
-                f"the gate of {site.path} was read from a {type(site.activation).__name__}, but "
-                f"with it at zero its coefficients reach {without.largest[site.layer]:g}: it is "
-                "not what they are multiplied by."
-            )
-
-
 def _trials(sites: Sequence[FFNSite]) -> list[Trial]:
     """All trials, one per row; nothing is changed in the first two rows."""
     kinds = one_of_each_kind(sites)
@@ -214,9 +203,14 @@ def _judged(
     outputs: dict[FFNSite, list[Tensor]] = {}
     for trial, (before, after) in zip(trials, seen, strict=True):
         site = trial.site
-        if trial.what == "no gates":
-            _check_gates(sites, after)
-        elif site is not None and trial.what == "other input":
+        for layer, largest in after.largest.items():  # noted if gates are zero
+            if sites[layer].activation is not None and largest != 0:
+                raise NeuroglotError(
+                    f"the gate of {sites[layer].path} was read from a "
+                    f"{type(sites[layer].activation).__name__}, but with it at zero its "
+                    f"coefficients reach {largest:g}: it is not what they are multiplied by."
+                )
+        if site is not None and trial.what == "other input":
             objection = not_feed_forward(hf, site, before, after, tolerance)
             if objection:
                 raise NeuroglotError(f"{site.path} is not a feed-forward network: {objection}.")
