@@ -177,7 +177,7 @@ def test_a_model_without_such_units_or_as_many_says_so(model: ng.Model) -> None:
         with pytest.raises(ng.NeuroglotError, match=f"{name}'; there are ffn neurons, attention"):
             model.units(name)
     other = ng.NeuronSet(np.ones((N_LAYERS, 3), bool), unit="experts")
-    with pytest.raises(ng.NeuroglotError, match="'tiny-llama' has no units that are called 'exp"):
+    with pytest.raises(ng.NeuroglotError, match=r"'tiny-llama' .*'exp"):
         ng.edit(model, ng.Zero(other)).__enter__()
 
 

@@ -1,1 +1,1 @@
-"""What neurons contribute to the answers: scores, their sum by category, and a causal check."""
+"""What neurons contribute to the answers: scores, their sums by category, and a causal check."""

@@ -1,9 +1,8 @@
-"""Does attribution agree with causation? Scores beside what zeroing a neuron does."""
+"""How well attribution agrees with causation: scores beside the effects of zeroing neurons."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,7 @@ from neuroglot.tasks.parallel import ParallelTask
 KIND = "causal agreement"
 EXACT_ENOUGH = (torch.float32, torch.float64)
 PROMPT_DIMS = ("item", "language", "layer")
-KEPT = (*PROMPT_DIMS, "score", "neuron")  # coordinates of a result that goes on
+KEPT = (*PROMPT_DIMS, "score", "neuron")  # coordinates that must agree to continue a result
 ITEMS_AT_ONCE = 4  # items that are written together, and lost together when a run is killed
 
 
@@ -58,44 +57,55 @@ def causal_agreement(
     out: str | Path | None = None,
     overwrite: bool = False,
 ) -> xr.Dataset:
-    """How well each score ranks neurons by what zeroing them does.
+    """How well each score ranks neurons by the effect of zeroing them.
 
-    In every layer the same random neurons are set to zero, one at a time, at the token from which
-    the target is predicted. The effect of a neuron is what that takes off the log-probability of
-    the target (less that of what it stands against). Scores and effects of one prompt and layer are
-    compared by Spearman's rank correlation, which is then averaged over prompts; equal ones (the
-    same tokens up to the target) count once.
+    In every layer, a random sample of neurons is set to zero, one neuron at a time, at the token
+    from which the target is predicted. The effect of a neuron is the resulting decrease of the
+    target's log-probability (minus that of the token it is compared with). Scores and effects of
+    one prompt and layer are compared by Spearman's rank correlation, which is then averaged over
+    prompts; prompts with the same tokens up to the target count once.
 
-    Every neuron runs by itself, so take some tens of items.
+    Each neuron needs a run of its own, so a few dozen items are a reasonable number.
 
     Args:
         model: from :func:`neuroglot.load_model` or :func:`neuroglot.wrap_model`.
-        task: all its prompts are taken.
+        task: the task whose prompts are run.
         scores: see :func:`neuroglot.neuron_scores`.
         target: see :func:`neuroglot.neuron_scores`.
-        n_neurons: how many of a layer; at most all.
-        seed: of the sample, and of the bootstrap.
-        out: folder to save the result in. An unfinished one of the same settings there goes on
-            where it stopped; a finished one is opened.
-        overwrite: replace what ``out`` holds.
+        n_neurons: how many neurons of each layer are sampled; at most all of them.
+        seed: seed of the sample and of the bootstrap.
+        out: folder to save the result in. An unfinished result with the same settings is continued
+            there; a finished one is opened.
+        overwrite: whether to replace what ``out`` holds.
 
     Returns:
-        - ``agreement`` (score, layer): the mean over prompts of Spearman's correlation between
-          scores and effects, with ``…_low`` and ``…_high`` (95 % bootstrap over subjects, for these
-          neurons: what other seeds would give is not in it; NaN with fewer than ten subjects), and
-          ``…_low_over_relations`` and ``…_high_over_relations``, if all items have a relation and
-          there are at least ten;
-        - ``size_agreement``, …: the same between their absolute values. A contribution has no
-          sign, so only this says something of it;
+        - ``agreement`` (score, layer): Spearman's correlation between scores and effects, averaged
+          over prompts, with ``…_low`` and ``…_high``: the 95 % bootstrap interval over subjects,
+          for the sampled neurons (it does not cover other seeds; NaN with fewer than ten subjects).
+          If all items have a relation, and there are at least ten relations, also
+          ``…_low_over_relations`` and ``…_high_over_relations``;
+        - ``size_agreement``, …: the same for absolute values. Contributions have no sign, so only
+          this variable is informative for them;
         - ``effect`` (item, language, layer, sample) in nats, and ``value`` (score, item, language,
-          layer, sample) of the sampled neurons, whose numbers are ``neuron`` (layer, sample);
+          layer, sample): the scores of the sampled neurons, whose numbers are ``neuron`` (layer,
+          sample);
         - the coordinates ``subject`` and ``relation`` (item) and ``same_tokens_as`` (item,
-          language): the index of the first item whose prompt is the same tokens.
+          language): the index of the first item whose prompt has the same tokens.
 
     Raises:
-        NeuroglotError: bad settings, a model in half precision (where most effects are rounded to
-            nothing), a score that is not defined for the model, or an ``out`` that holds something
+        NeuroglotError: bad settings, a model in half precision (where most effects are lost in
+            rounding), a score that is not defined for the model, or an ``out`` that holds something
             else.
+
+    Examples:
+        >>> import neuroglot as ng
+        >>> model = ng.load_model("embedded/base")
+        >>> task = ng.load_task("facts", languages=["en", "de"], limit=2)
+        >>> result = ng.causal_agreement(model, task, scores=["direct_logit"], n_neurons=4)
+        >>> result["agreement"].dims, result["effect"].shape
+        (('score', 'layer'), (2, 2, 6, 4))
+        >>> round(result["agreement"].isel(layer=-1).item(), 3)
+        0.9
     """
     check_scores(scores)
     if model.hf.dtype not in EXACT_ENOUGH:
@@ -110,18 +120,16 @@ def causal_agreement(
     name = check_target(task, target)
     targets = require_targets(task, targets_of(model, task, name))
     sample = _sample(model, min(n_neurons, model.n_neurons), seed)
-    zeroing = _Zeroing(model, weights_for(model, scores), scores, sample)
-    attrs = {
-        "kind": KIND,
-        **provenance(model, task),
-        "target": name,
-        "seed": seed,
-    }
+    weights = weights_for(model, scores)
+    attrs = {"kind": KIND, **provenance(model, task), "target": name, "seed": seed}
     head = _head(task, targets, scores, sample).assign_attrs(attrs)
     n = len(task.languages)
 
     def make(block: slice, done: Callable[[int], object]) -> xr.Dataset:
-        return zeroing.of(targets[block.start * n : block.stop * n], n, done)
+        part = targets[block.start * n : block.stop * n]
+        return _effects_and_scores(
+            model, part, sample, weights=weights, scores=scores, n_languages=n, done=done
+        )
 
     prompts = {"item": n, "total": len(targets)}
     if out is None:
@@ -138,44 +146,43 @@ def causal_agreement(
     return opened_dataset(path)
 
 
-@dataclass(frozen=True)
-class _Zeroing:
-    """What is set to zero, and held against what."""
-
-    model: Model
-    weights: Weights
-    scores: Sequence[str]
-    sample: Tensor
-
-    def of(
-        self, targets: Sequence[Target], n_languages: int, done: Callable[[int], object]
-    ) -> xr.Dataset:
-        """Effects and scores of the sampled neurons, for the prompts of some items."""
-        model, shape = self.model, self.sample.shape
-        effect = torch.empty((len(targets), *shape), dtype=torch.float32)
-        value = torch.empty((len(targets), len(self.scores), *shape), dtype=torch.float32)
-        # Every prompt's last token runs once for each sampled neuron of a layer.
-        costs = [cost_of_last(model, len(of.ids), shape[1]) for of in targets]
-        for rows in batches(model, by_length(costs), costs):
-            some = [targets[row] for row in rows]
-            effect[rows] = _effects(model, some, self.sample).cpu()
-            value[rows] = _sampled(model, self.weights, some, self.scores, self.sample)
-            done(len(rows))
-        require_finite(model, effect, value)
-        by_item = (-1, n_languages, *shape)
-        values = value.transpose(0, 1).reshape(len(self.scores), *by_item)
-        return xr.Dataset(
-            {
-                "effect": ((*PROMPT_DIMS, "sample"), effect.reshape(by_item).numpy()),
-                "value": (("score", *PROMPT_DIMS, "sample"), values.numpy()),
-            }
-        )
+def _effects_and_scores(
+    model: Model,
+    targets: Sequence[Target],
+    sample: Tensor,
+    *,
+    weights: Weights,
+    scores: Sequence[str],
+    n_languages: int,
+    done: Callable[[int], object],
+) -> xr.Dataset:
+    """Effects and scores of the sampled neurons (layer, sample), for the prompts of some items."""
+    effect = torch.empty((len(targets), *sample.shape), dtype=torch.float32)
+    value = torch.empty((len(targets), len(scores), *sample.shape), dtype=torch.float32)
+    # The last token of every prompt runs once for each sampled neuron of a layer.
+    costs = [cost_of_last(model, len(target.ids), sample.shape[1]) for target in targets]
+    for rows in batches(model, by_length(costs), costs):
+        batch = [targets[row] for row in rows]
+        effect[rows] = _effects(model, batch, sample).cpu()
+        value[rows] = _sampled(model, weights, batch, scores, sample)
+        done(len(rows))
+    require_finite(model, effect, value)
+    by_item = (-1, n_languages, *sample.shape)
+    values = value.transpose(0, 1).reshape(len(scores), *by_item)
+    return xr.Dataset(
+        {
+            "effect": ((*PROMPT_DIMS, "sample"), effect.reshape(by_item).numpy()),
+            "value": (("score", *PROMPT_DIMS, "sample"), values.numpy()),
+        }
+    )
 
 
 def _head(
     task: ParallelTask, targets: Sequence[Target], scores: Sequence[str], sample: Tensor
 ) -> xr.Dataset:
-    """Which prompts, scores and neurons there are."""
+    """Coordinates of the result: prompts, scores and neurons, without data."""
+    n = len(task.languages)
+    ids = [tuple(target.ids) for target in targets]
     return xr.Dataset(
         coords={
             "item": [item["id"] for item in task.items],
@@ -183,25 +190,19 @@ def _head(
             "layer": range(len(sample)),
             "score": list(scores),
             "neuron": (("layer", "sample"), sample.cpu().numpy()),
-            **_observations(task, targets),
+            # These say which prompts are one observation, and which observations are clustered.
+            "subject": ("item", [subject_of(item) for item in task.items]),
+            "relation": ("item", [str(item["relation"] or "") for item in task.items]),
+            SAME: (
+                ("item", "language"),
+                first_equal([ids[start : start + n] for start in range(0, len(ids), n)]),
+            ),
         },
     )
 
 
-def _observations(task: ParallelTask, targets: Sequence[Target]) -> dict[str, Any]:
-    """Coordinates that say what of the prompts is one observation, and what hangs together."""
-    n = len(task.languages)
-    ids = [tuple(of.ids) for of in targets]
-    same = first_equal([ids[start : start + n] for start in range(0, len(ids), n)])
-    return {
-        "subject": ("item", [subject_of(item) for item in task.items]),
-        "relation": ("item", [str(item["relation"] or "") for item in task.items]),
-        SAME: (("item", "language"), same),
-    }
-
-
 def _sample(model: Model, n: int, seed: int) -> Tensor:
-    """Random neurons (layer, sample), ascending, each once."""
+    """Random neurons (layer, sample), drawn without replacement and sorted."""
     rng = np.random.default_rng(seed)
     drawn = [rng.choice(model.n_neurons, n, replace=False) for _ in range(model.n_layers)]
     return torch.from_numpy(np.sort(np.stack(drawn), axis=1)).to(model.device)
@@ -209,12 +210,12 @@ def _sample(model: Model, n: int, seed: int) -> Tensor:
 
 @torch.inference_mode()
 def _effects(model: Model, targets: Sequence[Target], sample: Tensor) -> Tensor:
-    """What zeroing each sampled neuron takes off the target (prompt, layer, sample), in nats."""
+    """How much zeroing each sampled neuron lowers the target (prompt, layer, sample), in nats."""
     tokens = last_tokens(model, targets)
-    every = torch.arange(len(targets), device=model.device)
-    whole = target_value(tokens.logits(), targets, every)
-    rows = every.repeat_interleave(sample.shape[1])
-    found = []
+    prompts = torch.arange(len(targets), device=model.device)
+    unedited = target_value(tokens.logits(), targets, prompts)
+    rows = prompts.repeat_interleave(sample.shape[1])
+    effects = []
     for layer, neurons in enumerate(sample):
         zeroed = neurons.repeat(len(targets))
 
@@ -224,14 +225,14 @@ def _effects(model: Model, targets: Sequence[Target], sample: Tensor) -> Tensor:
             if this != layer:
                 return values
             values = values.clone()
-            at = torch.arange(len(values), device=values.device)
-            values[at, -1, zeroed.to(values.device)] = 0
+            every_row = torch.arange(len(values), device=values.device)
+            values[every_row, -1, zeroed.to(values.device)] = 0
             return values
 
         with model.units().editing(without):
-            left = target_value(tokens.logits(rows), targets, rows)
-        found.append(whole[:, None] - left.reshape(len(targets), -1))
-    return torch.stack(found, dim=1)
+            edited = target_value(tokens.logits(rows), targets, rows)
+        effects.append(unedited[:, None] - edited.reshape(len(targets), -1))
+    return torch.stack(effects, dim=1)
 
 
 def _sampled(
@@ -242,42 +243,45 @@ def _sampled(
     sample: Tensor,
 ) -> Tensor:
     """Scores of the sampled neurons (prompt, score, layer, sample)."""
-    found = torch.empty((len(targets), len(scores), *sample.shape), dtype=torch.float32)
+    sampled = torch.empty((len(targets), len(scores), *sample.shape), dtype=torch.float32)
     for rows, values in score_batches(model, weights, targets, scores):
         index = sample.expand(*values.shape[:2], *sample.shape)
-        found[rows] = values.gather(-1, index).cpu()
-    return found
+        sampled[rows] = values.gather(-1, index).cpu()
+    return sampled
 
 
 def _agreement(by_prompt: xr.Dataset, seed: int) -> dict[str, xr.DataArray]:
-    """Mean rank correlation (score, layer) of scores and effects, and of their sizes."""
-    samples, found = samples_of(by_prompt), {}
+    """Mean rank correlation (score, layer) of scores and effects, and of their absolute values."""
+    samples, variables = samples_of(by_prompt), {}
     coords = {name: by_prompt[name] for name in ("score", "layer")}
-    for prefix in ("", "size_"):
-        effect, value = by_prompt["effect"], by_prompt["value"]
-        if prefix:
-            effect, value = abs(effect), abs(value)
-        correlation = _rank_correlation(value.values, effect.values)
-        of_prompts = correlation.transpose("score", "layer", "item", "language").to_numpy()
-        rows = np.full((*of_prompts.shape[:2], 5), np.nan)
-        for place in np.ndindex(*of_prompts.shape[:2]):
-            one = of_prompts[place]
-            rows[place] = samples.observed(one, ~np.isnan(one)).estimate(seed)
+    value, effect = by_prompt["value"].to_numpy(), by_prompt["effect"].to_numpy()
+    for prefix, correlation in (
+        ("", _rank_correlation(value, effect)),
+        ("size_", _rank_correlation(abs(value), abs(effect))),
+    ):
+        by_layer = np.moveaxis(correlation, -1, 1)  # (score, layer, item, language)
+        estimates = np.full((*by_layer.shape[:2], 5), np.nan)
+        for place in np.ndindex(*by_layer.shape[:2]):
+            observed = samples.observed(by_layer[place], ~np.isnan(by_layer[place]))
+            estimates[place] = observed.estimate(seed)
         for k, end in enumerate(samples.ends):
-            found[f"{prefix}agreement{end}"] = xr.DataArray(
-                rows[..., k], dims=("score", "layer"), coords=coords
+            variables[f"{prefix}agreement{end}"] = xr.DataArray(
+                estimates[..., k], dims=("score", "layer"), coords=coords
             )
-    return found
+    return variables
 
 
-def _rank_correlation(value: np.ndarray[Any, Any], effect: np.ndarray[Any, Any]) -> xr.DataArray:
+def _rank_correlation(
+    value: np.ndarray[Any, Any], effect: np.ndarray[Any, Any]
+) -> np.ndarray[Any, Any]:
     """Spearman's correlation over the last axis (score, item, language, layer).
 
-    NaN where all scores or all effects are equal, as in a layer of neurons that never fire.
+    It is NaN if all scores or all effects are equal, as in a layer whose neurons never fire.
     """
+    ranks = [stats.rankdata(values, axis=-1) for values in np.broadcast_arrays(value, effect)]
+    a, b = (rank - rank.mean(axis=-1, keepdims=True) for rank in ranks)
     with np.errstate(invalid="ignore"):
-        ranks = [stats.rankdata(x, axis=-1) for x in np.broadcast_arrays(value, effect)]
-        one, two = (x - x.mean(axis=-1, keepdims=True) for x in ranks)
-        size = np.sqrt((one**2).sum(axis=-1) * (two**2).sum(axis=-1))
-        found = (one * two).sum(axis=-1) / size
-    return xr.DataArray(found, dims=("score", *PROMPT_DIMS))
+        correlation: np.ndarray[Any, Any] = (a * b).sum(axis=-1) / np.sqrt(
+            (a**2).sum(axis=-1) * (b**2).sum(axis=-1)
+        )
+    return correlation

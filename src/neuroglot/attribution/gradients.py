@@ -1,12 +1,12 @@
 """Scores from gradients of the target's log-probability with respect to coefficients.
 
-Only coefficients at the last token are looked at, so that only that token runs again and again.
+Only coefficients at the last token are considered, so only that token has to run repeatedly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
@@ -14,55 +14,45 @@ from torch import Tensor
 
 from neuroglot.attribution.direct import require_finite
 from neuroglot.attribution.last_token import LastTokens
-from neuroglot.attribution.targets import Target, last_tokens
+from neuroglot.attribution.targets import Target, last_tokens, token_tensors
 from neuroglot.errors import NeuroglotError
 from neuroglot.models.model import Model
+from neuroglot.models.temporarily import temporarily
 
-STEPS = 16  # points of the Gauss-Legendre rule on the line from zero
+STEPS = 16  # points of the Gauss-Legendre rule between zero and the coefficients
 
 
 def target_value(logits: Tensor, targets: Sequence[Target], rows: Tensor) -> Tensor:
-    """Log-probability (row,) of each row's target, less that of what it stands against.
+    """Log-probability (row,) of each row's target, minus that of the token it is compared with.
 
     Args:
-        logits: (row, token).
-        targets: by prompt.
-        rows: prompt of each row (row,).
+        logits: logits (row, token).
+        targets: the target of each prompt.
+        rows: index of each row's prompt (row,).
     """
+    rows = rows.to(logits.device)
+    tokens, others, alone = (of_prompt[rows] for of_prompt in token_tensors(targets, logits.device))
     log_probs = logits.log_softmax(dim=-1)
-    device = logits.device
-    rows = rows.to(device)
-    tokens = torch.tensor([target.token for target in targets], device=device)[rows]
     value = log_probs.gather(1, tokens[:, None])[:, 0]
-    against = [target.against for target in targets]
-    other = torch.tensor([0 if token is None else token for token in against], device=device)[rows]
-    alone = torch.tensor([token is None for token in against], device=device)[rows]
-    return value - log_probs.gather(1, other[:, None])[:, 0].masked_fill(alone, 0.0)
+    return value - log_probs.gather(1, others[:, None])[:, 0].masked_fill(alone, 0.0)
 
 
-@contextmanager
-def _fixed_weights(model: Model) -> Iterator[None]:
-    """Within the block no gradient reaches the weights, so that nothing is kept for them."""
+def _fixed_weights(model: Model) -> AbstractContextManager[None]:
+    """Within the block, weights require no gradient, so no memory is spent on theirs."""
     if any(weight.is_inference() for weight in model.hf.parameters()):
         raise NeuroglotError(
-            f"the weights of {model.name!r} were made in torch.inference_mode(), so that no "
-            "gradient goes through them; load the model outside of it."
+            f"the weights of {model.name!r} were made in torch.inference_mode(), so no gradient "
+            "goes through them; load the model outside of it."
         )
-    trained = [weight for weight in model.hf.parameters() if weight.requires_grad]
-    for weight in trained:
-        weight.requires_grad = False
-    try:
-        yield
-    finally:
-        for weight in trained:
-            weight.requires_grad = True
+    trained = (weight for weight in model.hf.parameters() if weight.requires_grad)
+    return temporarily((weight, "requires_grad", False) for weight in trained)
 
 
 def _gradients(model: Model, total: Tensor, leaves: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Gradients of ``total`` with respect to coefficients.
 
     Raises:
-        NeuroglotError: none reaches them.
+        NeuroglotError: no gradient reaches them.
     """
     try:
         return torch.autograd.grad(total, leaves)
@@ -70,8 +60,8 @@ def _gradients(model: Model, total: Tensor, leaves: Sequence[Tensor]) -> tuple[T
         raise
     except RuntimeError as error:
         raise NeuroglotError(
-            f"no gradient goes through {model.name!r} ({error}), as where weights are quantised; "
-            "use a score without gradients."
+            f"no gradient goes through {model.name!r} ({error}), for example because its weights "
+            "are quantised; use a score without gradients."
         ) from error
 
 
@@ -89,25 +79,25 @@ def gradient_x_activation(model: Model, targets: Sequence[Target]) -> Tensor:
     """
     tokens = last_tokens(model, targets)
     leaves: dict[int, Tensor] = {}
+    coefficients: dict[int, Tensor] = {}
 
     def as_leaves(layer: int, values: Tensor) -> Tensor:
-        # Added to the coefficients, so that what a layer does reaches the next one's as well.
-        shift = torch.zeros_like(values[:, -1], requires_grad=True)
-        leaves[layer] = shift
+        # A zero is added to the coefficients, so that gradients still flow through to earlier
+        # layers.
+        leaves[layer] = torch.zeros_like(values[:, -1], requires_grad=True)
         coefficients[layer] = values[:, -1].detach().float()
-        return _at_last(values, values[:, -1] + shift)
+        return _at_last(values, values[:, -1] + leaves[layer])
 
-    coefficients: dict[int, Tensor] = {}
     with _fixed_weights(model), model.units().editing(as_leaves):
         logits = tokens.logits()
         rows = torch.arange(len(targets), device=logits.device)
         total = target_value(logits, targets, rows).sum()
         gradients = _gradients(model, total, [leaves[layer] for layer in sorted(leaves)])
-    found = [
+    by_layer = [
         (coefficients[layer] * gradient.float()).to(model.device)
         for layer, gradient in enumerate(gradients)
     ]
-    scores = torch.stack(found, dim=1)
+    scores = torch.stack(by_layer, dim=1)
     require_finite(model, scores)
     return scores
 
@@ -117,14 +107,19 @@ def gradient_x_activation(model: Model, targets: Sequence[Target]) -> Tensor:
 def integrated_gradients(model: Model, targets: Sequence[Target], steps: int = STEPS) -> Tensor:
     """Integrated gradients of the target's log-probability (prompt, layer, neuron).
 
-    One FFN at a time: all coefficients of a layer at the last token go from zero to their value
-    along a straight line, while every other layer does what follows. The scores of a layer then
-    sum to what zeroing its FFN (but for its bias) takes off the target's log-probability.
+    The path is taken for one FFN at a time: all coefficients of a layer at the last token go from
+    zero to their value along a straight line, while later layers respond to them. The scores of a
+    layer sum to how much zeroing its FFN (except for its bias) lowers the target's log-probability.
 
     Source: Sundararajan et al. (arXiv 1703.01365), equation 1, by a Gauss-Legendre rule.
 
-    Not for models with a norm after the FFN; see
+    They are not defined for models with a norm after the FFN; see
     :func:`neuroglot.attribution.direct.weights_for`.
+
+    Args:
+        model: the model to run.
+        targets: prompts with their targets.
+        steps: points of the Gauss-Legendre rule.
     """
     tokens = last_tokens(model, targets)
     points, weights = np.polynomial.legendre.leggauss(steps)
@@ -132,13 +127,13 @@ def integrated_gradients(model: Model, targets: Sequence[Target], steps: int = S
     alphas = torch.tensor((points + 1) / 2, dtype=torch.float32, device=device)
     share = torch.tensor(weights / 2, dtype=torch.float32, device=device)
     rows = torch.arange(len(targets), device=device).repeat_interleave(steps)
-    found = []
+    by_layer = []
     with _fixed_weights(model):
         for layer in range(model.n_layers):
             value, gradient = _along_line(tokens, layer, rows, alphas.repeat(len(targets)), targets)
             by_step = gradient.reshape(len(targets), steps, -1)
-            found.append(value[::steps] * torch.einsum("psn,s->pn", by_step, share))
-    scores = torch.stack(found, dim=1)
+            by_layer.append(value[::steps] * torch.einsum("psn,s->pn", by_step, share))
+    scores = torch.stack(by_layer, dim=1)
     require_finite(model, scores)
     return scores
 
@@ -146,14 +141,14 @@ def integrated_gradients(model: Model, targets: Sequence[Target], steps: int = S
 def _along_line(
     tokens: LastTokens, layer: int, rows: Tensor, alphas: Tensor, targets: Sequence[Target]
 ) -> tuple[Tensor, Tensor]:
-    """Coefficients (row, neuron) of a layer, and gradients where they are ``alpha`` times as large.
+    """A layer's coefficients (row, neuron), and the gradients at ``alpha`` times these values.
 
     Args:
-        tokens: of the prompts.
-        layer: whose coefficients.
-        rows: prompt of each row (row,).
-        alphas: of each row (row,).
-        targets: of the prompts.
+        tokens: the last tokens of the prompts.
+        layer: number of the layer.
+        rows: index of each row's prompt (row,).
+        alphas: factor of each row (row,).
+        targets: the target of each prompt.
     """
     kept: list[Tensor] = []
 
@@ -161,13 +156,13 @@ def _along_line(
         if this != layer:
             return values
         value = values[:, -1].detach()
-        at = (alphas.to(value)[:, None] * value).requires_grad_()
-        kept.extend([value, at])
-        return _at_last(values, at)
+        point = (alphas.to(value)[:, None] * value).requires_grad_()
+        kept.extend([value, point])
+        return _at_last(values, point)
 
     with tokens.model.units().editing(scaled):
         total = target_value(tokens.logits(rows), targets, rows).sum()
-    value, at = kept
-    (gradient,) = _gradients(tokens.model, total, [at])
+    value, point = kept
+    (gradient,) = _gradients(tokens.model, total, [point])
     device = tokens.model.device
     return value.float().to(device), gradient.float().to(device)

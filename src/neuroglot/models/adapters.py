@@ -1,4 +1,4 @@
-"""Adapters (LoRA): weights that are added to those of a base model; needs ``peft``."""
+"""Adapters (LoRA): weights that are added to those of a base model. They need ``peft``."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from neuroglot.models.multimodal import left_out
 
 BASE = "base_model_name_or_path"
 SAFE_WEIGHTS, PICKLED_WEIGHTS = "adapter_model.safetensors", "adapter_model.bin"
-PREFIX = "base_model.model."  # of every name in a file of adapters
+PREFIX = "base_model.model."  # beginning of every name in a file of adapters
 
 
 def require_peft() -> ModuleType:
     """The library that trains and loads adapters.
 
     Raises:
-        NeuroglotError: it is not installed.
+        NeuroglotError: ``peft`` is not installed.
     """
     try:
         import peft  # noqa: PLC0415  # optional
@@ -39,12 +39,12 @@ def require_peft() -> ModuleType:
 
 @dataclass(frozen=True)
 class Adapted:
-    """A model that adapters belong to.
+    """A base model and the adapters that are to be merged into it.
 
     Attributes:
-        base: its name.
-        revision: its revision, where it has one.
-        folders: of the adapters, in the order in which they are added to it.
+        base: name of the base model.
+        revision: its revision, if the adapters name one.
+        folders: folders of the adapters, in the order in which they are merged.
     """
 
     base: str
@@ -53,10 +53,12 @@ class Adapted:
 
 
 def adapted(name: str | Path) -> Adapted:
-    """What a name stands for: a model, or folders of adapters, one on the other, with their base.
+    """The base model and the adapters that a name stands for.
+
+    A folder of adapters may name another folder of adapters as its base model.
 
     Raises:
-        NeuroglotError: an adapter folder does not say what it belongs to.
+        NeuroglotError: a folder of adapters does not name its base model.
     """
     base, revision = str(name), None
     folders: list[Path] = []
@@ -66,35 +68,36 @@ def adapted(name: str | Path) -> Adapted:
         folders.append(file.parent)
         try:
             config = json.loads(file.read_text(encoding="utf-8"))
-            found, revision = config.get(BASE), config.get("revision")
+            named, revision = config.get(BASE), config.get("revision")
         except (OSError, ValueError, AttributeError) as error:
             raise NeuroglotError(f"cannot read {str(file)!r}: {error}.") from error
-        if not isinstance(found, str) or not found:
+        if not isinstance(named, str) or not named:
             raise NeuroglotError(
-                f"{str(file)!r}: {BASE!r} is {shown(found)}, expected a model's name."
+                f"{str(file)!r}: {BASE!r} is {shown(named)}, expected a model's name."
             )
-        base = found
+        base = named
     return Adapted(base, revision, tuple(folders[::-1]))
 
 
 @contextmanager
 def quiet_peft() -> Iterator[None]:
-    """Within the block, what ``peft`` itself calls by an old name is not the user's concern."""
+    """Within the block, hide warnings about deprecated names that ``peft`` itself uses."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning, message=".*gradient_checkpoint")
         yield
 
 
 def check_adapters(folder: Path, *, allow_pickle: bool) -> None:
-    """Refuse adapters that could not be used, before their weights are read.
+    """Refuse adapters that cannot be used, before their weights are read.
 
     Args:
-        folder: of the adapters.
-        allow_pickle: whether pickled weights are read, too.
+        folder: folder of the adapters.
+        allow_pickle: whether pickled weights may be read.
 
     Raises:
-        NeuroglotError: there are no weights; they are pickled and that is not allowed, or an index
-            leads out of the folder; or the adapters are of a kind that is not added to weights.
+        NeuroglotError: there are no weights, they are pickled although that is not allowed, an
+            index names files outside of the folder, or the adapters are of a kind that cannot be
+            merged into weights.
     """
     for index in folder.glob("*.index*.json"):
         check_index(index, allow_pickle=allow_pickle)
@@ -108,28 +111,24 @@ def check_adapters(folder: Path, *, allow_pickle: bool) -> None:
                 f"the adapters in {str(folder)!r} are pickled ({PICKLED_WEIGHTS}), which can run "
                 f"code: save them as {SAFE_WEIGHTS}, or load them with allow_pickle=True."
             )
-    config = _config(folder)
-    # The latter name other adapters, which are read with them.
-    if config.is_prompt_learning or str(config.peft_type.value) in ("XLORA", "ADAPTION_PROMPT"):
-        raise NeuroglotError(
-            f"the adapters in {str(folder)!r} are of type {config.peft_type.value}, which are not "
-            "added to the weights of a model; expected ones that are, such as LORA."
-        )
-
-
-def _config(folder: Path) -> Any:
     peft: Any = require_peft()
     try:
-        return peft.PeftConfig.from_pretrained(folder)
+        config = peft.PeftConfig.from_pretrained(folder)
     except Exception as error:  # configurations can fail in any way
         reason = in_one_line(error)
         raise NeuroglotError(f"cannot read {str(folder / ADAPTERS)!r}: {reason}.") from error
+    # X-LoRA would also read further adapters that its configuration names.
+    if config.is_prompt_learning or str(config.peft_type.value) in ("XLORA", "ADAPTION_PROMPT"):
+        raise NeuroglotError(
+            f"the adapters in {str(folder)!r} are of type {config.peft_type.value}, which are not "
+            "added to the weights of a model; expected a type that is, such as LORA."
+        )
 
 
 def merge_adapters(hf: PreTrainedModel, folder: str | Path) -> PreTrainedModel:
-    """The base model with the adapters of a folder added to its weights, which it changes.
+    """The base model, changed in place, with the adapters of a folder added to its weights.
 
-    Where the folder holds embeddings for another number of tokens, the model has as many then.
+    If the folder holds embeddings for another number of tokens, the model is resized to it.
 
     Raises:
         NeuroglotError: ``peft`` is missing, or the adapters do not fit the model.
@@ -140,7 +139,10 @@ def merge_adapters(hf: PreTrainedModel, folder: str | Path) -> PreTrainedModel:
             weights = peft.load_peft_weights(str(folder), device="cpu")
             n_tokens = _n_tokens(hf, weights)
             if n_tokens is not None:
-                _resize(hf, n_tokens)
+                n_before = len(_embeddings(hf)[0])
+                hf.resize_token_embeddings(n_tokens, mean_resizing=False)
+                for part in _embeddings(hf):
+                    part.data[n_before:] = torch.nan  # until the adapters bring their own rows
             merged = _merged(peft, hf, folder, weights)
     except NeuroglotError:
         raise
@@ -164,34 +166,31 @@ def _merged(
     Raises:
         NeuroglotError: adapters have no place in the model, or places in it have no adapters.
     """
-    elsewhere = tuple(PREFIX + path for path in (*left_out(hf), *_tied_head(hf)))
+    ignored = tuple(PREFIX + path for path in (*left_out(hf), *_tied_head(hf)))
     wrapped = peft.PeftModel.from_pretrained(hf, folder)
-    # Only this says what did not fit; from_pretrained leaves it out.
+    # Loading them once more reports what did not fit, which from_pretrained does not.
     report = wrapped.load_adapter(folder, wrapped.active_adapter)
+    # Embeddings that are trained whole are saved under two names, and read under the other one.
+    mark = ".modules_to_save."
     unused = [
         name
         for name in report.unexpected_keys
-        if not name.startswith(elsewhere) and _other_name(name) not in weights
+        if not name.startswith(ignored)
+        and not (mark in name and name.replace(mark, ".") in weights)
     ]
     if unused or report.missing_keys:
-        found = f"there is no place in it for {listed(unused, 3)}"
+        superfluous = f"there is no place in it for {listed(unused, 3)}"
         lacking = f"there are none for {listed(report.missing_keys, 3)}"
         raise NeuroglotError(
             f"the adapters in {str(folder)!r} do not fit their base model: "
-            f"{found if unused else lacking}."
+            f"{superfluous if unused else lacking}."
         )
     merged: PreTrainedModel = wrapped.merge_and_unload()
     return merged
 
 
-def _other_name(name: str) -> str | None:
-    """Embeddings that are trained whole are written under two names, and read under this one."""
-    mark = ".modules_to_save."
-    return name.replace(mark, ".") if mark in name else None
-
-
 def _tied_head(hf: Any) -> list[str]:
-    """The path of an LM head, with a dot at its end, that takes its weights from the embeddings."""
+    """The path of the LM head, followed by a dot, if it shares its weights with the embeddings."""
     first, last = hf.get_input_embeddings(), hf.get_output_embeddings()
     if last is None or last.weight is not first.weight:
         return []
@@ -199,7 +198,7 @@ def _tied_head(hf: Any) -> list[str]:
 
 
 def _embedding_layers(hf: Any) -> list[nn.Module]:
-    """What turns tokens into vectors, and vectors into logits."""
+    """The input embeddings and the LM head."""
     layers = (hf.get_input_embeddings(), hf.get_output_embeddings())
     return [layer for layer in layers if layer is not None]
 
@@ -210,23 +209,14 @@ def _embeddings(hf: PreTrainedModel) -> list[Tensor]:
 
 
 def _n_tokens(hf: PreTrainedModel, weights: dict[str, Tensor]) -> int | None:
-    """How many tokens adapters are for, where that is not what the model has."""
+    """How many tokens the adapters are for; ``None`` if the model has as many."""
     names = {module: name for name, module in hf.named_modules()}
-    before = len(_embeddings(hf)[0])
+    n_before = len(_embeddings(hf)[0])
     beginnings = tuple(f"{PREFIX}{names[layer]}." for layer in _embedding_layers(hf))
     rows = {
         len(values)
         for name, values in weights.items()
         if name.startswith(beginnings) and name.endswith("weight") and ".lora_" not in name
     }
-    found = max(rows, default=before)
-    return None if found == before else found
-
-
-@torch.no_grad()
-def _resize(hf: PreTrainedModel, n_tokens: int) -> None:
-    """Make room for tokens. New rows are NaN until the adapters bring theirs."""
-    before = len(_embeddings(hf)[0])
-    hf.resize_token_embeddings(n_tokens, mean_resizing=False)
-    for part in _embeddings(hf):
-        part[before:] = torch.nan
+    n_tokens = max(rows, default=n_before)
+    return None if n_tokens == n_before else n_tokens

@@ -1,12 +1,10 @@
-"""How a model itself behaves: causal, blind to padding and to what else is in its batch.
+"""Checks that a model is causal and that padding and other prompts in a batch do not affect it.
 
-What is compared here are logits of the same few tokens, run in different company.
+The checks compare the logits of the same few tokens in different batches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -32,15 +30,16 @@ from neuroglot.models.probing import (
     relative_change,
 )
 from neuroglot.models.sites import FFNSite, is_ordinary, widths
+from neuroglot.models.temporarily import temporarily
 
-# What other numbers of padding may do to the logits, beside rounding: other shapes of the batch
-# lead to other kernels.
+# Relative change of logits that another amount of padding may cause, because PyTorch chooses other
+# kernels for another shape of the batch.
 SHAPE_ROUNDING = 3e-4
 LARGEST_NOISE = 0.2
-WIDTH = 2 * N_PROBE_TOKENS  # of a padded batch
-# What configurations, and layers after them, call how far attention looks back.
+WIDTH = 2 * N_PROBE_TOKENS  # positions of a padded batch
+# Names that configurations and layers use for how far attention looks back.
 WINDOWS = ("sliding_window", "attention_chunk_size")
-# What models raise that cannot go on from keys and values as it is done here.
+# Errors of models that cannot continue from cached keys and values.
 CANNOT = (
     *(AttributeError, IndexError, KeyError, NotImplementedError),
     *(RuntimeError, TypeError, ValueError),
@@ -48,43 +47,32 @@ CANNOT = (
 
 
 def _shape_rounding(hf: PreTrainedModel) -> float:
-    """The relative change that other shapes of a batch explain."""
+    """The relative change that another shape of the batch can explain."""
     return max(SHAPE_ROUNDING, 4 * torch.finfo(hf.dtype).eps)
-
-
-def _in_other_company(hf: PreTrainedModel, ids: Tensor) -> Tensor:
-    """Tokens (row, position), with other prompts in the second half of the rows."""
-    n_same = len(ids) // 2
-    others = [probe_ids(hf, shift) for shift in range(1, len(ids) - n_same + 1)]
-    return torch.cat([ids[:n_same], *others])
-
-
-@torch.inference_mode()
-def own_logits(hf: PreTrainedModel, ids: Tensor) -> Tensor:
-    """Logits (row, position, token) of a plain call, with nothing but tokens and mask to go by."""
-    mask = torch.ones_like(ids)
-    logits: Tensor = hf(input_ids=ids, attention_mask=mask, use_cache=False).logits
-    return logits
 
 
 @torch.inference_mode()
 def disturbance(hf: PreTrainedModel, ids: Tensor, before: Tensor) -> float:
     """How much other prompts in its batch change the logits of a row, relative to their size.
 
-    Rows of a matrix product do not see each other, so it is hardly ever more than nothing: but
-    layers whose inputs are quantised round by the largest value of the whole batch.
+    Rows of a matrix product do not affect each other, so the change is nearly always zero. It is
+    not if layers quantise their inputs by the largest value of the whole batch.
 
     Args:
         hf: the model.
-        ids: of a batch (row, position).
-        before: its logits (row, position, token), as they were before anything was tried.
+        ids: tokens of a batch (row, position).
+        before: its logits (row, position, token), computed before any trial.
 
     Raises:
-        NeuroglotError: they change them so much that nothing could be told apart, or the model's
-            own logits are others.
+        NeuroglotError: the change is too large to detect any effect, or the logits differ from
+            those of a plain call with tokens and mask only.
     """
-    others, n_same = _in_other_company(hf, ids), len(ids) // 2
-    own = own_logits(hf, others)
+    n_same = len(ids) // 2
+    other_prompts = (probe_ids(hf, shift) for shift in range(1, len(ids) - n_same + 1))
+    others = torch.cat([ids[:n_same], *other_prompts])
+    own: Tensor = hf(
+        input_ids=others, attention_mask=torch.ones_like(others), use_cache=False
+    ).logits
     if torch.equal(own[:n_same], before[:n_same]):
         return 0.0
     if not torch.equal(probe_logits(hf, ids), before):
@@ -93,10 +81,10 @@ def disturbance(hf: PreTrainedModel, ids: Tensor, before: Tensor) -> float:
     change = relative_change(own, ours)
     if not change <= _shape_rounding(hf):
         raise NeuroglotError(
-            f"the logits of {type(hf).__name__} for tokens and a mask alone are others (by "
-            f"{change:.2g} of their size) than with positions counted from {first_position(hf)}: "
-            "it numbers positions in another way, or does not count them over tokens. Such models "
-            "are unsupported."
+            f"the logits of {type(hf).__name__} for tokens and a mask alone differ (by "
+            f"{change:.2g} of their size) from those with positions counted from "
+            f"{first_position(hf)}: the model numbers positions in another way. Such models are "
+            "unsupported."
         )
     noise = relative_change(before[:n_same], ours[:n_same])
     quantised = _is_quantised(hf)
@@ -112,7 +100,7 @@ def disturbance(hf: PreTrainedModel, ids: Tensor, before: Tensor) -> float:
 
 
 def _is_quantised(hf: PreTrainedModel) -> bool:
-    """Whether some linear map is more than a plain matrix, so that it may round by the batch."""
+    """Whether some linear map is not a plain matrix, so its rounding may depend on the batch."""
     linear = (module for module in hf.modules() if widths(module) is not None)
     return bool(getattr(hf, "is_quantized", False)) or not all(map(is_ordinary, linear))
 
@@ -121,24 +109,24 @@ def rounding(same: Tensor, noise: float = 0.0) -> float:
     """The relative change that rounding can explain between rows of one batch.
 
     Args:
-        same: logits (row, position, token) of rows that hold the same tokens.
-        noise: see :func:`disturbance`.
+        same: logits (row, position, token) of rows with the same tokens.
+        noise: from :func:`disturbance`.
     """
     between = max(relative_change(same[0], row) for row in same)
     return max(ROUNDING, 3 * noise, 3 * between)
 
 
 def check_causal(hf: PreTrainedModel, before: Tensor, other_last: Tensor, tolerance: float) -> None:
-    """A token must not change the logits of those before it.
+    """Refuse a model in which a token changes the logits of the tokens before it.
 
     Args:
         hf: the model.
         before: its logits on the probe (position, token).
-        other_last: the same with another last token.
+        other_last: its logits if the probe ends in another token (position, token).
         tolerance: relative change that rounding explains.
 
     Raises:
-        NeuroglotError: it does, as in an encoder.
+        NeuroglotError: a token does change earlier logits, as in an encoder.
     """
     change = relative_change(before[:-1], other_last[:-1])
     if not change <= tolerance:
@@ -152,29 +140,29 @@ def check_causal(hf: PreTrainedModel, before: Tensor, other_last: Tensor, tolera
 
 @torch.inference_mode()
 def check_body(hf: PreTrainedModel, site: FFNSite, before: Seen, tolerance: float) -> None:
-    """The model without its LM head must do to its last layer what it does with it.
+    """Refuse a model whose last layer computes something else when it runs without the LM head.
 
     Args:
         hf: the model.
-        site: of the last layer.
-        before: what was seen of it with the LM head, on the probe.
+        site: the feed-forward network of the last layer.
+        before: what was seen of it on the probe, with the LM head.
         tolerance: relative change that rounding explains.
 
     Raises:
-        NeuroglotError: it does something else.
+        NeuroglotError: the coefficients differ.
     """
-    found: list[Tensor] = []
+    fired: list[Tensor] = []
     ids = probe_ids(hf).expand(2, -1)
     with reading(
-        [site.place("coefficient")], lambda _layer, values: found.append(values.float().cpu())
+        [site.place("coefficient")], lambda _layer, values: fired.append(values.float().cpu())
     ):
         run_body(hf, ids, torch.ones_like(ids, dtype=torch.bool))
-    change = relative_change(before.coefficients, found[0][0]) if len(found) == 1 else float("nan")
+    change = relative_change(before.coefficients, fired[0][0]) if len(fired) == 1 else float("nan")
     if not change <= max(tolerance, _shape_rounding(hf)):
         raise NeuroglotError(
             f"{type(hf).__name__} does not run its body ({type(hf.base_model).__name__}) as it is "
             f"when it runs by itself (the coefficients of {site.path} differ by {change:.2g} of "
-            "their size), so that neurons cannot be recorded. Such models are unsupported."
+            "their size), so neurons cannot be recorded. Such models are unsupported."
         )
 
 
@@ -187,7 +175,7 @@ def _prefixes(hf: PreTrainedModel) -> tuple[Tensor, Tensor]:
 
 
 def _tails(hf: PreTrainedModel) -> tuple[Tensor, Tensor]:
-    """What goes on from these prompts (tail, position), and which of them each follows."""
+    """Continuations of these prompts (tail, position), and the index of the prompt of each."""
     ids, other = probe_ids(hf), probe_ids(hf, shift=1)
     return torch.cat([other, ids, other])[:, :2], torch.tensor([0, 1, 1], device=ids.device)
 
@@ -195,8 +183,8 @@ def _tails(hf: PreTrainedModel) -> tuple[Tensor, Tensor]:
 def _texts(hf: PreTrainedModel, side: str) -> tuple[Tensor, Tensor]:
     """Texts of different lengths in one batch: ids, and true at real tokens (text, position).
 
-    The probe stands twice beside padding of one kind and twice of another; then come a text
-    without padding, and the prompts above with what follows them.
+    The first four rows are the probe, twice with one kind of padding and twice with another. Then
+    come a text without padding, and the prompts above with their continuations.
     """
     probe, longest = probe_ids(hf)[0], torch.cat([probe_ids(hf, 2), probe_ids(hf, 3)], dim=1)[0]
     prefixes, mask = _prefixes(hf)
@@ -218,7 +206,7 @@ def _texts(hf: PreTrainedModel, side: str) -> tuple[Tensor, Tensor]:
 
 @torch.inference_mode()
 def check_padding(hf: PreTrainedModel, before: Tensor, side: str, tolerance: float) -> Tensor:
-    """Neither what is under the mask nor how much of it may show in the logits of real tokens.
+    """Refuse a model whose logits depend on the content or the amount of padding.
 
     Args:
         hf: the model.
@@ -231,7 +219,7 @@ def check_padding(hf: PreTrainedModel, before: Tensor, side: str, tolerance: flo
         :func:`shares_cache` runs in two parts.
 
     Raises:
-        NeuroglotError: padding shows.
+        NeuroglotError: padding changes the logits.
     """
     logits = run_logits(hf, *_texts(hf, side))
     at = slice(WIDTH - N_PROBE_TOKENS, None) if side == "left" else slice(N_PROBE_TOKENS)
@@ -244,60 +232,42 @@ def check_padding(hf: PreTrainedModel, before: Tensor, side: str, tolerance: flo
     ):
         raise NeuroglotError(
             f"padding on the {side} changes the logits of {type(hf).__name__} (by "
-            f"{max(content, amount):.2g} of their size): it does not leave out what is masked, "
-            "so that results would depend on what shares a batch. Such models are unsupported."
+            f"{max(content, amount):.2g} of their size): it does not ignore what is masked, so "
+            "results would depend on what shares a batch. Such models are unsupported."
         )
     return logits[5:, -2:]
 
 
 def _windows(hf: PreTrainedModel) -> list[tuple[Any, str]]:
-    """What says how many keys and values attention sees or a cache keeps, and under which name."""
-    holders = {id(x): x for x in (*hf.modules(), *configs_of(hf))}.values()
+    """Objects, and the names of their attributes, that limit how far attention looks back."""
+    holders = {id(holder): holder for holder in (*hf.modules(), *configs_of(hf))}.values()
     named = ((holder, name) for holder in holders for name in WINDOWS)
-    return [(x, name) for x, name in named if isinstance(vars(x).get(name), int)]
-
-
-@contextmanager
-def _short_windows(windows: Sequence[tuple[Any, str]]) -> Iterator[None]:
-    """Within the block, windows are shorter than the probe, so that a cache keeps less than it."""
-    before = [(holder, name, getattr(holder, name)) for holder, name in windows]
-    try:
-        for holder, name, _ in before:
-            setattr(holder, name, N_PROBE_TOKENS - 1)
-        yield
-    finally:
-        for holder, name, value in before:
-            setattr(holder, name, value)
+    return [(holder, name) for holder, name in named if isinstance(vars(holder).get(name), int)]
 
 
 @torch.inference_mode()
 def shares_cache(hf: PreTrainedModel, whole: Tensor) -> bool:
     """Whether several continuations can follow one prompt that is run once.
 
-    Two prompts of different lengths run, and are gone on from by one and by two continuations;
-    the logits must be those of the whole texts. Where there are windows, they are made short: a
-    cache may leave out keys by a window that the attention of whole texts does not have.
+    Two prompts of different lengths run, and one and two continuations follow them; the logits must
+    be those of the whole texts. If attention has windows, they are made shorter than the probe: a
+    cache may drop keys by a window that attention over whole texts does not apply.
 
     Args:
         hf: the model.
         whole: logits (text, position, token) of the last two positions of the whole texts.
     """
     windows = _windows(hf)
-    with _short_windows(windows):
-        try:
-            if windows:
-                ids, mask = _texts(hf, "left")
-                whole = run_logits(hf, ids[5:], mask[5:])[:, -2:]
-            return _is_same_in_parts(hf, whole)
-        except CANNOT:
-            return False
-
-
-def _is_same_in_parts(hf: PreTrainedModel, whole: Tensor) -> bool:
-    """As :func:`shares_cache`, with the windows that there are."""
     prefixes, mask = _prefixes(hf)
     tails, rows = _tails(hf)
     masks = torch.cat([mask[rows], torch.ones_like(tails, dtype=torch.bool)], dim=1)
-    _, cache = run_prefixes(hf, prefixes, mask)
-    found = run_continuations(hf, tails, masks, cache, rows)
-    return found.shape == whole.shape and relative_change(whole, found) <= _shape_rounding(hf)
+    with temporarily((holder, name, N_PROBE_TOKENS - 1) for holder, name in windows):
+        try:
+            if windows:
+                texts, real = _texts(hf, "left")
+                whole = run_logits(hf, texts[5:], real[5:])[:, -2:]
+            _, cache = run_prefixes(hf, prefixes, mask)
+            in_parts = run_continuations(hf, tails, masks, cache, rows)
+        except CANNOT:
+            return False
+    return in_parts.shape == whole.shape and relative_change(whole, in_parts) <= _shape_rounding(hf)

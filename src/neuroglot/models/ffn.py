@@ -1,4 +1,4 @@
-"""FFN neurons, the units that everything is about where nothing else is said."""
+"""FFN neurons, the default kind of units."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class FFNNeurons(Units):
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Neurons of each layer."""
+        """Number of neurons in each layer."""
         return tuple(site.n_neurons for site in self.sites)
 
     def places(self, kind: SiteKind) -> list[Place]:
-        """Where gates or coefficients pass by, one place a layer."""
+        """Where gates or coefficients can be read and written, one place per layer."""
         return [site.place(kind) for site in self.sites]
 
     def output_directions(self, layer: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Find a model's feed-forward neurons: a table of leaf paths, and the structure of its layers."""
+"""Find a model's feed-forward networks by a table of paths, or by the structure of its layers."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from neuroglot.models.sites import FFNSite, FoundBy, widths
 from neuroglot.models.structure import activation, layer_paths
 from neuroglot.models.verify import expected_widths
 
-# Path of the down projection inside a layer. Nothing else is written down about a family: the
-# activation of a gated network is found beside its projections, and all is verified.
+# Paths of the down projection inside a layer. Nothing else about a family is hard-coded: the
+# activation of a gated network is found beside its projections, and everything is verified.
 LEAF_PATHS = (
     "mlp.down_proj",  # Llama, Mistral, Qwen, Gemma, Phi-3, StableLM, Cohere, OLMo 2, GLM-4, Granite
     "mlp.c_proj",  # GPT-2, StarCoder 2
@@ -38,14 +38,14 @@ def refuse_encoder_decoder(config: object) -> None:
     """Refuse a configuration with an encoder, before weights are read.
 
     Raises:
-        NeuroglotError: it describes an encoder-decoder.
+        NeuroglotError: the configuration describes an encoder-decoder.
     """
     text = config.get_text_config() if isinstance(config, PreTrainedConfig) else config
     if any(getattr(part, "is_encoder_decoder", False) for part in (config, text)):
         raise NeuroglotError(
             f"{type(config).__name__} describes an encoder-decoder, which is unsupported: its "
-            "prompts go into the encoder and its answers into the decoder, so that no one stack "
-            "of layers sees both. Expected a decoder-only model."
+            "prompts go into the encoder and its answers into the decoder, so no single stack of "
+            "layers sees both. Expected a decoder-only model."
         )
 
 
@@ -62,14 +62,14 @@ def _refuse_experts(hf: nn.Module) -> None:
     if experts:
         raise NeuroglotError(
             f"{type(hf).__name__} is a mixture of experts ({listed(sorted(experts), 3)}), which "
-            "is unsupported: a router sends each token to a few of the experts, so that a layer "
-            "has no one feed-forward network whose neurons could be compared across prompts. "
+            "is unsupported: a router sends each token to a few of the experts, so a layer has no "
+            "single feed-forward network whose neurons could be compared across prompts. "
             "Expected a dense decoder."
         )
 
 
 def _n_layers(hf: PreTrainedModel, layers: Iterable[int]) -> int:
-    """Number of layers that the configuration names; else what was seen."""
+    """Number of layers by the configuration; if it names none, by the layers that were seen."""
     named = getattr(hf.config.get_text_config(), "num_hidden_layers", None)
     return int(named) if named else 1 + max(layers, default=-1)
 
@@ -79,7 +79,7 @@ def _is_complete(hf: PreTrainedModel, layers: list[int]) -> bool:
 
 
 def _bare_site(hf: nn.Module, pattern: str, layer: int, found_by: FoundBy) -> FFNSite:
-    """The site at a path, whose activation is not looked for yet."""
+    """The site at a path, before its activation has been looked for."""
     path = pattern.replace("{i}", str(layer))
     block = hf.get_submodule(pattern.partition("{i}")[0] + str(layer))
     return FFNSite(layer, path, hf.get_submodule(path), None, block, found_by)
@@ -88,24 +88,16 @@ def _bare_site(hf: nn.Module, pattern: str, layer: int, found_by: FoundBy) -> FF
 def _sites(
     hf: nn.Module, pattern: str, layers: Iterable[int], found_by: FoundBy
 ) -> tuple[FFNSite, ...]:
+    """The sites of the given layers, with their activations."""
     bare = (_bare_site(hf, pattern, layer, found_by) for layer in sorted(layers))
     return tuple(replace(s, activation=activation(hf, s.path, s.block)) for s in bare)
 
 
 def sites_at(hf: PreTrainedModel, path: str, found_by: FoundBy) -> tuple[FFNSite, ...]:
-    """The FFN of every layer at a path that was found before.
+    """The FFN of every layer, in order, at a path in which ``{i}`` stands for the layer.
 
     Raises:
-        NeuroglotError: the model has no such path.
-    """
-    return _sites(hf, path, _named_layers(hf, path), found_by)
-
-
-def _named_layers(hf: PreTrainedModel, path: str) -> list[int]:
-    """Layers that have a module at a user's path, in which ``{i}`` stands for the layer.
-
-    Raises:
-        NeuroglotError: the path does not hold ``{i}`` once, or layers are missing.
+        NeuroglotError: the path does not contain ``{i}`` once, or layers have no module there.
     """
     if path.count("{i}") != 1:
         raise NeuroglotError(
@@ -123,73 +115,79 @@ def _named_layers(hf: PreTrainedModel, path: str) -> list[int]:
             f"{_n_layers(hf, layers) - 1}: models with a feed-forward network in some layers only "
             "are unsupported."
         )
-    return layers
+    return _sites(hf, path, layers, found_by)
 
 
 def _candidates(hf: PreTrainedModel, paths: dict[str, list[int]]) -> dict[str, str | None]:
-    """Paths of linear maps to ``d_model``, one in each layer, and why each is no FFN, if so."""
+    """Paths of linear maps to ``d_model`` in every layer; why each is not an FFN, or ``None``."""
     d_model = getattr(hf.config.get_text_config(), "hidden_size", None)
     expected = expected_widths(hf)
-    found: dict[str, str | None] = {}
+    objections: dict[str, str | None] = {}
     for path, layers in paths.items():
         if not _is_complete(hf, layers):
             continue
-        seen = {widths(hf.get_submodule(path.replace("{i}", str(i)))) for i in layers}
-        shape = seen.pop()
-        if seen or shape is None or shape[1] != d_model:
+        shapes = {widths(hf.get_submodule(path.replace("{i}", str(i)))) for i in layers}
+        shape = shapes.pop()
+        if shapes or shape is None or shape[1] != d_model:
             continue
         fits = not expected or shape[0] in expected
-        found[path] = None if fits else f"{shape[0]} wide, but the configuration says {expected[0]}"
-    # The first layer speaks for all; every one is verified in the end.
+        reason = f"{shape[0]} wide, but the configuration says {expected[0]}" if not fits else None
+        objections[path] = reason
+    # Only the first layer is tried here; every layer is verified later.
     tried = {
         path: _bare_site(hf, path, 0, "structure")
-        for path, objection in found.items()
+        for path, objection in objections.items()
         if objection is None
     }
     if not tried:
-        return found
+        return objections
     trials = [Trial(), *(Trial("other input", site) for site in tried.values())]
     alone, *before = run_trials(hf, (), [trial.undone for trial in trials])
     beside, *after = run_trials(hf, (), trials)
-    # What others in its batch do to a row in which nothing is tried is rounding.
+    # Changes in a row in which nothing is tried are rounding.
     tolerance = max(ROUNDING, 3 * relative_change(alone.logits, beside.logits))
-    for (path, site), one, other in zip(tried.items(), before, after, strict=True):
-        found[path] = not_feed_forward(hf, site, one, other, tolerance)
-    return found
+    for (path, site), plain, changed in zip(tried.items(), before, after, strict=True):
+        objections[path] = not_feed_forward(hf, site, plain, changed, tolerance)
+    return objections
 
 
 def find_sites(hf: PreTrainedModel, path: str | None = None) -> tuple[FFNSite, ...]:
     """The FFN of every layer, in order; not yet verified (see :mod:`.verify`).
 
-    Looked for at the user's path, else at the paths of the table, else by structure: the one
-    linear map to ``d_model`` that is in every layer and position by position fed by another one.
+    It is looked for at the user's path, otherwise at the paths of the table, otherwise by
+    structure: it must be the only linear map to ``d_model`` that is in every layer and is fed by
+    another linear map, position by position.
 
     Args:
         hf: a Hugging Face decoder.
-        path: down projections by name with ``{i}`` for the layer, where the table has none.
+        path: the user's path of the down projections, with ``{i}`` for the layer.
 
     Raises:
-        NeuroglotError: nothing fits, more than one thing does, layers are missing, or the model
-            is a mixture of experts.
+        NeuroglotError: no path fits, more than one does, layers are missing, or the model is a
+            mixture of experts.
     """
     _refuse_experts(hf)
     if path is not None:
-        return _sites(hf, path, _named_layers(hf, path), "path")
+        return sites_at(hf, path, "path")
     paths = layer_paths(hf)
-    known = [name for name in paths if any(name.endswith(f"{{i}}.{leaf}") for leaf in LEAF_PATHS)]
-    complete = {name: paths[name] for name in known if _is_complete(hf, paths[name])}
+    in_table = [
+        name for name in paths if any(name.endswith(f"{{i}}.{leaf}") for leaf in LEAF_PATHS)
+    ]
+    complete = {name: paths[name] for name in in_table if _is_complete(hf, paths[name])}
     if len(complete) == 1:
         return _sites(hf, *complete.popitem(), "table")
-    # Several are complete where a vision tower has as many layers as the text model.
+    # Several paths are complete if a vision tower has as many layers as the text model.
     found_by: FoundBy = "table" if complete else "structure"
-    seen: dict[str, str | None] = {
-        name: f"only in the layers {listed(paths[name])}" for name in known if name not in complete
+    objections: dict[str, str | None] = {
+        name: f"only in the layers {listed(paths[name])}"
+        for name in in_table
+        if name not in complete
     }
-    seen |= _candidates(hf, complete or paths)
-    fitting = [name for name, objection in seen.items() if objection is None]
+    objections |= _candidates(hf, complete or paths)
+    fitting = [name for name, objection in objections.items() if objection is None]
     if len(fitting) == 1:
         return _sites(hf, fitting[0], paths[fitting[0]], found_by)
-    candidates = [f"{name} ({why or 'possible'})" for name, why in seen.items()]
+    candidates = [f"{name} ({why or 'possible'})" for name, why in objections.items()]
     raise NeuroglotError(
         f"{'more than one' if fitting else 'no'} feed-forward down projection found in "
         f"{type(hf).__name__}: looked for {listed(LEAF_PATHS)}, and for a linear map to d_model in "

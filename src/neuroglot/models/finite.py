@@ -1,4 +1,4 @@
-"""Why a model gives NaN or infinity: its weights, a number type that is too narrow, or neither."""
+"""Find out why a model gives NaN or infinity: its weights, a narrow number type, or neither."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ MENDED = "load it with dtype='bfloat16' or 'float32'"
 def why_not_finite(
     hf: PreTrainedModel, ids: Sequence[int] | None = None, edits: Sequence[str] = ()
 ) -> str:
-    """A sentence that says why a model gives NaN or infinity, and what mends it.
+    """A sentence that says why a model gives NaN or infinity, and how to mend it.
 
-    Where its numbers are of a narrow type, it is told by one more forward pass in a wide one, for
-    which its weights are copied; the model itself stays as it is.
+    If its numbers are of a narrow type, one more forward pass runs on a copy of the weights in a
+    wide type; the model itself is not changed.
 
     Args:
-        hf: which gave them.
-        ids: of the prompt with which it did; by default the probe.
-        edits: what edits are in force.
+        hf: the model.
+        ids: tokens of the prompt for which it gave NaN or infinity; by default the probe.
+        edits: descriptions of the edits in force.
     """
     broken = _broken_weight(hf)
     if broken is not None:
@@ -35,7 +35,7 @@ def why_not_finite(
     if narrow is None:
         return (
             f"its weights are finite, and {_name(hf.dtype)} holds numbers up to "
-            f"{torch.finfo(hf.dtype).max:.1g}, so that no other dtype mends it: "
+            f"{torch.finfo(hf.dtype).max:.1g}, so no other dtype mends it: "
             + (_less_of(edits) or "look for a division by zero in the model's code.")
         )
     range_of = f"{_name(narrow)} holds no number above {torch.finfo(narrow).max:,g}"
@@ -50,8 +50,8 @@ def why_not_finite(
             f"{_name(WIDE)} ({range_of}): {MENDED}."
         )
     return (
-        f"its weights are finite, and it gives NaN or infinity in {_name(WIDE)} too, so that no "
-        "other dtype mends it: look for a division by zero in the model's code."
+        f"its weights are finite, and it gives NaN or infinity in {_name(WIDE)} too, so no other "
+        "dtype mends it: look for a division by zero in the model's code."
     )
 
 
@@ -64,43 +64,44 @@ def _less_of(edits: Sequence[str]) -> str:
 
 
 def _numbers(hf: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Weights that are floating-point numbers and at hand, not on the disk."""
+    """Names and values of weights that are floating-point numbers and not offloaded."""
     for name, weight in hf.named_parameters():
         if weight.is_floating_point() and not weight.is_meta:
             yield name, weight.detach()
 
 
 def _narrow(hf: nn.Module) -> torch.dtype | None:
-    """The narrowest number type of the weights, where it holds less than bfloat16 does."""
+    """The narrowest number type of the weights whose range is smaller than that of bfloat16."""
     types = {weight.dtype for _, weight in _numbers(hf)}
-    narrow = [dtype for dtype in types if torch.finfo(dtype).max < torch.finfo(WIDE).max]
-    return min(narrow, key=lambda dtype: torch.finfo(dtype).max, default=None)
+    narrowest = min(types, key=lambda dtype: torch.finfo(dtype).max, default=WIDE)
+    return narrowest if torch.finfo(narrowest).max < torch.finfo(WIDE).max else None
 
 
 def _broken_weight(hf: nn.Module) -> str | None:
-    """What is said of the first weight that holds NaN or infinity, or ``None``."""
+    """A message about the first weight that holds NaN or infinity, or ``None``."""
     for name, weight in _numbers(hf):
-        # Numbers of one byte know neither infinity nor the question.
+        # One-byte types have no infinity, and do not support isfinite.
         numbers = weight if weight.dtype.itemsize > 1 else weight.to(WIDE)
         if bool(torch.isfinite(numbers).all()):
             continue
-        found = f"its weight {name!r} itself holds NaN or infinity"
+        message = f"its weight {name!r} itself holds NaN or infinity"
         if weight.dtype == torch.float16 and not bool(numbers.isnan().any()):
             return (
-                f"{found}, as numbers above 65,504 become in float16; {MENDED}, and if that is no "
-                "better, get the checkpoint anew."
+                f"{message}, as numbers above 65,504 become in float16; {MENDED}, and if that does "
+                "not help, get the checkpoint anew."
             )
-        return f"{found}, so that no dtype mends it: get the checkpoint anew."
+        return f"{message}, so no dtype mends it: get the checkpoint anew."
     return None
 
 
 @torch.inference_mode()
 def _is_finite_when_wide(hf: PreTrainedModel, ids: Sequence[int] | None) -> bool | None:
-    """Whether the logits are finite in bfloat16; ``None`` where that cannot be found out."""
+    """Whether the logits are finite in bfloat16; ``None`` if that cannot be determined."""
     weights = dict(hf.named_parameters())
-    plain = all(type(weight) in (Tensor, nn.Parameter) for weight in weights.values())
-    at_hand = not any(weight.is_meta for weight in weights.values())
-    if not plain or not at_hand or getattr(hf, "is_quantized", False):
+    are_plain = all(
+        type(weight) in (Tensor, nn.Parameter) and not weight.is_meta for weight in weights.values()
+    )
+    if not are_plain or getattr(hf, "is_quantized", False):
         return None
     tokens = probe_ids(hf) if ids is None else torch.tensor([list(ids)], device=hf.device)
     try:

@@ -1,4 +1,4 @@
-"""Hooks that others have put on a model: they may look, but not change what it computes."""
+"""Foreign hooks, which other code has put on a model: they may read values but not change them."""
 
 from __future__ import annotations
 
@@ -14,25 +14,27 @@ from neuroglot.errors import NeuroglotError
 
 Hook = Callable[..., Any]
 Hooks = MutableMapping[int, Hook]
-# Where PyTorch keeps the hooks of a module, and those of all modules.
+# Attributes in which PyTorch keeps the hooks of a module, and the hooks of all modules.
 OF_MODULE = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 OF_ALL = tuple(f"_global{name}" for name in OF_MODULE)
 OWN = "neuroglot."
 
 
 def _owner(hook: Hook) -> str:
-    """The module of code that a hook is from."""
+    """Name of the Python module that a hook is from."""
     return str(getattr(hook, "__module__", type(hook).__module__))
 
 
 def refuse_own_hooks(hf: nn.Module) -> None:
-    """Refuse a model that carries hooks of neuroglot, where none should be.
+    """Refuse a model that carries hooks of neuroglot outside of neuroglot's own blocks.
 
     Raises:
-        NeuroglotError: it says where they may be from.
+        NeuroglotError: there are such hooks; the message says where they may be from.
     """
     for where, _, hooks in _all_hooks(hf):
-        owners = {_owner(hook) for hook in hooks.values()} - {__name__}  # those are guards
+        owners = {_owner(hook) for hook in hooks.values()} - {
+            __name__
+        }  # hooks of this module are guards
         if any(owner.startswith(OWN) for owner in owners):
             raise NeuroglotError(
                 f"{where} carries hooks of neuroglot from elsewhere: the model is a copy that was "
@@ -43,15 +45,15 @@ def refuse_own_hooks(hf: nn.Module) -> None:
 
 @contextmanager
 def guarding(hf: nn.Module) -> Iterator[list[str]]:
-    """Within the block, hooks of others that change a value raise an error.
+    """Within the block, foreign hooks that change a value raise an error.
 
     Yields:
-        The names of the hooks that are guarded; none where there are none.
+        The names of the guarded hooks.
 
     Raises:
-        NeuroglotError: by a hook that returns other values than it was given, or changes them.
+        NeuroglotError: a hook returns other values than it was given, or changes them in place.
     """
-    found: list[str] = []
+    guarded: list[str] = []
     with ExitStack() as stack:
         for where, kind, hooks in _all_hooks(hf):
             for key, hook in list(hooks.items()):
@@ -59,16 +61,16 @@ def guarding(hf: nn.Module) -> Iterator[list[str]]:
                 if owner.startswith(OWN):
                     continue
                 name = f"{owner}.{getattr(hook, '__qualname__', type(hook).__qualname__)}"
-                found.append(f"{name} on {where}")
-                guard = _guard(hook, found[-1], is_after=kind.endswith("_forward_hooks"))
+                guarded.append(f"{name} on {where}")
+                guard = _guard(hook, guarded[-1], is_after=kind.endswith("_forward_hooks"))
                 hooks[key] = guard
                 stack.callback(_restore, hooks, key, guard, hook)
-        yield found
+        yield guarded
 
 
 @contextmanager
 def suspended(hf: nn.Module) -> Iterator[None]:
-    """Within the block, none of the hooks of a module that holds no own ones is called."""
+    """Within the block, no hook of the module is called; it must have none of neuroglot's own."""
     before = [(hooks, dict(hooks)) for _, _, hooks in _all_hooks(hf)]
     try:
         for hooks, _ in before:
@@ -80,7 +82,7 @@ def suspended(hf: nn.Module) -> Iterator[None]:
 
 
 def _all_hooks(hf: nn.Module) -> Iterator[tuple[str, str, Hooks]]:
-    """Whose hooks, of which kind, and the hooks, wherever there are some."""
+    """Every non-empty collection of hooks: the name of the module, the kind, and the hooks."""
     for name, module in hf.named_modules():
         for kind in OF_MODULE:
             hooks = getattr(module, kind, None)
@@ -93,19 +95,19 @@ def _all_hooks(hf: nn.Module) -> Iterator[tuple[str, str, Hooks]]:
 
 
 def _restore(hooks: Hooks, key: int, guard: Hook, hook: Hook) -> None:
-    # Somebody may have removed it meanwhile.
+    # It may have been removed meanwhile.
     if hooks.get(key) is guard:
         hooks[key] = hook
 
 
 def _guard(hook: Hook, name: str, *, is_after: bool) -> Hook:
-    """The hook, held to leave everything as it is.
+    """A hook that runs the given one, and raises an error if that changes anything.
 
     Args:
-        hook: of somebody else.
-        name: what an error calls it.
-        is_after: whether what it returns takes the place of its last argument, the output; else of
-            the first after the module.
+        hook: a foreign hook.
+        name: name of the hook, for error messages.
+        is_after: whether the value that the hook returns replaces its last argument, the output;
+            otherwise it replaces the first argument after the module.
     """
 
     def guarded(*given: Any, **kwargs: Any) -> None:
@@ -118,17 +120,17 @@ def _guard(hook: Hook, name: str, *, is_after: bool) -> Hook:
             kept = kept and bool(new) and any(_are_equal(new, _tensors(x)) for x in replaced)
         if not kept:
             raise NeuroglotError(
-                f"the hook {name} changes values of the model, so that results would not be the "
-                "model's own. Remove it (handle.remove()), or edit with neuroglot.edit."
+                f"the hook {name} changes values of the model, so results would not be the model's "
+                "own. Remove it (handle.remove()), or edit with neuroglot.edit."
             )
 
-    # So that a guard within a guard is told from a hook of others.
+    # So that a guard around a guard is not taken for a foreign hook.
     guarded.__module__ = __name__
     return guarded
 
 
 def _tensors(values: Any) -> list[Tensor]:
-    """All tensors in nested tuples, lists and mappings, in order."""
+    """All tensors in nested tuples, lists and dictionaries, in order."""
     if isinstance(values, Tensor):
         return [values]
     if isinstance(values, dict):
@@ -138,15 +140,14 @@ def _tensors(values: Any) -> list[Tensor]:
     return []
 
 
-def _are_equal(some: list[Tensor], others: list[Tensor]) -> bool:
-    return len(some) == len(others) and all(map(_is_same, some, others))
+def _are_equal(before: list[Tensor], after: list[Tensor]) -> bool:
+    return len(before) == len(after) and all(map(_is_same, before, after))
 
 
 def _is_same(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors hold the same values, NaN being one."""
-    if one is other:
-        return True
-    if one.shape != other.shape or one.dtype != other.dtype:
-        return False
-    one, other = one.detach(), other.detach()
-    return bool(torch.where(one != one, other != other, one == other).all())  # noqa: PLR0124
+    """Whether two tensors hold the same values, where NaN equals NaN."""
+    return one is other or (
+        one.shape == other.shape
+        and one.dtype == other.dtype
+        and bool(torch.where(one != one, other != other, one == other).all())  # noqa: PLR0124
+    )

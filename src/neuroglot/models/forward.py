@@ -1,4 +1,4 @@
-"""Run a batch through a decoder so that padding does not show in the result."""
+"""Run a batch through a decoder so that padding does not affect the result."""
 
 from __future__ import annotations
 
@@ -13,66 +13,72 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from neuroglot.errors import NeuroglotError
 
-# Keys and values by the name that transformers gives them now, and by that of earlier versions.
+# The current name of keys and values in transformers, and that of earlier versions.
 CACHES = ("cache", "past_key_values")
-# What configurations call the most positions that there are.
+# Names that configurations use for the largest number of positions.
 CONTEXT_FIELDS = ("max_position_embeddings", "n_positions", "seq_length", "max_seq_len")
 _FIRST_POSITIONS: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 
 
 def parameters_of(module: nn.Module) -> Mapping[str, inspect.Parameter]:
-    """What the code of a module takes, also where a function stands before it and passes it on."""
+    """Parameters of a module's class, even if the module's own ``forward`` has been wrapped."""
     return inspect.signature(type(module).forward).parameters
 
 
 def context_sizes(hf: PreTrainedModel) -> list[int]:
-    """How many positions a configuration says that there are, under each of the names for it."""
+    """The numbers of positions in a configuration, under each of the names for it."""
     config = hf.config.get_text_config()
-    named = (getattr(config, name, None) for name in CONTEXT_FIELDS)
-    return [size for size in named if size is not None]
+    sizes = (getattr(config, name, None) for name in CONTEXT_FIELDS)
+    return [size for size in sizes if size is not None]
 
 
 def first_position(module: nn.Module) -> int:
-    """The number of the first position of a text, for the embeddings of positions.
+    """The number of the first position of a text, for position embeddings.
 
-    It is 0, but where one of these embeddings is kept for padding: then texts begin after it, as in
-    RoBERTa and its kin.
+    It is usually 0. If one of these embeddings is reserved for padding, as in RoBERTa and related
+    models, texts begin after it.
     """
-    if module not in _FIRST_POSITIONS:
-        _FIRST_POSITIONS[module] = _found_first_position(module)
-    return _FIRST_POSITIONS[module]
-
-
-def _found_first_position(module: nn.Module) -> int:
-    if not isinstance(module, PreTrainedModel):
-        return 0
-    sizes = context_sizes(module)
-    for part in module.modules():
-        if not isinstance(part, nn.Embedding) or part is module.get_input_embeddings():
-            continue
-        if part.num_embeddings in sizes and part.padding_idx is not None:
-            return part.padding_idx + 1
-    return 0
+    if module in _FIRST_POSITIONS:
+        return _FIRST_POSITIONS[module]
+    first = 0
+    if isinstance(module, PreTrainedModel):
+        sizes, tokens = context_sizes(module), module.get_input_embeddings()
+        reserved = (
+            part.padding_idx + 1
+            for part in module.modules()
+            if isinstance(part, nn.Embedding) and part is not tokens
+            if part.num_embeddings in sizes and part.padding_idx is not None
+        )
+        first = next(reserved, 0)
+    _FIRST_POSITIONS[module] = first
+    return first
 
 
 def _inputs(
     module: nn.Module, ids: Tensor, mask: Tensor, keep: int | None = None
 ) -> dict[str, Any]:
-    """What the module takes of these; ``keep`` is for how many last positions logits are wanted."""
+    """The arguments for a call of the module, as far as it takes them.
+
+    Args:
+        module: the model or its body.
+        ids: token ids (row, position).
+        mask: true at real tokens, including cached ones (row, position).
+        keep: for how many of the last positions logits are wanted; by default all.
+    """
     inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask.long()}
-    known = parameters_of(module)
-    if keep is not None and "logits_to_keep" in known:
+    parameters = parameters_of(module)
+    if keep is not None and "logits_to_keep" in parameters:
         inputs["logits_to_keep"] = keep
-    if "position_ids" in known:
-        # Counted over real tokens, so that left padding does not shift learned positions.
+    if "position_ids" in parameters:
+        # Positions are counted over real tokens, so that left padding does not shift them.
         places = (mask.long().cumsum(dim=1) - 1).clamp(min=0)
-        # The mask also covers what is cached before these tokens.
+        # The mask also covers tokens that are cached before these.
         inputs["position_ids"] = places[:, -ids.shape[1] :] + first_position(module)
     return inputs
 
 
 def run_body(hf: PreTrainedModel, ids: Tensor, mask: Tensor) -> None:
-    """Forward pass without the LM head, for what the hooks see of it."""
+    """Run a forward pass without the LM head; its values are read by hooks."""
     body = hf.base_model
     body(**_inputs(body, ids, mask), use_cache=False)
 
@@ -89,28 +95,33 @@ def run_body_prefixes(hf: PreTrainedModel, ids: Tensor, mask: Tensor) -> Cache:
 def run_body_continuations(
     hf: PreTrainedModel, ids: Tensor, mask: Tensor, cache: Cache, rows: Tensor
 ) -> None:
-    """As :func:`run_continuations`, but without the LM head, for what the hooks see of it."""
-    body = hf.base_model
-    _repeat(cache, rows)
-    body(**_inputs(body, ids, mask), **_given(body, cache), use_cache=True)
+    """As :func:`run_continuations`, but without the LM head; values are read by hooks."""
+    _continue(hf.base_model, ids, mask, cache, rows)
 
 
 def _given(module: nn.Module, cache: Cache) -> dict[str, Cache]:
-    """Keys and values under the name that the module takes them by.
+    """Keys and values under the name of the module's parameter for them.
 
-    One that does not say it takes them by the name that outputs have in this version.
+    If no parameter has such a name, it is the name that outputs use in this version.
     """
-    known = [*parameters_of(module), *CausalLMOutputWithPast.__dataclass_fields__]
-    return {next(name for name in known if name in CACHES): cache}
+    names = [*parameters_of(module), *CausalLMOutputWithPast.__dataclass_fields__]
+    return {next(name for name in names if name in CACHES): cache}
+
+
+def _continue(module: nn.Module, ids: Tensor, mask: Tensor, cache: Cache, rows: Tensor) -> Any:
+    """The module's output for continuations of cached prompts; see :func:`run_continuations`."""
+    # As in beam search, each row of the cache is repeated once per continuation.
+    cache.reorder_cache(cast("LongTensor", rows))
+    return module(**_inputs(module, ids, mask), **_given(module, cache), use_cache=True)
 
 
 def _cache_of(output: Any) -> Cache:
     """The keys and values of an output.
 
     Raises:
-        AttributeError: it has none.
+        AttributeError: the output has none.
     """
-    # One name at a time, since asking for the old one where both are there is deprecated.
+    # The new name is tried first: accessing the old one when both exist is deprecated.
     for name in CACHES:
         cache: Cache | None = getattr(output, name, None)
         if cache is not None:
@@ -118,16 +129,10 @@ def _cache_of(output: Any) -> Cache:
     raise AttributeError(f"{type(output).__name__} has no keys and values")
 
 
-def _repeat(cache: Cache, rows: Tensor) -> None:
-    """Make the cache one of other rows, as beam search does: some several times, some never."""
-    cache.reorder_cache(cast("LongTensor", rows))
-
-
 def run_logits(hf: PreTrainedModel, ids: Tensor, mask: Tensor, first: int = 0) -> Tensor:
     """Logits (prompt, position, token) from position ``first`` on.
 
-    Where the model can, the LM head runs for these only: the vocabulary is the widest dimension
-    there is.
+    If the model can, it runs the LM head for these positions only, because logits take much memory.
     """
     keep = ids.shape[1] - first
     output = hf(**_inputs(hf, ids, mask, keep), use_cache=False)
@@ -156,11 +161,10 @@ def run_continuations(
 
     Args:
         hf: the model.
-        ids: of the continuations (continuation, position), padded on the right.
+        ids: tokens of the continuations (continuation, position), padded on the right.
         mask: true at real tokens of prompt and continuation (continuation, prompt and position).
-        cache: of the prompts; used up by this.
-        rows: prompt that each continuation follows (continuation,).
+        cache: keys and values of the prompts; changed by the run.
+        rows: index of the prompt that each continuation follows (continuation,).
     """
-    _repeat(cache, rows)
-    logits: Tensor = hf(**_inputs(hf, ids, mask), **_given(hf, cache), use_cache=True).logits
+    logits: Tensor = _continue(hf, ids, mask, cache, rows).logits
     return logits

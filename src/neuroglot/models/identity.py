@@ -1,8 +1,8 @@
-"""What tells one model from another: its weights, what it computes with them, and its tokenizer.
+"""Checksums that distinguish models: of weights, of configuration and code, and of the tokenizer.
 
-The weights count with every byte of every parameter and buffer, the configuration with everything
-but what only names, trains or prints the model, and the tokenizer with all that decides how a text
-becomes tokens and tokens become text.
+The checksum of the weights covers every byte of every parameter and buffer. That of the
+configuration leaves out settings that only name, train or print the model. That of the tokenizer
+covers everything that decides how a text becomes tokens and tokens become text.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from types import CodeType, FunctionType, MethodType
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import safetensors
@@ -33,8 +34,8 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from neuroglot.errors import NeuroglotError
 from neuroglot.models.tokenization import end_tokens
 
-# Of a configuration or a module, what does not change what the model computes when it is used:
-# names and dates, how weights were drawn and trained, and what is printed beside the logits.
+# Settings of a configuration or a module that do not affect what the model computes in evaluation:
+# names and dates, how weights were initialised and trained, and which outputs accompany the logits.
 NOT_COMPUTED = re.compile(
     r"_?name_or_path|_commit_hash|transformers_version|architectures|auto_map|neuroglot_\w+|"
     r"(torch_)?dtype|use_cache|output_(attentions|hidden_states|router_logits)|return_dict|"
@@ -42,33 +43,33 @@ NOT_COMPUTED = re.compile(
     r"init_std|(?!token_)(\w+_)?(p?drop|dropout|layerdrop|layer_?drop_?prob)(_(prob|p|rate))?|"
     r"training|gradient_checkpointing|max_seq_len_cached|loss_type|\w*loss_coef\w*"
 )
-# Rotary factors that these set anew for every batch, from the configuration.
+# Kinds of rotary embeddings that compute their factors anew for every batch.
 SET_BY_BATCH = ("dynamic", "longrope")
 LIBRARIES = ("torch", "transformers")
-# Where the code of these is, and of what transformers imports beside it.
+# Folders with the code of these libraries, and of one that transformers imports functions from.
 INSTALLED = tuple(Path(str(x.__file__)).parent for x in (torch, transformers, safetensors))
 PYTHON = Path(sysconfig.get_path("stdlib"))
-INNER = frozenset(vars(nn.Module()))  # where PyTorch keeps what every module has
+INNER = frozenset(vars(nn.Module()))  # attributes that every module has
 PLAIN = (bool, int, float, str, type(None))
-# What a tokenizer keeps beside its vocabulary. Padding never counts, so that its token does not.
+# Settings of a tokenizer beside its vocabulary. The padding token has no effect on results.
 TOKENIZER_SETTINGS = (
     *("add_bos_token", "add_eos_token", "add_prefix_space", "split_special_tokens"),
     *("clean_up_tokenization_spaces", "legacy", "do_lower_case", "keep_accents"),
     *("bos_token", "eos_token", "unk_token", "sep_token", "cls_token", "mask_token"),
 )
-OF_THE_LAST_BATCH = ("idx", "subB")  # what bitsandbytes notes while it runs
+OF_THE_LAST_BATCH = ("idx", "subB")  # attributes that bitsandbytes sets while it runs
 MULTIPLIER = 0x1E3779B97F4A7C15  # spreads neighbouring numbers over 64 bits
-ELEMENTS = 2**24  # of a tensor that are looked at together where it lies on an accelerator
+ELEMENTS = 2**24  # of a tensor on an accelerator that are processed at once
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Checksums that are equal for models that compute the same from the same text.
+    """Checksums that are equal if two models compute the same from the same text.
 
     Attributes:
-        weights: every byte of parameters and buffers, under their names.
-        config: everything else that the forward pass depends on, and the end tokens.
-        tokenizer: how a text becomes tokens, and tokens become text.
+        weights: checksum over all parameters and buffers, with their names.
+        config: checksum over everything else that a forward pass depends on, and the end tokens.
+        tokenizer: checksum over how a text becomes tokens, and tokens become text.
     """
 
     weights: str
@@ -82,7 +83,7 @@ class Identity:
 
 
 def identity(hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Identity:
-    """The checksums of a model as it is now.
+    """The checksums of a model in its current state.
 
     Raises:
         NeuroglotError: a weight has no values.
@@ -93,15 +94,15 @@ def identity(hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Identit
 
 
 def _digest(data: Any) -> str:
-    """32 hexadecimal digits for any bytes."""
+    """A checksum of 32 hexadecimal digits."""
     return xxhash.xxh3_128(data).hexdigest()
 
 
 def weights_checksum(hf: nn.Module) -> str:
     """Checksum over every byte of parameters and buffers, with their names, types and shapes.
 
-    On the CPU the bytes are read each time, which costs less than one forward pass. What lies on
-    an accelerator is copied from there once, and again when it has changed.
+    Tensors on the CPU are read each time, which takes less time than a forward pass. Tensors on an
+    accelerator are copied from there once, and again after they have changed.
 
     Raises:
         NeuroglotError: a weight has no values.
@@ -114,7 +115,7 @@ def weights_checksum(hf: nn.Module) -> str:
 
 
 def _tensors(hf: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Plain tensors of all that a model computes with, by name, and which of them are the same."""
+    """All tensors that a model computes with, by name; shared ones are noted as such."""
     first: dict[int, str] = {}
     for path, module in hf.named_modules(remove_duplicate=False):
         weights = {**module._parameters, **module._buffers}  # noqa: SLF001
@@ -133,15 +134,15 @@ def _tensors(hf: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _is_usual(module: nn.Module) -> bool:
-    """Whether a module's class is from libraries that keep all they compute with in plain sight."""
+    """Whether a module's class is from PyTorch or transformers, which hide no tensors."""
     return type(module).__module__.partition(".")[0] in LIBRARIES
 
 
 def _sets_factors(module: nn.Module) -> bool:
-    """Whether a module computes its rotary factors again where texts are long."""
+    """Whether a module computes its rotary factors anew if texts are long."""
     kinds = getattr(module, "rope_type", None)
-    found = kinds.values() if isinstance(kinds, Mapping) else (kinds,)
-    return any(kind in SET_BY_BATCH for kind in found)
+    kinds = kinds.values() if isinstance(kinds, Mapping) else (kinds,)
+    return any(kind in SET_BY_BATCH for kind in kinds)
 
 
 def _beside(
@@ -149,8 +150,8 @@ def _beside(
 ) -> Iterator[tuple[str, Tensor]]:
     """Tensors of a module that are neither parameters nor buffers, such as scales.
 
-    Quantised layers of other libraries keep theirs in objects beside their weights. Saving a model
-    would name them too, but changes some quantised models.
+    Quantised layers of other libraries keep them in objects beside their weights. ``state_dict``
+    would also list them, but it changes some quantised models.
     """
     holders: dict[str, Any] = {"": module}
     if not _is_usual(module):
@@ -166,7 +167,7 @@ def _beside(
 
 
 def _inside(name: str, value: Any, depth: int) -> Iterator[tuple[str, Tensor]]:
-    """Tensors among the attributes of an object, and of those that it holds."""
+    """Tensors among the attributes of an object, and of objects that it holds, to a given depth."""
     if isinstance(value, Tensor):
         yield name, value
     elif isinstance(value, Mapping | list | tuple) and depth:
@@ -180,60 +181,52 @@ def _inside(name: str, value: Any, depth: int) -> Iterator[tuple[str, Tensor]]:
 
 
 def _plain(name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """The tensors that a quantised one is made of; others as they are."""
+    """The plain tensors that a quantised tensor consists of; any other tensor as it is."""
     flatten = getattr(tensor, "__tensor_flatten__", None)
     if flatten is None:
         yield name, tensor.detach()
         return
-    parts, how = flatten()
-    yield f"{name} {how!r}", torch.empty(0)
+    parts, context = flatten()
+    yield f"{name} {context!r}", torch.empty(0)
     for part in parts:
         yield from _plain(f"{name}.{part}", getattr(tensor, part))
 
 
 def _offloaded(module: nn.Module, key: str) -> Tensor:
-    """A weight that Accelerate keeps on the disk or elsewhere, and loads when it is needed.
+    """A weight that Accelerate keeps elsewhere, such as on the disk, and loads when it is needed.
 
     Raises:
-        NeuroglotError: it is nowhere.
+        NeuroglotError: the weight has no values anywhere.
     """
-    hook = getattr(module, "_hf_hook", None)
-    for one in getattr(hook, "hooks", (hook,)):
-        weights = getattr(one, "weights_map", None)
+    outer = getattr(module, "_hf_hook", None)
+    for hook in getattr(outer, "hooks", (outer,)):
+        weights = getattr(hook, "weights_map", None)
         if weights is not None:
-            found: Tensor = weights[key]
-            return found
+            return cast("Tensor", weights[key])
     raise NeuroglotError(
         f"the weight {key!r} of a {type(module).__name__} has no values (device 'meta'); load the "
         "model with its weights."
     )
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """The checksum of a tensor on an accelerator, and what must be unchanged for it to hold."""
-
-    state: tuple[Any, ...]
-    checksum: str
-
-
-_SEEN: WeakKeyDictionary[nn.Module, dict[str, _Seen]] = WeakKeyDictionary()
+# For each tensor on an accelerator: a state that changes with its values, and its checksum.
+_SEEN: WeakKeyDictionary[nn.Module, dict[str, tuple[tuple[Any, ...], str]]] = WeakKeyDictionary()
 
 
 def _content(hf: nn.Module, name: str, tensor: Tensor) -> str:
-    """Checksum of the bytes of a tensor, wherever it lies."""
+    """Checksum of the bytes of a tensor on any device."""
     return _digest(_bytes(tensor)) if tensor.device.type == "cpu" else _kept(hf, name, tensor)
 
 
 def _kept(hf: nn.Module, name: str, tensor: Tensor) -> str:
-    """The same, made anew only where the tensor has changed since."""
+    """The same, computed anew only if the tensor has changed since."""
     version = None if tensor.is_inference() else tensor._version  # noqa: SLF001
-    # Writing to `.data` counts no version, so that all bits are added up as well.
+    # Writing to `.data` does not change the version, so the state includes a sum over all bits.
     state = (tensor.data_ptr(), version, tensor.stride(), tally(tensor))
-    known = _SEEN.setdefault(hf, {})
-    if name not in known or known[name].state != state:
-        known[name] = _Seen(state, _digest(_bytes(tensor)))
-    return known[name].checksum
+    seen = _SEEN.setdefault(hf, {})
+    if name not in seen or seen[name][0] != state:
+        seen[name] = state, _digest(_bytes(tensor))
+    return seen[name][1]
 
 
 def _bytes(tensor: Tensor) -> Any:
@@ -242,10 +235,10 @@ def _bytes(tensor: Tensor) -> Any:
 
 
 def tally(tensor: Tensor) -> int:
-    """A sum over all bits of a tensor, each byte multiplied with an odd number of its own.
+    """A sum over the bytes of a tensor, each multiplied by an odd number that depends on its place.
 
-    It is made where the tensor lies. A change of a single byte always changes it, and one of
-    several bytes all but surely.
+    It is computed on the tensor's device. A change of one byte always changes the sum, and a change
+    of several bytes almost surely does.
     """
     flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
     total = 0
@@ -257,17 +250,17 @@ def tally(tensor: Tensor) -> int:
 
 
 def config_checksum(hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Checksum over all that decides what the model computes with its weights.
+    """Checksum over everything that decides what the model computes with its weights.
 
-    These are the configuration and, as both can be changed after loading, the classes and plain
-    attributes of all modules; also the tokens at which the model ends what it writes.
+    It covers the configuration; the classes and plain attributes of all modules, which can be
+    changed after loading; and the tokens at which the model stops writing.
     """
     end = end_tokens(tokenizer, getattr(hf, "generation_config", None))
     return _settings_checksum(hf, {"end": (end[0] if end else None) if len(end) < 2 else end})
 
 
 def computing_checksum(hf: PreTrainedModel) -> str:
-    """As :func:`config_checksum`, of a forward pass alone, which has no end tokens."""
+    """As :func:`config_checksum`, but for a forward pass only, without the end tokens."""
     return _settings_checksum(hf, {})
 
 
@@ -277,52 +270,53 @@ def _settings_checksum(hf: PreTrainedModel, more: Mapping[str, Any]) -> str:
         "attention": getattr(hf.config, "_attn_implementation", None),
         **more,
         "modules": {name: _module(module) for name, module in hf.named_modules()},
-        # Mostly the same, or parts of it; but each module looks at its own.
+        # Each module uses its own configuration, which may differ from the one above.
         "configs": [_computing(config.to_dict()) for config in configs_of(hf)],
     }
-    # Of what is no text or number, such as a class, nothing counts but what kind of thing it is.
-    return _digest(json.dumps(settings, sort_keys=True, default=lambda x: str(type(x))).encode())
+    # Values that JSON cannot hold, such as classes, count by their type only.
+    text = json.dumps(settings, sort_keys=True, default=lambda value: str(type(value)))
+    return _digest(text.encode())
 
 
 def is_plainly_coded(hf: PreTrainedModel) -> bool:
-    """Whether all code that a model runs is that of installed libraries, which versions tell.
+    """Whether all code that a model runs is from installed libraries, so versions identify it.
 
-    Methods and functions count beside classes: they can be put in the place of a library's own, and
-    attention can be registered under any name.
+    This checks methods and functions as well as classes, because a library's own can be replaced,
+    and attention functions can be registered under any name.
     """
     kinds = {type(module) for module in hf.modules()}
     plain = all(
-        # Accelerate puts a function of its own in the place of `forward`.
-        _is_usual(module) and (_is_hooked(module) or not _replaced(module))
+        # Accelerate replaces `forward` by a function of its own.
+        _is_usual(module) and (_is_hooked(module) or not _has_replaced_methods(module))
         for module in hf.modules()
     )
     return plain and all(map(_is_installed, [*_functions(kinds), *_attention(hf)]))
 
 
 def attentions(hf: PreTrainedModel) -> list[str | None]:
-    """What each configuration of a model says of how its attention is computed."""
+    """Names of the attention implementations in all configurations of a model."""
     return [getattr(config, "_attn_implementation", None) for config in configs_of(hf)]
 
 
 def _functions(kinds: Iterable[type]) -> Iterator[FunctionType]:
-    """Methods of classes, and the functions that stand beside these where they are defined."""
+    """Methods of classes, and the functions of the modules of code in which these are defined."""
     classes = {base for kind in kinds for base in kind.__mro__}
-    files = {id(x): x for x in map(sys.modules.get, {kind.__module__ for kind in kinds}) if x}
-    for holder in (*classes, *files.values()):
-        yield from (x for x in vars(holder).values() if isinstance(x, FunctionType))
+    files = filter(None, map(sys.modules.get, {kind.__module__ for kind in kinds}))
+    for holder in (*classes, *files):
+        yield from (value for value in vars(holder).values() if isinstance(value, FunctionType))
 
 
 def _attention(hf: PreTrainedModel) -> Iterator[Any]:
-    """What computes attention, and its masks, under the names that configurations use."""
+    """The functions that compute attention and its masks, by the names in configurations."""
     for name in filter(None, attentions(hf)):
-        for known in (ALL_ATTENTION_FUNCTIONS, ALL_MASK_ATTENTION_FUNCTIONS):
-            if name in known:
-                yield known[name]
+        for registry in (ALL_ATTENTION_FUNCTIONS, ALL_MASK_ATTENTION_FUNCTIONS):
+            if name in registry:
+                yield registry[name]
 
 
 def _is_installed(function: Any) -> bool:
     """Whether a function's code is in the files of PyTorch, transformers or Python itself."""
-    # What a function says of itself is copied to those that wrap it, but not where its code is.
+    # Wrappers copy the name and module of the function that they wrap, but not its code.
     code = getattr(function, "__code__", None)
     file = Path(code.co_filename) if code is not None else Path()
     if any(file.is_relative_to(folder) for folder in INSTALLED):
@@ -330,19 +324,19 @@ def _is_installed(function: Any) -> bool:
     return file.is_relative_to(PYTHON) and "site-packages" not in file.parts
 
 
-def _replaced(module: nn.Module) -> list[str]:
-    """Methods in whose place a module itself has something else."""
-    return [name for name in vars(module) if callable(getattr(type(module), name, None))]
+def _has_replaced_methods(module: nn.Module) -> bool:
+    """Whether a module has attributes that hide methods of its class."""
+    return any(callable(getattr(type(module), name, None)) for name in vars(module))
 
 
 def configs_of(hf: PreTrainedModel) -> list[PreTrainedConfig]:
-    """All configurations that modules hold, in their order."""
-    found = (getattr(module, "config", None) for module in hf.modules())
-    return list({id(x): x for x in found if isinstance(x, PreTrainedConfig)}.values())
+    """All different configurations of a model's modules, in the order of the modules."""
+    configs = (getattr(module, "config", None) for module in hf.modules())
+    return list({id(c): c for c in configs if isinstance(c, PreTrainedConfig)}.values())
 
 
 def _computing(settings: Mapping[Any, Any]) -> dict[str, Any]:
-    """Settings without those that compute nothing, also inside of others."""
+    """Settings without those that have no effect on what is computed, also in nested settings."""
     return {
         str(key): _computing(value) if isinstance(value, Mapping) else value
         for key, value in settings.items()
@@ -353,9 +347,9 @@ def _computing(settings: Mapping[Any, Any]) -> dict[str, Any]:
 def _module(module: nn.Module) -> dict[str, Any]:
     """Class, code and plain attributes of a module."""
     kind = type(module)
-    found: dict[str, Any] = {
+    description: dict[str, Any] = {
         "class": f"{kind.__module__}.{kind.__qualname__}",
-        # The one of its class, unless somebody has put another in its place.
+        # This is the method of the class, unless it has been replaced.
         "code": f"{kind.forward.__module__}.{kind.forward.__qualname__}",
     }
     for key, value in vars(module).items():
@@ -363,13 +357,13 @@ def _module(module: nn.Module) -> dict[str, Any]:
         if hidden or NOT_COMPUTED.fullmatch(key):
             continue
         if _is_plain(value):
-            # Dropout does nothing in evaluation mode.
+            # Dropout has no effect in evaluation mode.
             if not isinstance(module, nn.modules.dropout._DropoutNd):  # noqa: SLF001
-                found[key] = value
-        # Accelerate puts a function of its own in the place of `forward`.
+                description[key] = value
+        # Accelerate replaces `forward` by a function of its own.
         elif callable(value) and not isinstance(value, nn.Module) and not _is_hooked(module):
-            found[key] = _code(value)
-    return found
+            description[key] = _code(value)
+    return description
 
 
 def _is_hooked(module: nn.Module) -> bool:
@@ -377,7 +371,7 @@ def _is_hooked(module: nn.Module) -> bool:
 
 
 def _code(function: Any, depth: int = 3) -> Any:
-    """What tells a function that was put into a module from others: its code, and what it holds."""
+    """A description of a function that was put into a module: its code, and the values it holds."""
     if isinstance(function, partial):
         held = [function.func, *function.args, *function.keywords.values()]
     elif isinstance(function, MethodType):
@@ -389,17 +383,15 @@ def _code(function: Any, depth: int = 3) -> Any:
         return f"{type(function).__module__}.{getattr(function, '__qualname__', type(function))}"
     name = getattr(function, "__qualname__", type(function).__qualname__)
     code = getattr(function, "__code__", None)
-    own = [] if code is None else [_digest(code.co_code), repr(code.co_names), _constants(code)]
+    own = []
+    if code is not None:
+        constants = [c.co_code if isinstance(c, CodeType) else c for c in code.co_consts]
+        own = [_digest(code.co_code), repr(code.co_names), repr(constants)]
     return [name, *own, *(_held(value, depth) for value in held)]
 
 
-def _constants(code: CodeType) -> str:
-    """Constants of a function's code; of functions inside of it, their code."""
-    return repr([x.co_code if isinstance(x, CodeType) else x for x in code.co_consts])
-
-
 def _held(value: Any, depth: int) -> Any:
-    """What of a value that a function holds can be told."""
+    """A description of a value that a function holds."""
     if _is_plain(value):
         return value
     if isinstance(value, Tensor):
@@ -413,18 +405,18 @@ def _is_plain(value: object) -> bool:
     if isinstance(value, tuple | list):
         return all(map(_is_plain, value))
     if isinstance(value, Mapping):
-        return all(_is_plain(x) for pair in value.items() for x in pair)
+        return all(map(_is_plain, chain.from_iterable(value.items())))
     return isinstance(value, PLAIN)
 
 
 def tokenizer_checksum(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Checksum over all that decides how a text becomes tokens, and tokens become text."""
-    kept = {key: str(getattr(tokenizer, key, None)) for key in TOKENIZER_SETTINGS}
-    whole = xxhash.xxh3_128(json.dumps(kept).encode())
+    """Checksum over everything that decides how a text becomes tokens, and tokens become text."""
+    settings = {key: str(getattr(tokenizer, key, None)) for key in TOKENIZER_SETTINGS}
+    whole = xxhash.xxh3_128(json.dumps(settings).encode())
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
         text = backend.to_str()
-        # Before this stand truncation and padding, which every call may set anew.
+        # The text begins with truncation and padding, which every call may set anew.
         whole.update(text[max(0, text.find('"added_tokens"')) :].encode())
     else:
         whole.update(_vocabulary(tokenizer))
@@ -432,11 +424,11 @@ def tokenizer_checksum(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _vocabulary(tokenizer: PreTrainedTokenizerBase) -> bytes:
-    """What a tokenizer without a compiled backend keeps: class, tokens and files."""
+    """Class, tokens and files of a tokenizer without a compiled backend."""
     kind = f"{type(tokenizer).__module__}.{type(tokenizer).__qualname__}"
     tokens = sorted(tokenizer.get_vocab().items(), key=lambda pair: pair[1])
     with tempfile.TemporaryDirectory() as folder:
-        with suppress(NotImplementedError, ValueError):  # it has no files
+        with suppress(NotImplementedError, ValueError):  # raised if it has no files
             tokenizer.save_vocabulary(folder)
         files = [file.read_bytes() for file in sorted(Path(folder).rglob("*")) if file.is_file()]
     return b"\0".join([json.dumps([kind, tokens]).encode("utf-8", "surrogatepass"), *files])

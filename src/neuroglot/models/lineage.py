@@ -1,4 +1,4 @@
-"""Which checkpoints a model continues, so that its neurons are the same as theirs."""
+"""The earlier checkpoints that a model was trained from; their neurons correspond to its own."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ KEY = "neuroglot_lineage"  # in the configuration, which is saved with the weigh
 
 
 def lineage(hf: PreTrainedModel) -> tuple[str, ...]:
-    """What the configuration says of the checkpoints before this one, the oldest first."""
-    found = getattr(hf.config, KEY, ())
-    return tuple(map(str, found)) if isinstance(found, list | tuple) else ()
+    """Checksums of the earlier checkpoints in the configuration, the oldest first."""
+    checkpoints = getattr(hf.config, KEY, ())
+    return tuple(map(str, checkpoints)) if isinstance(checkpoints, list | tuple) else ()
 
 
 def continued(hf: PreTrainedModel) -> tuple[str, ...]:
-    """The lineage of what is trained from this model."""
+    """The lineage of a model that is trained from this one."""
     return (*lineage(hf), weights_checksum(hf))
 
 
 def set_lineage(hf: PreTrainedModel, checkpoints: Sequence[str]) -> None:
-    """Have the configuration say which checkpoints the model continues; nothing for none."""
+    """Record the earlier checkpoints in the configuration; without any, remove the entry."""
     if checkpoints:
         setattr(hf.config, KEY, list(checkpoints))
     elif hasattr(hf.config, KEY):

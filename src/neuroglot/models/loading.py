@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any, cast
@@ -23,9 +24,9 @@ from neuroglot.models.state import LOADING, ordinary_process, refuse_default_dty
 from neuroglot.models.tokenization import Tokenization
 from neuroglot.quiet import quiet_transformers
 
-LONGEST_REASON = 300  # characters of what another library says
+LONGEST_REASON = 300  # characters of another library's error message that are shown
 TEMPLATE = "chat_template.jinja"
-# A folder with one of these has a tokenizer of its own, whole or not.
+# A folder of adapters that holds one of these files has a tokenizer of its own.
 TOKENIZER_FILES = (
     "tokenizer_config.json", "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt",
     "merges.txt", "spiece.model", "sentencepiece.bpe.model", "tekken.json", "added_tokens.json",
@@ -37,7 +38,6 @@ EMBEDDED = ("embedded/base", "embedded/aligned")
 def _embedded_folder(name: str) -> Path:
     if name not in EMBEDDED:
         raise NeuroglotError(f"unknown embedded model {name!r}; there are {listed(EMBEDDED)}.")
-    # importlib.resources gives a real folder for every ordinary installation.
     folder = Path(str(resources.files("neuroglot.models"))) / name
     if not (folder / "config.json").exists():
         raise NeuroglotError(
@@ -51,26 +51,26 @@ def _dtype(
 ) -> torch.dtype | str:
     """The number type to compute in.
 
-    The embedded models are kept in float16 for their size only, and overflow in it.
+    Embedded models are stored in float16 to keep them small, but overflow if they compute in it.
 
     Args:
-        dtype: what the user asks for, if anything.
+        dtype: the user's choice, if any.
         device: where the model will run.
-        embedded: whether it is an embedded one.
+        embedded: whether it is an embedded model.
 
     Raises:
-        NeuroglotError: nothing can be computed in that.
+        NeuroglotError: it is not a floating-point type.
     """
     if dtype is None:
         return torch.float32 if embedded or device.type == "cpu" else "auto"
     if isinstance(dtype, torch.dtype) or dtype == "auto":
         return dtype
-    named = getattr(torch, dtype, None)
-    if named not in FLOATING:
+    number_type = getattr(torch, dtype, None)
+    if number_type not in FLOATING:
         raise NeuroglotError(
             f"dtype={dtype!r}: expected 'auto', 'float32', 'bfloat16', 'float16' or 'float64'."
         )
-    return cast("torch.dtype", named)
+    return cast("torch.dtype", number_type)
 
 
 def _device(device: str | torch.device | None) -> torch.device:
@@ -80,22 +80,20 @@ def _device(device: str | torch.device | None) -> torch.device:
         NeuroglotError: there is no such device here.
     """
     accelerator = torch.accelerator.current_accelerator(check_available=True)
-    here = ["cpu", *([accelerator.type] if accelerator else [])]
+    numbers = {"cpu": 1}  # devices of each kind
+    if accelerator:
+        numbers[accelerator.type] = torch.accelerator.device_count()
     if device is None or device == "auto":
-        return torch.device(here[-1])
-    try:
-        found = torch.device(device)
-    except RuntimeError:
-        found = None
-    is_here = found is not None and found.type in here
-    if found is not None and is_here and found.type != "cpu":
-        is_here = (found.index or 0) < torch.accelerator.device_count()
-    if found is None or not is_here:
-        raise NeuroglotError(
-            f"device={str(device)!r}: there is no such device here; expected 'auto' or one of "
-            f"{listed(here)}."
-        )
-    return found
+        return torch.device([*numbers][-1])
+    with suppress(RuntimeError):
+        wanted = torch.device(device)
+        index = 0 if wanted.type == "cpu" else wanted.index or 0
+        if index < numbers.get(wanted.type, 0):
+            return wanted
+    raise NeuroglotError(
+        f"device={str(device)!r}: there is no such device here; expected 'auto' or one of "
+        f"{listed(numbers)}."
+    )
 
 
 def load_model(
@@ -113,40 +111,46 @@ def load_model(
     """Load a dense decoder with its tokenizer and find its feed-forward neurons.
 
     Args:
-        name: ``"embedded/base"``, ``"embedded/aligned"``, a Hub id, or a folder. A folder of
-            adapters (LoRA) is loaded with its base model, and added to its weights; its own
-            tokenizer and chat template are used where it has them. Of a model that also takes
-            pictures or sound, the text part is loaded.
-        device: by default a GPU where there is one, else the CPU. ``"auto"`` spreads the layers
-            over all devices (``device_map="auto"`` of Hugging Face; needs Accelerate).
-        dtype: ``"float32"``, ``"bfloat16"``, …, or ``"auto"`` for the checkpoint's own type; by
-            default float32 on the CPU and for embedded models, else the checkpoint's own type.
-        revision: branch, tag or commit of the Hub.
-        down_projection: path of the down projections with ``{i}`` for the layer, where it is not
-            known.
+        name: ``"embedded/base"``, ``"embedded/aligned"``, a Hub id, or a folder. If the folder
+            holds adapters (LoRA), its base model is loaded and the adapters are merged into its
+            weights; the folder's own tokenizer and chat template are used if it has them. If the
+            model also takes images or sound, only its text part is loaded.
+        device: by default a GPU if there is one, otherwise the CPU. ``"auto"`` spreads the layers
+            over all devices (``device_map="auto"`` of Hugging Face, which needs Accelerate).
+        dtype: ``"float32"``, ``"bfloat16"``, …, or ``"auto"`` for the checkpoint's own type. The
+            default is float32 on the CPU and for embedded models, and otherwise the checkpoint's
+            own type.
+        revision: branch, tag or commit on the Hub.
+        down_projection: path of the down projections with ``{i}`` for the layer, if neuroglot does
+            not find them by itself.
         tokenization: special tokens, chat template and its arguments, padding side and truncation;
             by default as the tokenizer does.
         batch_size: prompts in a batch; ``"auto"`` fills a budget of tokens.
-        token: for gated models; by default the one of ``hf auth login`` or ``HF_TOKEN``.
-        allow_pickle: also read weights, and adapters, that are no safetensors. Pickled weights can
-            run code.
+        token: access token for gated models; by default that of ``hf auth login`` or ``HF_TOKEN``.
+        allow_pickle: whether to read weights and adapters that are not safetensors. Pickled weights
+            can run code.
 
     Code that comes with a checkpoint never runs.
 
     Raises:
-        NeuroglotError: the model cannot be found or read, or has no sites that verify.
+        NeuroglotError: the model cannot be found or read, or its sites fail verification.
+
+    Examples:
+        >>> import neuroglot as ng
+        >>> ng.load_model("embedded/base")
+        Model('embedded/base', BloomForCausalLM, 6 layers of 768 neurons, float32 on cpu)
     """
     if not isinstance(name, str | Path):
         raise NeuroglotError(
             f"name is a {type(name).__name__}; expected a Hub id, a folder or the name of an "
-            "embedded model. A model that is loaded already is used with "
+            "embedded model. For a model that is already loaded, use "
             "neuroglot.wrap_model(model, tokenizer)."
         )
     check_batch_size(batch_size)
     refuse_default_dtype()
     chosen = {"revision": revision, "token": token}
     try:
-        # Weights that are made in inference mode would have no gradients ever after.
+        # Weights that are created in inference mode can never have gradients.
         with LOADING, ordinary_process(), quiet_transformers(), torch.inference_mode(mode=False):
             hf, tokenizer, commit = _loaded(name, device, dtype, chosen, allow_pickle=allow_pickle)
             return wrap_model(
@@ -172,36 +176,43 @@ def _loaded(
     *,
     allow_pickle: bool,
 ) -> tuple[PreTrainedModel, Tokenizer, str | None]:
-    """Model, tokenizer and commit; ``chosen`` are revision and token for the Hub."""
-    found = adapted(name)
-    for folder in found.folders:
+    """Model, tokenizer and commit; ``chosen`` holds the revision and the token for the Hub."""
+    parts = adapted(name)
+    for folder in parts.folders:
         check_adapters(folder, allow_pickle=allow_pickle)
-    embedded = found.base.startswith("embedded/")
-    source = _embedded_folder(found.base) if embedded else found.base
-    wanted = chosen["revision"] or found.revision
+    embedded = parts.base.startswith("embedded/")
+    source = _embedded_folder(parts.base) if embedded else parts.base
+    wanted = chosen["revision"] or parts.revision
     options = chosen | {"revision": wanted, "trust_remote_code": False}
     config = AutoConfig.from_pretrained(source, **options)
     refuse_encoder_decoder(config)
     auto = opened_by(config)
-    place = config.name_or_path or source  # where it was found
+    place = config.name_or_path or source  # where transformers has found it
     commit = commit_of(place, options) or wanted
     at_commit = options | {"revision": commit}
     check_weight_files(place, config, at_commit, allow_pickle=allow_pickle)
-    tokenizer = _tokenizer(source, found.folders, config, options)
+    tokenizer = _tokenizer(source, parts.folders, config, options)
     number_type = _dtype(dtype, _device(device), embedded=embedded)
     safe = None if allow_pickle else True
     weights = {"config": config, "dtype": number_type, "use_safetensors": safe} | options
     hf = _read(auto, source, weights, device)
-    for folder in found.folders:
-        line = continued(hf)
+    for folder in parts.folders:
+        checkpoints = continued(hf)
         hf = merge_adapters(hf, folder)
-        set_lineage(hf, line)
-    _check_vocabulary(hf, tokenizer, found.folders)
+        set_lineage(hf, checkpoints)
+    n_embeddings = len(next(hf.get_input_embeddings().parameters()))
+    if parts.folders and len(tokenizer) > n_embeddings:
+        # The embeddings of the other tokens would be random numbers.
+        raise NeuroglotError(
+            f"the tokenizer has {len(tokenizer)} tokens and the model embeddings for "
+            f"{n_embeddings}: the adapters in {str(parts.folders[-1])!r} hold none for the others. "
+            "Save the embeddings with them (modules_to_save)."
+        )
     return hf, tokenizer, commit
 
 
 def _explained(name: str | Path, error: Exception) -> NeuroglotError:
-    """What is said of a model that another library could not load."""
+    """The error for a model that another library could not load."""
     reason = in_one_line(error)
     if "trust_remote_code" in reason:
         return NeuroglotError(
@@ -224,18 +235,22 @@ def _tokenizer(
     config: PreTrainedConfig,
     options: dict[str, Any],
 ) -> Tokenizer:
-    """The tokenizer of the last folder of adapters that has one, else the base model's.
+    """The tokenizer of the last folder of adapters that has one, otherwise the base model's.
 
     Args:
-        source: of the base model.
-        adapters: folders, in the order in which they are added to it.
-        config: of the base model.
+        source: folder or Hub id of the base model.
+        adapters: folders of adapters, in the order in which they are merged into the model.
+        config: configuration of the base model.
         options: revision and token for the Hub.
 
     Raises:
-        NeuroglotError: it cannot be read, or knows no words.
+        NeuroglotError: the tokenizer cannot be read, or has no vocabulary.
     """
-    own = [i for i, folder in enumerate(adapters) if _holds(folder, TOKENIZER_FILES)]
+    own = [
+        i
+        for i, folder in enumerate(adapters)
+        if any((folder / name).is_file() for name in TOKENIZER_FILES)
+    ]
     if own:
         where: str | Path = adapters[own[-1]]
         later = adapters[own[-1] + 1 :]
@@ -263,51 +278,34 @@ def _tokenizer(
     return tokenizer
 
 
-def _holds(folder: Path, names: Sequence[str]) -> bool:
-    return any((folder / name).is_file() for name in names)
-
-
-def _check_vocabulary(hf: PreTrainedModel, tokenizer: Tokenizer, adapters: Sequence[Path]) -> None:
-    """The tokens of adapters must have embeddings; they would be random numbers otherwise."""
-    n_embeddings = len(next(hf.get_input_embeddings().parameters()))
-    if adapters and len(tokenizer) > n_embeddings:
-        raise NeuroglotError(
-            f"the tokenizer has {len(tokenizer)} tokens and the model embeddings for "
-            f"{n_embeddings}: the adapters in {str(adapters[-1])!r} hold none for the others. Save "
-            "the embeddings with them (modules_to_save)."
-        )
-
-
 def _read(
     auto: Any, source: str | Path, options: dict[str, Any], device: str | torch.device | None
 ) -> PreTrainedModel:
-    """The model on its devices, or the text part of one that takes more than text.
+    """The model on its devices; only its text part if it takes more than text.
 
     Args:
-        auto: class of transformers that opens it.
+        auto: class of transformers that opens the model.
         source: a folder, or a Hub id.
-        options: of its ``from_pretrained``.
-        device: as the user names it.
+        options: arguments of ``from_pretrained``.
+        device: the user's choice.
 
     Raises:
         NeuroglotError: the checkpoint lacks weights.
     """
-    found: Any = auto.from_pretrained(
+    hf, report = auto.from_pretrained(
         source,
         device_map="auto" if device == "auto" else None,
         output_loading_info=True,
         **options,
     )
-    hf: PreTrainedModel = found[0]
-    loaded: dict[str, Any] = found[1]
-    # Quantised weights are where they belong, and refuse to be moved.
+    # Quantised weights are already on their device, and cannot be moved.
     if device != "auto" and not getattr(hf, "is_quantized", False):
         torch.nn.Module.to(hf, device=_device(device))  # transformers' own wrapper hides the types
     if is_multimodal(hf.config):
         keep_text_part(hf)
-    absent = sorted(map(str, [*loaded["missing_keys"], *loaded["mismatched_keys"]]))
+    absent = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
     absent = [name for name in absent if not name.startswith(left_out(hf))]
     if absent:
-        # They would be filled with random numbers.
+        # These weights would be random numbers.
         raise NeuroglotError(f"the checkpoint {str(source)!r} lacks weights: {listed(absent)}.")
-    return hf
+    return cast("PreTrainedModel", hf)

@@ -1,4 +1,4 @@
-"""A model that is ready to be looked into: weights, tokenizer and verified sites."""
+"""A model that is ready for use: weights, tokenizer and verified feed-forward sites."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from neuroglot.models.units import Units
 from neuroglot.models.verify import Verified, verify
 from neuroglot.notebook import as_html
 
-# Tokenizers without a limit report a number of this order.
+# Tokenizers without a limit report a number larger than this.
 NO_LIMIT = 10**9
 BatchSize = int | Literal["auto"]
 UNITS: dict[str, type[Units]] = {FFN: FFNNeurons}
@@ -57,21 +57,29 @@ class Model:
     Attributes:
         hf: the Hugging Face model, in evaluation mode.
         tokenizer: its tokenizer.
-        sites: one FFN a layer, from the input side.
+        sites: the FFN of each layer, in order from the input.
         name: Hub id, folder or name of an embedded model.
-        revision: commit of the Hub, where there is one.
+        revision: commit on the Hub, if there is one.
         tokenization: how prompts become tokens.
         norm_after_ffn: whether a norm stands between the FFN and the output of its layer.
-        shares_cache: whether a prompt need run only once for all its choices.
-        longest: the most tokens of a text that leaves the others of its batch alone, where rotary
-            factors depend on the longest one; else ``None``.
-        noise: how much other prompts of a batch change the logits of a row, relative to their size;
-            0 but for layers that are quantised as they run.
-        batch_size: prompts in a batch; ``"auto"`` fills a budget of tokens. Either is halved where
-            memory runs out.
+        shares_cache: whether a prompt has to run only once for all its choices.
+        longest: the most tokens that a text may have without changing the results of other texts in
+            its batch; ``None`` unless rotary factors depend on the longest text.
+        noise: how much other prompts in a batch change the logits of a row, relative to their size;
+            0 unless layers quantise their inputs as they run.
+        batch_size: prompts in a batch; ``"auto"`` fills a budget of tokens. Batches that do not fit
+            into memory are halved in either case.
 
     Raises:
         NeuroglotError: ``batch_size`` is neither ``"auto"`` nor a whole number from 1.
+
+    Examples:
+        >>> import neuroglot as ng
+        >>> model = ng.load_model("embedded/base")
+        >>> model.n_layers, model.n_neurons, model.context_length
+        (6, 768, 128)
+        >>> model.with_batch_size(4).batch_size
+        4
     """
 
     hf: PreTrainedModel
@@ -90,11 +98,11 @@ class Model:
         check_batch_size(self.batch_size)
 
     def with_batch_size(self, batch_size: BatchSize) -> Model:
-        """The same model, which runs so many prompts in a batch; weights are not copied."""
+        """The same model with another number of prompts in a batch; weights are shared."""
         return replace(self, batch_size=batch_size)
 
     def __repr__(self) -> str:
-        """One line; ``describe()`` says more."""
+        """One line; ``describe()`` gives details."""
         return (
             f"Model({self.name!r}, {type(self.hf).__name__}, {self.n_layers} layers of "
             f"{self.n_neurons} neurons, {self.dtype} on {self.device})"
@@ -105,7 +113,7 @@ class Model:
 
     @property
     def padding_side(self) -> PaddingSide:
-        """Where batches are padded."""
+        """The side on which batches are padded."""
         return self.tokenization.padding_side or cast("PaddingSide", self.tokenizer.padding_side)
 
     @property
@@ -115,143 +123,143 @@ class Model:
 
     @property
     def n_neurons(self) -> int:
-        """Neurons of one layer."""
+        """Number of neurons in each layer."""
         return self.sites[0].n_neurons
 
     @property
     def dtype(self) -> str:
-        """Number type of the weights, by name."""
+        """Name of the weights' number type, such as ``"float32"``."""
         return str(self.hf.dtype).removeprefix("torch.")
 
     @property
     def n_embeddings(self) -> int:
-        """Tokens that the model knows."""
+        """Number of tokens for which the model has embeddings."""
         return next(self.hf.get_input_embeddings().parameters()).shape[0]
 
     @property
     def device(self) -> torch.device:
-        """Where inputs go."""
+        """The device of the model's inputs."""
         return input_device(self.hf)
 
     @property
     def running(self) -> Running:
-        """What the underlying module runs at the moment, whichever model it is wrapped by."""
+        """What runs at the moment, shared by all models that wrap the same Hugging Face module."""
         return turn_of(self.hf).running
 
     @property
     def context_length(self) -> int | None:
-        """The most tokens that a prompt may have, or ``None`` without a limit.
+        """The most tokens that a prompt may have, or ``None`` if there is no limit.
 
-        Beyond :attr:`longest` a text would change what the model computes for others of its batch,
-        and for what was cached of its own beginning.
+        It is at most :attr:`longest`: a longer text would change the results of other texts in its
+        batch, and would not fit the keys and values that were cached for its own beginning.
         """
         limits: list[int | None] = [self.tokenizer.model_max_length, self.longest]
         limits += [size - first_position(self.hf) for size in context_sizes(self.hf)]
-        known = [int(limit) for limit in limits if limit is not None and limit < NO_LIMIT]
-        return min(known, default=None)
+        return min(
+            (int(size) for size in limits if size is not None and size < NO_LIMIT), default=None
+        )
 
     @property
     def described_tokenization(self) -> dict[str, Any]:
-        """What results say of how prompts become tokens."""
+        """The attributes of results that describe how prompts become tokens."""
         return describe_tokenization(self.tokenizer, self.tokenization, self.context_length)
 
     @property
     def identity(self) -> Identity:
-        """Checksums of weights, configuration and tokenizer, as they are now.
+        """Checksums of the current weights, configuration and tokenizer.
 
         Raises:
             NeuroglotError: a weight has no values, or another thread is in a block that edits the
                 model.
         """
         with taking_turn(self.hf) as turn:
-            known = {} if turn.identities is None else turn.identities
+            computed = {} if turn.identities is None else turn.identities
             key = id(self.tokenizer)
-            if key not in known:
-                known[key] = identity(self.hf, self.tokenizer)
-            return known[key]
+            if key not in computed:
+                computed[key] = identity(self.hf, self.tokenizer)
+            return computed[key]
 
     @property
     def fingerprint(self) -> str:
-        """One checksum over :attr:`identity`: tells two models of one name apart."""
+        """One checksum over :attr:`identity`, which distinguishes models of the same name."""
         return self.identity.whole
 
     @property
     def lineage(self) -> tuple[str, ...]:
-        """Weights' checksums of the checkpoints that this one continues, the oldest first."""
+        """Checksums of the weights of this model's earlier checkpoints, the oldest first."""
         return lineage(self.hf)
 
     def operating(self) -> AbstractContextManager[Turn]:
         """Within the block, the model computes what it would in a fresh process, in one thread.
 
-        Evaluation mode is on, autocast and another default device are off, other threads wait.
+        Evaluation mode is on, autocast and any default device other than the CPU are off, and other
+        threads wait.
 
         Raises:
             NeuroglotError: the model was compiled, has adapters that are not merged, had modules
-                replaced, or has a hook of somebody else that changes values; PyTorch's default
-                number type is not float32; or another thread is in a block that edits the model.
+                replaced, or has a foreign hook that changes values; PyTorch's default number type
+                is not float32; or another thread is in a block that edits the model.
         """
         return operating(self.hf, self.sites)
 
     def training(self) -> AbstractContextManager[None]:
-        """Within the block, the model or adapters in it are trained, and other threads wait.
+        """Within the block, the model or its adapters are trained, and other threads wait.
 
         Raises:
-            NeuroglotError: as :meth:`operating`.
+            NeuroglotError: in the same cases as :meth:`operating`.
         """
         return training(self.hf)
 
     @contextmanager
     def ready(self) -> Iterator[None]:
-        """Within the block, user's code runs the model, in evaluation mode and as it was wrapped.
+        """Within the block, the user's own code runs the model, in evaluation mode and unchanged.
 
         Raises:
-            NeuroglotError: as :meth:`operating`.
+            NeuroglotError: in the same cases as :meth:`operating`.
         """
         with taking_turn(self.hf, is_block=True), ready(self.hf, self.sites):
             yield
 
     def units(self, name: str = FFN) -> Units:
-        """The units of one kind, to be read and written.
+        """The units of one kind, to be read and edited.
 
         Args:
-            name: of the kind, as sets of such units have it as their ``unit``.
+            name: name of the kind, which is also the ``unit`` of neuron sets of this kind.
 
         Raises:
             NeuroglotError: the model has no such units.
         """
         if name not in UNITS:
             raise NeuroglotError(
-                f"{self.name!r} has no units that are called {name!r}; there are {listed(UNITS)}."
+                f"{self.name!r} has no units called {name!r}; there are {listed(UNITS)}."
             )
         return UNITS[name](self.hf, self.sites)
 
     @contextmanager
     def reading_stream(self, read: Reader) -> Iterator[None]:
-        """Within the block, ``read(n, values)`` sees the residual stream after ``n`` layers.
+        """Within the block, ``read(n, values)`` gets the residual stream after ``n`` layers.
 
-        Values are (prompt, position, d_model).
+        The values are (prompt, position, d_model).
         """
         with hooking(self.hf), hooks.reading_stream([site.block for site in self.sites], read):
             yield
 
-    @contextmanager
     def asking(
         self, prompts: Sequence[Hashable] | None = None, lengths: Tensor | None = None
-    ) -> Iterator[None]:
-        """Within the block, forward passes run these prompts, one a row.
+    ) -> AbstractContextManager[None]:
+        """Within the block, forward passes run these prompts, one per row.
 
         Args:
-            prompts: what tells them apart: item and language.
-            lengths: tokens of each (row,), where more than the prompts run, or less.
+            prompts: an identifier of each prompt: its item and language.
+            lengths: tokens of each prompt (row,), if the passes run more than the prompts, or less.
         """
-        with self.running.these(prompts, lengths):
-            yield
+        return self.running.these(prompts, lengths)
 
     def require_unedited(self) -> None:
         """Refuse a model that is being edited.
 
         Raises:
-            NeuroglotError: it names the edits.
+            NeuroglotError: the model is being edited; the message names the edits.
         """
         if self.running.edits:
             raise NeuroglotError(
@@ -260,7 +268,7 @@ class Model:
             )
 
     def describe(self) -> dict[str, Any]:
-        """What was found, for people and for JSON."""
+        """Properties of the model and of its sites, as values that JSON can hold."""
         first = self.sites[0]
         return {
             "model": self.name,
@@ -284,10 +292,10 @@ class Model:
 
 
 def check_batch_size(batch_size: object) -> None:
-    """Refuse what is no number of prompts in a batch.
+    """Refuse an invalid number of prompts in a batch.
 
     Raises:
-        NeuroglotError: it is neither ``"auto"`` nor a whole number from 1.
+        NeuroglotError: ``batch_size`` is neither ``"auto"`` nor a whole number from 1.
     """
     if batch_size != "auto" and not is_whole_number(batch_size, 1):
         raise NeuroglotError(f"batch_size={batch_size!r}: expected 'auto' or a number from 1.")
@@ -303,31 +311,37 @@ def wrap_model(
     tokenization: Tokenization | None = None,
     batch_size: BatchSize = "auto",
 ) -> Model:
-    """Make a loaded Hugging Face model ready: find its sites and verify them.
+    """Prepare a Hugging Face model that is already loaded: find its FFN sites and verify them.
 
     Args:
-        hf: a dense decoder; put into evaluation mode.
+        hf: a dense decoder; it is put into evaluation mode.
         tokenizer: its tokenizer; a missing padding token is replaced by the end token.
-        name: what to call it in results; by default the name it was loaded by.
-        revision: what to record as its revision.
-        down_projection: path of the down projections with ``{i}`` for the layer, where it is not
-            known.
+        name: the model's name in results; by default the name that it was loaded by.
+        revision: the revision that results record.
+        down_projection: path of the down projections with ``{i}`` for the layer, if neuroglot does
+            not find them by itself.
         tokenization: how prompts become tokens; by default as the tokenizer does.
         batch_size: prompts in a batch; ``"auto"`` fills a budget of tokens.
 
     Raises:
-        NeuroglotError: no sites were found, or they are not what they seem.
+        NeuroglotError: no sites were found, or they failed verification.
+
+    Examples:
+        >>> import neuroglot as ng
+        >>> loaded = ng.load_model("embedded/base")
+        >>> ng.wrap_model(loaded.hf, loaded.tokenizer, name="my model")
+        Model('my model', BloomForCausalLM, 6 layers of 768 neurons, float32 on cpu)
     """
     chosen = Tokenization() if tokenization is None else tokenization
     refuse_compiled(hf)
-    for what, given, expected in (
+    for argument, value, expected in (
         ("hf", hf, PreTrainedModel),
         ("tokenizer", tokenizer, PreTrainedTokenizerBase),
     ):
-        if not isinstance(given, expected):
-            refuse_adapters(given)
+        if not isinstance(value, expected):
+            refuse_adapters(value)
             raise NeuroglotError(
-                f"{what} is a {type(given).__name__}; expected a {expected.__name__} of "
+                f"{argument} is a {type(value).__name__}; expected a {expected.__name__} of "
                 "transformers."
             )
     check_batch_size(batch_size)
@@ -336,50 +350,39 @@ def wrap_model(
     with taking_turn(hf) as turn:
         if turn.running.edits:
             raise NeuroglotError(
-                f"this {type(hf).__name__} is being edited ({'; '.join(turn.running.edits)}), and "
-                "would be measured so; leave the block of neuroglot.edit first."
+                f"this {type(hf).__name__} is being edited ({'; '.join(turn.running.edits)}), "
+                "which would distort its verification; leave the block of neuroglot.edit first."
             )
         hf.train(mode=False)
-        model = _wrapped(hf, tokenizer, name, revision, down_projection, chosen)
-        return model.with_batch_size(batch_size)
-
-
-def _wrapped(
-    hf: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    name: str | None,
-    revision: str | None,
-    down_projection: str | None,
-    tokenization: Tokenization,
-) -> Model:
-    """As :func:`wrap_model`, of a model that nobody else runs."""
-    if tokenizer.pad_token_id is None:
-        if tokenizer.eos_token_id is None:
-            raise NeuroglotError(
-                "the tokenizer has neither a padding nor an end token; set tokenizer.pad_token."
+        if tokenizer.pad_token_id is None:
+            if tokenizer.eos_token_id is None:
+                raise NeuroglotError(
+                    "the tokenizer has neither a padding nor an end token; set tokenizer.pad_token."
+                )
+            tokenizer.pad_token = tokenizer.eos_token
+        with operating(hf):
+            sites, verified = _find_and_verify(hf, down_projection)
+            shown_name = name or hf.config.name_or_path or type(hf).__name__
+            model = Model(
+                hf,
+                tokenizer,
+                sites,
+                shown_name,
+                revision,
+                chosen,
+                **vars(verified),
+                batch_size=batch_size,
             )
-        tokenizer.pad_token = tokenizer.eos_token
-    with operating(hf):
-        found, verified = _looked_into(hf, down_projection)
-        model = Model(
-            hf,
-            tokenizer,
-            found,
-            name or hf.config.name_or_path or type(hf).__name__,
-            revision,
-            tokenization,
-            **vars(verified),
-        )
-    _warn_of_batches(model)
-    return model
+        _warn_of_batches(model)
+        return model
 
 
 def _warn_of_batches(model: Model) -> None:
-    """Tell of texts that the model could read, but not beside others, and of rows that differ."""
+    """Warn if results depend on the batch, or if long texts are refused for the sake of others."""
     if model.noise:
         warnings.warn(
             f"{model.name} has layers that are quantised by the largest value of a whole batch, so "
-            f"that other prompts change the logits of one by {model.noise:.2%} of their size; "
+            f"other prompts change the logits of a prompt by {model.noise:.2%} of their size; "
             "results depend a little on the batch size.",
             stacklevel=3,
         )
@@ -387,29 +390,29 @@ def _warn_of_batches(model: Model) -> None:
     if model.longest is not None and (without is None or model.longest < without - 1):
         warnings.warn(
             f"the rotary factors of {model.name} depend on the longest text of a batch, and change "
-            f"where one has more than {model.longest} tokens; longer texts are refused.",
+            f"if a text has more than {model.longest} tokens; longer texts are refused.",
             stacklevel=3,
         )
 
 
-def _looked_into(hf: PreTrainedModel, path: str | None) -> tuple[tuple[FFNSite, ...], Verified]:
-    """The sites of a model, and what its verification found, now or when it was loaded before.
+def _find_and_verify(hf: PreTrainedModel, path: str | None) -> tuple[tuple[FFNSite, ...], Verified]:
+    """The sites of a model and the results of its verification, remembered from an earlier load.
 
     Raises:
-        NeuroglotError: no sites were found, or they are not what they seem.
+        NeuroglotError: no sites were found, or they failed verification.
     """
     key = key_of(hf, path)
-    known = recall(key)
-    if known is not None:
-        return sites_at(hf, known.path, known.found_by), known.verified
-    found = find_sites(hf, path)
-    widths = {site.n_neurons for site in found}
+    remembered = recall(key)
+    if remembered is not None:
+        return sites_at(hf, remembered.path, remembered.found_by), remembered.verified
+    sites = find_sites(hf, path)
+    widths = {site.n_neurons for site in sites}
     if len(widths) > 1:
         raise NeuroglotError(f"layers of different widths are not supported: {sorted(widths)}.")
-    verified = verify(hf, found)
-    # Some models set what they compute when they run for the first time, as BigBird does.
+    verified = verify(hf, sites)
+    # Some models, such as BigBird, change what they compute when they run for the first time.
     if key == key_of(hf, path):
-        # The layer is the first number in a path that nobody named.
-        where = path or re.sub(r"\b0\b", "{i}", found[0].path, count=1)
-        remember(key, Remembered(where, found[0].found_by, verified))
-    return found, verified
+        # In a path that the user did not name, the first number is the layer.
+        pattern = path or re.sub(r"\b0\b", "{i}", sites[0].path, count=1)
+        remember(key, Remembered(pattern, sites[0].found_by, verified))
+    return sites, verified

@@ -1,4 +1,4 @@
-"""Models that also take pictures or sound: their text part, which computes the same from text."""
+"""Models that also take images or sound: reduce them to the part that handles text."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def opened_by(config: PreTrainedConfig) -> Any:
     """The class of transformers that opens checkpoints with this configuration.
 
     Raises:
-        NeuroglotError: none does that writes text.
+        NeuroglotError: no class opens it as a model that writes text.
     """
     for auto in OPENED_BY:
         if type(config) in auto._model_mapping:  # noqa: SLF001  # the only place that says it
@@ -43,19 +43,20 @@ def opened_by(config: PreTrainedConfig) -> Any:
 
 
 def is_multimodal(config: PreTrainedConfig) -> bool:
-    """Whether the text part has a configuration of its own inside this one."""
+    """Whether the configuration contains a separate one for the text part."""
     return config.get_text_config() is not config
 
 
 @torch.inference_mode()
-def keep_text_part(hf: PreTrainedModel) -> None:
-    """Take out of a model, in place, what it does not need to go on from a text.
+def keep_text_part(hf: Any) -> None:
+    """Remove from a model, in place, the parts that it does not need to continue a text.
 
-    What is outside the text decoder and the LM head goes, a part at a time, if the logits of a
-    text stay bit for bit what they were; so the model computes from text what it always did.
+    Parts outside of the text decoder and the LM head are removed one at a time, as long as the
+    logits of a text stay the same bit for bit.
     """
+    kept = [hf.get_decoder(), hf.get_input_embeddings(), hf.get_output_embeddings()]
     before = probe_logits(hf)
-    for parent, name in list(_beside(hf, _text_modules(hf))):
+    for parent, name in list(_beside(hf, kept)):
         part = getattr(parent, name)
         setattr(parent, name, None)
         if not _gives(hf, before):
@@ -63,7 +64,7 @@ def keep_text_part(hf: PreTrainedModel) -> None:
 
 
 def left_out(hf: nn.Module) -> tuple[str, ...]:
-    """Paths of the parts that are no longer there, each with a dot at its end."""
+    """Paths of the parts that were removed, each followed by a dot."""
     return tuple(
         f"{path}.{name}.".removeprefix(".")
         for path, module in hf.named_modules()
@@ -72,24 +73,19 @@ def left_out(hf: nn.Module) -> tuple[str, ...]:
     )
 
 
-def _text_modules(hf: Any) -> list[nn.Module]:
-    """The text decoder, and the layers before and after it."""
-    return [hf.get_decoder(), hf.get_input_embeddings(), hf.get_output_embeddings()]
-
-
 def _beside(module: nn.Module, kept: list[nn.Module]) -> Iterator[tuple[nn.Module, str]]:
-    """Parts, by what holds them and their name, that neither are, hold nor belong to the kept."""
+    """Parent and name of the parts that neither belong to the kept modules nor contain them."""
     for name, child in module.named_children():
-        if any(child is one for one in kept):
+        if any(child is part for part in kept):
             continue
-        if any(one is inner for inner in child.modules() for one in kept):
+        if any(part is inner for inner in child.modules() for part in kept):
             yield from _beside(child, kept)
         else:
             yield module, name
 
 
 def _gives(hf: PreTrainedModel, expected: Tensor) -> bool:
-    """Whether the model runs, and gives these logits."""
+    """Whether the model runs and gives the expected logits."""
     try:
         return torch.equal(probe_logits(hf), expected)
     except (AttributeError, TypeError, RuntimeError):

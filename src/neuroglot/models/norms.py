@@ -1,28 +1,29 @@
-"""Norms as affine maps whose scale is frozen, whatever class they are of."""
+"""Norms of any class as affine maps whose scale is frozen."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-# Inputs of this size leave nothing of the small number that norms add to the variance.
+# For inputs of this size, the small number that norms add to the variance has no effect.
 LARGE = 1e3
 TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
 class Norm:
-    """``norm(x) = weight * (x - mean(x)) / scale(x) + bias``; the mean only where ``centred``.
+    """``norm(x) = weight * (x - mean(x)) / scale(x) + bias``; without the mean unless ``centred``.
 
     Attributes:
         module: a copy of the model's module, in float32.
-        weight: of each dimension (d_model,).
-        bias: of each dimension (d_model,).
-        centred: whether the mean is taken off (LayerNorm) or not (RMSNorm).
+        weight: weight of each dimension (d_model,).
+        bias: bias of each dimension (d_model,).
+        centred: whether the mean is subtracted (LayerNorm) or not (RMSNorm).
     """
 
     module: nn.Module
@@ -31,20 +32,19 @@ class Norm:
     centred: bool
 
     def _spread(self, x: Tensor) -> Tensor:
-        """``weight * (x - mean(x))``, shape of ``x``."""
+        """``weight * (x - mean(x))``, of the shape of ``x``."""
         return self.weight * (x - x.mean(dim=-1, keepdim=True) if self.centred else x)
 
     @torch.no_grad()
     def apply(self, x: Tensor) -> Tensor:
-        """What the module gives for ``x`` (…, d_model), in float32."""
-        found: Tensor = self.module.forward(x.float())
-        return found
+        """The module's output for ``x`` (…, d_model), in float32."""
+        return cast("Tensor", self.module.forward(x.float()))
 
     def pull_back(self, direction: Tensor, at: Tensor) -> Tensor:
-        """The direction before the norm that does what ``direction`` does after it.
+        """Translate a direction in the norm's output into a direction in its input.
 
         Args:
-            direction: (prompt, d_model), after the norm.
+            direction: direction in the output (prompt, d_model).
             at: input (prompt, d_model) at which the scale is frozen.
 
         Returns:
@@ -54,27 +54,28 @@ class Norm:
         spread = self._spread(at.float())
         size = (spread * spread).sum(dim=-1, keepdim=True)
         along = (spread * (self.apply(at) - self.bias)).sum(dim=-1, keepdim=True)
-        # A vector that the norm leaves nothing of has no scale, and no part in the output.
+        # An input that the norm maps to its bias has no scale, and contributes nothing.
         inverse_scale = torch.where(size > 0, along / size.clamp(min=1e-30), 0.0)
-        found = self.weight * direction
+        weighted = self.weight * direction
         if self.centred:
-            found = found - found.mean(dim=-1, keepdim=True)
-        return found * inverse_scale
+            weighted = weighted - weighted.mean(dim=-1, keepdim=True)
+        return weighted * inverse_scale
 
 
 @torch.no_grad()
 def as_norm(module: nn.Module, d_model: int, device: torch.device) -> Norm | None:
-    """The module as a norm of vectors of ``d_model``, found by what it does, or ``None``.
+    """The module as a norm of vectors of size ``d_model``, or ``None`` if it is no norm.
 
-    Its weight and bias are read off two opposite inputs; whether it takes off the mean, off a
-    constant one. A random input must then give what the formula says.
+    Weight and bias are derived from its outputs for two opposite inputs, and whether it subtracts
+    the mean from its output for a constant input. Its output for a random input must then agree
+    with the formula.
     """
     size = sum(parameter.numel() for parameter in module.parameters())
     if size > 2 * d_model or any(parameter.is_meta for parameter in module.parameters()):
         return None
-    # `forward` itself, so that no hook of the model sees these.
+    # `forward` is called directly, so that no hook of the model runs.
     copied = copy.deepcopy(module).float().to(device)
-    # Accelerate puts a function of its own here, which would send the values elsewhere.
+    # Accelerate replaces it by a function that would move the values to another device.
     copied.__dict__.pop("forward", None)
     signs = torch.ones(1, d_model, device=device, dtype=torch.float32)
     signs[:, 1::2] = -1
@@ -101,7 +102,7 @@ def as_norm(module: nn.Module, d_model: int, device: torch.device) -> Norm | Non
 def norms_in(
     parts: Iterable[nn.Module], d_model: int, device: torch.device
 ) -> dict[nn.Module, Norm]:
-    """Those of the modules that are norms, and what each does."""
+    """Those of the modules that are norms of vectors of size ``d_model``, by module."""
     leaves = (part for part in parts if not any(True for _ in part.children()))
-    found = {part: as_norm(part, d_model, device) for part in leaves}
-    return {part: norm for part, norm in found.items() if norm is not None}
+    norms = {part: as_norm(part, d_model, device) for part in leaves}
+    return {part: norm for part, norm in norms.items() if norm is not None}

@@ -1,9 +1,10 @@
-"""What every public function that runs a model begins and ends with."""
+"""A decorator for all public functions that run a model."""
 
 from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 from collections.abc import Callable
 from typing import Concatenate, ParamSpec, TypeVar, cast
 
@@ -16,24 +17,28 @@ REMOVED = {
     "batch_size": "name it in neuroglot.load_model, or take model.with_batch_size(…).",
     "positions": "it is called position.",
 }
-"""What took the place of keywords that functions had before."""
+"""Keywords that functions had in earlier versions, and what to use instead."""
 OPTIONS = {
     "reading": ("site", "position", "thresholds", "layers", "keep_values", "added_tokens"),
     "answering": ("choice_score", "score", "max_new_tokens", "masked"),
 }
-"""Keywords that are now fields of a class of options, by the argument that takes such a class."""
+"""Keywords that have become fields of an options class, by the argument that takes the class."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def operation(run: Callable[Concatenate[Model, P], R]) -> Callable[Concatenate[Model, P], R]:
-    """Make a function that runs its first argument, a model, an operation on it.
+    """Turn a function whose first argument is a model into an operation on it.
 
-    While it lasts, the model is in its usual state and nobody else runs it; see
-    :meth:`neuroglot.Model.operating`.
+    During an operation, the model is in its usual state and no other thread runs it; see
+    :meth:`neuroglot.Model.operating`. The arguments are also checked for common mistakes.
+
+    Raises:
+        NeuroglotError: when the function is called: the first argument is not a model, the task is
+            not a task, or a keyword was removed or moved into an options class.
     """
-    known = inspect.signature(run).parameters
+    parameters = inspect.signature(run).parameters
 
     @functools.wraps(run)
     def operated(model: Model, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -43,21 +48,21 @@ def operation(run: Callable[Concatenate[Model, P], R]) -> Callable[Concatenate[M
                 "neuroglot.wrap_model returns."
             )
         task = args[0] if args else kwargs.get("task")
-        if "task" in known and task is not None and not isinstance(task, ParallelTask):
+        if "task" in parameters and task is not None and not isinstance(task, ParallelTask):
             raise NeuroglotError(
                 f"task is a {type(task).__name__}; expected what neuroglot.load_task or "
                 "neuroglot.ParallelTask.from_records returns, after the model."
             )
-        gone = [name for name in kwargs if name in REMOVED and name not in known]
-        if gone:
-            raise NeuroglotError(f"{run.__name__}({gone[0]}=) is gone; {REMOVED[gone[0]]}")
-        for options, names in OPTIONS.items():
-            moved = [name for name in kwargs if name in names and name not in known]
-            if options in known and moved:
-                name = "choice_score" if moved[0] == "score" else moved[0]
+        unknown = [name for name in kwargs if name not in parameters]
+        for name in unknown:
+            if name in REMOVED:
+                raise NeuroglotError(f"{run.__name__}({name}=) is gone; {REMOVED[name]}")
+        for (options, fields), name in itertools.product(OPTIONS.items(), unknown):
+            if name in fields and options in parameters:
+                field = "choice_score" if name == "score" else name
                 raise NeuroglotError(
-                    f"{run.__name__}({moved[0]}=) is gone; write "
-                    f"{options}=neuroglot.{options.capitalize()}({name}=…)."
+                    f"{run.__name__}({name}=) is gone; write "
+                    f"{options}=neuroglot.{options.capitalize()}({field}=…)."
                 )
         with model.operating() as turn, turn.remembering():
             return run(model, *args, **kwargs)

@@ -1,8 +1,9 @@
-"""What verification found, kept in the user's cache, so that a model is verified once.
+"""Results of verification, stored in the user's cache so that a model is verified only once.
 
-It is kept for the very weights, configuration, classes, code and versions that it was found with.
-What cannot be read counts as not there, and what cannot be written is found out again next time.
-Models on an accelerator are not remembered: there the passes take less time than the checksum.
+They hold for exactly the same weights, configuration, classes, code and versions of libraries. A
+file that cannot be read counts as missing, and a result that cannot be written is computed again
+next time. Models on an accelerator are not remembered: verifying them takes less time than the
+checksum.
 """
 
 from __future__ import annotations
@@ -33,17 +34,17 @@ from neuroglot.models.sites import FoundBy
 from neuroglot.models.verify import Verified
 from neuroglot.outputs import write_file
 
-FOLDER = "NEUROGLOT_CACHE"  # the environment variable that says where; if empty, nothing is kept
+FOLDER = "NEUROGLOT_CACHE"  # environment variable with the folder; if empty, nothing is stored
 
 
 @dataclass(frozen=True)
 class Remembered:
-    """What is kept of a model.
+    """What is stored for a model.
 
     Attributes:
-        path: of its down projections, with ``{i}`` for the layer.
+        path: path of its down projections, with ``{i}`` for the layer.
         found_by: how they were found.
-        verified: what was found out about it.
+        verified: the results of its verification.
     """
 
     path: str
@@ -52,15 +53,16 @@ class Remembered:
 
 
 def _folder() -> Path | None:
-    named = os.environ.get(FOLDER)
-    if named is None:
-        return platformdirs.user_cache_path("neuroglot") / "verified"
-    return Path(named) / "verified" if named else None
+    """Where results are stored; ``None`` if they are not stored at all."""
+    chosen = os.environ.get(FOLDER)
+    if chosen == "":
+        return None
+    return (Path(chosen) if chosen else platformdirs.user_cache_path("neuroglot")) / "verified"
 
 
 @cache
 def _code() -> str:
-    """Checksum of the code that finds and verifies; versions do not tell it from a checkout's."""
+    """Checksum of the code that finds and verifies, which may change without a new version."""
     whole = xxhash.xxh3_128()
     for file in sorted(Path(__file__).parent.glob("*.py")):
         whole.update(file.read_bytes())
@@ -68,7 +70,7 @@ def _code() -> str:
 
 
 def key_of(hf: PreTrainedModel, path: str | None) -> dict[str, Any] | None:
-    """All that what is remembered depends on; ``None`` where that cannot be told, or takes long."""
+    """Everything that verification depends on; ``None`` if that is unknown or takes too long."""
     on_cpu = all(p.device.type in ("cpu", "meta") for p in hf.parameters())
     if _folder() is None or not on_cpu or not is_plainly_coded(hf):
         return None
@@ -86,32 +88,34 @@ def key_of(hf: PreTrainedModel, path: str | None) -> dict[str, Any] | None:
     }
 
 
-def _file(folder: Path, key: dict[str, Any]) -> Path:
+def _file(key: dict[str, Any] | None) -> Path | None:
+    """The file for a key; ``None`` if nothing is stored."""
+    folder = _folder()
+    if key is None or folder is None:
+        return None
     text = json.dumps(key, sort_keys=True)
     return folder / f"{xxhash.xxh3_128(text.encode()).hexdigest()}.json"
 
 
 def recall(key: dict[str, Any] | None) -> Remembered | None:
-    """What was kept under a key, if anything that can be read was."""
-    folder = _folder()
-    if key is None or folder is None:
+    """What was stored under a key, or ``None`` if there is nothing that can be read."""
+    file = _file(key)
+    if file is None:
         return None
-    try:
-        kept = json.loads(_file(folder, key).read_text("utf-8"))
-        if kept["key"] != key:
-            return None
-        found = kept["found"]
-        return Remembered(found["path"], found["found_by"], Verified(**found["verified"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        stored = json.loads(file.read_text("utf-8"))
+        if stored["key"] == key:
+            model = stored["found"]
+            return Remembered(model["path"], model["found_by"], Verified(**model["verified"]))
+    return None
 
 
-def remember(key: dict[str, Any] | None, found: Remembered) -> None:
-    """Keep what was found under a key; a file is there as a whole or not at all."""
-    folder = _folder()
-    if key is None or folder is None:
+def remember(key: dict[str, Any] | None, model: Remembered) -> None:
+    """Store the results for a model under a key, as a whole file or not at all."""
+    file = _file(key)
+    if file is None:
         return
-    text = json.dumps({"key": key, "found": asdict(found)}, indent=1)
+    text = json.dumps({"key": key, "found": asdict(model)}, indent=1)
     with suppress(OSError, NeuroglotError):
-        folder.mkdir(parents=True, exist_ok=True)
-        write_file(_file(folder, key), text)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_file(file, text)

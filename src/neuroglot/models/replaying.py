@@ -1,4 +1,4 @@
-"""Run a pass again whose first layers are not changed, without running these again."""
+"""Repeat a forward pass without running its first layers again, if their outputs are the same."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingW
 
 
 class Replayed:
-    """What some first layers gave in a pass, for passes of the same inputs.
+    """The outputs of a model's first layers, to be reused in passes with the same inputs.
 
-    The first pass within :meth:`running` is kept; those that follow take its outputs.
+    The first pass within :meth:`running` stores the outputs; later passes take them from there.
     """
 
     def __init__(self, layers: Sequence[nn.Module]) -> None:
@@ -24,7 +24,7 @@ class Replayed:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Within the block, one pass runs."""
+        """Within the block, one forward pass runs."""
         is_kept = bool(self.outputs)
         before = [vars(layer).get("forward") for layer in self.layers]
         for number, layer in enumerate(self.layers):
@@ -33,15 +33,12 @@ class Replayed:
             yield
         finally:
             for layer, own in zip(self.layers, before, strict=True):
-                del layer.forward  # that of its class is there again, or what stood before it
+                del layer.forward  # uncovers the method of its class
                 if own is not None:
                     layer.forward = own
 
     def _given(self, number: int) -> Any:
-        def forward(*_: Any, **__: Any) -> Any:
-            return self.outputs[number]
-
-        return forward
+        return lambda *_, **__: self.outputs[number]
 
     def _kept(self, number: int, run: Any) -> Any:
         def forward(*args: Any, **kwargs: Any) -> Any:
@@ -52,26 +49,24 @@ class Replayed:
 
 
 def can_be_copied(cache: Cache, n_layers: int) -> bool:
-    """Whether there are keys and values of each layer, and nothing that is changed in place."""
-    known = (DynamicLayer, DynamicSlidingWindowLayer)
+    """Whether a cache holds keys and values of each layer, and never changes them in place."""
+    copyable = (DynamicLayer, DynamicSlidingWindowLayer)
     return (
         type(cache) is DynamicCache
         and len(cache.layers) == n_layers
-        and all(type(layer) in known for layer in cache.layers)
+        and all(type(layer) in copyable for layer in cache.layers)
     )
 
 
 def copied(cache: Cache, first: Cache | None = None, n_layers: int = 0) -> Cache:
-    """Keys and values of their own, which share their numbers until they change.
+    """A copy of a cache, which shares its tensors with the original until one of them changes.
 
     Args:
-        cache: of a pass.
-        first: that the first layers are taken from instead.
-        n_layers: how many these are.
+        cache: keys and values of a pass.
+        first: a cache from which the first layers are taken instead.
+        n_layers: how many layers are taken from it.
     """
-    found = copy.copy(cache)
-    found.layers = [
-        copy.copy(first.layers[i] if first is not None and i < n_layers else layer)
-        for i, layer in enumerate(cache.layers)
-    ]
-    return found
+    new = copy.copy(cache)
+    layers = cache.layers if first is None else [*first.layers[:n_layers], *cache.layers[n_layers:]]
+    new.layers = [copy.copy(layer) for layer in layers]
+    return new

@@ -1,12 +1,13 @@
-"""Rotary factors that depend on the longest text of a batch, found without running one so long.
+"""Detect rotary factors that depend on the longest text of a batch, without running a long text.
 
-Modules that turn positions into factors are called with a far position beside the first ones; where
-that changes the factors of the first ones, a long text would change every other text of its batch,
-and keys that are cached before it would not be those that the model would compute after it.
+Modules that turn positions into factors are called with a distant position beside the first ones.
+If that changes the factors of the first positions, a long text would change all other texts of its
+batch, and keys that were cached before it would differ from those that the model computes after it.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,9 +23,9 @@ from neuroglot.models.hooks import on_call
 from neuroglot.models.probing import N_PROBE_TOKENS
 from neuroglot.models.sites import widths
 
-FARTHEST = 2**20  # tokens, where a configuration does not say how many it may be
+FARTHEST = 2**20  # tokens that are assumed if a configuration names no limit
 WHOLE_NUMBERS = (torch.int64, torch.int32)
-LENGTH = "seq_len"  # what code that takes no positions calls the length of a text
+LENGTH = "seq_len"  # name of the length of a text in code that takes no positions
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class Call:
 
     Attributes:
         module: the module.
-        args: what it was given by place.
-        kwargs: what it was given by name.
+        args: its positional arguments.
+        kwargs: its keyword arguments.
     """
 
     module: nn.Module
@@ -42,31 +43,34 @@ class Call:
     kwargs: dict[str, Any]
 
     def factors(self, module: nn.Module, length: int) -> list[Tensor]:
-        """What it gives for the probe's positions, where the longest text has this many tokens.
+        """The factors for the probe's positions if the longest text has this many tokens.
 
         Args:
-            module: a copy of its module.
-            length: more than the probe's.
+            module: a copy of the module.
+            length: more tokens than the probe has.
         """
         args = tuple(_longer(value, length) for value in self.args)
         kwargs = {name: _longer(value, length, name) for name, value in self.kwargs.items()}
-        # Past what others have put before it.
-        found = type(module).forward(module, *args, **kwargs)
-        tensors = found if isinstance(found, Sequence) else (found,)
-        return [_of_probe(x, length) for x in tensors if isinstance(x, Tensor) and x.ndim > 1]
+        # This is the method of the class, even if another function has replaced it.
+        output = type(module).forward(module, *args, **kwargs)
+        parts = output if isinstance(output, Sequence) else (output,)
+        return [
+            _of_probe(part, length) for part in parts if isinstance(part, Tensor) and part.ndim > 1
+        ]
 
 
 def _of_probe(values: Tensor, length: int) -> Tensor:
-    """What of some factors is for the positions of the probe, whichever dimension counts them.
+    """The factors of the probe's positions.
 
-    It is the last but one, or where that has another size, the first that has the right one.
+    Positions are taken to be the last dimension but one or, if that has the wrong size, the first
+    dimension of the right size.
     """
-    counted = (N_PROBE_TOKENS + 1, length)
-    fits = [place for place in range(values.ndim - 1) if values.shape[place] in counted]
-    place = values.ndim - 2
-    if fits and place not in fits:
-        place = fits[0]
-    return values.narrow(place, 0, min(N_PROBE_TOKENS, values.shape[place]))
+    sizes = (N_PROBE_TOKENS + 1, length)
+    fitting = [dim for dim in range(values.ndim - 1) if values.shape[dim] in sizes]
+    dim = values.ndim - 2
+    if fitting and dim not in fitting:
+        dim = fitting[0]
+    return values.narrow(dim, 0, min(N_PROBE_TOKENS, values.shape[dim]))
 
 
 def _copied(module: nn.Module) -> nn.Module:
@@ -75,7 +79,7 @@ def _copied(module: nn.Module) -> nn.Module:
     nn.Module.__init__(new)
     own = set(vars(new)) | {"forward", "_hf_hook"}
     vars(new).update({k: _on_cpu(v) for k, v in vars(module).items() if k not in own})
-    # Also those that are the same under two names.
+    # This includes buffers that are registered under two names.
     for name, buffer in module.named_buffers(recurse=False, remove_duplicate=False):
         new.register_buffer(name, _on_cpu(buffer))
     for name, part in module.named_children():
@@ -84,15 +88,15 @@ def _copied(module: nn.Module) -> nn.Module:
 
 
 def _on_cpu(value: Any) -> Any:
-    """A tensor of its own on the CPU, in full precision; anything else as it is."""
+    """A copy of a tensor on the CPU; anything else as it is."""
     if not isinstance(value, Tensor):
         return value
-    # So that no small change is rounded away.
+    # In full precision no small change is lost in rounding.
     return (value.float() if value.is_floating_point() else value).detach().cpu().clone()
 
 
 def _are_positions(value: object) -> bool:
-    """Whether these are the positions of the probe, counted from anywhere."""
+    """Whether a value holds the positions of the probe, counted from any number."""
     if not isinstance(value, Tensor) or not value.ndim or value.dtype not in WHOLE_NUMBERS:
         return False
     places = torch.arange(N_PROBE_TOKENS, device=value.device)
@@ -100,10 +104,10 @@ def _are_positions(value: object) -> bool:
 
 
 def _longer(value: Any, length: int, name: str = "") -> Any:
-    """An argument, with one more position at the end of a text of this length."""
+    """An argument with one more position, which is the last of a text of this length."""
     if _are_positions(value):
         return torch.cat([value, torch.full_like(value[..., :1], length - 1)], dim=-1)
-    # Hidden states, or queries and keys, of these positions.
+    # These are hidden states, queries or keys of the positions.
     if isinstance(value, Tensor) and value.ndim > 2 and value.shape[-2] == N_PROBE_TOKENS:
         value = torch.cat([value, value[..., -1:, :]], dim=-2)
     return length if name == LENGTH and isinstance(value, int) else _on_cpu(value)
@@ -113,42 +117,45 @@ def _longer(value: Any, length: int, name: str = "") -> Any:
 def noting_calls(hf: PreTrainedModel) -> Iterator[list[Call]]:
     """Within the block, note how modules without weights are called with positions.
 
-    Each is noted once for all calls that differ in nothing but tensors.
+    Calls of a module that differ in tensors only are noted once.
+
+    Yields:
+        A list that holds the calls when the block has ended.
     """
     calls: dict[tuple[Any, ...], Call] = {}
 
     def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        given = [*args, *kwargs.values()]
-        if LENGTH in kwargs or any(map(_are_positions, given)):
-            plain = tuple(value for value in given if isinstance(value, str | int | None))
-            # Some add to the positions that they are given.
+        values = [*args, *kwargs.values()]
+        if LENGTH in kwargs or any(map(_are_positions, values)):
+            plain = tuple(value for value in values if isinstance(value, str | int | None))
+            # Tensors are copied, because some modules change the positions in place.
             args, kwargs = tuple(map(_on_cpu, args)), {k: _on_cpu(v) for k, v in kwargs.items()}
             calls.setdefault((module, *plain), Call(module, args, kwargs))
 
-    found: list[Call] = []
+    noted: list[Call] = []
     with ExitStack() as stack:
         for module in hf.modules():
-            # Quantised maps keep theirs elsewhere than among the parameters.
+            # The weights of quantised linear maps are not among the parameters.
             has_maps = any(widths(part) is not None for part in module.modules())
             if not has_maps and not any(True for _ in module.parameters()):
                 stack.enter_context(on_call(module, note))
-        yield found
-    found.extend(calls.values())
+        yield noted
+    noted.extend(calls.values())
 
 
 @torch.inference_mode()
 def longest_text(hf: PreTrainedModel, calls: Sequence[Call]) -> int | None:
-    """The most tokens of texts that leave the factors of all other texts alone.
+    """The most tokens that a text may have without changing the factors of other texts.
 
     Args:
         hf: the model.
         calls: from :func:`noting_calls`.
 
     Returns:
-        ``None`` where texts of any length do.
+        The number of tokens, or ``None`` if no text changes the factors of others.
 
     Raises:
-        NeuroglotError: even the shortest ones do not.
+        NeuroglotError: even the shortest texts change them.
     """
     farthest = 4 * max(map(int, context_sizes(hf)), default=FARTHEST)
     limits = [_limit(call, max(farthest, 4 * N_PROBE_TOKENS)) for call in calls]
@@ -156,28 +163,28 @@ def longest_text(hf: PreTrainedModel, calls: Sequence[Call]) -> int | None:
     if shortest is not None and shortest <= N_PROBE_TOKENS + 1:
         raise NeuroglotError(
             f"the factors by which {type(hf).__name__} tells positions apart depend on the longest "
-            "text that it has read so far, so that results would depend on what was run before "
-            "and on what shares a batch. Such models are unsupported."
+            "text that it has read so far, so results would depend on what was run before and on "
+            "what shares a batch. Such models are unsupported."
         )
     return shortest
 
 
 def _limit(call: Call, farthest: int) -> int | None:
-    """As :func:`longest_text`, of one module."""
+    """As :func:`longest_text`, but for one module."""
     shortest = N_PROBE_TOKENS + 1
     try:
         expected = call.factors(_copied(call.module), shortest)
     except (IndexError, RuntimeError, TypeError, ValueError) as error:
         raise NeuroglotError(
             f"{type(call.module).__name__}, which is given the positions of tokens, cannot be "
-            f"called with one more ({error}), so that it cannot be told whether a long text would "
-            "change the others of its batch. Such models are unsupported."
+            f"called with one more ({error}), so it is unknown whether a long text would change "
+            "the others of its batch. Such models are unsupported."
         ) from error
 
     def exists(length: int) -> bool:
         try:
             call.factors(_copied(call.module), length)
-        except (IndexError, RuntimeError):  # a table has no such position
+        except (IndexError, RuntimeError):  # its table has no such position
             return False
         return True
 
@@ -185,20 +192,16 @@ def _limit(call: Call, farthest: int) -> int | None:
 
     def is_same(length: int) -> bool:
         module = _copied(call.module)
-        # Some go back to what they were only when a text is much shorter than the last one.
+        # Some modules reset their factors only when a text is much shorter than the previous one.
         call.factors(module, last)
-        found = call.factors(module, length)
-        return all(map(torch.equal, found, expected))
+        return all(map(torch.equal, call.factors(module, length), expected))
 
     same = _last(is_same, shortest, last)
     return None if same == last else same
 
 
 def _last(holds: Callable[[int], bool], low: int, high: int) -> int:
-    """The last length for which something holds that holds for ``low``, and for no more after."""
+    """The last length for which a condition holds; it holds for ``low``, and for none beyond."""
     if holds(high):
         return high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if holds(middle) else (low, middle)
-    return low
+    return low - 1 + bisect_left(range(low, high), True, key=lambda length: not holds(length))  # noqa: FBT003

@@ -1,9 +1,9 @@
-"""What a forward pass runs: whose prompt each row is, and where the prompt ends."""
+"""What a forward pass runs: which prompt each row is, and where the prompt ends."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from neuroglot.errors import NeuroglotError, listed
+from neuroglot.models.temporarily import temporarily
 
 EditPosition = Literal["answer", "last", "all"]
 EDIT_POSITIONS: tuple[EditPosition, ...] = ("answer", "last", "all")
@@ -20,14 +21,15 @@ EDIT_POSITIONS: tuple[EditPosition, ...] = ("answer", "last", "all")
 class Running:
     """What a model runs at the moment.
 
-    Whoever knows says so with :meth:`these`. Else, as where a user calls the model, a pass without
-    cached tokens before it is taken for whole prompts, and one with them for the answer's tokens.
+    Functions of neuroglot declare the prompts with :meth:`these`. If nothing was declared, because
+    a user calls the model, a pass without cached tokens is taken to run whole prompts, and a pass
+    with cached tokens to run tokens of the answers.
 
     Attributes:
-        prompts: whose prompt each row is (row,), where it was said.
-        lengths: tokens of each row's prompt (row,), where it was said.
-        index: place of every token in its text (row, position), padding being -1.
-        is_begun: whether tokens ran before those of this pass.
+        prompts: the prompt of each row (row,), if declared.
+        lengths: tokens of each row's prompt (row,), if declared.
+        index: position of every token in its text (row, position); -1 for padding.
+        is_begun: whether tokens were cached before this pass.
         n_passes: how many passes ran under edits of tokens.
     """
 
@@ -40,36 +42,41 @@ class Running:
 
     @property
     def edits(self) -> list[str]:
-        """What edits are in force, for provenance."""
+        """Descriptions of the edits in force, for provenance."""
         return list(self._edits.values())
 
     @contextmanager
-    def edited(self, what: str) -> Iterator[None]:
+    def edited(self, description: str) -> Iterator[None]:
         """Within the block, an edit is in force. Blocks may end in any order."""
         key = object()
-        self._edits[key] = what
+        self._edits[key] = description
         try:
             yield
         finally:
             del self._edits[key]
 
-    @contextmanager
-    def these(self, prompts: Sequence[Hashable] | None, lengths: Tensor | None) -> Iterator[None]:
-        """Within the block, forward passes run these prompts, one a row.
+    def these(
+        self, prompts: Sequence[Hashable] | None, lengths: Tensor | None
+    ) -> AbstractContextManager[None]:
+        """Within the block, forward passes run these prompts, one per row.
 
         Args:
-            prompts: what tells them apart, such as item and language.
-            lengths: tokens of each prompt, the answer's not counted (row,).
+            prompts: an identifier of each prompt, such as item and language.
+            lengths: tokens of each prompt, without its answer (row,).
         """
-        before = self.prompts, self.lengths
-        self.prompts, self.lengths = prompts, lengths
-        try:
-            yield
-        finally:
-            self.prompts, self.lengths = before
+        return temporarily([(self, "prompts", prompts), (self, "lengths", lengths)])
 
     def see(self, ids: Tensor, mask: Tensor | None, n_before: int) -> None:
-        """Note the inputs of a pass: ids (row, position, …), mask and number of cached tokens."""
+        """Note the inputs of a pass.
+
+        Args:
+            ids: token ids (row, position), or embeddings (row, position, d_model).
+            mask: true at real tokens, including cached ones (row, position).
+            n_before: number of cached tokens.
+
+        Raises:
+            NeuroglotError: the mask has another shape.
+        """
         n_rows, n_new = ids.shape[:2]
         if mask is None:
             mask = torch.ones((n_rows, n_before + n_new), dtype=torch.bool, device=ids.device)
@@ -83,36 +90,36 @@ class Running:
         self.index = torch.where(real, real.long().cumsum(dim=1) - 1, -1)[:, -n_new:]
 
     def tokens(self, position: EditPosition) -> Tensor:
-        """Which tokens of the pass are meant (row, position), as true and false.
+        """Mask of the tokens of this pass that are at a position (row, position).
 
-        ``"last"`` is the last prompt token, ``"answer"`` that one and those of the answer, and
-        ``"all"`` every one but padding.
+        ``"last"`` is the last prompt token, ``"answer"`` the last prompt token and the tokens of
+        the answer, and ``"all"`` every token but padding.
+
+        Raises:
+            NeuroglotError: the pass has more or fewer rows than prompts were declared.
         """
         index = self.index
         assert index is not None  # a pass begins before its layers fire
         if position == "all":
             return index >= 0
-        last = self._last(index)
+        last: Tensor | int
+        if self.lengths is None:
+            # Without declared lengths, all tokens after cached ones are taken to be answers.
+            last = -2 if self.is_begun else index.max(dim=1, keepdim=True).values
+        elif len(self.lengths) == len(index):
+            last = (self.lengths.to(index.device) - 1)[:, None]
+        else:
+            raise NeuroglotError(
+                f"a pass has {len(index)} rows, but {len(self.lengths)} prompts were declared."
+            )
         return index == last if position == "last" else (index >= last) & (index >= 0)
-
-    def _last(self, index: Tensor) -> Tensor | int:
-        """Place of the last prompt token (row, 1)."""
-        if self.lengths is not None:
-            if len(self.lengths) != len(index):
-                raise NeuroglotError(
-                    f"a pass has {len(index)} rows, but {len(self.lengths)} prompts were said to "
-                    "run."
-                )
-            return (self.lengths.to(index.device) - 1)[:, None]
-        # Of what is cached, nobody says which tokens were the prompt's; all that follows answers.
-        return -2 if self.is_begun else index.max(dim=1, keepdim=True).values
 
 
 def check_edit_position(position: str) -> EditPosition:
-    """The position, if there are such.
+    """The position, if it is a known one.
 
     Raises:
-        NeuroglotError: it lists those that there are.
+        NeuroglotError: the position is unknown; the message lists the choices.
     """
     if position not in EDIT_POSITIONS:
         raise NeuroglotError(f"unknown position {position!r}; there are {listed(EDIT_POSITIONS)}.")

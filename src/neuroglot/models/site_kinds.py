@@ -1,4 +1,4 @@
-"""The two values of a neuron that can be looked at, by name; nothing heavy is imported here."""
+"""Names of the two values of a neuron that can be read. This module imports nothing heavy."""
 
 from __future__ import annotations
 

@@ -18,9 +18,9 @@ FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def widths(module: nn.Module) -> tuple[int, int] | None:
-    """Input and output width of a linear map, also of a quantised one; else ``None``."""
+    """Input and output width of a linear map, even a quantised one; ``None`` for other modules."""
     if isinstance(module, Conv1D):
-        # GPT-2's Conv1D keeps its weight transposed, and has no in_features.
+        # GPT-2's Conv1D stores its weight transposed, and has no in_features.
         return int(module.weight.shape[0]), int(module.weight.shape[1])
     into, out = getattr(module, "in_features", None), getattr(module, "out_features", None)
     return (into, out) if isinstance(into, int) and isinstance(out, int) else None
@@ -30,27 +30,27 @@ def down_widths(down: nn.Module) -> tuple[int, int]:
     """Input and output width of a down projection: neurons and ``d_model``.
 
     Raises:
-        NeuroglotError: the module is no linear map.
+        NeuroglotError: the module is not a linear map.
     """
-    found = widths(down)
-    if found is None:
+    input_and_output = widths(down)
+    if input_and_output is None:
         weight = getattr(down, "weight", None)
         shape = tuple(weight.shape) if isinstance(weight, Tensor) else "none"
         raise NeuroglotError(
-            f"{type(down).__name__} (weight shape {shape}) is no dense down projection: expected "
-            "a torch.nn.Linear, a Conv1D or a quantised linear layer."
+            f"{type(down).__name__} (weight shape {shape}) is not a dense down projection: "
+            "expected a torch.nn.Linear, a Conv1D or a quantised linear layer."
         )
-    return found
+    return input_and_output
 
 
 def is_ordinary(down: nn.Module) -> bool:
-    """Whether the weight is a plain floating-point matrix: not quantised, and not offloaded."""
+    """Whether the weight is a plain floating-point matrix, neither quantised nor offloaded."""
     weight = getattr(down, "weight", None)
     if not isinstance(down, nn.Linear | Conv1D) or not isinstance(weight, Tensor):
         return False
-    # Quantised and sharded weights are subclasses that may claim a floating-point type.
-    plain = type(weight) in (Tensor, nn.Parameter)
-    return plain and weight.dtype in FLOATING and not weight.is_meta
+    # Quantised and sharded weights are of subclasses, which may report a floating-point type.
+    is_plain = type(weight) in (Tensor, nn.Parameter)
+    return is_plain and weight.dtype in FLOATING and not weight.is_meta
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,13 @@ class FFNSite:
     """The feed-forward network of one layer.
 
     Attributes:
-        layer: index from the input side, from 0.
+        layer: number of the layer, counted from the input, from 0.
         path: dotted name of the down projection inside the model.
         down: the down projection; its input are the coefficients ``m``.
-        activation: the module whose output is the gate ``g``, or ``None`` where ``g = m``.
-        block: the layer that holds the network.
-        found_by: the table, the path that a user named, or the structure of the layers.
+        activation: the module whose output is the gate ``g``, or ``None`` if ``g = m``.
+        block: the layer that contains the network.
+        found_by: whether the network was found by the table of paths, by the user's path, or by the
+            structure of the layers.
     """
 
     layer: int
@@ -79,7 +80,7 @@ class FFNSite:
         return down_widths(self.down)[0]
 
     def place(self, kind: SiteKind) -> Place:
-        """Where its gates pass by, or its coefficients."""
+        """Where its gates or its coefficients can be read and written."""
         if kind == "gate" and self.activation is not None:
             return Place(self.layer, self.block, self.path, on_output, self.activation)
         return Place(self.layer, self.block, self.path, on_input, self.down)
@@ -87,7 +88,7 @@ class FFNSite:
     def value_vectors(self) -> Tensor:
         """The matrix (neuron, d_model) whose rows are the value vectors ``v_i``.
 
-        It is a view of the weight, on its device and in its dtype.
+        The matrix is a view of the weight, on its device and in its number type.
 
         Raises:
             NeuroglotError: the weight is quantised or offloaded, or the module does more than
@@ -102,7 +103,7 @@ class FFNSite:
                 f"{kind} ({type(weight).__name__}); recording works without them. For value "
                 "vectors, load the model unquantised and wholly on one device."
             )
-        # Not a parameter where it is pruned or parametrized, but computed from others.
+        # If it is pruned or parametrized, it is not a parameter but computed from others.
         matrix = cast("Tensor", self.down.weight).detach()
         vectors = matrix if isinstance(self.down, Conv1D) else matrix.T
         self._check(vectors)
@@ -110,11 +111,11 @@ class FFNSite:
 
     @torch.no_grad()
     def _check(self, vectors: Tensor) -> None:
-        """The module must do what its weight says; one that quantises as it runs does not."""
-        some = torch.linspace(-1, 1, len(vectors), device=vectors.device)[None].to(vectors.dtype)
-        # Past the hooks, which belong to the forward pass of the model.
-        found = self.down.forward(some) - self.down.forward(torch.zeros_like(some))
-        error = (found - some @ vectors).float().norm() / found.float().norm()
+        """Refuse a module that does not multiply by its weight, as if it quantises its input."""
+        inputs = torch.linspace(-1, 1, len(vectors), device=vectors.device)[None].to(vectors.dtype)
+        # `forward` is called directly, because hooks are meant for forward passes of the model.
+        product = self.down.forward(inputs) - self.down.forward(torch.zeros_like(inputs))
+        error = (product - inputs @ vectors).float().norm() / product.float().norm()
         if not error < torch.finfo(vectors.dtype).eps ** 0.5:
             raise NeuroglotError(
                 f"{self.path} ({type(self.down).__name__}) does more than multiply by its weight, "

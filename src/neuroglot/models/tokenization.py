@@ -18,36 +18,49 @@ from transformers.utils import chat_template_utils
 from neuroglot.errors import NeuroglotError, in_one_line, listed
 
 PaddingSide = Literal["left", "right"]
-MOST_CHARACTERS = 64  # of a token, for all that is likely
-AT_ONCE = 1024  # prompts that are tokenised together, and then forgotten
+MOST_CHARACTERS = 64  # assumed maximum per token, which few tokens exceed
+AT_ONCE = 1024  # prompts that are tokenised and held in memory together
 PADDING_SIDES: tuple[PaddingSide, ...] = ("left", "right")
-# White space that is no end of a line.
+# White space other than line ends.
 SPACES = " \t\x1f\xa0\u1680\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
-# Variables of a chat template that are filled in here, or through parameters of the same name.
+# Variables of chat templates that are filled in here, or by parameters of apply_chat_template.
 FILLED_IN = {"messages", *inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters}
 FILLED_IN -= {"tools", "documents"}
 
 
 @dataclass(frozen=True, init=False)
 class Tokenization:
-    """What is done to a prompt before the model meets it.
+    """How prompts become tokens.
 
-    Whatever is chosen, spaces at the end of a prompt belong to what follows it
-    (:func:`without_spaces`).
+    With any settings, white space at the end of a prompt is tokenised together with the text that
+    follows it.
 
     Attributes:
-        special_tokens: whether the tokenizer adds what it puts before a text (such as a
-            beginning-of-text token), unless the text begins with it. What it would put after a
-            text is never added: the next token must be the answer's.
-        chat_template: whether the prompt is put as a user's turn into the tokenizer's chat
-            template, which then brings its own special tokens.
-        padding_side: where batches are padded; ``None`` leaves it to the tokenizer. Results do not
-            depend on it.
-        truncate: whether a prompt that is too long loses its beginning, with a warning; else it
-            is an error.
-        template_arguments: what the chat template is given beside the turn, such as
-            ``enable_thinking`` or ``date_string``, as values that JSON knows. They may also be
-            given as keyword arguments: ``Tokenization(chat_template=True, enable_thinking=False)``.
+        special_tokens: whether the tokenizer adds the special tokens that it puts before a text
+            (such as a beginning-of-text token), unless the text already begins with them. Special
+            tokens after a text are never added, because the next token must be the answer's.
+        chat_template: whether the prompt becomes a user's turn in the tokenizer's chat template,
+            which brings its own special tokens.
+        padding_side: the side on which batches are padded; by default that of the tokenizer.
+            Results do not depend on it.
+        truncate: whether the beginning of a prompt that is too long is cut, with a warning;
+            otherwise such a prompt is an error.
+        template_arguments: further arguments of the chat template, such as ``enable_thinking`` or
+            ``date_string``, with values that JSON can hold. They may also be given as keyword
+            arguments: ``Tokenization(chat_template=True, enable_thinking=False)``.
+
+    Raises:
+        NeuroglotError: ``template_arguments`` is not a mapping, or an argument is given twice.
+
+    Examples:
+        >>> import neuroglot as ng
+        >>> chosen = ng.Tokenization(chat_template=True, enable_thinking=False)
+        >>> chosen.template_arguments
+        {'enable_thinking': False}
+        >>> plain = ng.Tokenization(special_tokens=False)
+        >>> model = ng.load_model("embedded/base", tokenization=plain)
+        >>> model.tokenization.special_tokens
+        False
     """
 
     special_tokens: bool = True
@@ -74,15 +87,13 @@ class Tokenization:
         twice = sorted(set(given) & set(more))
         if twice:
             raise NeuroglotError(f"the template argument {listed(twice)} is given twice.")
-        values = {
-            "special_tokens": special_tokens,
-            "chat_template": chat_template,
-            "padding_side": padding_side,
-            "truncate": truncate,
-            "template_arguments": {**given, **more},
-        }
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
+        vars(self).update(
+            special_tokens=special_tokens,
+            chat_template=chat_template,
+            padding_side=padding_side,
+            truncate=truncate,
+            template_arguments={**given, **more},
+        )
 
 
 @dataclass(frozen=True)
@@ -91,9 +102,9 @@ class Tokens:
 
     Attributes:
         ids: their ids.
-        ends: where each ends in the text, in characters; 0 for special tokens.
-        n_special: how many of the first are special tokens that the tokenizer added, or the begin
-            token that a chat template wrote.
+        ends: where each token ends in the text, in characters; 0 for special tokens.
+        n_special: how many tokens at the beginning are special tokens that the tokenizer added, or
+            the begin token that a chat template wrote.
     """
 
     ids: list[int]
@@ -102,10 +113,10 @@ class Tokens:
 
 
 def check_tokenization(tokenizer: PreTrainedTokenizerBase, chosen: Tokenization) -> None:
-    """Refuse what the tokenizer cannot do.
+    """Refuse settings that the tokenizer cannot fulfil.
 
     Raises:
-        NeuroglotError: another type, an unknown padding side, a chat template that is not there
+        NeuroglotError: another type, an unknown padding side, a chat template that does not exist
             or that truncation would cut, or arguments that the template does not use.
     """
     if not isinstance(chosen, Tokenization):
@@ -132,7 +143,7 @@ def _check_arguments(tokenizer: PreTrainedTokenizerBase, chosen: Tokenization) -
     """Refuse arguments that the chat template does not use, or that cannot be recorded.
 
     Raises:
-        NeuroglotError: it lists the arguments that the template knows.
+        NeuroglotError: there are such arguments; the message lists those that the template uses.
     """
     given = chosen.template_arguments
     if not given:
@@ -142,12 +153,12 @@ def _check_arguments(tokenizer: PreTrainedTokenizerBase, chosen: Tokenization) -
             f"{listed(given)}: arguments of a chat template without chat_template=True "
             "(--chat-template)."
         )
-    known = arguments_of_template(tokenizer, chosen)
-    unknown = [name for name in given if name not in known]
+    accepted = arguments_of_template(tokenizer, chosen)
+    unknown = [name for name in given if name not in accepted]
     if unknown:
         raise NeuroglotError(
             f"the tokenizer's chat template takes no argument {listed(unknown)}; "
-            + (f"there are {listed(known, 20)}." if known else "it takes none.")
+            + (f"there are {listed(accepted, 20)}." if accepted else "it takes none.")
         )
     for name, value in given.items():
         try:
@@ -156,16 +167,16 @@ def _check_arguments(tokenizer: PreTrainedTokenizerBase, chosen: Tokenization) -
             is_kept = False
         if not is_kept:
             raise NeuroglotError(
-                f"template argument {name}={value!r:.60}: expected a value that JSON knows, such "
-                "as a text, a number, true or false."
+                f"template argument {name}={value!r:.60}: expected a value that JSON can hold, "
+                "such as a text, a number, true or false."
             )
 
 
 def arguments_of_template(tokenizer: PreTrainedTokenizerBase, chosen: Tokenization) -> list[str]:
-    """Names of what a chat template can be given beside the turns and special tokens.
+    """Names of the arguments that a chat template takes beside turns and special tokens.
 
     Raises:
-        NeuroglotError: there is no such template, or it is no valid one.
+        NeuroglotError: there is no such template, or it is invalid.
     """
     try:
         template = tokenizer.get_chat_template(tools=chosen.template_arguments.get("tools"))
@@ -179,11 +190,11 @@ def arguments_of_template(tokenizer: PreTrainedTokenizerBase, chosen: Tokenizati
 def describe_tokenization(
     tokenizer: PreTrainedTokenizerBase, chosen: Tokenization, limit: int | None
 ) -> dict[str, Any]:
-    """What results say of the tokenisation.
+    """The attributes of results that describe the tokenisation.
 
     Args:
-        tokenizer: of the model.
-        chosen: how.
+        tokenizer: the model's tokenizer.
+        chosen: the settings.
         limit: the most tokens that the model's context holds, to which prompts may be cut.
     """
     template = str(tokenizer.chat_template) if chosen.chat_template else ""
@@ -200,21 +211,20 @@ def describe_tokenization(
 def without_spaces(text: str) -> tuple[str, str]:
     """A text without the white space at its end, and that white space.
 
-    Tokenizers join a space with the word after it, so that one at the end of a prompt belongs to
-    what follows, and alone would be a token that models hardly know. The end of a line stays: it is
-    a token of its own, and tells the model to go on in the next line.
+    Tokenizers join a space with the word after it, so a space at the end of a prompt belongs to the
+    text that follows; by itself it would be a token that models rarely see. Line ends stay: they
+    are tokens of their own, and tell the model to continue in the next line.
     """
     text_alone = text.rstrip(SPACES)
     return text_alone, text[len(text_alone) :]
 
 
 def between(spaces: str, join: str) -> str:
-    """What stands between a prompt without the white space at its end and what answers it.
+    """The white space between a prompt, without white space at its end, and its answer.
 
     Args:
-        spaces: white space that stood at the prompt's end.
-        join: white space that joins a prompt with its answer; plain spaces before it say nothing
-            more.
+        spaces: the white space that was at the prompt's end; plain spaces are replaced by ``join``.
+        join: the white space that joins a prompt with its answer.
     """
     return join if join and not spaces.strip(" ") else spaces + join
 
@@ -222,7 +232,7 @@ def between(spaces: str, join: str) -> str:
 def shown_prompts(
     tokenizer: PreTrainedTokenizerBase, chosen: Tokenization, prompts: Sequence[str]
 ) -> list[str]:
-    """The prompts as texts that the model meets, without spaces at their ends.
+    """The prompts as the model gets them, without white space at their ends.
 
     Raises:
         NeuroglotError: the chat template does not take a user's turn, or leaves it out.
@@ -233,9 +243,9 @@ def shown_prompts(
 def rendered(
     tokenizer: PreTrainedTokenizerBase, chosen: Tokenization, prompts: Sequence[str]
 ) -> list[str]:
-    """The prompts as they are given, or in the chat template where it is wanted.
+    """The prompts as they are, or in the chat template if the settings ask for it.
 
-    Spaces at the end of a user's turn are left out, as nothing follows them there.
+    White space at the end of a user's turn is removed, because no text follows it there.
 
     Raises:
         NeuroglotError: the chat template does not take a user's turn, or leaves it out.
@@ -252,7 +262,7 @@ def rendered(
                 add_generation_prompt=True,
                 **chosen.template_arguments,
             )
-        except Exception as error:  # a template is a program of somebody else
+        except Exception as error:  # a template is foreign code
             reason = in_one_line(error)
             raise NeuroglotError(f"the tokenizer's chat template fails: {reason}.") from error
         # Templates may strip white space around the prompt.
@@ -263,18 +273,18 @@ def rendered(
 
 
 def _refuse_random(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Refuse a tokenizer that cuts the same text in other ways each time, as for training.
+    """Refuse a tokenizer that splits the same text differently each time, as for training.
 
     Raises:
-        NeuroglotError: it says how to stop that.
+        NeuroglotError: tokens are drawn at random; the message says how to stop that.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     dropout = getattr(getattr(backend, "model", None), "dropout", None)
     sampling = getattr(tokenizer, "sp_model_kwargs", None) or {}
     if dropout or sampling.get("enable_sampling"):
         raise NeuroglotError(
-            "the tokenizer draws tokens at random (BPE dropout, or sampling), so that a text has "
-            "other tokens each time; set tokenizer.backend_tokenizer.model.dropout = None, or load "
+            "the tokenizer draws tokens at random (BPE dropout, or sampling), so a text has other "
+            "tokens each time; set tokenizer.backend_tokenizer.model.dropout = None, or load "
             "it without enable_sampling."
         )
 
@@ -288,17 +298,17 @@ def encode(
 ) -> list[Tokens]:
     """Tokens of texts that went through :func:`shown_prompts`.
 
-    What the tokenizer puts before a text is not put before one that begins with it already.
+    Special tokens are not put before a text that already begins with them.
 
     Args:
-        tokenizer: of the model.
-        chosen: how.
+        tokenizer: the model's tokenizer.
+        chosen: the settings.
         shown: the texts.
-        offsets: whether it must be known where tokens end.
+        offsets: whether to find out where tokens end.
 
     Raises:
-        NeuroglotError: offsets are wanted of a tokenizer that keeps none, or it draws tokens at
-            random.
+        NeuroglotError: the tokenizer does not provide the offsets that are wanted, or it draws
+            tokens at random.
     """
     _refuse_random(tokenizer)
     if offsets and not tokenizer.is_fast:
@@ -307,7 +317,7 @@ def encode(
             "scoring needs; load a fast tokenizer."
         )
     # Lengths are checked later, where the message can name the prompt.
-    found = tokenizer(
+    encoded = tokenizer(
         list(shown),
         add_special_tokens=chosen.special_tokens and not chosen.chat_template,
         return_special_tokens_mask=True,
@@ -315,16 +325,16 @@ def encode(
         verbose=False,
     )
     tokens = []
-    for i, ids in enumerate(found["input_ids"]):
-        mask = found["special_tokens_mask"][i]
+    for i, ids in enumerate(encoded["input_ids"]):
+        mask = encoded["special_tokens_mask"][i]
         n_special = next((n for n, special in enumerate(mask) if not special), len(mask))
         stop = len(ids)
-        # What the tokenizer adds after a text would come between prompt and answer.
+        # Special tokens after a text would come between prompt and answer.
         while stop > n_special and mask[stop - 1]:
             stop -= 1
-        ends = [end for _, end in found["offset_mapping"][i]] if offsets else []
-        is_there = ids[:n_special] == ids[n_special : 2 * n_special]
-        start = n_special if is_there else 0
+        ends = [end for _, end in encoded["offset_mapping"][i]] if offsets else []
+        is_doubled = ids[:n_special] == ids[n_special : 2 * n_special]
+        start = n_special if is_doubled else 0
         if chosen.chat_template:
             n_special = int(stop > 0 and ids[0] == tokenizer.bos_token_id)
         tokens.append(Tokens(list(ids[start:stop]), ends[start:stop], n_special))
@@ -334,32 +344,36 @@ def encode(
 def special_tokens_inside(
     tokenizer: PreTrainedTokenizerBase, chosen: Tokenization, texts: Iterable[tuple[str, str]]
 ) -> tuple[str, list[str]] | None:
-    """What the first of some texts with special tokens is called, and those tokens in all texts.
+    """Find special tokens inside texts.
 
-    The begin token at the beginning of a text is none of them, unless a chat template comes before.
+    A begin token at the beginning of a text does not count, unless a chat template precedes it.
 
     Args:
-        tokenizer: of the model.
+        tokenizer: the model's tokenizer.
         chosen: how texts become tokens.
-        texts: each with what a message calls it.
+        texts: pairs of a name and a text.
+
+    Returns:
+        The name of the first text that contains special tokens, and the special tokens in all
+        texts; ``None`` if there are none.
     """
-    special, first, found = _special_ids(tokenizer), "", dict[str, None]()
+    special, first, inside_any = _special_ids(tokenizer), "", dict[str, None]()
     for name, text in texts:
         ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         begun = not chosen.chat_template and ids[:1] == [tokenizer.bos_token_id]
         inside = [token for token in ids[int(begun) :] if token in special]
         if inside:
             first = first or name
-            found |= dict.fromkeys(map(str, tokenizer.convert_ids_to_tokens(inside)))
-    return (first, list(found)) if found else None
+            inside_any |= dict.fromkeys(map(str, tokenizer.convert_ids_to_tokens(inside)))
+    return (first, list(inside_any)) if inside_any else None
 
 
 def token_names(tokenizer: PreTrainedTokenizerBase, tokens: Iterable[int]) -> list[str]:
-    """A name for each token that no other token has.
+    """A unique name for each token.
 
-    It is the token's text where that text becomes this token again. Else it is its entry in the
-    vocabulary, with its number where that is another token's text: several tokens may stand for
-    the same text, or for parts of a letter.
+    It is the token's text, if that text becomes this token again. Otherwise it is the token's entry
+    in the vocabulary, followed by its number if the entry is also the text of another token:
+    several tokens may stand for the same text, or for parts of a letter.
     """
     names = []
     for token in tokens:
@@ -375,34 +389,33 @@ def token_names(tokenizer: PreTrainedTokenizerBase, tokens: Iterable[int]) -> li
 
 
 def _alone(tokenizer: PreTrainedTokenizerBase, text: str) -> int | None:
-    """The one token that a text becomes, if it becomes one."""
+    """The token that a text becomes; ``None`` if it becomes no token or several."""
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     return int(ids[0]) if len(ids) == 1 else None
 
 
 def end_tokens(tokenizer: PreTrainedTokenizerBase, of_generation: Any) -> list[int]:
-    """The tokens at which a model ends what it writes, ascending.
+    """The tokens at which a model stops writing, in ascending order.
 
-    They are the tokenizer's and those of the model's generation configuration: a tokenizer often
-    names the end of a turn only, and a configuration the end of a text only.
+    These are the end tokens of the tokenizer and of the model's generation configuration: a
+    tokenizer often names only the end of a turn, and a configuration only the end of a text.
 
     Args:
-        tokenizer: of the model.
-        of_generation: the configuration, or ``None``.
+        tokenizer: the model's tokenizer.
+        of_generation: the generation configuration, or ``None``.
     """
-    given = (tokenizer.eos_token_id, getattr(of_generation, "eos_token_id", None))
-    found: set[int] = set()
-    for ids in given:
+    ends: set[int] = set()
+    for ids in (tokenizer.eos_token_id, getattr(of_generation, "eos_token_id", None)):
         if ids is not None:
-            found |= set(ids) if isinstance(ids, list | tuple) else {int(ids)}
-    return sorted(found)
+            ends |= set(ids) if isinstance(ids, list | tuple) else {int(ids)}
+    return sorted(ends)
 
 
 def _special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Tokens that mean more than their letters; not the one that stands for unknown words."""
+    """Ids of special tokens, except for the one that stands for unknown words."""
     kinds = ("bos", "eos", "sep", "cls", "mask", "pad")
-    given = (getattr(tokenizer, f"{kind}_token_id", None) for kind in kinds)
-    named = {int(token) for token in given if token is not None}
+    ids = (getattr(tokenizer, f"{kind}_token_id", None) for kind in kinds)
+    named = {int(token) for token in ids if token is not None}
     marked = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     return named | (marked - {tokenizer.unk_token_id})
 
@@ -410,7 +423,7 @@ def _special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
 def prompts_checksum(
     tokenizer: PreTrainedTokenizerBase, chosen: Tokenization, prompts: Sequence[str]
 ) -> str:
-    """Checksum of prompts as rendered and tokenised, whole, however long they are.
+    """Checksum of all prompts as rendered and tokenised, without truncation.
 
     Raises:
         NeuroglotError: see :func:`shown_prompts`.
@@ -424,18 +437,19 @@ def prompts_checksum(
 def checksum_of_each(
     tokenizer: PreTrainedTokenizerBase, chosen: Tokenization, prompts: Sequence[str]
 ) -> list[str]:
-    """Checksum of each prompt by itself, as rendered and tokenised.
+    """Checksum of each prompt, as rendered and tokenised.
 
     Raises:
         NeuroglotError: see :func:`shown_prompts`.
     """
-    tokens = _tokens_of_each(tokenizer, chosen, prompts)
-    return [xxhash.xxh3_128(one).hexdigest() for one in tokens]
+    tokens_of_each = _tokens_of_each(tokenizer, chosen, prompts)
+    return [xxhash.xxh3_128(tokens).hexdigest() for tokens in tokens_of_each]
 
 
 def _tokens_of_each(
     tokenizer: PreTrainedTokenizerBase, chosen: Tokenization, prompts: Sequence[str]
 ) -> Iterator[bytes]:
+    """The token ids of each prompt, as bytes."""
     for start in range(0, len(prompts), AT_ONCE):
         shown = shown_prompts(tokenizer, chosen, prompts[start : start + AT_ONCE])
         for tokens in encode(tokenizer, chosen, shown):
@@ -449,13 +463,13 @@ def check_lengths(
     names: Sequence[str],
     limit: int | None,
 ) -> None:
-    """Refuse texts that are far too long by their beginnings, in the time that those take.
+    """Refuse texts that are far too long, after tokenising their beginnings only.
 
     Args:
-        tokenizer: of the model.
-        chosen: how.
+        tokenizer: the model's tokenizer.
+        chosen: the settings.
         shown: the texts.
-        names: what errors call each.
+        names: names of the texts, for error messages.
         limit: the most tokens that the model's context holds, or ``None``.
 
     Raises:
@@ -463,15 +477,15 @@ def check_lengths(
     """
     if limit is None or chosen.truncate:
         return
-    looked_at = limit * MOST_CHARACTERS
+    n_characters = limit * MOST_CHARACTERS
     for text, name in zip(shown, names, strict=True):
-        if len(text) <= looked_at:
+        if len(text) <= n_characters:
             continue
-        (begun,) = encode(tokenizer, chosen, [text[:looked_at]])
-        if len(begun.ids) > limit:
+        (beginning,) = encode(tokenizer, chosen, [text[:n_characters]])
+        if len(beginning.ids) > limit:
             raise NeuroglotError(
-                f"{name} has {len(text):,} characters; the first {looked_at:,} alone are "
-                f"{len(begun.ids):,} tokens, but the model's context holds {limit}. Shorten or "
+                f"{name} has {len(text):,} characters; the first {n_characters:,} alone are "
+                f"{len(beginning.ids):,} tokens, but the model's context holds {limit}. Shorten or "
                 "leave out this item, or ask for truncation."
             )
 
@@ -479,17 +493,17 @@ def check_lengths(
 def fitted(
     tokens: Tokens, limit: int | None, name: str, *, room: int = 0, truncate: bool = False
 ) -> list[int]:
-    """The ids, if they fit; else without their beginning where that is wanted.
+    """The ids of a prompt, cut at the beginning if they are too many and truncation is wanted.
 
     Args:
-        tokens: of a prompt.
+        tokens: tokens of the prompt.
         limit: the most tokens that the model's context holds, or ``None``.
-        name: what errors call the prompt.
-        room: tokens that must fit in after it.
-        truncate: whether to cut.
+        name: name of the prompt, for error messages.
+        room: number of tokens that must fit in after the prompt.
+        truncate: whether to cut a prompt that is too long.
 
     Raises:
-        NeuroglotError: there are no tokens, or too many.
+        NeuroglotError: the prompt has no tokens, or too many.
     """
     if len(tokens.ids) <= tokens.n_special:
         raise NeuroglotError(f"{name} has no tokens.")

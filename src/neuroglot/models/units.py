@@ -1,4 +1,4 @@
-"""Units: what can be read and written in a model, such as its FFN neurons."""
+"""Units: the quantities of a model that can be read and edited, such as its FFN neurons."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ from neuroglot.models.turns import hooking
 class Units(ABC):
     """All units of one kind in a model.
 
-    A subclass is a kind: it says where in each layer the values of its units pass by. Where these
-    are not (row, position, unit) there, it also says how they are made of what passes by, with
+    Each subclass is a kind of units. It names the module in each layer whose input or output
+    carries the values of the units. If this tensor is not laid out as (row, position, unit), the
+    subclass also defines how to extract the values from it and put them back, with
     :meth:`taken_from` and :meth:`put_into`.
 
     Attributes:
-        name: of the kind, which sets of such units have as their ``unit``.
+        name: name of the kind, which is the ``unit`` of neuron sets of this kind.
         hf: the model.
-        sites: its feed-forward networks, one a layer, which also say what its layers are.
+        sites: its feed-forward networks, one per layer; they also identify the layers.
     """
 
     name: ClassVar[str]
@@ -47,47 +48,47 @@ class Units(ABC):
 
     @abstractmethod
     def places(self, kind: SiteKind) -> Sequence[hooks.Place]:
-        """Where values pass by, one place a layer.
+        """Where the values can be read and written, one place per layer.
 
         Args:
-            kind: ``"coefficient"``, which can be written and is what :meth:`output_directions` are
-                multiplied with; or ``"gate"``, which is the same where units have no gates.
+            kind: ``"coefficient"``, the values that can be edited and that multiply the
+                :meth:`output_directions`, or ``"gate"``, which is the same if units have no gates.
         """
 
     @abstractmethod
     def output_directions(self, layer: int) -> Tensor:
         """What the units of a layer add to its output at a coefficient of one (unit, …, d_model).
 
-        A norm that follows is left out.
+        Norms that follow are not applied.
 
         Raises:
-            NeuroglotError: the weights do not say so.
+            NeuroglotError: the directions cannot be read from the weights.
         """
 
     def computed(self, _layer: int) -> Tensor | Literal[True]:
-        """Which units the pass that ran last computed (row, position, unit); true where all are."""
+        """Units that the last pass computed (row, position, unit); ``True`` if all are computed."""
         return True
 
     def taken_from(self, _layer: int, values: Tensor) -> Tensor:
-        """The values of units (…, unit, …) in what passes by (…, width)."""
+        """The values of units (…, unit, …), extracted from a tensor at a place (…, width)."""
         return values
 
     def put_into(self, _layer: int, _values: Tensor, new: Tensor) -> Tensor:
-        """What passes by (…, width) with new values of its units (…, unit, …)."""
+        """The tensor at a place (…, width), with new values of its units (…, unit, …)."""
         return new
 
     def _changing(self, edit: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        """An edit of what passes by, made of one of units."""
+        """Turn an edit of units into an edit of the tensors at their places."""
         return lambda layer, values, *rows: self.put_into(
             layer, values, edit(layer, self.taken_from(layer, values), *rows)
         )
 
     @torch.inference_mode()
     def prove_hooks(self) -> None:
-        """Run a few tokens, and see that the hooks of all layers fire.
+        """Run a few tokens, and check that the hooks of all layers fire.
 
         Raises:
-            NeuroglotError: some do not.
+            NeuroglotError: a hook did not fire.
         """
         with (
             operating(self.hf, self.sites),
@@ -99,21 +100,25 @@ class Units(ABC):
     def reading(
         self, kind: SiteKind, read: hooks.Reader, layers: Sequence[int], *, then_stop: bool = False
     ) -> Iterator[None]:
-        """Within the block, ``read(layer, values)`` sees every firing of the given layers.
+        """Within the block, ``read(layer, values)`` is called with the values of the given layers.
 
-        With ``then_stop`` the forward pass ends, and with it the block, after the last of them.
+        Args:
+            kind: ``"gate"`` or ``"coefficient"``.
+            read: called in every forward pass, with the values (row, position, unit).
+            layers: numbers of the layers to read.
+            then_stop: whether the forward pass, and with it the block, ends after the last of them.
 
         Raises:
             NeuroglotError: a pass ran, but a layer was never read.
         """
-        every = self.places(kind)
-        # What loads weights from elsewhere puts them back at the end of each module.
+        places = self.places(kind)
+        # Offloaded weights are put back at the end of each module, so passes must not be cut short.
         stop = then_stop and not any(parameter.is_meta for parameter in self.hf.parameters())
         with (
             hooking(self.hf),
             hooks.proven_reading(
                 self.hf,
-                [every[layer] for layer in sorted(layers)],
+                [places[layer] for layer in sorted(layers)],
                 lambda layer, values: read(layer, self.taken_from(layer, values)),
                 then_stop=stop,
             ),
@@ -125,11 +130,12 @@ class Units(ABC):
         """Within the block, coefficients are what ``edit(layer, coefficients)`` returns.
 
         Raises:
-            NeuroglotError: a forward pass came to its end without being edited.
+            NeuroglotError: a forward pass ended without being edited.
         """
         with (
             hooking(self.hf) as turn,
-            # A function has no name to compare by, so no other result says that it is the same.
+            # A function cannot be compared, so results under it never count as having the same
+            # edit.
             turn.running.edited(f"a function ({uuid4().hex})"),
             hooks.proven_editing(self.hf, self.places("coefficient"), self._changing(edit)),
         ):
@@ -139,15 +145,15 @@ class Units(ABC):
     def editing_tokens(
         self, edit: hooks.TokenEditor, position: EditPosition, first_layer: int = 0
     ) -> Iterator[None]:
-        """Within the block, coefficients of some tokens are what ``edit`` returns for them.
+        """Within the block, the coefficients at a position are replaced by what ``edit`` returns.
 
         Args:
-            edit: gives new coefficients.
-            position: at which tokens.
-            first_layer: before which nothing is edited.
+            edit: returns the new coefficients.
+            position: which tokens are edited.
+            first_layer: the first layer that is edited.
 
         Raises:
-            NeuroglotError: a forward pass came to its end without being edited.
+            NeuroglotError: a forward pass ended without being edited.
         """
         places, change = self.places("coefficient")[first_layer:], self._changing(edit)
         with (

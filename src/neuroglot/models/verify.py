@@ -1,7 +1,7 @@
-"""Check that what was found are the model's feed-forward neurons, and that it runs as expected.
+"""Verify that the sites that were found are feed-forward networks, and that the model behaves well.
 
-All checks together cost at most ten forward passes of a few tokens each; a model whose rows disturb
-each other, as where layers are quantised as they run, takes more.
+All checks together take at most ten forward passes of a few tokens each. More are needed if the
+rows of a batch affect each other, because layers quantise their inputs as they run.
 """
 
 from __future__ import annotations
@@ -40,21 +40,22 @@ from neuroglot.models.site_kinds import SITE_KINDS, SiteKind
 from neuroglot.models.sites import FFNSite
 from neuroglot.models.structure import one_of_each_kind
 
-# Names under which configurations say how wide a feed-forward network is.
+# Names that configurations use for the width of feed-forward networks.
 WIDTH_FIELDS = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "dff")
-OTHER_LAST = 1  # the row of the probe that ends in another token
+OTHER_LAST = 1  # the row in which the probe ends in another token
 
 
 @dataclass(frozen=True)
 class Verified:
-    """What was found out about a model beside that it can be used.
+    """Properties of a model that passed verification.
 
     Attributes:
         norm_after_ffn: whether a norm stands between the FFN and the output of its layer.
-        shares_cache: whether a prompt need run only once for all its choices.
-        longest: the most tokens of a text that leaves all others of its batch alone, or ``None``.
-        noise: how much other prompts of a batch change the logits of a row, relative to their size;
-            0 but for layers that are quantised as they run.
+        shares_cache: whether a prompt has to run only once for all its choices.
+        longest: the most tokens that a text may have without changing the results of other texts in
+            its batch, or ``None``.
+        noise: how much other prompts in a batch change the logits of a row, relative to their size;
+            0 unless layers quantise their inputs as they run.
     """
 
     norm_after_ffn: bool
@@ -64,30 +65,30 @@ class Verified:
 
 
 def expected_widths(hf: PreTrainedModel) -> tuple[int, ...]:
-    """How wide the FFN is by the configuration; some configurations count gate and up together."""
+    """Possible widths of the FFN by the configuration, which may count gate and up together."""
     config = hf.config.get_text_config()
-    known = (getattr(config, field, None) for field in WIDTH_FIELDS)
-    named = next((width for width in known if isinstance(width, int)), None)
+    fields = (getattr(config, field, None) for field in WIDTH_FIELDS)
+    named = next((width for width in fields if isinstance(width, int)), None)
     return (named, named // 2) if named else ()
 
 
 def _check_widths(hf: PreTrainedModel, sites: Sequence[FFNSite]) -> None:
-    """The hidden width must be the one of the configuration, where it names one."""
+    """Refuse sites whose width is not that of the configuration, if it names one."""
     expected = expected_widths(hf)
     for site in sites:
         if expected and site.n_neurons not in expected:
             raise NeuroglotError(
                 f"{site.path} is {site.n_neurons} wide, but the model's configuration says that "
-                f"its feed-forward networks are {expected[0]} wide: it is no down projection."
+                f"its feed-forward networks are {expected[0]} wide: it is not a down projection."
             )
 
 
 @contextmanager
 def _checking_firing(sites: Sequence[FFNSite], n_rows: int) -> Iterator[None]:
-    """Within the block one pass runs, and each site fires once with values for each neuron.
+    """Within the block one pass runs, in which each site must fire once with values of all neurons.
 
     Raises:
-        NeuroglotError: it does not.
+        NeuroglotError: a site does not.
     """
     shapes: dict[tuple[SiteKind, int], list[tuple[int, ...]]] = {
         (kind, site.layer): [] for kind in SITE_KINDS for site in sites
@@ -102,33 +103,22 @@ def _checking_firing(sites: Sequence[FFNSite], n_rows: int) -> Iterator[None]:
         yield
     for site in sites:
         for kind in SITE_KINDS:
-            found, expected = shapes[kind, site.layer], (n_rows, N_PROBE_TOKENS, site.n_neurons)
-            if len(found) != 1:
+            seen, expected = shapes[kind, site.layer], (n_rows, N_PROBE_TOKENS, site.n_neurons)
+            if len(seen) != 1:
                 raise NeuroglotError(
-                    f"{site.path} ({kind}) fired {len(found)} times in one forward pass, expected "
-                    "once: the model's code goes round this module (BLOOM does with "
+                    f"{site.path} ({kind}) fired {len(seen)} times in one forward pass, expected "
+                    "once: the model's code bypasses this module (BLOOM does with "
                     "slow_but_exact=True). Name the right one with down_projection=…"
                 )
-            if found[0] != expected:
+            if seen[0] != expected:
                 raise NeuroglotError(
-                    f"{site.path} ({kind}) saw shape {found[0]}, expected {expected} (prompt, "
+                    f"{site.path} ({kind}) saw shape {seen[0]}, expected {expected} (prompt, "
                     "position, neuron)."
                 )
 
 
-def _check_gates(sites: Sequence[FFNSite], without: Seen) -> None:
-    """Where the gates are zero, so are the coefficients."""
-    for site in sites:
-        if site.activation is not None and without.largest[site.layer] != 0:
-            raise NeuroglotError(
-                f"the gate of {site.path} was read from a {type(site.activation).__name__}, but "
-                f"with it at zero its coefficients reach {without.largest[site.layer]:g}: it is "
-                "not what they are multiplied by."
-            )
-
-
 def _trials(sites: Sequence[FFNSite]) -> list[Trial]:
-    """All that is tried, after two rows in which nothing is."""
+    """All trials, one per row; nothing is changed in the first two rows."""
     kinds = one_of_each_kind(sites)
     return [
         Trial(),
@@ -141,19 +131,19 @@ def _trials(sites: Sequence[FFNSite]) -> list[Trial]:
 
 
 def verify(hf: PreTrainedModel, sites: Sequence[FFNSite]) -> Verified:
-    """Check the model and all that was found in it.
+    """Verify a model and its sites.
 
-    The model is causal, gives the logits of a plain call, and sees neither padding nor the rest of
-    its batch; a site fires once a layer and is as wide as the configuration says, works on each
-    position by itself, and has the gate as a factor; zeroing it changes the logits, and removal of
-    the hooks restores them bit for bit.
+    The model must be causal, give the logits of a plain call, and be affected neither by padding
+    nor by other prompts of its batch. Each site must fire once per pass, be as wide as the
+    configuration says, process each position separately, and have the gate as a factor. Zeroing it
+    must change the logits, and removing the hooks must restore them bit for bit.
 
     Args:
         hf: a Hugging Face decoder.
-        sites: one FFN a layer.
+        sites: the FFN of each layer.
 
     Raises:
-        NeuroglotError: naming the first of these that does not hold.
+        NeuroglotError: a condition does not hold; the message names the first.
     """
     _check_widths(hf, sites)
     trials = _trials(sites)
@@ -167,7 +157,7 @@ def verify(hf: PreTrainedModel, sites: Sequence[FFNSite]) -> Verified:
     last = next(seen for trial, seen in zip(trials, before, strict=True) if trial.site is sites[-1])
     after = run_trials(hf, sites, trials, ids)
     noise = disturbance(hf, ids, logits)
-    if noise:  # then what is done to one row shows in the others
+    if noise:  # then a trial in one row affects the others
         before, after = _one_by_one(hf, sites, trials)
     same = [row for row in range(len(trials)) if row != OTHER_LAST]
     tolerance = rounding(logits[same], noise)
@@ -182,7 +172,7 @@ def verify(hf: PreTrainedModel, sites: Sequence[FFNSite]) -> Verified:
 def _one_by_one(
     hf: PreTrainedModel, sites: Sequence[FFNSite], trials: Sequence[Trial]
 ) -> tuple[list[Seen], list[Seen]]:
-    """What is seen without and with each trial, in passes of a single row."""
+    """Observations without and with each trial, in passes of a single row."""
     (plain,) = run_trials(hf, sites, [Trial()])
     before = [
         run_trials(hf, sites, [trial.undone])[0] if trial.what == "other input" else plain
@@ -198,27 +188,32 @@ def _judged(
     seen: Sequence[tuple[Seen, Seen]],
     tolerance: float,
 ) -> bool:
-    """Whether a norm follows the networks, if all that was tried went as it should.
+    """Check the observations of all trials, and find out whether a norm follows the networks.
 
     Args:
         hf: the model.
-        sites: one FFN a layer.
-        trials: what was tried.
-        seen: of each trial, without and with it.
+        sites: the FFN of each layer.
+        trials: all trials.
+        seen: observations without and with each trial.
         tolerance: relative change that rounding explains.
 
     Raises:
-        NeuroglotError: it says what did not.
+        NeuroglotError: a trial did not have the expected effect.
     """
     outputs: dict[FFNSite, list[Tensor]] = {}
     for trial, (before, after) in zip(trials, seen, strict=True):
         site = trial.site
-        if trial.what == "no gates":
-            _check_gates(sites, after)
-        elif site is not None and trial.what == "other input":
+        for layer, largest in after.largest.items():  # noted if gates are zero
+            if sites[layer].activation is not None and largest != 0:
+                raise NeuroglotError(
+                    f"the gate of {sites[layer].path} was read from a "
+                    f"{type(sites[layer].activation).__name__}, but with it at zero its "
+                    f"coefficients reach {largest:g}: it is not what they are multiplied by."
+                )
+        if site is not None and trial.what == "other input":
             objection = not_feed_forward(hf, site, before, after, tolerance)
             if objection:
-                raise NeuroglotError(f"{site.path} is no feed-forward network: {objection}.")
+                raise NeuroglotError(f"{site.path} is not a feed-forward network: {objection}.")
         elif site is not None:
             outputs.setdefault(site, []).append(after.output)
             if trial.factor == 0 and torch.equal(before.logits, after.logits):
@@ -227,7 +222,7 @@ def _judged(
                     "feed-forward network on the way to the output."
                 )
     return any(
-        norm_follows(hf, site, found)
-        for site, found in outputs.items()
-        if len(found) == len(FACTORS)
+        norm_follows(hf, site, by_factor)
+        for site, by_factor in outputs.items()
+        if len(by_factor) == len(FACTORS)
     )
