@@ -6,7 +6,6 @@ import hashlib
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -41,7 +40,7 @@ from neuroglot.recording.part import recorded_part
 from neuroglot.recording.recording import Recording, require_recording
 from neuroglot.sharing.bits import unpack
 from neuroglot.store.folders import as_path
-from neuroglot.store.growing import InMemory, Made, grow, in_folder, is_whole
+from neuroglot.store.growing import Growing, InMemory, Made, grow, in_folder, is_whole
 from neuroglot.store.joining import require_steady_prompts, said_of
 from neuroglot.store.provenance import provenance
 from neuroglot.store.results import open_dataset, save
@@ -437,17 +436,20 @@ def _kept(
     )
     prompts = {"item": len(languages), "total": len(items) * len(languages)}
     size, dims = job.items_at_once, DIMS if coords else DIMS[:2]
-    memory = InMemory(head, size)
-    if path is None or job.overwrite or not is_whole(path, head, dims):
-        with (
-            nullcontext(memory)
-            if path is None
-            else in_folder(as_path(path), head, size, dims, overwrite=job.overwrite)
-        ) as result:
-            grow(result, make, what, prompts)
-            require_steady_prompts(job.model, job.whole, head.attrs)
-            result.finish(xr.Dataset())
-    return memory.data if path is None else open_dataset(path).load()
+
+    def make_all(result: Growing) -> None:
+        grow(result, make, what, prompts)
+        require_steady_prompts(job.model, job.whole, head.attrs)
+
+    if path is None:
+        memory = InMemory(head, size)
+        make_all(memory)
+        return memory.data
+    if job.overwrite or not is_whole(path, head, dims):
+        with in_folder(as_path(path), head, size, dims, overwrite=job.overwrite) as folder:
+            make_all(folder)
+            folder.finish(xr.Dataset())
+    return open_dataset(path).load()
 
 
 def _done(edits: Sequence[Edit], position: EditPosition) -> str:
