@@ -26,7 +26,7 @@ from neuroglot.recording.recorder import record
 from neuroglot.recording.recording import Recording
 from neuroglot.recording.saved import Stored, load_saved
 from neuroglot.sharing.categories import classify, compare_tasks
-from neuroglot.store.folders import is_result
+from neuroglot.store.folders import discard, is_result
 from neuroglot.store.results import as_saved, keep, opened
 from neuroglot.store.whose import folder_for_results
 from neuroglot.tasks.catalogue import load_task
@@ -110,6 +110,9 @@ def run(
     def place(part: str) -> Path | None:
         return out / part if out is not None else None
 
+    if out is not None and overwrite:
+        for part in PARTS:  # first, so that a run that is stopped goes on without overwrite=True
+            discard(out / part)
     recording = record(model, task, reading=reading, out=place(RECORDING), overwrite=overwrite)
     results: Results = {
         f"{name}/sharing": classify(recording),

@@ -41,7 +41,12 @@ from neuroglot.sharing.categories import categories
 from neuroglot.store.accumulating import Sums, Wider, add_all, finished, sums_in_folder
 from neuroglot.store.asking import asked_by
 from neuroglot.store.folders import as_path
-from neuroglot.store.joining import require_of_model, require_of_prompts, require_steady_prompts
+from neuroglot.store.joining import (
+    how_read,
+    require_of_model,
+    require_of_prompts,
+    require_steady_prompts,
+)
 from neuroglot.store.provenance import provenance
 from neuroglot.store.results import opened_dataset
 from neuroglot.tasks.equal_prompts import clusters_of, first_equal
@@ -265,8 +270,7 @@ def _head(job: _Job) -> xr.Dataset:
         attrs={
             "kind": KIND,
             **provenance(job.model, job.task, recording.attrs),
-            "site": recording.attrs["site"],
-            "position": recording.attrs["position"],
+            **how_read(recording.attrs),
             "threshold": job.threshold,
             "target": job.target,
             "answer_score": answered.get("choice_score", "sum"),

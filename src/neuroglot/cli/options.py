@@ -249,8 +249,8 @@ def _annotation(field: Field[Any], hint: Any) -> Any:
     if bool in (hint, *get_args(hint)):
         flag = f"--{name}" if field.default is False else f"--{name}/--no-{name}"
         return Annotated[hint, typer.Option(flag, help=text)]
-    kept = hint in (int, float, float | None)
-    return Annotated[hint if kept else str, typer.Option(help=text)]
+    is_number = set(get_args(hint) or (hint,)) <= {int, float, type(None)}
+    return Annotated[hint if is_number else str, typer.Option(help=text)]
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:

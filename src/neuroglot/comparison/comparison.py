@@ -26,7 +26,7 @@ from neuroglot.errors import NeuroglotError, is_whole_number
 from neuroglot.recording.recording import Recording
 from neuroglot.sharing.categories import OF_A_TASK, compare_tasks, shared_of_active
 from neuroglot.sharing.flow import are_related, category_flow
-from neuroglot.store.joining import said_of
+from neuroglot.store.joining import how_read
 from neuroglot.store.provenance import versions
 
 KIND = "comparison"
@@ -146,11 +146,11 @@ def _provenance(
     runs: list[ComparedRun], x: str | None, threshold: float, seed: int, *, unrelated: bool
 ) -> dict[str, Any]:
     first = runs[0].recording.attrs
-    kept = ("task", *OF_A_TASK, "site", "position")
+    kept = ("task", *OF_A_TASK)
     return {
         "kind": KIND,
         **{key: first.get(key, "") for key in kept},
-        "added_tokens": said_of(first, "added_tokens"),
+        **how_read(first),
         "model": ", ".join(str(run.recording.attrs["model"]) for run in runs),
         "model_weights": ", ".join(str(run.recording.attrs["model_weights"]) for run in runs),
         "x": x or "",

@@ -15,13 +15,7 @@ from neuroglot.errors import NeuroglotError, listed
 from neuroglot.recording.recording import Recording
 from neuroglot.recording.saved import load_saved
 from neuroglot.sharing.categories import classify
-from neuroglot.store.joining import (
-    OF_TOKENIZATION,
-    RUN_AS,
-    named,
-    refuse_old,
-    said_of,
-)
+from neuroglot.store.joining import OF_READING, OF_TOKENIZATION, RUN_AS, named, refuse_old, said_of
 from neuroglot.store.provenance import OF_PROMPTS
 
 Source = str | Path | tuple[Recording, xr.Dataset]
@@ -30,7 +24,7 @@ Source = str | Path | tuple[Recording, xr.Dataset]
 RECORDING, ANSWERS = "recording", "answers"  # in the folder of a run
 OF_RECORDINGS = (
     *("task", "template", "split", "match", "task_checksum"),
-    *("edits", "site", "position", "added_tokens"),
+    *("edits", *OF_READING),
 )
 OF_ONE_RUN = (*RUN_AS, *OF_PROMPTS)
 # Attributes that differ between models with different architectures or tokenizers.

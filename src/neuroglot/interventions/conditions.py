@@ -31,9 +31,10 @@ class OfPrompt:
     """What a control can use to draw neurons for one prompt; all arrays are (layer, neuron).
 
     Attributes:
-        edited: the neurons that the condition edits.
-        whole: the neurons of the set of which the edited ones are a part; a control may have none
-            of them.
+        edited: the neurons of the condition, for which the control draws others, as many. Where a
+            condition edits all neurons but those of a set, they are the ones that it leaves alone.
+        whole: the neurons that the control must not draw: the whole set of which the ones of the
+            condition are a part, and what was drawn before for other edits of the condition.
         contribution: ``|m|·‖v‖`` of each neuron.
         known_active: the neurons that are active in the prompt; ``None`` if that is not known.
     """
@@ -75,6 +76,7 @@ def contribution(of: OfPrompt, rng: np.random.Generator) -> Mask | None:
 
 
 CONTROLS: dict[str, Control] = {"size": size, "active": active, "contribution": contribution}
+OF_ACTIVE = {"active", "contribution"}  # those that need a recording
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,13 @@ from neuroglot.attribution.targets import Target
 from neuroglot.defaults import EQUIVALENT_WITHIN
 from neuroglot.errors import NeuroglotError, listed
 from neuroglot.interventions.answering import Edited, answers_under, log_prob_of_right
-from neuroglot.interventions.conditions import NEEDS_RECORDING, Condition, Controls, arm_name
+from neuroglot.interventions.conditions import (
+    NEEDS_RECORDING,
+    OF_ACTIVE,
+    Condition,
+    Controls,
+    arm_name,
+)
 from neuroglot.interventions.edits import Edit, checked_edits
 from neuroglot.interventions.effects import effects
 from neuroglot.models.ffn import FFN
@@ -41,7 +47,7 @@ from neuroglot.recording.recording import Recording, require_recording
 from neuroglot.sharing.bits import unpack
 from neuroglot.store.folders import as_path
 from neuroglot.store.growing import Growing, InMemory, Made, grow, in_folder, is_whole
-from neuroglot.store.joining import require_steady_prompts, said_of
+from neuroglot.store.joining import how_read, require_steady_prompts
 from neuroglot.store.provenance import provenance
 from neuroglot.store.results import open_dataset, save
 from neuroglot.store.whose import folder_for_results
@@ -161,7 +167,7 @@ def intervene(  # noqa: PLR0913 (the public contract)
             )
     _refuse_chosen(checked, part)
     how = replace(how, masked=bool(how.masked) and part.has_choices and any_masked(part))
-    if recording is None and {"active", "contribution"} & set(given_controls.by_name):
+    if recording is None and not OF_ACTIVE.isdisjoint(given_controls.by_name):
         raise NeuroglotError(NEEDS_RECORDING)
     folder = None if out is None else folder_for_results(out)
     job = _Job(model, task, part, recording, given_controls, at, how, folder, overwrite, checked)
@@ -474,8 +480,8 @@ def _attrs(job: _Job) -> dict[str, Any]:
         "kind": KIND,
         **provenance(job.model, job.task, recorded or None),
         "n_neurons": job.model.n_neurons,
-        **{key: recorded[key] for key in ("site", "position") if key in recorded},
-        "added_tokens": said_of(recorded, "added_tokens"),
+        "added_tokens": 1,
+        **how_read(recorded),
         "threshold": job.controls.threshold,
         "edit_position": job.position,
         "choice_score": job.how.choice_score,

@@ -18,7 +18,7 @@ REMOVED = {
     "positions": "it is called position.",
 }
 """Keywords that functions had in earlier versions, and what to use instead."""
-OPTIONS = {
+MOVED = {
     "reading": ("site", "position", "thresholds", "layers", "keep_values", "added_tokens"),
     "answering": ("choice_score", "score", "max_new_tokens", "masked"),
 }
@@ -57,7 +57,7 @@ def operation(run: Callable[Concatenate[Model, P], R]) -> Callable[Concatenate[M
         for name in unknown:
             if name in REMOVED:
                 raise NeuroglotError(f"{run.__name__}({name}=) is gone; {REMOVED[name]}")
-        for (options, fields), name in itertools.product(OPTIONS.items(), unknown):
+        for (options, fields), name in itertools.product(MOVED.items(), unknown):
             if name in fields and options in parameters:
                 field = "choice_score" if name == "score" else name
                 raise NeuroglotError(

@@ -25,7 +25,7 @@ from neuroglot.recording.recording import Bits, Recording
 from neuroglot.sharing.bits import count, unpack
 from neuroglot.sharing.categories import category_membership
 from neuroglot.sharing.kernels import Counts
-from neuroglot.store.joining import said_of
+from neuroglot.store.joining import how_read
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -658,10 +658,10 @@ def _fixed(mask: Any, widths: Sequence[int] | None) -> Members:
 def _origin(recording: Recording, threshold: float) -> dict[str, Provenance]:
     """The provenance of a set that is made from a recording."""
     attrs = recording.attrs
-    kept = ("model", "model_weights", "task", "task_checksum", "site", "position")
+    kept = ("model", "model_weights", "task", "task_checksum")
     return {
         **{key: attrs.get(key, "") for key in kept},
-        "added_tokens": said_of(attrs, "added_tokens"),
+        **how_read(attrs),
         "items": len(recording),
         "languages": ",".join(recording.languages),
         "threshold": threshold,

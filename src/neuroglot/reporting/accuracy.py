@@ -9,7 +9,7 @@ from neuroglot.answering.observations import weights_of
 from neuroglot.reporting.cells import percent
 from neuroglot.reporting.table import Column
 
-KINDS = {"accuracy": "all prompts", "taught": "taught", "held_out": "held out"}
+KINDS_OF_PROMPTS = {"accuracy": "all prompts", "taught": "taught", "held_out": "held out"}
 """Kinds of prompts: all prompts, or prompts in languages in which the fact was taught and in
 languages in which it was held out, if the task makes this difference."""
 
@@ -56,7 +56,7 @@ GUESS_COLUMNS = (
     ),
     Column(
         "masked",
-        ("subject_masked", *KINDS),
+        ("subject_masked", *KINDS_OF_PROMPTS),
         _masked,
         is_optional=True,
         explained="Masked: the model's own accuracy when it is asked about a neutral subject.",

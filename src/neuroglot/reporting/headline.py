@@ -9,7 +9,7 @@ import pandas as pd
 
 from neuroglot.reporting.accuracy import (
     GUESS_COLUMNS,
-    KINDS,
+    KINDS_OF_PROMPTS,
     OF_HELD_OUT,
     beside_accuracy,
     counted_by_kind,
@@ -29,7 +29,7 @@ OF_ANSWERS = (
     *("masked_correct", "masked_margin", "margin_beyond_masked"),
 )
 NUMBERS = (
-    *(*KINDS, "chance", "majority", "subject_masked", "all_shared"),
+    *(*KINDS_OF_PROMPTS, "chance", "majority", "subject_masked", "all_shared"),
     *("if_items_shuffled", "if_layer_rate", "margin", "margin_beyond_masked"),
 )
 # Optional columns without numbers are left out: a task either has held-out prompts or not.

@@ -22,7 +22,7 @@ from neuroglot.sharing.bits import (
     unpack,
 )
 from neuroglot.sharing.tally import ITEMS_AT_ONCE, tally_of, with_the_rest
-from neuroglot.store.joining import RUN_AS, refuse_old, said_of
+from neuroglot.store.joining import OF_READING, RUN_AS, refuse_old, said_of
 
 # Provenance that is of one task, and not of a comparison of several.
 OF_A_TASK = ("template", "split", "task_checksum")
@@ -330,7 +330,7 @@ def _require_alike(recordings: Sequence[Recording]) -> None:
             )
         for recording in (first, other):
             refuse_old(recording.attrs, repr(task_label(recording)))
-        for key in ("model", *RUN_AS, "site", "position", "added_tokens", "n_neurons"):
+        for key in ("model", *RUN_AS, *OF_READING, "n_neurons"):
             one, two = (said_of(recording.attrs, key) for recording in (first, other))
             if one != two:
                 raise NeuroglotError(f"{both} differ in {key}: {one!r}, {two!r}.")

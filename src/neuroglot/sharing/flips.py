@@ -11,7 +11,7 @@ import xarray as xr
 from neuroglot.errors import NeuroglotError, listed
 from neuroglot.recording.recording import Recording
 from neuroglot.sharing.bits import category_bits, count
-from neuroglot.store.joining import said_of
+from neuroglot.store.joining import OF_READING, said_of
 
 Array = np.ndarray[Any, Any]
 
@@ -108,7 +108,7 @@ def _require_alike(one: Recording, other: Recording, name: str) -> None:
     ]
     differing += [
         key
-        for key in ("task_checksum", "site", "position", "added_tokens")
+        for key in ("task_checksum", *OF_READING)
         if said_of(one.attrs, key) != said_of(other.attrs, key)
     ]
     if differing:

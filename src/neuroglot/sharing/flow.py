@@ -9,12 +9,12 @@ from neuroglot.errors import NeuroglotError, listed
 from neuroglot.recording.recording import Bits, Recording, require_recording
 from neuroglot.sharing.bits import CATEGORIES, category_bits, count, inverted
 from neuroglot.sharing.tally import ITEMS_AT_ONCE
-from neuroglot.store.joining import RUN_AS, refuse_old, said_of
+from neuroglot.store.joining import OF_READING, RUN_AS, refuse_old, said_of
 from neuroglot.store.provenance import OF_PROMPTS
 
 # Attributes that must be equal for the categories of two recordings to be compared.
 ALIKE = (
-    *("task", "template", *OF_PROMPTS, "site", "position", "added_tokens"),
+    *("task", "template", *OF_PROMPTS, *OF_READING),
     *(key for key in RUN_AS if key != "model_weights"),
 )
 

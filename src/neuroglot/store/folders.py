@@ -141,6 +141,18 @@ def _settle(path: Path) -> None:
             shutil.rmtree(_beside(path, kind))
 
 
+def discard(path: Path) -> None:
+    """Remove a result that is to be made again; nothing else is touched.
+
+    Raises:
+        NeuroglotError: another process is writing to it, or it may not be removed.
+    """
+    if is_result(path):
+        with locked(path):
+            path.rename(_beside(path, GONE))
+            shutil.rmtree(_beside(path, GONE))
+
+
 def _remove(old: Path) -> None:
     """Remove a replaced result, renamed first so that a half of it is never put back."""
     if not old.exists():

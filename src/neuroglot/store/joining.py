@@ -15,6 +15,8 @@ OF_TOKENIZATION = ("special_tokens", "chat_template", "template_arguments", "tru
 # The attributes on which the values of a model depend, given tokens and given a prompt.
 AS_RECORDED = (*OF_MODEL, "dtype", "edits", "float32_matmul_precision")
 RUN_AS = (*AS_RECORDED, *OF_TOKENIZATION)
+# The attributes on which it depends which of these values are recorded.
+OF_READING = ("site", "position", "added_tokens")
 WHAT = {
     "model_weights": "weights",
     "model_config": "configuration",
@@ -36,6 +38,11 @@ def named(key: str) -> str:
 def said_of(attrs: Mapping[str, Any], key: str) -> Any:
     """The value of an attribute of a result, or the value that holds if the result lacks it."""
     return attrs.get(key, UNSAID.get(key))
+
+
+def how_read(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """How a recording was read, for results that are made from it; empty without a recording."""
+    return {key: said_of(attrs, key) for key in OF_READING} if attrs else {}
 
 
 def refuse_old(attrs: Mapping[str, Any], what: str) -> None:

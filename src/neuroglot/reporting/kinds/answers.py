@@ -14,7 +14,7 @@ from neuroglot.answering.observations import OVER_RELATIONS
 from neuroglot.reporting.accuracy import (
     GUESS_COLUMNS,
     GUESSES,
-    KINDS,
+    KINDS_OF_PROMPTS,
     OF_HELD_OUT,
     beside_accuracy,
     counted_by_kind,
@@ -64,8 +64,8 @@ def _sum(*numbers: float) -> str:
 
 COLUMNS = (
     Column("language", ("language",)),
-    *map(_of_kind, KINDS),
-    *map(_over_relations, KINDS),
+    *map(_of_kind, KINDS_OF_PROMPTS),
+    *map(_over_relations, KINDS_OF_PROMPTS),
     *GUESS_COLUMNS,
     Column(
         "margin",
@@ -83,7 +83,7 @@ COLUMNS = (
         explained="Beyond masked: the margin less the margin with the subject masked.",
     ),
     Column("token f1", ("token_f1",), percent, is_optional=True),
-    Column("prompts", tuple(f"{kind}_prompts" for kind in KINDS), _sum),
+    Column("prompts", tuple(f"{kind}_prompts" for kind in KINDS_OF_PROMPTS), _sum),
 )
 INTERVALS = "In brackets: 95 % intervals over subjects."
 
@@ -171,7 +171,7 @@ def accuracy_by_language(runs: Group) -> alt.TopLevelMixin:
     """Accuracy with its 95 % interval beside that of guessers, with a panel for each kind."""
     frame = stacked(runs, accuracy_frame)
     frame = frame[frame["prompts"] > 0]
-    frame["kind"] = frame["kind"].map(KINDS)
+    frame["kind"] = frame["kind"].map(KINDS_OF_PROMPTS)
     picked, runs_in_order = legend_filter("run"), list(runs)
     languages = list(dict.fromkeys(frame["language"]))
     base = alt.Chart(frame).encode(
@@ -189,7 +189,7 @@ def accuracy_by_language(runs: Group) -> alt.TopLevelMixin:
         alt.layer(*_accuracy_marks(base, runs_in_order, _ends_over_relations(frame)))
         .add_params(picked)
         .properties(width=width, height=HEIGHT * 1.1)
-        .facet(row=alt.Row("kind:N", title=None, sort=list(KINDS.values()))),
+        .facet(row=alt.Row("kind:N", title=None, sort=list(KINDS_OF_PROMPTS.values()))),
         "Accuracy by language",
         note,
     )
