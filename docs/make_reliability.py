@@ -42,8 +42,8 @@ INTRODUCTION = """# What happens when something goes wrong
 Written by `python -m docs.make_reliability`: every figure here was printed by that command. The
 model is tiny and random; what counts is the store, which is the same for every model.
 
-A result grows in blocks of items. Its head, with coordinates and all attributes, is a folder that
-takes its place whole. The arrays of a block are files that appear whole (written under another
+A recording or an evaluation grows in blocks of items. Its head, with coordinates and all
+attributes, is a folder that takes its place whole. The arrays of a block are files that appear whole (written under another
 name, then renamed), each with a checksum (CRC-32C); the block's mark is written after them, and the
 last thing that is written is the attribute that says that all is there. What is saved at once is
 made beside its place, in `.NAME.neuroglot-new`, and what it replaces is moved to
@@ -51,6 +51,19 @@ made beside its place, in `.NAME.neuroglot-new`, and what it replaces is moved t
 command removes what is left of these, and no other folder. A lock that the operating system holds,
 and drops with the process, keeps others out. Power loss is not covered: nothing is forced onto the
 disk (`fsync`) before the mark.
+
+What the same `neuroglot run` goes on from after it was killed:
+
+| part | kept | made again |
+|---|---|---|
+| `recording`, `answers` | every block that is marked and whole | at most the block that was written and the one that was made |
+| `sharing`, `thresholds` | what is there and equal | computed each time, in seconds |
+| `attribution` | the sums of all items up to the last time they were kept | at most 30 seconds and one block; Ctrl-C keeps them at once |
+| `predictions.csv`, tables, figures, page | nothing | written anew, the page last |
+
+It has to be the same command with the same versions of neuroglot, torch and transformers: what
+differs is named, and `--overwrite` begins anew. Such a run, too, goes on without `--overwrite` once
+it has begun.
 
 A run grows: with more items (`--limit 20` in a folder that holds 12) or more languages
 (`--languages en,de,fr` in one of `en,de`), and all else the same, `run`, `record` and `evaluate`

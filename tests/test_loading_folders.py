@@ -10,6 +10,7 @@ import pytest
 import xarray as xr
 
 import neuroglot as ng
+from neuroglot import pipeline
 from neuroglot.interventions.presets import amplify, deactivate
 from tests.testing import small_task, tiny_model
 
@@ -68,3 +69,36 @@ def test_a_folder_without_a_result_is_refused(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "absent"):
         with pytest.raises(ng.NeuroglotError, match="holds no result"):
             ng.load(folder)
+
+
+@pytest.mark.parametrize("step", ["record", "evaluate", "attribute"])
+def test_a_run_that_overwrites_another_can_be_stopped(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on without ``overwrite``, and is as if nothing had been there."""
+    out, other = tmp_path / "run", ng.Reading(site="coefficient", thresholds=(0.0, 0.1))
+    scores = ("contribution",)
+    ng.run(MODEL, small_task(20), scores=scores, out=out, reading=other)
+    real = getattr(pipeline, step)
+
+    def stopped(*given: Any, **options: Any) -> None:
+        if step == "record":  # once it has begun
+            with monkeypatch.context() as patch:
+                patch.setattr("neuroglot.recording.recorder.record_block", interrupted)
+                real(*given, **options)
+        interrupted()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, step, stopped)
+        with pytest.raises(KeyboardInterrupt):
+            ng.run(MODEL, TASK, scores=scores, out=out, overwrite=True)
+    ng.run(MODEL, TASK, scores=scores, out=out)
+    ng.run(MODEL, TASK, scores=scores, out=tmp_path / "undisturbed" / "run")
+    found, expected = (ng.load(path) for path in (out, tmp_path / "undisturbed" / "run"))
+    assert found.recording.dataset.load().identical(expected.recording.dataset.load())
+    for name, result in expected.results.items():
+        xr.testing.assert_identical(found.results[name], result)
+
+
+def interrupted(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import warnings
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -446,3 +447,21 @@ def test_mixed_tasks_are_refused() -> None:
     task = ng.ParallelTask.from_records(records, name="mixed")
     with pytest.raises(ng.NeuroglotError, match="items with choices and items without"):
         ng.attribute(MODEL, task, recording=ng.record(MODEL, task))
+
+
+def test_recordings_with_and_without_added_tokens_are_told_apart(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the position
+        for added in (True, False):
+            reading = ng.Reading(position="all", added_tokens=added)
+            recording = ng.record(MODEL, TASK, reading=reading)
+            if added:
+                found = ng.attribute(
+                    MODEL, TASK, recording=recording, scores=SCORES, out=tmp_path / "a"
+                )
+                assert (found.attrs["position"], found.attrs["added_tokens"]) == ("all", 1)
+            else:
+                with pytest.raises(ng.NeuroglotError, match="added_tokens: there 1, now 0"):
+                    ng.attribute(
+                        MODEL, TASK, recording=recording, scores=SCORES, out=tmp_path / "a"
+                    )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
 import neuroglot as ng
+from neuroglot.cli.options import grouped
 from tests.cli.conftest import Cli
 
 ASKED = ("embedded/base", "facts", "--limit", "3")
@@ -54,3 +58,23 @@ def test_refused_before_a_model_is_loaded(
     assert said in err
     assert err.count("\n") == 1
     assert not list(tmp_path.iterdir()), "nothing is left behind"
+
+
+def test_flags_are_made_from_options() -> None:
+    @dataclass(frozen=True)
+    class Options:
+        most: int | None = field(default=None, metadata={"help": "A number, or none."})
+        share: float = field(default=0.5, metadata={"help": "Another."})
+        hidden: int = 3
+
+    def command(options: Any) -> None:
+        seen.append(options)
+
+    command.__annotations__ = {"options": Options, "return": None}
+    seen: list[Options] = []
+    app = typer.Typer()
+    app.command()(grouped(command))
+    for arguments in ([], ["--most", "7", "--share", "0.25"]):
+        assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert seen == [Options(), Options(7, 0.25)]
+    assert CliRunner().invoke(app, ["--hidden", "4"]).exit_code == 2
