@@ -56,10 +56,10 @@ What the same `neuroglot run` goes on from after it was killed:
 
 | part | kept | made again |
 |---|---|---|
-| `recording`, `answers` | every block that is marked and whole | at most the block that was written and the one that was made |
+| `recording`, `answers` | every block that is marked and whole | at most two blocks |
 | `sharing`, `thresholds` | what is there and equal | computed each time, in seconds |
-| `attribution` | the sums of all items up to the last time they were kept | at most 30 seconds and one block; Ctrl-C keeps them at once |
-| `predictions.csv`, tables, figures, page | nothing | written anew, the page last |
+| `attribution` | sums, which are saved every 30 seconds and at Ctrl-C | what was added since |
+| tables, figures, page | nothing | all of them, the page last |
 
 It has to be the same command with the same versions of neuroglot, torch and transformers: what
 differs is named, and `--overwrite` begins anew. Such a run, too, goes on without `--overwrite` once
