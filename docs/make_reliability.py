@@ -44,13 +44,13 @@ model is tiny and random; what counts is the store, which is the same for every 
 
 A recording or an evaluation grows in blocks of items. Its head, with coordinates and all
 attributes, is a folder that takes its place whole. The arrays of a block are files that appear
-whole (written under another name, then renamed), each with a checksum (CRC-32C); the block's mark is
-written after them, and the last thing that is written is the attribute that says that all is there. What is saved at once is
-made beside its place, in `.NAME.neuroglot-new`, and what it replaces is moved to
-`.NAME.neuroglot-old` and then, before it is removed, to `.NAME.neuroglot-gone`. The next run of the
-command removes what is left of these, and no other folder. A lock that the operating system holds,
-and drops with the process, keeps others out. Power loss is not covered: nothing is forced onto the
-disk (`fsync`) before the mark.
+whole (written under another name, then renamed), each with a checksum (CRC-32C); the block's mark
+is written after them, and the last thing that is written is the attribute that says that all is
+there. What is saved at once is made beside its place, in `.NAME.neuroglot-new`, and what it
+replaces is moved to `.NAME.neuroglot-old` and then, before it is removed, to
+`.NAME.neuroglot-gone`. The next run of the command removes what is left of these, and no other
+folder. A lock that the operating system holds, and drops with the process, keeps others out. Power
+loss is not covered: nothing is forced onto the disk (`fsync`) before the mark.
 
 What the same `neuroglot run` goes on from after it was killed:
 
