@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -502,3 +504,24 @@ def test_adapters_of_another_shape_are_refused(tmp_path: Path) -> None:
     config.write_text(json.dumps(other))
     with pytest.raises(ng.NeuroglotError, match="cannot load the adapters"):
         loaded(tmp_path / "a")
+
+
+def test_no_room_for_checkpoints_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by `python -m tests.faults align`: the Trainer makes the folder itself."""
+    real = os.mkdir
+
+    def full(path: Any, *rest: Any) -> None:
+        if str(path).endswith("checkpoints"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        real(path, *rest)
+
+    model, task = tiny_model("llama"), small_task(24)
+    training = ng.Training(steps=2, pairs=2, checks=1)
+    how: dict[str, Any] = {"method": "sharing", "training": training, "out": tmp_path / "a"}
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "mkdir", full)
+        with pytest.raises(ng.NeuroglotError, match=r"cannot write .*No space left.*goes on"):
+            ng.align(model, task, **how)
+    assert ng.align(model, task, **how).attrs["kind"] == "alignment"

@@ -36,6 +36,7 @@ from neuroglot.models.training import reading_preactivations
 from neuroglot.quiet import quiet_transformers
 from neuroglot.store.damage import writing
 
+AGAIN = "The same command goes on."
 CHECKPOINTS = 20  # number of checkpoints in a training
 WARM_UP = 0.1  # share of the steps in which the learning rate rises
 LARGEST_GRADIENT = 1.0
@@ -119,7 +120,7 @@ class Aligner(Trainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Save a checkpoint, with an error of one line if it cannot be written."""
-        with writing(Path(str(self.args.output_dir)), "The same command goes on."):
+        with writing(Path(str(self.args.output_dir)), AGAIN):
             super()._save_checkpoint(model, trial)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -247,11 +248,14 @@ def train(
     Returns:
         The logged values of each step.
     """
+    folder = Path(str(arguments.output_dir))
+    with writing(folder, AGAIN):  # the Trainer would make it, and end in a traceback if it cannot
+        folder.mkdir(parents=True, exist_ok=True)
     trainer = Aligner(course, trained, arguments)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Bar())
     trainer.add_callback(checks)
-    begun = last_checkpoint(Path(str(arguments.output_dir)))
+    begun = last_checkpoint(folder)
     with quiet_transformers():
         trainer.train(resume_from_checkpoint=str(begun) if begun else None)
     course.model.hf.train(mode=False)
