@@ -12,7 +12,7 @@ import pytest
 import neuroglot as ng
 from neuroglot.answering.observations import OVER_RELATIONS
 from neuroglot.cli import terminal
-from neuroglot.reporting.accuracy import KINDS
+from neuroglot.reporting.accuracy import KINDS_OF_PROMPTS
 from neuroglot.reporting.headline import COLUMNS
 from neuroglot.reporting.kinds.answers import accuracy_rows
 from neuroglot.reporting.table import Table
@@ -180,7 +180,7 @@ def test_intervals_over_relations_stand_beside_those_over_subjects(
         terminal.result(answers, "t", json=False)
         said = capsys.readouterr().out
         row = accuracy_rows(answers)[0]
-        kind = next(name for name in KINDS if f"{name}_low" in row)
+        kind = next(name for name in KINDS_OF_PROMPTS if f"{name}_low" in row)
         assert f"({100 * row[f'{kind}_low']:.1f}–{100 * row[f'{kind}_high']:.1f})" in said
         assert ("over relations" in said.lower()) == (n_relations == 12)
         if n_relations == 12:
