@@ -13,7 +13,7 @@ from .attribution.neuron_scores import neuron_scores
 from .comparison.comparison import compare
 from .comparison.fragility import fragility
 from .errors import NeuroglotError
-from .interventions.conditions import Controls
+from .interventions.controls import Controls
 from .interventions.edits import Add, MeanAblate, Patch, Scale, SetTo, Zero, edit
 from .interventions.effects import effects
 from .interventions.intervene import intervene

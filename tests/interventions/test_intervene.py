@@ -19,7 +19,7 @@ from neuroglot.answering.differences import difference as difference_of
 from neuroglot.answering.observations import samples_of
 from neuroglot.answering.statistics import holm
 from neuroglot.interventions import answering as answering_module
-from neuroglot.interventions.conditions import CONTROLS, OWN, OfPrompt, deciles
+from neuroglot.interventions.controls import CONTROLS, OWN, OfPrompt, deciles
 from neuroglot.interventions.edits import Edit
 from neuroglot.interventions.effects import by_control
 from neuroglot.tasks.guessing import majority

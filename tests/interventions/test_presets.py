@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 
 import neuroglot as ng
-from neuroglot.interventions.conditions import CONTROLS, OWN
+from neuroglot.interventions.controls import CONTROLS, OWN
 from neuroglot.interventions.effects import by_control
 from neuroglot.interventions.presets import Parts, amplify, deactivate
 from neuroglot.reporting.kinds.outcome_rows import group_of

@@ -11,8 +11,9 @@ import pytest
 
 import neuroglot as ng
 from neuroglot.answering.differences import difference
-from neuroglot.interventions.conditions import Condition, OfPrompt
+from neuroglot.interventions.conditions import Condition
 from neuroglot.interventions.contents import Draw
+from neuroglot.interventions.controls import OfPrompt
 from neuroglot.interventions.effects import by_control
 from neuroglot.neurons.members import Prompts
 from tests.attribution.models import random_model

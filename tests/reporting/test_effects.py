@@ -14,7 +14,7 @@ import xarray as xr
 
 import neuroglot as ng
 from neuroglot.answering.differences import DIFFERENT, EQUIVALENT, OPEN
-from neuroglot.interventions.conditions import OfPrompt, size
+from neuroglot.interventions.controls import OfPrompt, size
 from neuroglot.interventions.presets import Parts, amplify, deactivate
 from neuroglot.reporting.cells import points
 from neuroglot.reporting.gathering import sort_results, tables

@@ -55,7 +55,7 @@ class ControlOptions:
     def checked(self) -> dict[str, Any]:
         """The options as keyword arguments of :func:`neuroglot.intervene`, checked."""
         from neuroglot.answering.differences import check_bound
-        from neuroglot.interventions.conditions import Controls
+        from neuroglot.interventions.controls import Controls
         from neuroglot.models.running import check_edit_position
 
         names = [name.strip() for name in self.controls.split(",")]

@@ -19,7 +19,7 @@ from neuroglot.answering.statistics import (
 )
 from neuroglot.defaults import EQUIVALENT_WITHIN
 from neuroglot.errors import NeuroglotError, listed
-from neuroglot.interventions.conditions import NO_EDIT
+from neuroglot.interventions.controls import NO_EDIT
 
 PROMPT = ("item", "language")
 PLACEBO = ("difference", "difference_low", "difference_high", "p")

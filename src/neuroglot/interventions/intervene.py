@@ -26,13 +26,8 @@ from neuroglot.attribution.targets import Target
 from neuroglot.defaults import EQUIVALENT_WITHIN
 from neuroglot.errors import NeuroglotError, listed
 from neuroglot.interventions.answering import Edited, answers_under, log_prob_of_right
-from neuroglot.interventions.conditions import (
-    NEEDS_RECORDING,
-    OF_ACTIVE,
-    Condition,
-    Controls,
-    arm_name,
-)
+from neuroglot.interventions.conditions import Condition, arm_name
+from neuroglot.interventions.controls import NEEDS_RECORDING, OF_ACTIVE, Controls
 from neuroglot.interventions.edits import Edit, checked_edits
 from neuroglot.interventions.effects import effects
 from neuroglot.models.ffn import FFN

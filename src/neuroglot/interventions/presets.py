@@ -19,7 +19,7 @@ from neuroglot.answering.observations import same_tokens, samples_of
 from neuroglot.attribution.by_category import attribute
 from neuroglot.attribution.neuron_scores import SCORES
 from neuroglot.errors import NeuroglotError, listed, require_finite
-from neuroglot.interventions.conditions import OWN, Controls
+from neuroglot.interventions.controls import OWN, Controls
 from neuroglot.interventions.edits import Edit, Scale, Zero
 from neuroglot.interventions.intervene import intervene
 from neuroglot.models.model import Model

@@ -11,7 +11,7 @@ import altair as alt
 import pandas as pd
 import xarray as xr
 
-from neuroglot.interventions.conditions import NO_EDIT
+from neuroglot.interventions.controls import NO_EDIT
 from neuroglot.reporting.kind import Figures, Group
 from neuroglot.reporting.kinds.outcome_rows import (
     AGAINST_LABELS,

@@ -8,7 +8,7 @@ import numpy as np
 
 from neuroglot.answering.differences import DIFFERENT, EQUIVALENT, LEVEL
 from neuroglot.answering.statistics import LEAST_CLUSTERS
-from neuroglot.interventions.conditions import NO_EDIT
+from neuroglot.interventions.controls import NO_EDIT
 from neuroglot.reporting.cells import p_text, points, points_range
 from neuroglot.reporting.kinds.outcome_rows import (
     STRICT,

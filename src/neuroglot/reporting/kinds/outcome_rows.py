@@ -12,7 +12,7 @@ import pandas as pd
 import xarray as xr
 
 from neuroglot.answering.observations import OVER_RELATIONS
-from neuroglot.interventions.conditions import NO_EDIT
+from neuroglot.interventions.controls import NO_EDIT
 from neuroglot.interventions.effects import by_control, of_conditions
 from neuroglot.reporting.accuracy import mean_of
 from neuroglot.reporting.table import Row
