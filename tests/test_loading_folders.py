@@ -102,3 +102,18 @@ def test_a_run_that_overwrites_another_can_be_stopped(
 
 def interrupted(*_: Any, **__: Any) -> None:
     raise KeyboardInterrupt
+
+
+def test_a_result_that_cannot_be_removed_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ng.evaluate(MODEL, TASK, out=tmp_path / "run" / "answers")
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", refused)
+        with pytest.raises(ng.NeuroglotError, match=r"cannot write to .*Permission denied"):
+            ng.run(MODEL, TASK, scores=(), out=tmp_path / "run", overwrite=True)
+    assert len(ng.load(tmp_path / "run" / "answers")["item"]) == len(TASK)

@@ -15,6 +15,7 @@ from neuroglot.answering.predictions import save_predictions
 from neuroglot.attribution.by_category import attribute
 from neuroglot.attribution.direct import weights_for
 from neuroglot.attribution.neuron_scores import check_scores
+from neuroglot.comparison.runs import ANSWERS, RECORDING
 from neuroglot.defaults import DEMO_ITEMS, NEURON_SCORES
 from neuroglot.errors import NeuroglotError, UnsupportedError
 from neuroglot.models.loading import EMBEDDED, load_model
@@ -37,8 +38,7 @@ PREDICTIONS = "predictions.csv"  # beside the results of a run
 DEMO_TEMPLATES = ("native", "shared")
 # Where the folder of a function that keeps other things too has what the function returned.
 RETURNED = ("outcome", "test/outcome", "alignment", "comparison")
-RECORDING = "recording"
-PARTS = ("sharing", "thresholds", "answers", "attribution")
+PARTS = ("sharing", "thresholds", ANSWERS, "attribution")
 DEMO_TASKS = ("facts", "inference", "editing_en_xx")
 
 Results = dict[str, xr.Dataset | xr.DataArray]
@@ -125,7 +125,7 @@ def run(
         answers = evaluate(
             model,
             task,
-            out=place("answers"),
+            out=place(ANSWERS),
             answering=answering,
             overwrite=overwrite,
         )

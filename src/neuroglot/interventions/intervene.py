@@ -475,7 +475,6 @@ def _attrs(job: _Job) -> dict[str, Any]:
         "kind": KIND,
         **provenance(job.model, job.task, recorded or None),
         "n_neurons": job.model.n_neurons,
-        "added_tokens": 1,
         **how_read(recorded),
         "threshold": job.controls.threshold,
         "edit_position": job.position,

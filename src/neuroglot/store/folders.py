@@ -135,7 +135,7 @@ def _settle(path: Path) -> None:
     old = _beside(path, OLD)
     if old.exists() and not path.exists():
         old.rename(path)
-    _remove(old)
+    _remove(old, _beside(path, GONE))
     for kind in (NEW, GONE):
         if _beside(path, kind).exists():
             shutil.rmtree(_beside(path, kind))
@@ -148,19 +148,17 @@ def discard(path: Path) -> None:
         NeuroglotError: another process is writing to it, or it may not be removed.
     """
     if is_result(path):
-        with locked(path):
-            path.rename(_beside(path, GONE))
-            shutil.rmtree(_beside(path, GONE))
+        with locked(path), writing(path):
+            _remove(path, _beside(path, GONE))
 
 
-def _remove(old: Path) -> None:
-    """Remove a replaced result, renamed first so that a half of it is never put back."""
-    if not old.exists():
+def _remove(result: Path, gone: Path) -> None:
+    """Remove a result, renamed to ``gone`` first so that a half of it is never taken for one."""
+    if not result.exists():
         return
-    gone = old.with_name(old.name.removesuffix(OLD) + GONE)
     if gone.exists():
         shutil.rmtree(gone)
-    old.rename(gone)
+    result.rename(gone)
     shutil.rmtree(gone)
 
 
@@ -189,6 +187,6 @@ def fresh_folder(path: Path) -> Iterator[Path]:
         except OSError:
             _settle(path)
             raise
-        _remove(old)
+        _remove(old, _beside(path, GONE))
     except OSError as error:
         raise NeuroglotError(f"cannot write to {str(path)!r}: {error}.") from error

@@ -41,8 +41,9 @@ def said_of(attrs: Mapping[str, Any], key: str) -> Any:
 
 
 def how_read(attrs: Mapping[str, Any]) -> dict[str, Any]:
-    """How a recording was read, for results that are made from it; empty without a recording."""
-    return {key: said_of(attrs, key) for key in OF_READING} if attrs else {}
+    """How a recording was read, as far as it is known, for results that are made from it."""
+    known = {key: said_of(attrs, key) for key in OF_READING}
+    return {key: value for key, value in known.items() if value is not None}
 
 
 def refuse_old(attrs: Mapping[str, Any], what: str) -> None:
